@@ -1,1 +1,42 @@
-//! To be written.
+//! The contract that every compression method fulfils, and the artefact that it produces.
+//!
+//! A decoder has seven linear weights per block. Each is a [`Site`]; a method is asked for a
+//! [`Plan`] of [`Step`]s over sites under a [`Budget`], and then turns each step into [`Edit`]s: this
+//! site becomes that [`Factor`]. Nothing here knows files, networks or tensors of a framework:
+//! weights come in through [`Weights`] as plain row-major [`Matrix`] values.
+//!
+//! ```
+//! use compress_core::{Factor, Matrix};
+//!
+//! // The 2 × 3 matrix of rank one, kept as two thin factors.
+//! let factor = Factor::LowRank {
+//!     up: Matrix::new(2, 1, vec![1.0, 2.0])?,        // out × r
+//!     down: Matrix::new(1, 3, vec![1.0, 0.0, -1.0])?, // r × in
+//! };
+//! assert_eq!(factor.dense()?.data(), [1.0, 0.0, -1.0, 2.0, 0.0, -2.0]);
+//! # Ok::<(), compress_core::Error>(())
+//! ```
+
+mod budget;
+mod error;
+mod factor;
+mod format;
+pub mod linalg;
+mod matrix;
+mod method;
+mod plan;
+mod selection;
+mod site;
+mod survey;
+pub mod testing;
+
+pub use budget::Budget;
+pub use error::{Error, Result};
+pub use factor::{Factor, Form};
+pub use format::Format;
+pub use matrix::{Matrix, Shape};
+pub use method::{Edit, Method, Step, Truncate};
+pub use plan::{Plan, Planned, SourceId};
+pub use selection::{Pattern, Selection};
+pub use site::{Role, Site};
+pub use survey::{Survey, Weights};

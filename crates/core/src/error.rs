@@ -1,0 +1,105 @@
+//! What can go wrong between a weight and its factor.
+
+use crate::{Shape, Site};
+
+/// The result of everything that touches weights.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// One variant per cause; each names the site where there is one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A matrix whose data does not fill its shape.
+    #[error("a {shape} matrix needs {} numbers, got {found}", shape.size())]
+    Length {
+        /// The shape asked for.
+        shape: Shape,
+        /// How many numbers came.
+        found: usize,
+    },
+
+    /// Two matrices that cannot be multiplied.
+    #[error("cannot multiply a {left} matrix by a {right} matrix")]
+    Product {
+        /// Shape of the left matrix.
+        left: Shape,
+        /// Shape of the right matrix.
+        right: Shape,
+    },
+
+    /// A weight with a NaN or an infinity in it.
+    #[error("{site}: the weight holds {value} at row {row}, column {column}; the model is damaged")]
+    NonFinite {
+        /// Where.
+        site: Site,
+        /// Row (output feature) of the first such number.
+        row: usize,
+        /// Column (input feature) of the first such number.
+        column: usize,
+        /// The number.
+        value: f32,
+    },
+
+    /// An iteration of the linear algebra did not converge.
+    #[error("the {what} of a {shape} matrix did not converge")]
+    Convergence {
+        /// Which decomposition.
+        what: &'static str,
+        /// Of which matrix.
+        shape: Shape,
+    },
+
+    /// A step asks for a rank that the weight cannot have.
+    #[error("{site}: rank {rank} is not within 1..={limit} for a {shape} weight")]
+    Rank {
+        /// Where.
+        site: Site,
+        /// The rank asked for.
+        rank: usize,
+        /// The largest possible.
+        limit: usize,
+        /// The weight's shape.
+        shape: Shape,
+    },
+
+    /// A plan touches a weight that the model does not have.
+    #[error("the model has no weight at {site}")]
+    NoSuchSite {
+        /// Where.
+        site: Site,
+    },
+
+    /// A plan touches one weight twice.
+    #[error("{site}: the plan has two steps for this weight; keep one of them")]
+    Twice {
+        /// Where.
+        site: Site,
+    },
+
+    /// A fraction outside (0, 1].
+    #[error("keep {keep} is not above 0 and at most 1")]
+    Budget {
+        /// The number given.
+        keep: f64,
+    },
+
+    /// A word that should name a site, a role, a layer range or a pattern.
+    #[error("`{text}` is not {expected}")]
+    Parse {
+        /// What was given.
+        text: String,
+        /// What would have been understood.
+        expected: &'static str,
+    },
+
+    /// The source of the weights failed.
+    #[error("{0}")]
+    Source(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// Wraps the error of whoever provides the weights.
+    pub fn source(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Source(error.into())
+    }
+}

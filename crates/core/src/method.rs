@@ -1,0 +1,70 @@
+//! The contract: a method plans steps, and turns a step into edits.
+
+use std::fmt::Debug;
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde::Deserialize;
+
+use crate::{Budget, Error, Factor, Form, Result, Shape, Site, Survey};
+
+/// One way to make a model smaller.
+pub trait Method: Sync {
+    /// One unit of work: what to compress, and how far. Methods with the same step can carry out
+    /// each other's plans.
+    type Step: Step;
+
+    /// The method's name on the command line and in plans.
+    fn name(&self) -> &'static str;
+
+    /// Decides every step; no weight is rewritten. What would not shrink gets no step.
+    fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Self::Step>>;
+
+    /// Carries out one step.
+    fn compress(&self, step: &Self::Step, survey: &Survey<'_>) -> Result<Vec<Edit>>;
+}
+
+/// What a plan consists of. A step foretells the form of every weight it touches, so that sizes are
+/// known, and files laid out, before any work is done.
+pub trait Step: Clone + Debug + Send + Sync + Serialize + DeserializeOwned {
+    /// Every site that the step changes, and the form that it will have.
+    fn forms(&self) -> Vec<(Site, Form)>;
+
+    /// Whether the weights can take those forms.
+    fn check(&self, shape: impl Fn(Site) -> Result<Shape>) -> Result<()>;
+}
+
+/// One change to the model.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// This site becomes that factor.
+    Replace {
+        /// Where.
+        site: Site,
+        /// By what.
+        factor: Factor,
+        /// ‖W − Ŵ‖² / ‖W‖² in the norm that the method minimises.
+        error: f64,
+    },
+}
+
+/// Cut a weight to a rank: the step of every method that keeps two factors per weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Truncate {
+    /// Which weight.
+    pub site: Site,
+    /// To which rank.
+    pub rank: usize,
+}
+
+impl Step for Truncate {
+    fn forms(&self) -> Vec<(Site, Form)> {
+        vec![(self.site, Form::LowRank { rank: self.rank })]
+    }
+
+    fn check(&self, shape: impl Fn(Site) -> Result<Shape>) -> Result<()> {
+        let Self { site, rank } = *self;
+        let shape = shape(site)?;
+        let limit = shape.full_rank();
+        if (1..=limit).contains(&rank) { Ok(()) } else { Err(Error::Rank { site, rank, limit, shape }) }
+    }
+}

@@ -1,0 +1,87 @@
+//! A plan: what will be done to which sites, how far, and what that saves.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Form, Result, Site, Step, Survey};
+
+/// Which model a plan was made for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceId {
+    /// The name it was given by: a path or a hub id.
+    pub name: String,
+    /// Digest of its weights.
+    pub digest: String,
+}
+
+/// A list of steps that one may print, edit, compare, and hand to another method with the same step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "S: Step"), deny_unknown_fields)]
+pub struct Plan<S: Step> {
+    /// The method that made it.
+    pub method: String,
+    /// The model it was made for.
+    pub source: SourceId,
+    /// The fraction of parameters asked for; absent in a plan written by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<f64>,
+    /// What to do.
+    pub steps: Vec<Planned<S>>,
+}
+
+/// A step, and what it is estimated to save.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "S: Step"))]
+pub struct Planned<S: Step> {
+    /// What to do.
+    #[serde(flatten)]
+    pub step: S,
+    /// Parameters of the touched weights before and after; informative, recomputed when carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<[usize; 2]>,
+}
+
+impl<S: Step> Plan<S> {
+    /// Puts a method's steps into a plan, with what each saves.
+    pub fn new(
+        method: &str,
+        source: SourceId,
+        keep: Option<f64>,
+        steps: Vec<S>,
+        survey: &Survey<'_>,
+    ) -> Result<Self> {
+        let planned = |step: S| {
+            let mut parameters = [0, 0];
+            for (site, form) in step.forms() {
+                let shape = survey.shape(site)?;
+                parameters[0] += shape.size();
+                parameters[1] += form.parameters(shape);
+            }
+            Ok(Planned { step, parameters: Some(parameters) })
+        };
+        let steps = steps.into_iter().map(planned).collect::<Result<_>>()?;
+        Ok(Self { method: method.into(), source, keep, steps })
+    }
+
+    /// Checks a plan, which may have been written by hand, against the model: every site exists, none
+    /// is touched twice, every form is possible.
+    pub fn check(&self, survey: &Survey<'_>) -> Result<()> {
+        let mut seen = HashSet::new();
+        for planned in &self.steps {
+            planned.step.check(|site| survey.shape(site))?;
+            for (site, _) in planned.step.forms() {
+                if !seen.insert(site) {
+                    return Err(Error::Twice { site });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every site that changes, and the form that it will have.
+    #[must_use]
+    pub fn forms(&self) -> Vec<(Site, Form)> {
+        self.steps.iter().flat_map(|planned| planned.step.forms()).collect()
+    }
+}

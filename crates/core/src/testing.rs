@@ -1,0 +1,158 @@
+//! The laws that every method obeys, stated once; a method's tests instantiate them.
+
+use std::collections::BTreeMap;
+
+use crate::{Budget, Edit, Error, Factor, Matrix, Method, Result, Role, Shape, Site, Step, Survey, Weights};
+
+/// A model in memory: square, wide and tall weights with decaying spectra.
+#[derive(Clone, Debug)]
+pub struct Toy(BTreeMap<Site, Matrix>);
+
+impl Toy {
+    /// Two layers, the same for the same seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let shape = |role| match role {
+            Role::Query | Role::Output => Shape::new(24, 24),
+            Role::Key | Role::Value => Shape::new(8, 24),
+            Role::Gate | Role::Up => Shape::new(40, 24),
+            Role::Down => Shape::new(24, 40),
+        };
+        Self(Site::all(2).map(|site| (site, random.weight(shape(site.role)))).collect())
+    }
+
+    /// The same model with one weight replaced.
+    #[must_use]
+    pub fn with(mut self, site: Site, weight: Matrix) -> Self {
+        self.0.insert(site, weight);
+        self
+    }
+}
+
+impl Weights for Toy {
+    fn shapes(&self) -> BTreeMap<Site, Shape> {
+        self.0.iter().map(|(site, weight)| (*site, weight.shape())).collect()
+    }
+
+    fn load(&self, site: Site) -> Result<Matrix> {
+        self.0.get(&site).cloned().ok_or(Error::NoSuchSite { site })
+    }
+}
+
+/// A small generator of numbers: the same everywhere, good enough for test matrices.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number of mean 0 and variance 1, near enough to normal (a sum of twelve uniform ones).
+    pub fn normal(&mut self) -> f32 {
+        (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
+    }
+
+    /// A number in [0, 1).
+    pub fn uniform(&mut self) -> f32 {
+        // Knuth's multiplier and increment for 64 bits; the upper bits are the random ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 24) as f32
+    }
+
+    /// A matrix of independent normal numbers.
+    pub fn matrix(&mut self, rows: usize, cols: usize) -> Matrix {
+        Matrix::from_fn(rows, cols, |_, _| self.normal())
+    }
+
+    /// Noise whose inputs matter less and less: a spectrum that decays as a real weight's does.
+    pub fn weight(&mut self, shape: Shape) -> Matrix {
+        Matrix::from_fn(shape.rows, shape.cols, |_, j| self.normal() / (1.0 + 0.2 * j as f32))
+    }
+}
+
+/// Law: keep 1 leaves every weight as it is.
+pub fn keep_one_changes_nothing<M: Method>(method: &M) -> Result<()> {
+    let toy = Toy::new(1);
+    let steps = method.plan(&Survey::new(&toy, |_| true), Budget::ALL)?;
+    assert!(steps.is_empty(), "{} plans {} steps at keep 1", method.name(), steps.len());
+    Ok(())
+}
+
+/// Law: no step enlarges a weight, and together they keep to the budget.
+pub fn nothing_grows_and_the_budget_is_met<M: Method>(method: &M) -> Result<()> {
+    let toy = Toy::new(2);
+    let survey = Survey::new(&toy, |_| true);
+    for percent in [1, 5, 20, 50, 80, 90, 99] {
+        let keep = f64::from(percent) / 100.0;
+        let mut kept: BTreeMap<_, _> = survey.sites().map(|(site, shape)| (site, shape.size())).collect();
+        let before: usize = kept.values().sum();
+        for (site, form) in method.plan(&survey, Budget::keep(keep)?)?.iter().flat_map(Step::forms) {
+            let shape = survey.shape(site)?;
+            assert!(form.parameters(shape) < shape.size(), "{site} grows at keep {keep}");
+            kept.insert(site, form.parameters(shape));
+        }
+        // Rank one is the least that a weight can have.
+        let least: usize = survey.sites().map(|(_, shape)| shape.low_rank_size(1)).sum();
+        let after: usize = kept.values().sum();
+        assert!(after <= least.max((keep * before as f64) as usize), "keep {keep}: {after} of {before}");
+    }
+    Ok(())
+}
+
+/// Law: more budget never means more error, in the norm that the method minimises.
+pub fn more_budget_never_hurts<M: Method>(method: &M) -> Result<()> {
+    let toy = Toy::new(3);
+    let survey = Survey::new(&toy, |_| true);
+    let mut last = f64::INFINITY;
+    for percent in [5, 20, 40, 60, 80, 90] {
+        let steps = method.plan(&survey, Budget::keep(f64::from(percent) / 100.0)?)?;
+        let mut error = 0.0;
+        for edit in compress_all(method, &steps, &survey)? {
+            let Edit::Replace { error: e, .. } = edit;
+            error += e;
+        }
+        assert!(error <= last * (1.0 + 1e-6), "{percent} %: {error} after {last}");
+        last = error;
+    }
+    Ok(())
+}
+
+/// Law: a step's edits have the forms it foretold, denote a matrix of the weight's shape, and apply
+/// as that matrix does.
+pub fn edits_are_what_the_step_foretold<M: Method>(method: &M) -> Result<()> {
+    let toy = Toy::new(4);
+    let survey = Survey::new(&toy, |_| true);
+    let mut random = Random(5);
+    for step in method.plan(&survey, Budget::keep(0.5)?)? {
+        let edits = method.compress(&step, &survey)?;
+        let made: Vec<_> = edits.iter().map(|Edit::Replace { site, factor, .. }| (*site, factor.form())).collect();
+        assert_eq!(made, step.forms());
+        for Edit::Replace { site, factor, .. } in &edits {
+            let shape = survey.shape(*site)?;
+            assert_eq!(factor.shape(), shape);
+            let x = random.matrix(shape.cols, 3);
+            let dense = Factor::Whole(factor.dense()?).apply(&x)?;
+            let distance = factor.apply(&x)?.squared_distance(&dense);
+            assert!(distance <= 1e-10 * dense.squared_norm(), "{site}: {distance}");
+        }
+    }
+    Ok(())
+}
+
+/// Law: a weight with a NaN is refused by name.
+pub fn a_damaged_weight_is_named<M: Method>(method: &M) -> Result<()> {
+    let site = Site::new(1, Role::Up);
+    let damaged = Matrix::from_fn(40, 24, |i, j| if (i, j) == (7, 5) { f32::NAN } else { 1.0 });
+    let toy = Toy::new(6).with(site, damaged);
+    let survey = Survey::new(&toy, |_| true);
+    let steps = method.plan(&survey, Budget::keep(0.5)?);
+    let outcome = steps.and_then(|steps| compress_all(method, &steps, &survey));
+    assert!(
+        matches!(outcome, Err(Error::NonFinite { site: at, row: 7, column: 5, .. }) if at == site),
+        "{outcome:?}"
+    );
+    Ok(())
+}
+
+fn compress_all<M: Method>(method: &M, steps: &[M::Step], survey: &Survey<'_>) -> Result<Vec<Edit>> {
+    let edits: Result<Vec<_>> = steps.iter().map(|step| method.compress(step, survey)).collect();
+    Ok(edits?.into_iter().flatten().collect())
+}
