@@ -1,1 +1,45 @@
-//! To be written.
+//! The networks: one decoder in burn that Llama, Mistral, Qwen2 and Qwen3 configure.
+//!
+//! ```text
+//! h ← embedding[token]                                 hidden
+//! h ← h + output(attention(norm(h)))                   for every block
+//! h ← h + down(silu(gate(norm h)) ⊙ up(norm h))
+//! logits = head(norm(h))                               vocabulary
+//! ```
+//!
+//! A linear layer executes the [`Factor`](compress_core::Factor) that it was given: a low-rank pair
+//! runs as two products and is never multiplied out. Tensors keep Hugging Face's layout, out × in.
+//!
+//! ```no_run
+//! use compress_checkpoint::Checkpoint;
+//! use compress_models::{Decoder, Device, generate};
+//!
+//! let checkpoint = Checkpoint::open("stories15m".as_ref())?;
+//! let decoder = Decoder::load(&checkpoint, &Device::flex())?;
+//! let story = generate(&decoder, &[1], 100)?; // greedy, from BOS
+//! # Ok::<(), compress_models::Error>(())
+//! ```
+
+mod attention;
+mod block;
+mod cache;
+mod decoder;
+mod device;
+mod error;
+mod feed_forward;
+mod generate;
+mod linear;
+mod load;
+mod rotary;
+
+pub use attention::Attention;
+pub use block::Block;
+pub use burn::tensor::{Device, Tensor};
+pub use cache::Cache;
+pub use decoder::Decoder;
+pub use device::DeviceChoice;
+pub use error::{Error, Result};
+pub use feed_forward::FeedForward;
+pub use generate::generate;
+pub use linear::{Linear, Weight};
+pub use rotary::Rotary;

@@ -1,1 +1,39 @@
-//! To be written.
+//! Models as people have them: read one tensor at a time, write as a Hugging Face directory.
+//!
+//! A [`Checkpoint`] is a Hugging Face directory (one safetensors file or shards) or a GGUF file,
+//! memory-mapped, so that nothing but the tensor at hand takes memory. It knows its [`Config`], its
+//! tokenizer, and each weight as the [`Factor`](compress_core::Factor) that is stored, including the
+//! low-rank layout that a [`Writer`] puts out.
+//!
+//! ```no_run
+//! use compress_checkpoint::Checkpoint;
+//! use compress_core::{Role, Site};
+//!
+//! let model = Checkpoint::open("SmolLM2-135M".as_ref())?;
+//! println!("{} blocks of width {}", model.config().layers, model.config().hidden);
+//! let factor = model.factor(Site::new(0, Role::Query))?;
+//! println!("query of block 0: {}", factor.shape());
+//! # Ok::<(), compress_checkpoint::Error>(())
+//! ```
+
+mod card;
+mod checkpoint;
+mod config;
+mod digest;
+mod directory;
+mod error;
+mod gguf;
+mod layout;
+mod modelling;
+mod record;
+mod tensor;
+mod writer;
+
+pub use card::Card;
+pub use checkpoint::Checkpoint;
+pub use config::{Architecture, Config, Llama3Scaling};
+pub use error::{Error, Result};
+pub use layout::{Layout, MAX_SHARD_BYTES};
+pub use record::Record;
+pub use tensor::{Kind, Tensor};
+pub use writer::{Output, Writer};

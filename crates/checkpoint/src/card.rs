@@ -1,0 +1,31 @@
+//! The model card: what this is, what it cost, and how to load it.
+
+use minijinja::{Environment, context};
+
+use crate::{Error, Layout, Record, Result};
+
+/// What the card says beyond the record.
+#[derive(Clone, Debug)]
+pub struct Card<'a> {
+    /// The name of the output.
+    pub name: &'a str,
+    /// The table of before and after, as Markdown; empty where nothing was measured.
+    pub table: &'a str,
+    /// The command that made it.
+    pub command: &'a str,
+}
+
+const TEMPLATE: &str = include_str!("card.md.jinja");
+
+impl Card<'_> {
+    /// The text of `README.md`.
+    pub(crate) fn render(&self, record: &Record, layout: &Layout) -> Result<String> {
+        let remote_code = layout.ranks().next().is_some();
+        let Self { name, table, command } = self;
+        let bytes = layout.bytes();
+        let parameters = layout.parameters();
+        Environment::new()
+            .render_str(TEMPLATE, context! { name, table, command, record, remote_code, bytes, parameters })
+            .map_err(|e| Error::damaged("README.md", e))
+    }
+}

@@ -1,0 +1,261 @@
+//! A model on disk, read one tensor at a time.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use compress_core::{Factor, Form, Format, Matrix, Shape, Site, Weights};
+use tokenizers::Tokenizer;
+
+use crate::{Config, Error, Kind, Result, Tensor, digest, directory, directory::Mapped, gguf::GgufFile};
+
+/// A model on disk: a Hugging Face directory or a GGUF file.
+pub struct Checkpoint {
+    path: PathBuf,
+    config: Config,
+    files: Vec<Mapped>,
+    tensors: BTreeMap<String, Tensor>,
+    forms: BTreeMap<Site, Form>,
+    gguf: Option<GgufFile>,
+}
+
+impl Checkpoint {
+    /// Opens a directory or a `.gguf` file and checks that every tensor the network needs is there,
+    /// in the shape that the config implies. Reads headers only.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            Self::open_directory(path)
+        } else if path.is_file() {
+            Self::open_gguf(path)
+        } else {
+            let problem = "no such file or directory".to_owned();
+            Err(Error::NoModel { path: path.into(), problem })
+        }
+    }
+
+    fn open_directory(root: &Path) -> Result<Self> {
+        let path = root.join("config.json");
+        let config = Config::parse(directory::read_json(&path)?, &path)?;
+        let (files, tensors) = directory::open(root)?;
+        Self { path: root.into(), config, files, tensors, forms: BTreeMap::new(), gguf: None }.checked()
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self> {
+        let file = Mapped::open(path.into())?;
+        let gguf = GgufFile::parse(&file)?;
+        let config = Config::parse(gguf.config()?, path)?;
+        let tensors = gguf.tensors();
+        let files = vec![file];
+        Self { path: path.into(), config, files, tensors, forms: BTreeMap::new(), gguf: Some(gguf) }.checked()
+    }
+
+    /// Finds each weight's form and compares every needed tensor with the config.
+    fn checked(mut self) -> Result<Self> {
+        for site in Site::all(self.config.layers) {
+            let form = self.find_form(site)?;
+            for (suffix, shape) in form.tensors(self.config.shape(site.role)) {
+                self.expect(&format!("{}.{suffix}", site.module()), &[shape.rows, shape.cols])?;
+            }
+            if self.config.has_bias(site.role) {
+                self.expect(&bias_name(site, form), &[self.config.shape(site.role).rows])?;
+            }
+            self.forms.insert(site, form);
+        }
+        for (name, shape) in self.config.other_tensors() {
+            self.expect(&name, &shape)?;
+        }
+        Ok(self)
+    }
+
+    fn find_form(&self, site: Site) -> Result<Form> {
+        let down = format!("{}.down.weight", site.module());
+        match self.tensors.get(&down) {
+            None => Ok(Form::Whole),
+            Some(Tensor { shape, .. }) => match shape[..] {
+                [rank, _] if rank > 0 => Ok(Form::LowRank { rank }),
+                _ => Err(Error::damaged(&self.path, format!("tensor `{down}` is no matrix"))),
+            },
+        }
+    }
+
+    fn expect(&self, name: &str, expected: &[usize]) -> Result<()> {
+        let tensor = self.tensor(name)?;
+        if tensor.shape != expected {
+            let (found, expected) = (tensor.shape.clone(), expected.to_vec());
+            return Err(Error::Shape { path: self.path.clone(), name: name.into(), found, expected });
+        }
+        match &tensor.kind {
+            Kind::Opaque(found) => {
+                Err(Error::NumberType { path: self.path.clone(), name: name.into(), found: found.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the model was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The shape of the network.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether this is a GGUF file, whose numbers are written in another format.
+    #[must_use]
+    pub const fn is_gguf(&self) -> bool {
+        self.gguf.is_some()
+    }
+
+    /// Every tensor by its Hugging Face name.
+    #[must_use]
+    pub const fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// One tensor by its Hugging Face name.
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
+        let missing = || Error::MissingTensor { path: self.path.clone(), name: name.into() };
+        self.tensors.get(name).ok_or_else(missing)
+    }
+
+    /// The bytes of a tensor as they are on disk.
+    pub fn raw(&self, name: &str) -> Result<&[u8]> {
+        let tensor = self.tensor(name)?;
+        let bytes = self.files.get(tensor.file).and_then(|file| file.bytes.get(tensor.range.clone()));
+        bytes.ok_or_else(|| Error::damaged(&self.path, format!("tensor `{name}` is cut short")))
+    }
+
+    /// The numbers of a tensor.
+    pub fn numbers(&self, name: &str) -> Result<Vec<f32>> {
+        let bytes = self.raw(name)?;
+        let tensor = self.tensor(name)?;
+        match (&tensor.kind, &self.gguf) {
+            (Kind::Float(format), None) => Ok(format.decode(bytes)),
+            (_, Some(gguf)) => gguf.numbers(name, tensor, bytes),
+            (kind, None) => {
+                Err(Error::NumberType { path: self.path.clone(), name: name.into(), found: kind.to_string() })
+            }
+        }
+    }
+
+    /// Hands out the numbers of a tensor, at most about `limit` at a time where it is large and plain.
+    pub(crate) fn for_each_chunk(
+        &self,
+        name: &str,
+        limit: usize,
+        mut take: impl FnMut(&[f32]) -> Result<()>,
+    ) -> Result<()> {
+        match &self.tensor(name)?.kind {
+            Kind::Float(format) => {
+                let chunks = self.raw(name)?.chunks(limit * format.bytes());
+                chunks.into_iter().try_for_each(|bytes| take(&format.decode(bytes)))
+            }
+            _ => self.numbers(name)?.chunks(limit).try_for_each(take),
+        }
+    }
+
+    /// The form in which each weight of the blocks is stored.
+    #[must_use]
+    pub const fn forms(&self) -> &BTreeMap<Site, Form> {
+        &self.forms
+    }
+
+    /// One weight of the blocks, as it is stored.
+    pub fn factor(&self, site: Site) -> Result<Factor> {
+        let form = *self.forms.get(&site).ok_or(compress_core::Error::NoSuchSite { site })?;
+        let weight = self.config.shape(site.role);
+        let mut matrices = form.tensors(weight).into_iter().map(|(suffix, shape)| {
+            let numbers = self.numbers(&format!("{}.{suffix}", site.module()))?;
+            Ok::<_, Error>(Matrix::new(shape.rows, shape.cols, numbers)?)
+        });
+        let mut next = || matrices.next().unwrap_or_else(|| Ok(Matrix::zeros(0, 0)));
+        Ok(match form {
+            Form::Whole => Factor::Whole(next()?),
+            Form::LowRank { .. } => {
+                let down = next()?;
+                Factor::LowRank { up: next()?, down }
+            }
+        })
+    }
+
+    /// The name under which the bias of a linear layer is stored: that of a low-rank pair belongs to
+    /// its second layer.
+    #[must_use]
+    pub fn bias_name(&self, site: Site) -> String {
+        bias_name(site, self.forms.get(&site).copied().unwrap_or(Form::Whole))
+    }
+
+    /// The tokenizer that came with the model.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        if let Some(gguf) = &self.gguf {
+            return gguf.tokenizer();
+        }
+        let path = self.path.join("tokenizer.json");
+        if !path.is_file() {
+            let problem = "there is none; a tokenizer.model can be converted by transformers' AutoTokenizer".into();
+            return Err(Error::Tokenizer { path, problem });
+        }
+        Tokenizer::from_file(&path).map_err(|e| Error::Tokenizer { path, problem: e.to_string() })
+    }
+
+    /// The tokenizer of a GGUF file as the files that transformers expects: name and contents.
+    pub(crate) fn tokenizer_files(&self) -> Result<Vec<(String, String)>> {
+        self.gguf.as_ref().map_or(Ok(Vec::new()), GgufFile::tokenizer_files)
+    }
+
+    /// Bytes of the weight files.
+    #[must_use]
+    pub fn file_bytes(&self) -> usize {
+        self.files.iter().map(|file| file.bytes.len()).sum()
+    }
+
+    /// How many numbers the weight files hold.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.tensors.values().map(Tensor::size).sum()
+    }
+
+    /// The format in which most of the model's bytes are kept; for GGUF the one it is written in, f16.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        if self.is_gguf() {
+            return Format::F16;
+        }
+        let bytes_in = |format| {
+            let of_format = self.tensors.values().filter(|tensor| tensor.kind == Kind::Float(format));
+            of_format.map(Tensor::bytes).sum::<usize>()
+        };
+        let formats = [Format::F32, Format::F16, Format::Bf16];
+        formats.into_iter().max_by_key(|&format| bytes_in(format)).unwrap_or(Format::F32)
+    }
+
+    /// SHA-256 over the names and contents of the weight files.
+    pub fn digest(&self) -> Result<String> {
+        digest::of_files(self.files.iter().map(|file| file.path.as_path()))
+    }
+}
+
+/// Only weights that are still whole can be cut; what is factored already stays as it is.
+impl Weights for Checkpoint {
+    fn shapes(&self) -> BTreeMap<Site, Shape> {
+        let whole = self.forms.iter().filter(|(_, form)| **form == Form::Whole);
+        whole.map(|(site, _)| (*site, self.config.shape(site.role))).collect()
+    }
+
+    fn load(&self, site: Site) -> compress_core::Result<Matrix> {
+        self.factor(site).map_err(compress_core::Error::source)?.dense()
+    }
+}
+
+/// Where the bias of a weight of this form is stored.
+pub(crate) fn bias_name(site: Site, form: Form) -> String {
+    match form {
+        Form::Whole => format!("{}.bias", site.module()),
+        Form::LowRank { .. } => format!("{}.up.bias", site.module()),
+    }
+}

@@ -1,0 +1,123 @@
+//! The safetensors files of a Hugging Face directory: one, or shards named by an index.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    path::{Component, Path, PathBuf},
+};
+
+use compress_core::Format;
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+use crate::{Error, Kind, Result, Tensor};
+
+/// A weight file in memory's address space.
+pub struct Mapped {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub bytes: Mmap,
+}
+
+impl Mapped {
+    /// Maps a file; fails when it is missing, unreadable or empty.
+    pub fn open(path: PathBuf) -> Result<Self> {
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        if file.metadata().map_err(Error::io(&path))?.len() == 0 {
+            return Err(Error::damaged(path, "the file is empty"));
+        }
+        // SAFETY: the mapping is only read. Should another program shorten the file meanwhile, reading
+        // past its new end ends this process: the price that every mapping reader pays.
+        #[expect(unsafe_code, reason = "memory mapping has no safe interface")]
+        let bytes = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
+        Ok(Self { path, bytes })
+    }
+}
+
+/// The weight files of a directory, and all their tensors.
+pub type Weights = (Vec<Mapped>, BTreeMap<String, Tensor>);
+
+/// Opens the weights of a Hugging Face directory.
+pub fn open(root: &Path) -> Result<Weights> {
+    let index = root.join("model.safetensors.index.json");
+    let single = root.join("model.safetensors");
+    if index.is_file() {
+        sharded(root, &index)
+    } else if single.is_file() {
+        let file = Mapped::open(single)?;
+        let tensors = header(&file, 0)?;
+        Ok((vec![file], tensors))
+    } else {
+        let problem = "no model.safetensors and no model.safetensors.index.json here; weights in other formats must be converted first";
+        Err(Error::NoModel { path: root.into(), problem: problem.into() })
+    }
+}
+
+/// The JSON in a file.
+pub fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&text).map_err(|e| Error::damaged(path, format!("not valid JSON: {e}")))
+}
+
+fn sharded(root: &Path, index: &Path) -> Result<Weights> {
+    let json = read_json(index)?;
+    let map = json.get("weight_map").and_then(Value::as_object);
+    let map = map.ok_or_else(|| Error::damaged(index, "`weight_map` is missing"))?;
+    let mut names = BTreeSet::new();
+    for (tensor, file) in map {
+        let file = file.as_str().ok_or_else(|| Error::damaged(index, format!("the file of `{tensor}` is not a name")))?;
+        names.insert(plain_name(index, file)?);
+    }
+    let mut files = Vec::new();
+    let mut tensors = BTreeMap::new();
+    for name in names {
+        let file = Mapped::open(root.join(name))?;
+        for (tensor, found) in header(&file, files.len())? {
+            if tensors.insert(tensor.clone(), found).is_some() {
+                return Err(Error::damaged(&file.path, format!("tensor `{tensor}` is also in another shard")));
+            }
+        }
+        files.push(file);
+    }
+    match map.keys().find(|tensor| !tensors.contains_key(*tensor)) {
+        Some(missing) => Err(Error::damaged(index, format!("tensor `{missing}` is not in the shard named for it"))),
+        None => Ok((files, tensors)),
+    }
+}
+
+/// A shard's name, which must lie in the folder of its index.
+fn plain_name<'a>(index: &Path, name: &'a str) -> Result<&'a str> {
+    let mut parts = Path::new(name).components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(_)), None) => Ok(name),
+        _ => Err(Error::damaged(index, format!("shard `{name}` lies outside the folder"))),
+    }
+}
+
+fn header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Tensor>> {
+    let damaged = |problem: String| Error::damaged(&file.path, problem);
+    let (length, metadata) =
+        SafeTensors::read_metadata(&file.bytes).map_err(|e| damaged(format!("not a safetensors file: {e}")))?;
+    let start = length + 8;
+    let mut tensors = BTreeMap::new();
+    for (name, info) in metadata.tensors() {
+        let range = start + info.data_offsets.0..start + info.data_offsets.1;
+        if file.bytes.get(range.clone()).is_none() {
+            return Err(damaged(format!("tensor `{name}` reaches past the end of the file")));
+        }
+        let tensor = Tensor { shape: info.shape.clone(), kind: kind(info.dtype), file: index, range };
+        tensors.insert(name, tensor);
+    }
+    Ok(tensors)
+}
+
+fn kind(dtype: Dtype) -> Kind {
+    match dtype {
+        Dtype::F32 => Kind::Float(Format::F32),
+        Dtype::F16 => Kind::Float(Format::F16),
+        Dtype::BF16 => Kind::Float(Format::Bf16),
+        other => Kind::Opaque(format!("{other:?}")),
+    }
+}

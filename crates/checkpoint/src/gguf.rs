@@ -1,0 +1,74 @@
+//! A GGUF file seen as a Hugging Face checkpoint.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use compress_gguf::{Gguf, huggingface};
+use serde_json::{Value, json};
+use tokenizers::Tokenizer;
+
+use crate::{Error, Kind, Result, Tensor, directory::Mapped};
+
+/// The header of a GGUF file, and what of it has another name here.
+pub struct GgufFile {
+    header: Gguf,
+    path: PathBuf,
+}
+
+impl GgufFile {
+    /// Reads the header.
+    pub fn parse(file: &Mapped) -> Result<Self> {
+        let path = file.path.clone();
+        let header = Gguf::parse(&file.bytes).map_err(wrap(&path))?;
+        Ok(Self { header, path })
+    }
+
+    /// The `config.json` that says the same.
+    pub fn config(&self) -> Result<Value> {
+        huggingface::config(&self.header).map_err(wrap(&self.path))
+    }
+
+    /// The tensors by their Hugging Face names.
+    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
+        let named = self.header.tensors().iter().filter_map(|(name, tensor)| {
+            let kind = Kind::Block(tensor.kind);
+            let tensor = Tensor { shape: tensor.shape.clone(), kind, file: 0, range: tensor.range.clone() };
+            Some((huggingface::tensor_name(name)?, tensor))
+        });
+        named.collect()
+    }
+
+    /// The numbers of a tensor, its rows in Hugging Face's order.
+    pub fn numbers(&self, name: &str, tensor: &Tensor, bytes: &[u8]) -> Result<Vec<f32>> {
+        let Kind::Block(kind) = tensor.kind else { return Ok(Vec::new()) };
+        let mut numbers = vec![0.0; tensor.size()];
+        compress_gguf::dequantise(kind, bytes, &mut numbers).map_err(wrap(&self.path))?;
+        let cols = tensor.shape.get(1).copied().unwrap_or(1);
+        huggingface::restore_rows(&self.header, name, &mut numbers, cols).map_err(wrap(&self.path))?;
+        Ok(numbers)
+    }
+
+    /// The tokenizer in the metadata.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        compress_gguf::tokenizer(&self.header).map_err(wrap(&self.path))
+    }
+
+    /// The files in which transformers expects a tokenizer, by name.
+    pub fn tokenizer_files(&self) -> Result<Vec<(String, String)>> {
+        let tokenizer = self.tokenizer()?;
+        let text = tokenizer.to_string(true).map_err(|e| Error::Tokenizer { path: self.path.clone(), problem: e.to_string() })?;
+        let config = self.config()?;
+        let token = |field| config.get(field).and_then(Value::as_u64).and_then(|id| tokenizer.id_to_token(u32::try_from(id).ok()?));
+        let settings = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": token("bos_token_id"),
+            "eos_token": token("eos_token_id"),
+            "model_max_length": config.get("max_position_embeddings"),
+            "clean_up_tokenization_spaces": false,
+        });
+        Ok(vec![("tokenizer.json".into(), text), ("tokenizer_config.json".into(), format!("{settings:#}\n"))])
+    }
+}
+
+fn wrap(path: &std::path::Path) -> impl FnOnce(compress_gguf::Error) -> Error {
+    move |source| Error::Gguf { path: path.into(), source: Box::new(source) }
+}

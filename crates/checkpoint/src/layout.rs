@@ -1,0 +1,216 @@
+//! Where every tensor of an output will lie, known before any of it is computed.
+//!
+//! Forms foretell shapes, so headers and offsets can be written first; each finished tensor then
+//! goes straight to its place, in any order and from any thread, and nothing waits in memory.
+
+use std::collections::BTreeMap;
+
+use compress_core::{Form, Format, Site};
+use serde_json::{Map, Value, json};
+
+use crate::{Checkpoint, Kind, Result, Tensor, checkpoint::bias_name};
+
+/// Larger models are split into files of at most this size, as the hub asks for.
+pub const MAX_SHARD_BYTES: usize = 5_000_000_000;
+
+/// Where the bytes of a tensor come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The source's tensor of this name, byte by byte.
+    Copied(String),
+    /// The source's tensor of this name, in another format.
+    Converted(String),
+    /// A matrix of the factor at this site, by its suffix.
+    Computed(Site, &'static str),
+}
+
+/// A tensor and its place.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// How its numbers are kept.
+    pub kind: Kind,
+    /// Where its bytes come from.
+    pub content: Content,
+    /// Which file.
+    pub file: usize,
+    /// First byte in that file, its header included.
+    pub offset: usize,
+    /// How many bytes.
+    pub bytes: usize,
+}
+
+/// One safetensors file to be.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    /// Its name in the output directory.
+    pub name: String,
+    /// The length field and the JSON header.
+    pub header: Vec<u8>,
+    /// Its size in bytes.
+    pub bytes: usize,
+}
+
+/// The weight files of an output: their names, headers and sizes, and every tensor's place.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub(crate) tensors: Vec<Placed>,
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) forms: BTreeMap<Site, Form>,
+    pub(crate) format: Format,
+}
+
+impl Layout {
+    /// Lays out a model in which the given sites have the given forms, in `format`; without one,
+    /// every tensor keeps its own (f16 where the source is a GGUF file).
+    pub fn new(source: &Checkpoint, edits: &BTreeMap<Site, Form>, format: Option<Format>) -> Result<Self> {
+        Self::with_shards_of(source, edits, format, MAX_SHARD_BYTES)
+    }
+
+    /// The same with another limit to the size of a file.
+    pub fn with_shards_of(
+        source: &Checkpoint,
+        edits: &BTreeMap<Site, Form>,
+        format: Option<Format>,
+        limit: usize,
+    ) -> Result<Self> {
+        let forced = format.or(source.is_gguf().then_some(Format::F16));
+        let mut tensors = Vec::new();
+        for (name, tensor) in source.tensors() {
+            if source.config().tied && name == "lm_head.weight" {
+                continue; // it is the embedding
+            }
+            tensors.extend(outputs(source, edits, forced, name, tensor));
+        }
+        let mut forms = source.forms().clone();
+        forms.extend(edits.iter().map(|(site, form)| (*site, *form)));
+        let shards = place(&mut tensors, limit);
+        Ok(Self { tensors, shards, forms, format: format.unwrap_or(source.format()) })
+    }
+
+    /// Bytes of all weight files together, headers included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.bytes).sum()
+    }
+
+    /// How many numbers the weight files will hold.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum()
+    }
+
+    /// The sites whose weights will be low-rank pairs, and their ranks.
+    pub fn ranks(&self) -> impl Iterator<Item = (Site, usize)> {
+        self.forms.iter().filter_map(|(site, form)| match form {
+            Form::LowRank { rank } => Some((*site, *rank)),
+            Form::Whole => None,
+        })
+    }
+
+    /// `model.safetensors.index.json`, where there is more than one file.
+    pub(crate) fn index(&self) -> Option<Value> {
+        if self.shards.len() < 2 {
+            return None;
+        }
+        let names = self.tensors.iter().filter_map(|tensor| {
+            Some((tensor.name.clone(), Value::from(self.shards.get(tensor.file)?.name.clone())))
+        });
+        let total: usize = self.tensors.iter().map(|tensor| tensor.bytes).sum();
+        Some(json!({ "metadata": { "total_size": total }, "weight_map": names.collect::<Map<_, _>>() }))
+    }
+}
+
+/// What one tensor of the source becomes.
+fn outputs(
+    source: &Checkpoint,
+    edits: &BTreeMap<Site, Form>,
+    forced: Option<Format>,
+    name: &str,
+    tensor: &Tensor,
+) -> Vec<Placed> {
+    let kind = match (&tensor.kind, forced) {
+        (Kind::Float(_) | Kind::Block(_), Some(format)) => Kind::Float(format),
+        (kind, _) => kind.clone(),
+    };
+    let placed = |name: String, shape: Vec<usize>, content| {
+        let width = match kind {
+            Kind::Float(format) => format.bytes(),
+            _ => tensor.bytes() / tensor.size().max(1),
+        };
+        let bytes = shape.iter().product::<usize>() * width;
+        Placed { name, shape, kind: kind.clone(), content, file: 0, offset: 0, bytes }
+    };
+    let content = if kind == tensor.kind { Content::Copied } else { Content::Converted };
+    let edited = |suffix| Site::of_module(name.strip_suffix(suffix)?).and_then(|site| Some((site, *edits.get(&site)?)));
+    if let Some((site, form)) = edited(".weight") {
+        let parts = form.tensors(source.config().shape(site.role)).into_iter().map(|(suffix, shape)| {
+            let part = format!("{}.{suffix}", site.module());
+            placed(part, vec![shape.rows, shape.cols], Content::Computed(site, suffix))
+        });
+        parts.collect()
+    } else if let Some((site, form)) = edited(".bias") {
+        vec![placed(bias_name(site, form), tensor.shape.clone(), content(name.into()))]
+    } else {
+        vec![placed(name.into(), tensor.shape.clone(), content(name.into()))]
+    }
+}
+
+/// Distributes tensors over files, sets their places, and makes the headers.
+fn place(tensors: &mut [Placed], limit: usize) -> Vec<Shard> {
+    let (mut file, mut filled) = (0, 0);
+    for tensor in tensors.iter_mut() {
+        if filled > 0 && filled + tensor.bytes > limit {
+            (file, filled) = (file + 1, 0);
+        }
+        tensor.file = file;
+        filled += tensor.bytes;
+    }
+    // Wide numbers first keeps every tensor aligned to the size of its numbers.
+    tensors.sort_by_key(|tensor| (tensor.file, std::cmp::Reverse(alignment(&tensor.kind))));
+    let count = file + 1;
+    let name = |file| match count {
+        1 => "model.safetensors".to_owned(),
+        _ => format!("model-{:05}-of-{count:05}.safetensors", file + 1),
+    };
+    (0..count).map(|file| shard(name(file), tensors.iter_mut().filter(|tensor| tensor.file == file))).collect()
+}
+
+fn shard<'a>(name: String, tensors: impl Iterator<Item = &'a mut Placed>) -> Shard {
+    let mut entries = Map::from_iter([("__metadata__".to_owned(), json!({ "format": "pt" }))]);
+    let mut end = 0;
+    let mut placed: Vec<_> = tensors.collect();
+    for tensor in &mut placed {
+        tensor.offset = end;
+        end += tensor.bytes;
+        let entry = json!({
+            "dtype": dtype_name(&tensor.kind),
+            "shape": tensor.shape,
+            "data_offsets": [tensor.offset, end],
+        });
+        entries.insert(tensor.name.clone(), entry);
+    }
+    let mut text = Value::Object(entries).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut header = (text.len() as u64).to_le_bytes().to_vec();
+    header.append(&mut text);
+    for tensor in placed {
+        tensor.offset += header.len();
+    }
+    Shard { name, bytes: header.len() + end, header }
+}
+
+fn alignment(kind: &Kind) -> usize {
+    match kind {
+        Kind::Float(format) => format.bytes(),
+        // Unknown numbers go first, where every alignment holds up to the header's eight bytes.
+        Kind::Block(_) | Kind::Opaque(_) => 8,
+    }
+}
+
+fn dtype_name(kind: &Kind) -> String {
+    kind.to_string().to_uppercase()
+}

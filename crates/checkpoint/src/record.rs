@@ -1,0 +1,30 @@
+//! `compression.json`: what was done to a model, to which one, and what it cost.
+
+use compress_core::SourceId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The contents of `compression.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The program and its version.
+    pub made_by: String,
+    /// The method.
+    pub method: String,
+    /// The model it was made from.
+    pub source: SourceId,
+    /// Number format of the computed tensors.
+    pub format: String,
+    /// Whether the factors were multiplied out again.
+    pub dense: bool,
+    /// The plan, in the form in which `--plan` takes it.
+    pub plan: Value,
+    /// ‖W − Ŵ‖² / ‖W‖² of every changed weight, in the norm that the method minimises.
+    pub errors: Value,
+    /// What running both models showed; absent where that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Value>,
+}
+
+/// The file's name.
+pub const FILE: &str = "compression.json";

@@ -1,0 +1,168 @@
+//! How far another model's predictions are from the original's, token by token.
+
+use std::time::Instant;
+
+use compress_models::Decoder;
+use serde::Serialize;
+
+use crate::{
+    Error, Perplexity, Result,
+    logits::{for_each_slice, log_sum_exp},
+    perplexity::{for_each_window, slice_loss},
+};
+
+/// Kullback–Leibler divergence of the other model's predictions from the original's, in nats, over
+/// all scored tokens.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Divergence {
+    /// The mean.
+    pub mean: f64,
+    /// Half of the tokens have less.
+    pub median: f64,
+    /// 99 % of the tokens have less.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+    /// Share of tokens for which both models find the same token most likely.
+    pub same_top: f64,
+}
+
+/// Two models over the same windows.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Comparison {
+    /// The original alone.
+    pub original: Perplexity,
+    /// The other model alone.
+    pub other: Perplexity,
+    /// One against the other.
+    pub kl: Divergence,
+}
+
+/// What one window adds to a comparison.
+#[derive(Default)]
+struct Part {
+    loss: [f64; 2],
+    seconds: [f64; 2],
+    kl: Vec<f64>,
+    same: usize,
+}
+
+/// Runs two models over the same windows. The models take turns, so that their speeds compare even
+/// on a machine with other work.
+pub fn compare(
+    original: &Decoder,
+    other: &Decoder,
+    windows: &[Vec<u32>],
+    done: &(dyn Fn(usize) + Sync),
+) -> Result<Comparison> {
+    let vocabulary = original.vocabulary();
+    if vocabulary != other.vocabulary() {
+        return Err(Error::Vocabulary { original: vocabulary, other: other.vocabulary() });
+    }
+    let start = Instant::now();
+    let parts = for_each_window(&original.device(), windows, |index, window| {
+        let part = compare_window([original, other], index, window)?;
+        done(window.len());
+        Ok(part)
+    })?;
+    let wall = start.elapsed().as_secs_f64();
+    let tokens = windows.iter().map(|window| window.len() - 1).sum::<usize>();
+    let total = |f: fn(&Part) -> f64| parts.iter().map(f).sum::<f64>();
+    let busy = total(|part| part.seconds[0] + part.seconds[1]);
+    // Each model's share of the wall time, which windows running side by side divide between them.
+    let share = |seconds: f64| wall * seconds / busy;
+    Ok(Comparison {
+        original: Perplexity::new(total(|part| part.loss[0]), tokens, share(total(|part| part.seconds[0]))),
+        other: Perplexity::new(total(|part| part.loss[1]), tokens, share(total(|part| part.seconds[1]))),
+        kl: summary(parts),
+    })
+}
+
+fn compare_window(models: [&Decoder; 2], index: usize, window: &[u32]) -> Result<Part> {
+    let vocabulary = models[0].vocabulary();
+    let mut part = Part::default();
+    let mut kept = Vec::with_capacity(window.len() * vocabulary);
+    let clock = Instant::now();
+    for_each_slice(models[0], window, |first, logits| {
+        part.loss[0] += slice_loss(vocabulary, index, window, first, logits)?;
+        kept.extend_from_slice(logits);
+        Ok(())
+    })?;
+    part.seconds[0] = clock.elapsed().as_secs_f64();
+    let mut aside = 0.0;
+    let clock = Instant::now();
+    for_each_slice(models[1], window, |first, logits| {
+        part.loss[1] += slice_loss(vocabulary, index, window, first, logits)?;
+        let pause = Instant::now();
+        let rows = kept.chunks_exact(vocabulary).skip(first).zip(logits.chunks_exact(vocabulary));
+        for (i, (p, q)) in rows.enumerate() {
+            part.kl.push(divergence(p, q, index, first + i)?);
+            part.same += usize::from(top(p) == top(q));
+        }
+        aside += pause.elapsed().as_secs_f64();
+        Ok(())
+    })?;
+    part.seconds[1] = clock.elapsed().as_secs_f64() - aside;
+    Ok(part)
+}
+
+/// Σ p · (log p − log q), never below zero.
+fn divergence(p: &[f32], q: &[f32], window: usize, position: usize) -> Result<f64> {
+    let shift_p = log_sum_exp(p, window, position)?;
+    let shift_q = log_sum_exp(q, window, position)?;
+    let terms = p.iter().zip(q).map(|(&p, &q)| {
+        let log_p = f64::from(p) - shift_p;
+        log_p.exp() * (log_p - f64::from(q) + shift_q)
+    });
+    Ok(terms.sum::<f64>().max(0.0))
+}
+
+/// Index of the largest logit, the first of equals.
+fn top(logits: &[f32]) -> usize {
+    let better = |best: (usize, f32), (i, &x): (usize, &f32)| if x > best.1 { (i, x) } else { best };
+    logits.iter().enumerate().fold((0, f32::NEG_INFINITY), better).0
+}
+
+fn summary(parts: Vec<Part>) -> Divergence {
+    let same: usize = parts.iter().map(|part| part.same).sum();
+    let mut kl: Vec<f64> = parts.into_iter().flat_map(|part| part.kl).collect();
+    kl.sort_by(f64::total_cmp);
+    let count = kl.len().max(1);
+    let at = |share: f64| kl.get(((count - 1) as f64 * share).round() as usize).copied().unwrap_or_default();
+    Divergence {
+        mean: kl.iter().sum::<f64>() / count as f64,
+        median: at(0.5),
+        p99: at(0.99),
+        max: at(1.0),
+        same_top: same as f64 / count as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distribution_does_not_diverge_from_itself() {
+        let p = [0.3, -1.0, 2.5];
+        assert_eq!(divergence(&p, &p, 0, 0).unwrap(), 0.0);
+        let shifted = p.map(|x| x + 7.0); // the same distribution
+        assert!(divergence(&p, &shifted, 0, 0).unwrap() < 1e-12);
+    }
+
+    #[test]
+    fn the_divergence_of_two_coins_is_the_textbook_one() {
+        let (p, q) = ([0.0, 0.0], [3.0_f32.ln(), 0.0]); // 1/2 : 1/2 and 3/4 : 1/4
+        let expected = 0.5 * (0.5_f64 / 0.75).ln() + 0.5 * (0.5_f64 / 0.25).ln();
+        assert!((divergence(&p, &q, 0, 0).unwrap() - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_are_refused() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let logits = [0.0, bad, 1.0];
+            let found = divergence(&logits, &[0.0; 3], 4, 2);
+            assert!(matches!(found, Err(Error::NonFinite { window: 4, position: 2 })), "{bad}: {found:?}");
+        }
+    }
+}

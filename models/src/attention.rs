@@ -1,0 +1,87 @@
+//! Grouped-query attention: several query heads share one head of keys and values.
+
+use burn::{
+    module::Module,
+    nn::RmsNorm,
+    tensor::{Bool, Int, Tensor, module::attention, ops::AttentionModuleOptions},
+};
+
+use crate::{Linear, cache::LayerCache, rotary::Turns};
+
+/// Softmax(Q Kᵀ / √d) V over the tokens up to each token, with heads of size d.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// hidden → heads · d
+    pub query: Linear,
+    /// hidden → key-value heads · d
+    pub key: Linear,
+    /// hidden → key-value heads · d
+    pub value: Linear,
+    /// heads · d → hidden
+    pub output: Linear,
+    /// Norm of each query head, in Qwen3.
+    pub query_norm: Option<RmsNorm>,
+    /// Norm of each key head, in Qwen3.
+    pub key_norm: Option<RmsNorm>,
+    pub(crate) heads: usize,
+    pub(crate) key_value_heads: usize,
+    pub(crate) head_size: usize,
+    pub(crate) window: Option<usize>,
+}
+
+impl Attention {
+    /// Attends within x, batch × time × hidden, and to what the cache remembers of earlier tokens.
+    #[must_use]
+    pub fn forward(&self, x: Tensor<3>, turns: &Turns, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let [batch, time, _] = x.dims();
+        let query = self.split(self.query.forward(x.clone()), self.heads);
+        let key = self.split(self.key.forward(x.clone()), self.key_value_heads);
+        let value = self.split(self.value.forward(x), self.key_value_heads);
+        let query = turns.apply(normed(self.query_norm.as_ref(), query));
+        let key = turns.apply(normed(self.key_norm.as_ref(), key));
+        let (key, value) = match cache {
+            Some(cache) => cache.extend(key, value),
+            None => (key, value),
+        };
+        let mask = self.window_mask(time, key.dims()[2], &key);
+        // Shared heads are repeated: burn's attention gives NaN under autodiff if it has to do that.
+        let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
+        let mixed = attention(query, self.repeat(key), self.repeat(value), mask, None, options);
+        let mixed = mixed.swap_dims(1, 2).reshape([batch, time, self.heads * self.head_size]);
+        self.output.forward(mixed)
+    }
+
+    /// batch × time × heads·d to batch × heads × time × d
+    fn split(&self, x: Tensor<3>, heads: usize) -> Tensor<4> {
+        let [batch, time, _] = x.dims();
+        x.reshape([batch, time, heads, self.head_size]).swap_dims(1, 2)
+    }
+
+    fn repeat(&self, x: Tensor<4>) -> Tensor<4> {
+        let group = self.heads / self.key_value_heads;
+        if group == 1 {
+            return x;
+        }
+        let [batch, heads, time, d] = x.dims();
+        let x: Tensor<5> = x.unsqueeze_dim(2);
+        x.expand([batch, heads, group, time, d]).reshape([batch, heads * group, time, d])
+    }
+
+    /// What lies further back than the window: true = not seen. None where nothing does.
+    fn window_mask(&self, queries: usize, keys: usize, like: &Tensor<4>) -> Option<Tensor<4, Bool>> {
+        let window = self.window.filter(|window| keys > *window)?;
+        let device = like.device();
+        let first = (keys - queries) as i64;
+        let query: Tensor<2, Int> = Tensor::<1, Int>::arange(first..keys as i64, &device).reshape([queries, 1]);
+        let key: Tensor<2, Int> = Tensor::<1, Int>::arange(0..keys as i64, &device).reshape([1, keys]);
+        let too_far = (query - key).greater_equal_elem(window as i64);
+        Some(too_far.reshape([1, 1, queries, keys]))
+    }
+}
+
+fn normed(norm: Option<&RmsNorm>, x: Tensor<4>) -> Tensor<4> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => x,
+    }
+}

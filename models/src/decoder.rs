@@ -1,0 +1,83 @@
+//! The whole network, from tokens to logits.
+
+use burn::{
+    module::{Module, Param},
+    nn::RmsNorm,
+    tensor::{Device, Int, Tensor, TensorData},
+};
+
+use crate::{Block, Cache, Error, Linear, Result, Rotary};
+
+/// A decoder with its weights on a device.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// vocabulary × hidden
+    pub embedding: Param<Tensor<2>>,
+    /// The blocks, first to last.
+    pub blocks: Vec<Block>,
+    /// Before the head.
+    pub norm: RmsNorm,
+    /// hidden → vocabulary; the embedding itself where absent.
+    pub head: Option<Linear>,
+    pub(crate) rotary: Rotary,
+}
+
+impl Decoder {
+    /// The residual stream after the last norm, batch × time × hidden, for texts of equal length.
+    pub fn hidden(&self, texts: &[&[u32]]) -> Result<Tensor<3>> {
+        let mut x = self.embed(texts)?;
+        let turns = self.rotary.turns(0..x.dims()[1], &x.device());
+        for block in &self.blocks {
+            x = block.forward(x, &turns, None);
+        }
+        Ok(self.norm.forward(x))
+    }
+
+    /// The same for the next tokens of one text whose beginning the cache remembers.
+    pub fn hidden_after(&self, cache: &mut Cache, tokens: &[u32]) -> Result<Tensor<3>> {
+        let mut x = self.embed(&[tokens])?;
+        cache.layers.resize_with(self.blocks.len(), Default::default);
+        let positions = cache.length..cache.length + tokens.len();
+        cache.length = positions.end;
+        let turns = self.rotary.turns(positions, &x.device());
+        for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
+            x = block.forward(x, &turns, Some(layer));
+        }
+        Ok(self.norm.forward(x))
+    }
+
+    /// tokens × hidden to tokens × vocabulary. Callers slice the tokens, so that the logits of a
+    /// large vocabulary never fill memory.
+    #[must_use]
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.head {
+            Some(head) => head.forward(hidden),
+            None => hidden.matmul(self.embedding.val().transpose()),
+        }
+    }
+
+    /// How many tokens there are.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        self.embedding.val().dims()[0]
+    }
+
+    /// The device that the weights are on.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.embedding.val().device()
+    }
+
+    fn embed(&self, texts: &[&[u32]]) -> Result<Tensor<3>> {
+        let weight = self.embedding.val();
+        let vocabulary = weight.dims()[0];
+        let ids: Vec<i32> = texts.concat().into_iter().map(|token| token as i32).collect();
+        if let Some(&token) = texts.iter().flat_map(|text| text.iter()).find(|token| **token as usize >= vocabulary) {
+            return Err(Error::Token { token, vocabulary });
+        }
+        let count = ids.len();
+        let ids: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [count]), &weight.device());
+        let hidden = weight.dims()[1];
+        Ok(weight.select(0, ids).reshape([texts.len(), count / texts.len().max(1), hidden]))
+    }
+}

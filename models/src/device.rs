@@ -1,0 +1,79 @@
+//! Choosing where a network runs.
+
+use std::str::FromStr;
+
+use burn::tensor::Device;
+
+use crate::{Error, Result};
+
+/// Where to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A real GPU if one answers, else the CPU.
+    Automatic,
+    /// The CPU.
+    Cpu,
+    /// Any GPU that wgpu finds, a software driver included.
+    Wgpu,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Automatic),
+            "cpu" => Ok(Self::Cpu),
+            "wgpu" => Ok(Self::Wgpu),
+            _ => Err("a device is auto, cpu or wgpu".into()),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device, and its name for the report.
+    pub fn open(self) -> Result<(Device, String)> {
+        let cpu = || (Device::flex(), "cpu".to_owned());
+        match self {
+            Self::Cpu => Ok(cpu()),
+            Self::Automatic => Ok(gpu::real().unwrap_or_else(cpu)),
+            Self::Wgpu => gpu::any(),
+        }
+    }
+}
+
+#[cfg(feature = "wgpu")]
+mod gpu {
+    use super::{Device, Error, Result};
+    use burn::tensor::DeviceKind;
+
+    pub fn real() -> Option<(Device, String)> {
+        let kinds = [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0)];
+        kinds.into_iter().find_map(open)
+    }
+
+    pub fn any() -> Result<(Device, String)> {
+        let problem = "no driver answers; is a Vulkan, Metal or DirectX 12 driver installed?";
+        real().or_else(|| open(DeviceKind::Cpu)).ok_or(Error::Device { wanted: "wgpu device", problem })
+    }
+
+    /// wgpu panics where no such adapter is; ask in a way that survives it.
+    fn open(kind: DeviceKind) -> Option<(Device, String)> {
+        let _ = kind;
+        None
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+mod gpu {
+    use super::{Device, Error, Result};
+
+    pub const fn real() -> Option<(Device, String)> {
+        None
+    }
+
+    pub const fn any() -> Result<(Device, String)> {
+        let problem = "this program was built without it; build with `--features wgpu`";
+        Err(Error::Device { wanted: "wgpu device", problem })
+    }
+}

@@ -1,0 +1,47 @@
+//! What can go wrong between a checkpoint and its logits.
+
+/// The result of loading and running a network.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// One variant per cause.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The weights could not be read.
+    #[error(transparent)]
+    Checkpoint(#[from] compress_checkpoint::Error),
+
+    /// A weight with a NaN or an infinity in it.
+    #[error("tensor `{name}` holds {value}; the model is damaged")]
+    NonFinite {
+        /// Its tensor.
+        name: String,
+        /// The number.
+        value: f32,
+    },
+
+    /// A token that the embedding does not have.
+    #[error("token {token} is outside the vocabulary of {vocabulary}")]
+    Token {
+        /// The token.
+        token: u32,
+        /// How many tokens there are.
+        vocabulary: usize,
+    },
+
+    /// A device that is not there, or was not built in.
+    #[error("no {wanted}: {problem}")]
+    Device {
+        /// What was asked for.
+        wanted: &'static str,
+        /// Why there is none, and what to do.
+        problem: &'static str,
+    },
+
+    /// The device failed.
+    #[error("the device failed: {problem}")]
+    Execution {
+        /// In its own words.
+        problem: String,
+    },
+}

@@ -1,0 +1,58 @@
+//! A linear layer that executes whatever form its weight has.
+
+use burn::{
+    module::{Module, Param},
+    tensor::Tensor,
+};
+
+/// The weight of a linear layer, in the form in which it is stored.
+#[derive(Module, Debug)]
+pub enum Weight {
+    /// W: out × in.
+    Whole(Param<Tensor<2>>),
+    /// W = up · down.
+    LowRank(LowRank),
+}
+
+/// Two thin factors of a weight.
+#[derive(Module, Debug)]
+pub struct LowRank {
+    /// out × r
+    pub up: Param<Tensor<2>>,
+    /// r × in
+    pub down: Param<Tensor<2>>,
+}
+
+/// y = W x + b
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// W, in its stored form.
+    pub weight: Weight,
+    /// b: out.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    /// Applies the layer to the last dimension: … × in to … × out.
+    #[must_use]
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let mut shape = x.dims();
+        let inputs = shape[D - 1];
+        let x = x.reshape([-1, inputs as i32]); // tokens × in
+        let y = match &self.weight {
+            Weight::Whole(weight) => times(x, weight),
+            Weight::LowRank(LowRank { up, down }) => times(times(x, down), up),
+        };
+        let y = match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
+        };
+        shape[D - 1] = y.dims()[1];
+        y.reshape(shape)
+    }
+}
+
+/// x · Wᵀ
+fn times(x: Tensor<2>, weight: &Param<Tensor<2>>) -> Tensor<2> {
+    x.matmul(weight.val().transpose())
+}

@@ -1,0 +1,127 @@
+//! From a checkpoint to a decoder on a device.
+
+use burn::{
+    module::{Param, ParamId},
+    nn::{RmsNorm, RmsNormConfig},
+    tensor::{Device, Tensor, TensorData},
+};
+use compress_checkpoint::{Checkpoint, Config};
+use compress_core::{Factor, Matrix, Role, Site};
+
+use crate::{
+    Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight, linear::LowRank,
+};
+
+impl Decoder {
+    /// Loads every weight in `f32` and in the form in which it is stored.
+    pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        let load = Loader { checkpoint, config: checkpoint.config(), device };
+        let config = checkpoint.config();
+        let blocks = (0..config.layers).map(|layer| load.block(layer)).collect::<Result<_>>()?;
+        let whole = |name: &str| load.matrix(name, config.vocabulary, config.hidden);
+        let head = |weight| Linear { weight: Weight::Whole(weight), bias: None };
+        Ok(Self {
+            embedding: whole("model.embed_tokens.weight")?,
+            blocks,
+            norm: load.norm("model.norm", config.hidden)?,
+            head: if config.tied { None } else { Some(head(whole("lm_head.weight")?)) },
+            rotary: Rotary::new(config),
+        })
+    }
+}
+
+impl Block {
+    /// Loads one block of a checkpoint.
+    pub fn load(checkpoint: &Checkpoint, layer: usize, device: &Device) -> Result<Self> {
+        Loader { checkpoint, config: checkpoint.config(), device }.block(layer)
+    }
+}
+
+struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    config: &'a Config,
+    device: &'a Device,
+}
+
+impl Loader<'_> {
+    fn block(&self, layer: usize) -> Result<Block> {
+        let hidden = self.config.hidden;
+        let name = |part: &str| format!("model.layers.{layer}.{part}");
+        Ok(Block {
+            attention_norm: self.norm(&name("input_layernorm"), hidden)?,
+            attention: self.attention(layer)?,
+            feed_forward_norm: self.norm(&name("post_attention_layernorm"), hidden)?,
+            feed_forward: FeedForward {
+                gate: self.linear(layer, Role::Gate)?,
+                up: self.linear(layer, Role::Up)?,
+                down: self.linear(layer, Role::Down)?,
+            },
+        })
+    }
+
+    fn attention(&self, layer: usize) -> Result<Attention> {
+        let config = self.config;
+        let head_norm = |part: &str| match config.query_key_norm {
+            true => self.norm(&format!("model.layers.{layer}.self_attn.{part}"), config.head_size).map(Some),
+            false => Ok(None),
+        };
+        Ok(Attention {
+            query: self.linear(layer, Role::Query)?,
+            key: self.linear(layer, Role::Key)?,
+            value: self.linear(layer, Role::Value)?,
+            output: self.linear(layer, Role::Output)?,
+            query_norm: head_norm("q_norm")?,
+            key_norm: head_norm("k_norm")?,
+            heads: config.heads,
+            key_value_heads: config.key_value_heads,
+            head_size: config.head_size,
+            window: config.sliding_window,
+        })
+    }
+
+    fn linear(&self, layer: usize, role: Role) -> Result<Linear> {
+        let site = Site::new(layer, role);
+        let name = site.weight();
+        let weight = match self.checkpoint.factor(site)? {
+            Factor::Whole(weight) => Weight::Whole(self.parameter(&name, weight)?),
+            Factor::LowRank { up, down } => {
+                Weight::LowRank(LowRank { up: self.parameter(&name, up)?, down: self.parameter(&name, down)? })
+            }
+        };
+        let bias = match self.config.has_bias(role) {
+            true => Some(self.vector(&self.checkpoint.bias_name(site))?),
+            false => None,
+        };
+        Ok(Linear { weight, bias })
+    }
+
+    fn norm(&self, module: &str, size: usize) -> Result<RmsNorm> {
+        let config = RmsNormConfig::new(size).with_epsilon(self.config.norm_epsilon);
+        Ok(RmsNorm { gamma: self.vector(&format!("{module}.weight"))?, ..config.init(self.device) })
+    }
+
+    fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Param<Tensor<2>>> {
+        let numbers = self.checkpoint.numbers(name)?;
+        let matrix = Matrix::new(rows, cols, numbers).map_err(compress_checkpoint::Error::from)?;
+        self.parameter(name, matrix)
+    }
+
+    fn parameter(&self, name: &str, matrix: Matrix) -> Result<Param<Tensor<2>>> {
+        let shape = [matrix.rows(), matrix.cols()];
+        Ok(self.tensor(name, matrix.into_data(), shape)?)
+    }
+
+    fn vector(&self, name: &str) -> Result<Param<Tensor<1>>> {
+        let numbers = self.checkpoint.numbers(name)?;
+        let shape = [numbers.len()];
+        self.tensor(name, numbers, shape)
+    }
+
+    fn tensor<const D: usize>(&self, name: &str, numbers: Vec<f32>, shape: [usize; D]) -> Result<Param<Tensor<D>>> {
+        if let Some(&value) = numbers.iter().find(|x| !x.is_finite()) {
+            return Err(Error::NonFinite { name: name.into(), value });
+        }
+        let tensor = Tensor::from_data(TensorData::new(numbers, shape), self.device);
+        Ok(Param::initialized(ParamId::new(), tensor))
+    }
+}

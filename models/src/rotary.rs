@@ -1,0 +1,69 @@
+//! Rotary position embedding: pairs of channels turn by an angle that grows with the position.
+//!
+//! Channel i of a head of size d is paired with channel i + d/2, as Hugging Face's weights expect,
+//! and turns by `position · θ^(−2i/d)`. (burn's own pairs neighbours.)
+
+use std::{f64::consts::TAU, ops::Range};
+
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor, TensorData},
+};
+use compress_checkpoint::{Config, Llama3Scaling};
+
+/// The turning speeds of a head's pairs of channels.
+#[derive(Module, Clone, Debug)]
+pub struct Rotary {
+    /// Radians per position; d/2 of them.
+    speeds: Vec<f64>,
+}
+
+/// The turn of every position of a piece of text.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    cos: Tensor<4>, // 1 × 1 × time × d/2
+    sin: Tensor<4>,
+}
+
+impl Rotary {
+    /// The speeds that a config asks for.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let d = config.head_size as f64;
+        let speed = |pair: usize| config.rope_theta.powf(-2.0 * pair as f64 / d);
+        let scale = |speed| config.rope_scaling.map_or(speed, |scaling| slowed(speed, scaling));
+        Self { speeds: (0..config.head_size / 2).map(speed).map(scale).collect() }
+    }
+
+    /// The turns for a range of positions.
+    #[must_use]
+    pub fn turns(&self, positions: Range<usize>, device: &Device) -> Turns {
+        let shape = [1, 1, positions.len(), self.speeds.len()];
+        let table = |f: fn(f64) -> f64| {
+            let angles = positions.clone().flat_map(|p| self.speeds.iter().map(move |speed| f(p as f64 * speed) as f32));
+            Tensor::from_data(TensorData::new(angles.collect::<Vec<_>>(), shape), device)
+        };
+        Turns { cos: table(f64::cos), sin: table(f64::sin) }
+    }
+}
+
+impl Turns {
+    /// Turns queries or keys, batch × heads × time × d.
+    #[must_use]
+    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let half = x.dims()[3] / 2;
+        let (first, second) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
+        let (cos, sin) = (self.cos.clone(), self.sin.clone());
+        let turned = first.clone() * cos.clone() - second.clone() * sin.clone();
+        Tensor::cat(vec![turned, second * cos + first * sin], 3)
+    }
+}
+
+/// Llama 3's scaling: slow pairs are slowed further, fast ones left alone, those between blended.
+fn slowed(speed: f64, scaling: Llama3Scaling) -> f64 {
+    let Llama3Scaling { factor, low, high, original_context } = scaling;
+    // How often the pair turns around within the original context.
+    let turns = original_context * speed / TAU;
+    let blend = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+    speed * (blend + (1.0 - blend) / factor)
+}
