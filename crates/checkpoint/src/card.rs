@@ -6,18 +6,18 @@ use crate::{Error, Layout, Record, Result};
 
 /// What the card says beyond the record.
 #[derive(Clone, Debug)]
-pub struct Card<'a> {
+pub struct Card {
     /// The name of the output.
-    pub name: &'a str,
+    pub name: String,
     /// The table of before and after, as Markdown; empty where nothing was measured.
-    pub table: &'a str,
+    pub table: String,
     /// The command that made it.
-    pub command: &'a str,
+    pub command: String,
 }
 
 const TEMPLATE: &str = include_str!("card.md.jinja");
 
-impl Card<'_> {
+impl Card {
     /// The text of `README.md`.
     pub(crate) fn render(&self, record: &Record, layout: &Layout) -> Result<String> {
         let remote_code = layout.ranks().next().is_some();

@@ -163,7 +163,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Adds the record and the model card, and gives the directory its name.
-    pub fn finish(self, record: &Record, card: &Card<'_>) -> Result<()> {
+    pub fn finish(self, record: &Record, card: &Card) -> Result<()> {
         let work = self.work();
         let json = serde_json::to_string_pretty(record).map_err(|e| Error::damaged(record::FILE, e))?;
         for (name, text) in [(record::FILE, json + "\n"), ("README.md", card.render(record, self.layout)?)] {

@@ -1,2 +1,49 @@
-//! To be written.
-fn main() {}
+//! `compress`: makes large language models smaller and shows what it cost.
+//!
+//! Arguments become a job, and each verb is one file. Results go to stdout, everything else to
+//! stderr; the exit status is 0 when done, 1 when a promise was not kept, 2 when it could not run.
+
+mod args;
+mod interrupt;
+mod model;
+mod pipeline;
+mod progress;
+mod report;
+mod shipped;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Arguments, Verb};
+
+/// How a verb that ran to its end came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// As promised.
+    Kept,
+    /// Done, but not as promised; the reason has been printed.
+    Broken,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    interrupt::watch();
+    let outcome = match arguments.verb {
+        Verb::Methods(job) => verbs::methods::run(&job),
+        Verb::Inspect(job) => verbs::inspect::run(&job),
+        Verb::Plan { method } => verbs::plan::run(method),
+        Verb::Run { method } => verbs::run::run(method),
+        Verb::Evaluate(job) => verbs::evaluate::run(&job),
+        Verb::Completions { shell } => verbs::completions::run(shell),
+    };
+    match outcome {
+        Ok(Outcome::Kept) => ExitCode::SUCCESS,
+        Ok(Outcome::Broken) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::{
     Error, Perplexity, Result,
-    logits::{for_each_slice, log_sum_exp},
-    perplexity::{for_each_window, slice_loss},
+    logits::{Logits, Predictions, log_sum_exp, loss},
+    perplexity::for_each_window,
 };
 
 /// Kullback–Leibler divergence of the other model's predictions from the original's, in nats, over
@@ -79,31 +79,35 @@ pub fn compare(
 }
 
 fn compare_window(models: [&Decoder; 2], index: usize, window: &[u32]) -> Result<Part> {
-    let vocabulary = models[0].vocabulary();
     let mut part = Part::default();
-    let mut kept = Vec::with_capacity(window.len() * vocabulary);
-    let clock = Instant::now();
-    for_each_slice(models[0], window, |first, logits| {
-        part.loss[0] += slice_loss(vocabulary, index, window, first, logits)?;
-        kept.extend_from_slice(logits);
-        Ok(())
-    })?;
-    part.seconds[0] = clock.elapsed().as_secs_f64();
-    let mut aside = 0.0;
-    let clock = Instant::now();
-    for_each_slice(models[1], window, |first, logits| {
-        part.loss[1] += slice_loss(vocabulary, index, window, first, logits)?;
-        let pause = Instant::now();
-        let rows = kept.chunks_exact(vocabulary).skip(first).zip(logits.chunks_exact(vocabulary));
-        for (i, (p, q)) in rows.enumerate() {
-            part.kl.push(divergence(p, q, index, first + i)?);
+    let (first, start) = timed(|| Predictions::of(models[0], window))?;
+    let (second, other_start) = timed(|| Predictions::of(models[1], window))?;
+    part.seconds = [start, other_start];
+    for slice in first.slices() {
+        let mut logits_and_loss = |model: usize, predictions: &Predictions<'_>| {
+            let (logits, seconds) = timed(|| {
+                let logits = predictions.logits(slice.clone())?;
+                part.loss[model] += loss(&logits, &slice, index, window)?;
+                Ok(logits)
+            })?;
+            part.seconds[model] += seconds;
+            Ok::<Logits, Error>(logits)
+        };
+        let p = logits_and_loss(0, &first)?;
+        let q = logits_and_loss(1, &second)?;
+        for ((p, q), position) in p.rows().zip(q.rows()).zip(slice) {
+            part.kl.push(divergence(p, q, index, position)?);
             part.same += usize::from(top(p) == top(q));
         }
-        aside += pause.elapsed().as_secs_f64();
-        Ok(())
-    })?;
-    part.seconds[1] = clock.elapsed().as_secs_f64() - aside;
+    }
     Ok(part)
+}
+
+/// What the work gives, and the seconds that it took.
+fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let clock = Instant::now();
+    let result = work()?;
+    Ok((result, clock.elapsed().as_secs_f64()))
 }
 
 /// Σ p · (log p − log q), never below zero.

@@ -1,38 +1,78 @@
 //! From a window to the log-probabilities of its next tokens, a few positions at a time.
 
-use burn::tensor::Tensor;
+use std::ops::Range;
+
+use burn::tensor::{Tensor, TensorData};
 use compress_models::Decoder;
 
 use crate::{Error, Result};
 
-/// How many logits are held at a time: 32 MiB of them.
-const LOGITS: usize = 1 << 23;
+/// How many logits are held at a time: 16 MiB of them.
+const LOGITS: usize = 1 << 22;
 
-/// Calls `take(first position, logits)` for successive slices of a window, positions × vocabulary.
-/// The last position, which predicts nothing in the window, is left out.
-pub fn for_each_slice(
-    decoder: &Decoder,
-    window: &[u32],
-    mut take: impl FnMut(usize, &[f32]) -> Result<()>,
-) -> Result<()> {
-    let hidden = decoder.hidden(&[window])?;
-    let [_, time, width] = hidden.dims();
-    let hidden: Tensor<2> = hidden.reshape([time, width]);
-    let step = (LOGITS / decoder.vocabulary()).max(1);
-    for first in (0..time - 1).step_by(step) {
-        let slice = hidden.clone().narrow(0, first, step.min(time - 1 - first));
-        let data = decoder.logits(slice).into_data();
-        let logits = data.as_slice::<f32>().map_err(|e| compress_models::Error::Execution { problem: format!("{e:?}") })?;
-        take(first, logits)?;
+/// A window after the last norm of a model, ready for its head.
+pub struct Predictions<'a> {
+    decoder: &'a Decoder,
+    hidden: Tensor<2>, // time × hidden
+}
+
+impl<'a> Predictions<'a> {
+    /// Runs the blocks over a window.
+    pub fn of(decoder: &'a Decoder, window: &[u32]) -> Result<Self> {
+        let hidden = decoder.hidden(&[window])?;
+        let [_, time, width] = hidden.dims();
+        Ok(Self { decoder, hidden: hidden.reshape([time, width]) })
     }
-    Ok(())
+
+    /// Slices of the positions that predict a token of the window: all but the last.
+    pub fn slices(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let end = self.hidden.dims()[0].saturating_sub(1);
+        let step = (LOGITS / self.decoder.vocabulary()).max(1);
+        (0..end).step_by(step).map(move |first| first..(first + step).min(end))
+    }
+
+    /// The logits of a slice, positions × vocabulary.
+    pub fn logits(&self, slice: Range<usize>) -> Result<Logits> {
+        let hidden = self.hidden.clone().narrow(0, slice.start, slice.len());
+        let data = self.decoder.logits(hidden).into_data();
+        let vocabulary = self.decoder.vocabulary();
+        data.as_slice::<f32>().map_err(|e| compress_models::Error::Execution { problem: format!("{e:?}") })?;
+        Ok(Logits { data, vocabulary })
+    }
+}
+
+/// Logits on the host.
+pub struct Logits {
+    data: TensorData,
+    vocabulary: usize,
+}
+
+impl Logits {
+    /// One row of the vocabulary's size for each position.
+    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.data.as_slice::<f32>().unwrap_or_default().chunks_exact(self.vocabulary)
+    }
+}
+
+/// Negative log-likelihood of the tokens of a window that a slice of logits predicts; `index` is the
+/// window's, for messages.
+pub fn loss(logits: &Logits, slice: &Range<usize>, index: usize, window: &[u32]) -> Result<f64> {
+    let targets = window.iter().skip(slice.start + 1);
+    let rows = logits.rows().zip(targets).zip(slice.clone());
+    rows.map(|((row, &target), position)| {
+        let chosen = row.get(target as usize).copied().unwrap_or(f32::NAN);
+        Ok(log_sum_exp(row, index, position)? - f64::from(chosen))
+    })
+    .sum()
 }
 
 /// log Σ exp of the logits of one position; an error where one of them is not finite.
 pub fn log_sum_exp(logits: &[f32], window: usize, position: usize) -> Result<f64> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = logits.chunks(4096).map(|part| part.iter().map(|x| (x - largest).exp()).sum::<f32>()).sum();
-    let result = f64::from(largest) + f64::from(sum).ln();
-    // A NaN anywhere makes the sum NaN, an infinity makes the difference NaN or the maximum infinite.
-    if result.is_finite() { Ok(result) } else { Err(Error::NonFinite { window, position }) }
+    let range = |(low, high): (f32, f32), &x: &f32| (low.min(x), high.max(x));
+    let (low, high) = logits.iter().fold((f32::INFINITY, f32::NEG_INFINITY), range);
+    let sum: f32 = logits.chunks(4096).map(|part| part.iter().map(|x| (x - high).exp()).sum::<f32>()).sum();
+    let result = f64::from(high) + f64::from(sum).ln();
+    // A NaN anywhere makes the sum NaN; infinities show at the ends of the range.
+    let finite = result.is_finite() && low.is_finite();
+    if finite { Ok(result) } else { Err(Error::NonFinite { window, position }) }
 }

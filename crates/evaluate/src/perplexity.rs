@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     Result,
-    logits::{for_each_slice, log_sum_exp},
+    logits::{Predictions, loss},
 };
 
 /// A perplexity, and what it took.
@@ -36,27 +36,15 @@ impl Perplexity {
 pub fn perplexity(decoder: &Decoder, windows: &[Vec<u32>], done: &(dyn Fn(usize) + Sync)) -> Result<Perplexity> {
     let start = Instant::now();
     let losses = for_each_window(&decoder.device(), windows, |index, window| {
-        let mut loss = 0.0;
-        for_each_slice(decoder, window, |first, logits| {
-            loss += slice_loss(decoder.vocabulary(), index, window, first, logits)?;
-            Ok(())
-        })?;
+        let predictions = Predictions::of(decoder, window)?;
+        let slices = predictions.slices();
+        let total = slices.map(|slice| loss(&predictions.logits(slice.clone())?, &slice, index, window));
+        let total = total.sum::<Result<f64>>()?;
         done(window.len());
-        Ok(loss)
+        Ok(total)
     })?;
     let tokens = windows.iter().map(|window| window.len() - 1).sum();
     Ok(Perplexity::new(losses.iter().sum(), tokens, start.elapsed().as_secs_f64()))
-}
-
-/// Negative log-likelihood of the tokens that a slice of logits predicts.
-pub fn slice_loss(vocabulary: usize, index: usize, window: &[u32], first: usize, logits: &[f32]) -> Result<f64> {
-    let targets = window.iter().skip(first + 1);
-    let rows = logits.chunks_exact(vocabulary).zip(targets).enumerate();
-    rows.map(|(i, (row, &target))| {
-        let chosen = row.get(target as usize).copied().unwrap_or(f32::NAN);
-        Ok(log_sum_exp(row, index, first + i)? - f64::from(chosen))
-    })
-    .sum()
 }
 
 /// Runs windows side by side on the CPU, one after the other on a GPU; results in order.

@@ -1,0 +1,241 @@
+//! The command line. Help texts, completions and documentation come from here.
+
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use compress_core::{Budget, Format, Pattern, Selection};
+use compress_models::DeviceChoice;
+
+/// Makes large language models smaller and shows what it cost.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// The methods: what each does, needs and costs.
+    Methods(Methods),
+    /// What a model is made of: every weight's shape, bytes and singular spectrum.
+    Inspect(Inspect),
+    /// Decide what would be done, and what it would save; writes nothing.
+    Plan {
+        #[command(subcommand)]
+        method: PlanMethod,
+    },
+    /// Plan, compress, write, and evaluate before and after.
+    Run {
+        #[command(subcommand)]
+        method: RunMethod,
+    },
+    /// Perplexity of a model on a text, and how far it is from an original.
+    Evaluate(Evaluate),
+    /// A completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// One line per method.
+#[derive(Debug, Subcommand)]
+pub enum PlanMethod {
+    /// Truncated SVD, the same kept fraction everywhere: no data, fast, the weakest per byte.
+    Svd(Planning),
+}
+
+/// One line per method.
+#[derive(Debug, Subcommand)]
+pub enum RunMethod {
+    /// Truncated SVD, the same kept fraction everywhere: no data, fast, the weakest per byte.
+    Svd(Running),
+}
+
+#[derive(Debug, Args)]
+pub struct Methods {
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+/// Which model, and how far.
+#[derive(Debug, Args)]
+pub struct Planning {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub sites: Sites,
+    #[command(flatten)]
+    pub form: OutputForm,
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+#[derive(Debug, Args)]
+pub struct Running {
+    #[command(flatten)]
+    pub planning: Planning,
+
+    /// The directory to write; it must not exist.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+
+    /// Replace the output if it exists.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Don't run the models afterwards: faster, but what it cost stays unknown.
+    #[arg(long)]
+    pub no_evaluate: bool,
+
+    #[command(flatten)]
+    pub text: Text,
+}
+
+#[derive(Debug, Args)]
+pub struct Model {
+    /// A Hugging Face directory, a GGUF file, or a hub id such as org/name; the small model that
+    /// ships with this program where left out.
+    #[arg(value_name = "MODEL")]
+    pub name: Option<String>,
+}
+
+/// How far to cut. At most one of these.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct Target {
+    /// The fraction of the parameters of the chosen weights that stays, above 0 and at most 1
+    /// [default: 0.8].
+    #[arg(long, value_name = "FRACTION")]
+    pub keep: Option<Budget>,
+
+    /// The size that the weight files may have, such as 200MB or 1.5GiB.
+    #[arg(long, value_name = "BYTES")]
+    pub target_size: Option<ByteSize>,
+
+    /// A plan as `plan` prints it; methods with the same kind of steps take each other's.
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+}
+
+/// Which weights.
+#[derive(Debug, Args)]
+pub struct Sites {
+    /// Touch only these weights: a role (query key value output gate up down), a layer range such as
+    /// 0-2, or a regular expression on module names; may be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    pub only: Vec<Pattern>,
+
+    /// Leave these weights alone; patterns as for --only.
+    #[arg(long, value_name = "PATTERN")]
+    pub skip: Vec<Pattern>,
+}
+
+impl Sites {
+    pub fn selection(&self) -> Selection {
+        Selection { only: self.only.clone(), skip: self.skip.clone() }
+    }
+}
+
+/// How the result is written.
+#[derive(Debug, Args)]
+pub struct OutputForm {
+    /// Number format of all tensors: f32, f16 or bf16 [default: the source's own; f16 for GGUF].
+    #[arg(long, value_name = "FORMAT")]
+    pub dtype: Option<Format>,
+
+    /// Multiply the factors out again: loads anywhere without remote code, but saves no bytes.
+    #[arg(long)]
+    pub dense: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Printing {
+    /// One JSON object on stdout in place of tables.
+    #[arg(long)]
+    pub json: bool,
+
+    /// No progress.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// What is scored, and where.
+#[derive(Debug, Args)]
+pub struct Text {
+    /// The text to score; the sample that ships with this program where left out.
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+
+    /// Tokens per window [default: the model's context, at most 1024].
+    #[arg(long, value_name = "N")]
+    pub ctx: Option<usize>,
+
+    /// How many windows (or documents) to score, or `all` [default: 64, or all there are if fewer].
+    #[arg(long, value_name = "N")]
+    pub windows: Option<Count>,
+
+    /// Lead each window with a BOS token.
+    #[arg(long)]
+    pub bos: bool,
+
+    /// Score each document by itself, led by BOS and cut at the context; the text between them.
+    #[arg(long, value_name = "SEPARATOR")]
+    pub documents: Option<String>,
+
+    /// Where to run: auto (a real GPU if one answers, else the CPU), cpu, or wgpu.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+}
+
+/// A number, or all.
+#[derive(Clone, Copy, Debug)]
+pub enum Count {
+    Exactly(usize),
+    All,
+}
+
+impl std::str::FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("all", _) => Ok(Self::All),
+            (_, Ok(count)) if count > 0 => Ok(Self::Exactly(count)),
+            _ => Err("a number above 0, or `all`".into()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub sites: Sites,
+    /// Shapes and bytes only, without the singular spectra.
+    #[arg(long)]
+    pub no_spectra: bool,
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+#[derive(Debug, Args)]
+pub struct Evaluate {
+    #[command(flatten)]
+    pub model: Model,
+
+    /// The original, to measure the KL divergence from it.
+    #[arg(long, value_name = "ORIGINAL")]
+    pub against: Option<String>,
+
+    #[command(flatten)]
+    pub text: Text,
+    #[command(flatten)]
+    pub printing: Printing,
+}

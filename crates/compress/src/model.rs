@@ -1,0 +1,46 @@
+//! From what the user calls a model to an open checkpoint.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use compress_checkpoint::Checkpoint;
+use compress_core::SourceId;
+use compress_hub::{ModelId, Settings};
+use tempfile::TempDir;
+
+use crate::{progress, shipped};
+
+/// An open model and what it is called.
+pub struct Opened {
+    pub checkpoint: Checkpoint,
+    pub name: String,
+    /// Holds the shipped model's files while they are in use.
+    _folder: Option<TempDir>,
+}
+
+impl Opened {
+    /// Opens the shipped model, a path, or else a hub id.
+    pub fn open(name: Option<&str>, quiet: bool) -> Result<Self> {
+        let Some(name) = name else {
+            let folder = shipped::unpack()?;
+            let checkpoint = Checkpoint::open(folder.path())?;
+            return Ok(Self { checkpoint, name: shipped::NAME.into(), _folder: Some(folder) });
+        };
+        let path = Path::new(name);
+        if path.exists() {
+            return Ok(Self { checkpoint: Checkpoint::open(path)?, name: name.into(), _folder: None });
+        }
+        let Ok(id) = name.parse::<ModelId>() else {
+            bail!("{name}: no such file or directory, and not a hub id (org/name)");
+        };
+        let settings = Settings::from_env();
+        let local = compress_hub::resolve(&id, &settings, &progress::Download::new(quiet))
+            .with_context(|| format!("{name}: no such file or directory here, and not to be had from the hub"))?;
+        Ok(Self { checkpoint: Checkpoint::open(&local)?, name: name.into(), _folder: None })
+    }
+
+    /// What identifies the model in a plan.
+    pub fn id(&self) -> Result<SourceId> {
+        Ok(SourceId { name: self.name.clone(), digest: self.checkpoint.digest()? })
+    }
+}

@@ -1,0 +1,136 @@
+//! The way from a budget to a written model, the same for every method.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytesize::ByteSize;
+use compress_checkpoint::{Layout, Writer};
+use compress_core::{Budget, Edit, Factor, Form, Method, Plan, Site, Step as _, Survey};
+use rayon::prelude::*;
+
+use crate::{
+    args::{OutputForm, Planning, Target},
+    model::Opened,
+    progress,
+};
+
+/// What is kept where the user says nothing.
+const KEEP: f64 = 0.8;
+
+/// The plan that the arguments ask for: read from a file, or made for a budget or a size.
+pub fn plan<M: Method>(
+    method: &M,
+    survey: &Survey<'_>,
+    model: &Opened,
+    arguments: &Planning,
+) -> Result<Plan<M::Step>> {
+    let Target { keep, target_size, plan } = &arguments.target;
+    let plan = match (plan, target_size) {
+        (Some(path), _) => read(path, model, survey)?,
+        (None, Some(size)) => fit(method, survey, model, arguments, *size)?,
+        (None, None) => {
+            let keep = keep.map_or_else(|| Budget::keep(KEEP), Ok)?;
+            for_budget(method, survey, model, keep)?
+        }
+    };
+    plan.check(survey)?;
+    Ok(plan)
+}
+
+fn for_budget<M: Method>(
+    method: &M,
+    survey: &Survey<'_>,
+    model: &Opened,
+    keep: Budget,
+) -> Result<Plan<M::Step>> {
+    let steps = method.plan(survey, keep)?;
+    Ok(Plan::new(method.name(), model.id()?, Some(keep.fraction()), steps, survey)?)
+}
+
+fn read<S: compress_core::Step>(path: &Path, model: &Opened, survey: &Survey<'_>) -> Result<Plan<S>> {
+    let name = path.display();
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read the plan {name}"))?;
+    let plan: Plan<S> =
+        serde_json::from_str(&text).with_context(|| format!("{name} is not a plan that this method can carry out"))?;
+    let id = model.id()?;
+    if plan.source.digest != id.digest {
+        bail!("{name} was made for {}, whose weights are not those of {}", plan.source.name, id.name);
+    }
+    plan.check(survey).with_context(|| format!("{name} does not fit the model"))?;
+    Ok(plan)
+}
+
+/// The plan with the largest budget whose weight files are no larger than `size`.
+fn fit<M: Method>(
+    method: &M,
+    survey: &Survey<'_>,
+    model: &Opened,
+    arguments: &Planning,
+    size: ByteSize,
+) -> Result<Plan<M::Step>> {
+    ensure!(!arguments.form.dense, "--dense saves no bytes, so it cannot meet --target-size");
+    let bytes = |keep: f64| {
+        let steps = method.plan(survey, Budget::keep(keep)?)?;
+        let forms = steps.iter().flat_map(compress_core::Step::forms).collect();
+        anyhow::Ok(Layout::new(&model.checkpoint, &forms, arguments.form.dtype)?.bytes() as u64)
+    };
+    let (mut fits, mut exceeds) = (f64::MIN_POSITIVE, 1.0);
+    if bytes(exceeds)? <= size.as_u64() {
+        return for_budget(method, survey, model, Budget::ALL);
+    }
+    let least = bytes(fits)?;
+    ensure!(
+        least <= size.as_u64(),
+        "{size} cannot be reached: at rank 1 everywhere the weight files still take {}",
+        ByteSize(least)
+    );
+    for _ in 0..40 {
+        let middle = f64::midpoint(fits, exceeds);
+        if bytes(middle)? <= size.as_u64() { fits = middle } else { exceeds = middle }
+    }
+    for_budget(method, survey, model, Budget::keep(fits)?)
+}
+
+/// The forms that the output's weights will have.
+pub fn forms<S: compress_core::Step>(plan: &Plan<S>, form: &OutputForm) -> BTreeMap<Site, Form> {
+    let written = |(site, planned)| (site, if form.dense { Form::Whole } else { planned });
+    plan.forms().into_iter().map(written).collect()
+}
+
+/// What compressing gave.
+pub struct Compressed {
+    /// Relative squared error of every changed weight.
+    pub errors: BTreeMap<Site, f64>,
+    pub seconds: f64,
+}
+
+/// Carries out every step that is not done yet, one per core at a time, and writes each result at once.
+pub fn compress<M: Method>(
+    method: &M,
+    plan: &Plan<M::Step>,
+    survey: &Survey<'_>,
+    writer: &Writer<'_>,
+    arguments: &Planning,
+) -> Result<Compressed> {
+    let start = Instant::now();
+    let bar = progress::bar("compressing", plan.steps.len(), arguments.printing.quiet);
+    let one = |(index, planned): (usize, &compress_core::Planned<M::Step>)| {
+        if let Some(errors) = writer.finished().get(&index) {
+            bar.inc(1);
+            return Ok(errors.clone());
+        }
+        let edits = method.compress(&planned.step, survey)?;
+        let factors = edits.into_iter().map(|edit| written(edit, arguments.form.dense)).collect::<Result<Vec<_>>>()?;
+        writer.put(index, &factors)?;
+        bar.inc(1);
+        Ok(factors.into_iter().map(|(site, _, error)| (site, error)).collect::<Vec<_>>())
+    };
+    let errors = plan.steps.par_iter().enumerate().map(one).collect::<Result<Vec<_>>>()?;
+    bar.finish_and_clear();
+    Ok(Compressed { errors: errors.into_iter().flatten().collect(), seconds: start.elapsed().as_secs_f64() })
+}
+
+fn written(edit: Edit, dense: bool) -> Result<(Site, Factor, f64)> {
+    let Edit::Replace { site, factor, error } = edit;
+    Ok((site, if dense { Factor::Whole(factor.dense()?) } else { factor }, error))
+}

@@ -1,0 +1,130 @@
+//! What is told at the end: figures for programs, tables for people.
+
+use bytesize::ByteSize;
+use comfy_table::{CellAlignment, Table, presets};
+use compress_evaluate::{Divergence, Latency, Perplexity};
+use serde::Serialize;
+
+/// What was measured of one model.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    #[serde(flatten)]
+    pub score: Perplexity,
+    /// Bytes of the weight files.
+    pub bytes: usize,
+    /// Numbers in the weight files.
+    pub parameters: usize,
+    /// Divergence from the original.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl: Option<Divergence>,
+    /// Time per token of generating.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+}
+
+/// Two models side by side.
+pub fn comparison(before: &Measured, after: &Measured) -> Table {
+    let ratio = |before: f64, after: f64| format!("×{:.3}", after / before);
+    let mut table = plain(["", "before", "after", ""]);
+    let mut row = |name: &str, before: String, after: String, ratio: String| {
+        table.add_row([name.to_owned(), before, after, ratio]);
+    };
+    row("bytes", size(before.bytes), size(after.bytes), ratio(before.bytes as f64, after.bytes as f64));
+    row(
+        "parameters",
+        grouped(before.parameters),
+        grouped(after.parameters),
+        ratio(before.parameters as f64, after.parameters as f64),
+    );
+    let (b, a) = (&before.score, &after.score);
+    row("perplexity", figure(b.perplexity), figure(a.perplexity), ratio(b.perplexity, a.perplexity));
+    if let Some(kl) = after.kl {
+        row("KL mean", String::new(), figure(kl.mean), String::new());
+        row("KL median", String::new(), figure(kl.median), String::new());
+        row("KL 99 %", String::new(), figure(kl.p99), String::new());
+        row("KL max", String::new(), figure(kl.max), String::new());
+        row("same top token", String::new(), format!("{:.1} %", 100.0 * kl.same_top), String::new());
+    }
+    let speed = |score: &Perplexity| format!("{:.0}", score.tokens_per_second);
+    row("tokens/s scored", speed(b), speed(a), ratio(b.tokens_per_second, a.tokens_per_second));
+    if let (Some(b), Some(a)) = (before.latency, after.latency) {
+        let ms = |time: f64| format!("{time:.2} ms");
+        row("per new token", ms(b.token_ms), ms(a.token_ms), ratio(b.token_ms, a.token_ms));
+    }
+    table
+}
+
+/// One model by itself.
+pub fn single(model: &Measured) -> Table {
+    let mut table = plain(["", ""]);
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    row("perplexity", figure(model.score.perplexity));
+    row("tokens scored", grouped(model.score.tokens));
+    row("bytes", size(model.bytes));
+    row("parameters", grouped(model.parameters));
+    row("tokens/s", format!("{:.0}", model.score.tokens_per_second));
+    if let Some(kl) = model.kl {
+        row("KL mean", figure(kl.mean));
+        row("KL median", figure(kl.median));
+        row("KL 99 %", figure(kl.p99));
+        row("KL max", figure(kl.max));
+        row("same top token", format!("{:.1} %", 100.0 * kl.same_top));
+    }
+    table
+}
+
+/// A table without vertical lines, numbers to the right.
+pub fn plain<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// Five significant digits.
+pub fn figure(x: f64) -> String {
+    let digits = (4 - x.abs().max(1e-9).log10().floor() as i32).clamp(0, 6);
+    format!("{x:.0$}", digits as usize)
+}
+
+/// Bytes with their unit, and exactly.
+pub fn size(bytes: usize) -> String {
+    ByteSize(bytes as u64).display().si().to_string()
+}
+
+/// 1234567 as 1,234,567.
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let lead = digits.len() % 3;
+    let grouped = digits.char_indices().fold(String::new(), |mut text, (i, digit)| {
+        if i > 0 && i % 3 == lead {
+            text.push(',');
+        }
+        text.push(digit);
+        text
+    });
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_five_significant_digits() {
+        for (x, text) in [(4.05012, "4.0501"), (172.2689, "172.27"), (1524.63, "1524.6"), (0.012_345_6, "0.012346")] {
+            assert_eq!(figure(x), text);
+        }
+    }
+
+    #[test]
+    fn large_numbers_are_grouped_by_three() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (15_191_712, "15,191,712")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

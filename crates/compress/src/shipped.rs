@@ -1,0 +1,33 @@
+//! The small model and the sample text that are part of the program.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+/// The name under which reports show the shipped model.
+pub const NAME: &str = "tiny (shipped)";
+
+/// The text that is scored where none is given.
+pub const SAMPLE: &str = include_str!("../../../models/tiny/sample.txt");
+
+const FILES: [(&str, &[u8]); 4] = [
+    ("config.json", include_bytes!("../../../models/tiny/config.json")),
+    ("model.safetensors", include_bytes!("../../../models/tiny/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../../../models/tiny/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("../../../models/tiny/tokenizer_config.json")),
+];
+
+/// Lays the shipped model out in a temporary directory, which goes with the returned guard.
+pub fn unpack() -> Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix("compress-tiny").tempdir();
+    let folder = folder.context("no temporary directory for the shipped model")?;
+    for (name, contents) in FILES {
+        write(&folder.path().join(name), contents)?;
+    }
+    Ok(folder)
+}
+
+fn write(path: &Path, contents: &[u8]) -> Result<()> {
+    fs::write(path, contents).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,158 @@
+//! `compress inspect MODEL`: every weight's shape, bytes and singular spectrum.
+
+use anyhow::Result;
+use compress_checkpoint::{Checkpoint, Tensor};
+use compress_core::{Form, Shape, Site, linalg::singular_values};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::{
+    Outcome,
+    args::Inspect,
+    model::Opened,
+    progress,
+    report::{self, figure},
+};
+
+/// What is known of one weight.
+#[derive(Debug, Serialize)]
+struct Weight {
+    site: Site,
+    rows: usize,
+    cols: usize,
+    form: Form,
+    dtype: String,
+    bytes: usize,
+    break_even_rank: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spectrum: Option<Spectrum>,
+}
+
+/// A summary of a weight's singular values.
+#[derive(Debug, Serialize)]
+struct Spectrum {
+    /// The largest.
+    largest: f64,
+    /// The one in the middle.
+    median: f64,
+    /// The smallest.
+    smallest: f64,
+    /// exp of the entropy of σ / Σσ: how many values share the weight (`RankMe`).
+    effective_rank: f64,
+    /// The rank that holds 90 % of Σσ².
+    rank_of_90_percent: usize,
+}
+
+pub fn run(job: &Inspect) -> Result<Outcome> {
+    let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
+    let selection = job.sites.selection();
+    let sites: Vec<Site> = model.checkpoint.forms().keys().copied().filter(|&site| selection.contains(site)).collect();
+    let bar = progress::bar("decomposing", sites.len(), job.printing.quiet);
+    let one = |&site: &Site| {
+        let weight = weight(&model.checkpoint, site, !job.no_spectra)?;
+        bar.inc(1);
+        anyhow::Ok(weight)
+    };
+    let weights = sites.par_iter().map(one).collect::<Result<Vec<_>>>()?;
+    bar.finish_and_clear();
+    if job.printing.json {
+        println!("{}", json(&model, &weights)?);
+    } else {
+        print(&model, &weights);
+    }
+    Ok(Outcome::Kept)
+}
+
+fn weight(model: &Checkpoint, site: Site, spectra: bool) -> Result<Weight> {
+    let shape = model.config().shape(site.role);
+    let form = model.forms().get(&site).copied().unwrap_or(Form::Whole);
+    let names = form.tensors(shape).into_iter().map(|(suffix, _)| format!("{}.{suffix}", site.module()));
+    let tensors = names.map(|name| Ok(model.tensor(&name)?)).collect::<Result<Vec<&Tensor>>>()?;
+    Ok(Weight {
+        site,
+        rows: shape.rows,
+        cols: shape.cols,
+        form,
+        dtype: tensors.first().map(|tensor| tensor.kind.to_string()).unwrap_or_default(),
+        bytes: tensors.iter().map(|tensor| tensor.bytes()).sum(),
+        break_even_rank: shape.break_even_rank(),
+        spectrum: if spectra { Some(spectrum(model, site)?) } else { None },
+    })
+}
+
+fn spectrum(model: &Checkpoint, site: Site) -> Result<Spectrum> {
+    let dense = model.factor(site)?.dense()?;
+    if let Some((row, column, value)) = dense.first_non_finite() {
+        return Err(compress_core::Error::NonFinite { site, row, column, value }.into());
+    }
+    Ok(summary(&singular_values(&dense)?))
+}
+
+fn summary(sigma: &[f64]) -> Spectrum {
+    let sum: f64 = sigma.iter().sum();
+    let energy: f64 = sigma.iter().map(|s| s * s).sum();
+    let shares = sigma.iter().map(|s| s / sum).filter(|p| *p > 0.0);
+    let entropy: f64 = shares.map(|p| -p * p.ln()).sum();
+    let reached = sigma.iter().scan(0.0, |held, s| {
+        *held += s * s;
+        Some(*held)
+    });
+    Spectrum {
+        largest: sigma.first().copied().unwrap_or_default(),
+        median: sigma.get(sigma.len() / 2).copied().unwrap_or_default(),
+        smallest: sigma.last().copied().unwrap_or_default(),
+        effective_rank: entropy.exp(),
+        rank_of_90_percent: reached.take_while(|held| *held < 0.9 * energy).count() + 1,
+    }
+}
+
+fn json(model: &Opened, weights: &[Weight]) -> Result<String> {
+    let config = model.checkpoint.config();
+    Ok(serde_json::to_string(&serde_json::json!({
+        "model": model.name,
+        "architecture": config.architecture.model_type(),
+        "layers": config.layers,
+        "hidden": config.hidden,
+        "bytes": model.checkpoint.file_bytes(),
+        "parameters": model.checkpoint.parameters(),
+        "weights": weights,
+    }))?)
+}
+
+fn print(model: &Opened, weights: &[Weight]) {
+    let checkpoint = &model.checkpoint;
+    let config = checkpoint.config();
+    println!(
+        "{}: {}, {} blocks of width {}, {} parameters, {}",
+        model.name,
+        config.architecture,
+        config.layers,
+        config.hidden,
+        report::grouped(checkpoint.parameters()),
+        report::size(checkpoint.file_bytes()),
+    );
+    let mut table = report::plain([
+        "site", "shape", "form", "dtype", "bytes", "σ max", "σ median", "σ min", "effective rank", "90 % rank", "break-even rank",
+    ]);
+    for weight in weights {
+        let form = match weight.form {
+            Form::Whole => "whole".to_owned(),
+            Form::LowRank { rank } => format!("rank {rank}"),
+        };
+        let of = |f: fn(&Spectrum) -> String| weight.spectrum.as_ref().map(f).unwrap_or_default();
+        table.add_row([
+            weight.site.to_string(),
+            Shape::new(weight.rows, weight.cols).to_string(),
+            form,
+            weight.dtype.clone(),
+            report::size(weight.bytes),
+            of(|s| figure(s.largest)),
+            of(|s| figure(s.median)),
+            of(|s| figure(s.smallest)),
+            of(|s| format!("{:.1}", s.effective_rank)),
+            of(|s| s.rank_of_90_percent.to_string()),
+            format!("{:.1}", weight.break_even_rank),
+        ]);
+    }
+    println!("{table}");
+}

@@ -1,0 +1,8 @@
+//! One file per verb.
+
+pub mod completions;
+pub mod evaluate;
+pub mod inspect;
+pub mod methods;
+pub mod plan;
+pub mod run;
