@@ -1,7 +1,7 @@
 //! From a checkpoint to a decoder on a device.
 
 use burn::{
-    module::{Param, ParamId},
+    module::Param,
     nn::{RmsNorm, RmsNormConfig},
     tensor::{Device, Tensor, TensorData},
 };
@@ -122,6 +122,6 @@ impl Loader<'_> {
             return Err(Error::NonFinite { name: name.into(), value });
         }
         let tensor = Tensor::from_data(TensorData::new(numbers, shape), self.device);
-        Ok(Param::initialized(ParamId::new(), tensor))
+        Ok(Param::from_tensor(tensor))
     }
 }

@@ -1,0 +1,93 @@
+//! The stories as tokens, and the tokenizer learnt from them.
+
+use std::{cell::RefCell, path::Path};
+
+use anyhow::{Result, anyhow};
+use compress_core::testing::Random;
+use tokenizers::{
+    AddedToken, Tokenizer, TokenizerBuilder,
+    models::bpe::{BPE, BpeTrainerBuilder},
+    normalizers::NFC,
+    pre_tokenizers::byte_level::ByteLevel,
+};
+
+use crate::folder::VOCABULARY;
+
+/// What separates stories in the file.
+const SEPARATOR: &str = "<|endoftext|>";
+
+/// The token that begins every story.
+pub const BOS: &str = "<|story|>";
+
+/// How much of the held-out text ships as the sample.
+const SAMPLE_BYTES: usize = 80_000;
+
+/// Stories to train on and stories held out, each led by BOS.
+pub struct Corpus {
+    train: Vec<u32>,
+    held_out: Vec<u32>,
+    random: RefCell<Random>,
+}
+
+impl Corpus {
+    /// Learns the tokenizer from a text, writes it and the sample into the folder, and tokenises all.
+    pub fn new(text: &str, folder: &Path) -> Result<Self> {
+        let stories: Vec<&str> = text.split(SEPARATOR).map(str::trim).filter(|story| !story.is_empty()).collect();
+        let (train, held_out) = stories.split_at(stories.len() - stories.len() / 50);
+        let tokenizer = learn(train)?;
+        tokenizer.save(folder.join("tokenizer.json"), false).map_err(|e| anyhow!(e))?;
+        let mut sample = String::new();
+        for story in held_out {
+            if sample.len() + story.len() > SAMPLE_BYTES {
+                break;
+            }
+            sample = sample + story + "\n\n";
+        }
+        std::fs::write(folder.join("sample.txt"), sample)?;
+        let corpus = Self { train: tokens(&tokenizer, train)?, held_out: tokens(&tokenizer, held_out)?, random: Random(7).into() };
+        eprintln!("{} tokens to train on, {} held out", corpus.train.len(), corpus.held_out.len());
+        Ok(corpus)
+    }
+
+    /// A window from a random place.
+    pub fn window(&self, size: usize) -> &[u32] {
+        let places = (self.train.len() - size) as f32;
+        let random = &mut *self.random.borrow_mut();
+        // Two draws, since one has only 24 bits.
+        let place = f64::from(random.uniform()) + f64::from(random.uniform()) / f64::from(1 << 24);
+        let start = (place * f64::from(places)) as usize;
+        &self.train[start.min(self.train.len() - size)..][..size]
+    }
+
+    /// Some windows of the held-out stories.
+    pub fn held_out(&self, size: usize) -> Vec<Vec<u32>> {
+        self.held_out.chunks_exact(size).take(40).map(<[u32]>::to_vec).collect()
+    }
+}
+
+fn learn(stories: &[&str]) -> Result<Tokenizer> {
+    let bytes = ByteLevel::new(false, true, true);
+    let mut tokenizer = TokenizerBuilder::new()
+        .with_model(BPE::default())
+        .with_normalizer(Some(NFC))
+        .with_pre_tokenizer(Some(bytes))
+        .with_post_processor(Some(bytes))
+        .with_decoder(Some(bytes))
+        .build()
+        .map_err(|e| anyhow!(e))?;
+    let mut trainer = BpeTrainerBuilder::new()
+        .vocab_size(VOCABULARY)
+        .show_progress(false)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .special_tokens(vec![AddedToken::from(BOS, true)])
+        .build();
+    tokenizer.train(&mut trainer, stories.iter()).map_err(|e| anyhow!(e))?;
+    let json = tokenizer.to_string(false).map_err(|e| anyhow!(e))?;
+    json.parse().map_err(|e| anyhow!("{e}"))
+}
+
+fn tokens(tokenizer: &Tokenizer, stories: &[&str]) -> Result<Vec<u32>> {
+    let bos = tokenizer.token_to_id(BOS).unwrap_or_default();
+    let encoded = tokenizer.encode_batch_fast(stories.to_vec(), false).map_err(|e| anyhow!(e))?;
+    Ok(encoded.iter().flat_map(|story| std::iter::once(bos).chain(story.get_ids().iter().copied())).collect())
+}

@@ -1,0 +1,128 @@
+//! The model's folder: its config, random weights to start from, and the trained ones.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Result;
+use burn::{
+    module::Param,
+    nn::RmsNorm,
+    tensor::{Device, Tensor},
+};
+use compress_checkpoint::Config;
+use compress_core::{Format, Role, Site, testing::Random};
+use compress_models::{Decoder, Linear, Weight};
+use safetensors::{Dtype, tensor::TensorView};
+use serde_json::{Value, json};
+
+pub const VOCABULARY: usize = 1024;
+
+fn config() -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 128,
+        "intermediate_size": 352,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": true,
+        "attention_bias": false,
+        "mlp_bias": false,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "torch_dtype": "float16"
+    })
+}
+
+/// Writes the config and random weights.
+pub fn initialise(folder: &Path) -> Result<()> {
+    std::fs::write(folder.join("config.json"), format!("{:#}\n", config()))?;
+    let settings = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": crate::corpus::BOS,
+        "eos_token": crate::corpus::BOS,
+        "model_max_length": 256,
+        "clean_up_tokenization_spaces": false
+    });
+    std::fs::write(folder.join("tokenizer_config.json"), format!("{settings:#}\n"))?;
+    let config = Config::parse(config(), folder)?;
+    let mut random = Random(1);
+    let mut normal = |shape: &[usize], scale: f32| (0..shape.iter().product()).map(|_| scale * random.normal()).collect::<Vec<f32>>();
+    let mut tensors = BTreeMap::new();
+    for (name, shape) in config.other_tensors() {
+        let numbers = if shape.len() == 1 { vec![1.0; shape[0]] } else { normal(&shape, 0.02) };
+        tensors.insert(name, (shape, numbers));
+    }
+    for site in Site::all(config.layers) {
+        let shape = config.shape(site.role);
+        // What writes into the residual stream starts smaller, so that its size does not grow with depth.
+        let deep = matches!(site.role, Role::Output | Role::Down);
+        let scale = (shape.cols as f32).sqrt().recip() * if deep { (2.0 * config.layers as f32).sqrt().recip() } else { 1.0 };
+        tensors.insert(site.weight(), (vec![shape.rows, shape.cols], normal(&[shape.rows, shape.cols], scale)));
+    }
+    write(&tensors, folder)
+}
+
+/// Writes the weights of a decoder.
+pub fn save(model: &Decoder, folder: &Path) -> Result<()> {
+    let mut tensors = BTreeMap::new();
+    let mut add = |name: String, (shape, numbers): Named| {
+        tensors.insert(name, (shape, numbers));
+    };
+    add("model.embed_tokens.weight".into(), numbers(&model.embedding)?);
+    add("model.norm.weight".into(), norm(&model.norm)?);
+    for (layer, block) in model.blocks.iter().enumerate() {
+        let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
+        add(name("input_layernorm"), norm(&block.attention_norm)?);
+        add(name("post_attention_layernorm"), norm(&block.feed_forward_norm)?);
+        let (attention, feed_forward) = (&block.attention, &block.feed_forward);
+        let linears: [&Linear; 7] = [
+            &attention.query,
+            &attention.key,
+            &attention.value,
+            &attention.output,
+            &feed_forward.gate,
+            &feed_forward.up,
+            &feed_forward.down,
+        ];
+        for (role, linear) in Role::ALL.into_iter().zip(linears) {
+            if let Weight::Whole(weight) = &linear.weight {
+                add(Site::new(layer, role).weight(), numbers(weight)?);
+            }
+        }
+    }
+    write(&tensors, folder)
+}
+
+type Named = (Vec<usize>, Vec<f32>);
+
+fn norm(norm: &RmsNorm) -> Result<Named> {
+    numbers(&norm.gamma)
+}
+
+fn numbers<const D: usize>(parameter: &Param<Tensor<D>>) -> Result<Named> {
+    let tensor = parameter.val().inner().to_device(&Device::flex());
+    let shape = tensor.dims().to_vec();
+    let numbers = tensor.into_data().as_slice::<f32>().map_err(|e| anyhow::anyhow!("{e:?}"))?.to_vec();
+    Ok((shape, numbers))
+}
+
+/// Written beside and renamed, so that the folder always holds a whole model.
+fn write(tensors: &BTreeMap<String, Named>, folder: &Path) -> Result<()> {
+    let encoded: Vec<(&String, &[usize], Vec<u8>)> =
+        tensors.iter().map(|(name, (shape, numbers))| (name, &shape[..], Format::F16.encode(numbers))).collect();
+    let views = encoded
+        .iter()
+        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F16, shape.to_vec(), bytes)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    let beside = folder.join("model.safetensors.new");
+    safetensors::serialize_to_file(views, Some(metadata), &beside)?;
+    std::fs::rename(beside, folder.join("model.safetensors"))?;
+    Ok(())
+}

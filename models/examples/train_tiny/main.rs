@@ -1,0 +1,101 @@
+//! Trains the small model that ships with this repository.
+//!
+//! ```sh
+//! cargo run --release -p compress-models --example train_tiny -- STORIES.txt models/tiny --minutes 45
+//! ```
+//!
+//! STORIES.txt holds stories separated by lines `<|endoftext|>`. The last two hundredths of them are
+//! held out; the sample text that ships comes from there. Written anew whenever the held-out loss is
+//! measured, so that stopping early leaves a model.
+
+mod corpus;
+mod folder;
+mod schedule;
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use burn::{
+    grad_clipping::GradientClippingConfig,
+    optim::{AdamWConfig, GradientsAccumulator, GradientsParams},
+    tensor::{Device, Int, Tensor, TensorData, activation::log_softmax},
+};
+use compress_checkpoint::Checkpoint;
+use compress_evaluate::perplexity;
+use compress_models::Decoder;
+
+use crate::{corpus::Corpus, schedule::Schedule};
+
+/// Windows per step; each core takes half of them.
+const BATCH: usize = 8;
+
+/// Tokens per window.
+const CONTEXT: usize = 256;
+
+/// Steps between two measurements of the held-out loss.
+const INTERVAL: usize = 250;
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |what: &str| arguments.next().with_context(|| format!("usage: train_tiny STORIES.txt FOLDER --minutes N; {what} is missing"));
+    let (stories, folder) = (PathBuf::from(next("STORIES.txt")?), PathBuf::from(next("FOLDER")?));
+    ensure!(next("--minutes")? == "--minutes", "the third argument is --minutes");
+    let minutes: f64 = next("N")?.parse()?;
+    let text = std::fs::read_to_string(&stories).with_context(|| format!("cannot read {}", stories.display()))?;
+    std::fs::create_dir_all(&folder)?;
+    let corpus = Corpus::new(&text, &folder)?;
+    folder::initialise(&folder)?;
+    train(&corpus, &folder, Schedule::new(minutes))
+}
+
+fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> Result<()> {
+    let device = Device::flex().autodiff();
+    let mut model = Decoder::load(&Checkpoint::open(folder)?, &device)?;
+    let mut optimiser = AdamWConfig::new()
+        .with_beta_2(0.95)
+        .with_weight_decay(0.1)
+        .init()
+        .with_grad_clipping(GradientClippingConfig::Norm(1.0).init());
+    let (start, mut seen) = (Instant::now(), 0.0);
+    while let Some(rate) = schedule.rate() {
+        let windows: Vec<&[u32]> = (0..BATCH).map(|_| corpus.window(CONTEXT + 1)).collect();
+        let (left, right) = windows.split_at(BATCH / 2);
+        let (left, right) = rayon::join(|| gradients(&model, left), || gradients(&model, right));
+        let mut sum = GradientsAccumulator::new();
+        for part in [left?, right?] {
+            seen += part.0 / 2.0;
+            sum.accumulate(&model, part.1);
+        }
+        model = optimiser.step(rate, model, sum.grads());
+        schedule.advance();
+        if schedule.step % INTERVAL == 0 || schedule.finished() {
+            folder::save(&model, folder)?;
+            // Measured on what was written, in half precision.
+            let written = Decoder::load(&Checkpoint::open(folder)?, &Device::flex())?;
+            let held_out = perplexity(&written, &corpus.held_out(CONTEXT), &|_| ())?.perplexity;
+            let mean = seen / INTERVAL as f64;
+            seen = 0.0;
+            eprintln!(
+                "step {:6}  {:5.1} min  rate {rate:.5}  loss {mean:.4}  held-out perplexity {held_out:.4}",
+                schedule.step,
+                start.elapsed().as_secs_f64() / 60.0
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Mean loss of some windows, and half of its gradients: two such halves make a batch.
+fn gradients(model: &Decoder, windows: &[&[u32]]) -> Result<(f64, GradientsParams)> {
+    let inputs: Vec<&[u32]> = windows.iter().map(|window| &window[..CONTEXT]).collect();
+    let targets: Vec<i32> = windows.iter().flat_map(|window| &window[1..]).map(|&token| token as i32).collect();
+    let count = targets.len();
+    let hidden = model.hidden(&inputs)?;
+    let width = hidden.dims()[2];
+    let logits = model.logits(hidden.reshape([count, width]));
+    let targets: Tensor<2, Int> = Tensor::from_data(TensorData::new(targets, [count, 1]), &logits.device());
+    let loss = log_softmax(logits, 1).gather(1, targets).mean().neg();
+    let value = loss.clone().into_scalar::<f64>();
+    let gradients = (loss / 2.0).backward();
+    Ok((value, GradientsParams::from_grads(gradients, model)))
+}

@@ -1,0 +1,35 @@
+//! The learning rate: a short rise, then a cosine down to a tenth, over a given time.
+
+use std::{f64::consts::PI, time::Instant};
+
+const PEAK: f64 = 4e-3;
+const WARM_UP: usize = 100;
+
+/// A learning rate that depends on the time left.
+pub struct Schedule {
+    start: Instant,
+    seconds: f64,
+    pub step: usize,
+}
+
+impl Schedule {
+    pub fn new(minutes: f64) -> Self {
+        Self { start: Instant::now(), seconds: minutes * 60.0, step: 0 }
+    }
+
+    pub fn advance(&mut self) {
+        self.step += 1;
+    }
+
+    pub fn finished(&self) -> bool {
+        self.start.elapsed().as_secs_f64() >= self.seconds
+    }
+
+    /// The rate of the next step; none when the time is over.
+    pub fn rate(&self) -> Option<f64> {
+        let progress = self.start.elapsed().as_secs_f64() / self.seconds;
+        let rise = ((self.step + 1) as f64 / WARM_UP as f64).min(1.0);
+        let fall = 0.55 + 0.45 * (PI * progress).cos();
+        (progress < 1.0).then_some(PEAK * rise * fall)
+    }
+}
