@@ -1,0 +1,69 @@
+//! Turns a tensor's blocks back into numbers.
+//!
+//! Every format but the plain ones is affine: value = scale · code + shift, where codes are small integers, and a group of consecutive
+//! values shares a scale and a shift. What differs is where the bits of codes, scales and shifts lie in a block: [`small`] has blocks
+//! of 32 values and one group, [`large`] blocks of 256 values with groups whose scales are themselves quantised. The order of the
+//! operations is ggml's, each rounded to single precision, so that the results agree bit for bit.
+
+mod affine;
+mod large;
+mod plain;
+mod small;
+
+use crate::{BlockType, Error};
+
+/// Writes the values of `bytes`, whole blocks of format `kind`, to `out`.
+///
+/// Fails, with `out` untouched, where `bytes` are not exactly the blocks of `out.len()` values.
+///
+/// ```
+/// use compress_gguf::{BlockType, dequantise};
+///
+/// let mut block = [0x31_u8; 18];
+/// block[..2].copy_from_slice(&[0x00, 0x38]); // the scale, 0.5 in half precision
+/// let mut values = [0.0; 32];
+/// dequantise(BlockType::Q4_0, &block, &mut values)?;
+/// assert_eq!((values[0], values[16]), (0.5 * (1.0 - 8.0), 0.5 * (3.0 - 8.0)));
+/// # Ok::<(), compress_gguf::Error>(())
+/// ```
+pub fn dequantise(kind: BlockType, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
+    let blocks = bytes.len() / kind.bytes();
+    if !bytes.len().is_multiple_of(kind.bytes())
+        || blocks.checked_mul(kind.values()) != Some(out.len())
+    {
+        return Err(Error::Lengths {
+            kind,
+            bytes: bytes.len(),
+            values: out.len(),
+        });
+    }
+    match kind {
+        BlockType::F32 => plain::f32(bytes, out),
+        BlockType::F16 => plain::f16(bytes, out),
+        BlockType::BF16 => plain::bf16(bytes, out),
+        BlockType::Q4_0 => each_block(bytes, out, small::q4_0),
+        BlockType::Q4_1 => each_block(bytes, out, small::q4_1),
+        BlockType::Q5_0 => each_block(bytes, out, small::q5_0),
+        BlockType::Q5_1 => each_block(bytes, out, small::q5_1),
+        BlockType::Q8_0 => each_block(bytes, out, small::q8_0),
+        BlockType::Q2_K => each_block(bytes, out, large::q2_k),
+        BlockType::Q3_K => each_block(bytes, out, large::q3_k),
+        BlockType::Q4_K => each_block(bytes, out, large::q4_k),
+        BlockType::Q5_K => each_block(bytes, out, large::q5_k),
+        BlockType::Q6_K => each_block(bytes, out, large::q6_k),
+    }
+    Ok(())
+}
+
+#[inline]
+fn each_block<const BYTES: usize, const VALUES: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    block: impl Fn(&[u8; BYTES], &mut [f32; VALUES]),
+) {
+    let (blocks, _) = bytes.as_chunks();
+    let (outs, _) = out.as_chunks_mut();
+    for (bytes, out) in blocks.iter().zip(outs) {
+        block(bytes, out);
+    }
+}

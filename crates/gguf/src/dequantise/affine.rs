@@ -1,0 +1,45 @@
+//! What the block formats have in common: where codes lie in bytes, and what a code is worth.
+
+use half::f16;
+
+/// The shift of a format without one: added to any number, a negative zero among them, it leaves the number as it is.
+pub(super) const NOTHING: f32 = -0.0;
+
+/// Takes `BITS`-wide codes out of bytes: of each run of `RUN` bytes first the lowest `BITS` bits of every byte, then the next ones.
+///
+/// code[(8 / BITS · k + p) · RUN + l] = (packed[k · RUN + l] >> BITS · p) mod 2^BITS
+#[inline]
+pub(super) fn unpack<const BITS: u32, const RUN: usize, const N: usize>(packed: &[u8]) -> [u8; N] {
+    let mut codes = [0; N];
+    let planes = (0..8).step_by(BITS as usize);
+    let runs = packed.as_chunks::<RUN>().0.iter();
+    let places = runs.flat_map(|run| planes.clone().map(move |shift| (run, shift)));
+    for (codes, (run, shift)) in codes.as_chunks_mut::<RUN>().0.iter_mut().zip(places) {
+        for (code, byte) in codes.iter_mut().zip(run) {
+            *code = (byte >> shift) & ((1 << BITS) - 1);
+        }
+    }
+    codes
+}
+
+/// value = scale · (code − `ZERO`) + shift, with a scale and a shift for each group of `LENGTH` values.
+#[inline]
+pub(super) fn scaled<const ZERO: i16, const LENGTH: usize>(
+    codes: &[u8],
+    groups: &[(f32, f32)],
+    out: &mut [f32],
+) {
+    let codes = codes.as_chunks::<LENGTH>().0.iter();
+    let outs = out.as_chunks_mut::<LENGTH>().0.iter_mut();
+    for ((codes, out), &(scale, shift)) in codes.zip(outs).zip(groups) {
+        for (code, out) in codes.iter().zip(out) {
+            *out = scale * f32::from(i16::from(*code) - ZERO) + shift;
+        }
+    }
+}
+
+/// The number in half precision that two bytes are.
+#[inline]
+pub(super) fn half(low: u8, high: u8) -> f32 {
+    f16::from_le_bytes([low, high]).to_f32()
+}

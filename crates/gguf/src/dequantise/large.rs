@@ -1,0 +1,107 @@
+//! Blocks of 256 values in groups of 16 or 32, whose scales are integers times the block's d, and their minima integers times its e:
+//! value = d · scale · code − e · minimum.
+
+use std::array;
+
+use super::affine::{NOTHING, half, scaled, unpack};
+
+/// 16 bytes of a scale and a minimum of 4 bits each, 256 codes of 2 bits, d, e; groups of 16.
+#[inline]
+pub(super) fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
+    let [head @ .., d0, d1, e0, e1] = block;
+    let (factors, codes) = parts::<16, 64, 80>(head);
+    let (d, e) = (half(*d0, *d1), half(*e0, *e1));
+    let groups = factors.map(|factor| (d * f32::from(factor & 15), -(e * f32::from(factor >> 4))));
+    scaled::<0, 16>(&unpack::<2, 32, 256>(codes), &groups, out);
+}
+
+/// The third bits, 256 codes' lower two, 16 scales of 6 bits, d; groups of 16, d · (scale − 32) · (code − 4).
+#[inline]
+pub(super) fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
+    let [head @ .., d0, d1] = block;
+    let (high, rest) = parts::<32, 76, 108>(head);
+    let (low, scales) = parts::<64, 12, 76>(rest);
+    let mut codes = unpack::<2, 32, 256>(low);
+    for (code, third) in codes.iter_mut().zip(unpack::<1, 32, 256>(high)) {
+        *code |= third << 2;
+    }
+    let d = half(*d0, *d1);
+    let groups =
+        six_bit_scales(scales).map(|scale| (d * f32::from(i16::from(scale) - 32), NOTHING));
+    scaled::<4, 16>(&codes, &groups, out);
+}
+
+/// d, e, 8 scales and minima of 6 bits, 256 codes of 4 bits; groups of 32.
+#[inline]
+pub(super) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
+    let [d0, d1, e0, e1, rest @ ..] = block;
+    let (factors, codes) = parts::<12, 128, 140>(rest);
+    let groups = scales_and_minima(factors, half(*d0, *d1), half(*e0, *e1));
+    scaled::<0, 32>(&unpack::<4, 32, 256>(codes), &groups, out);
+}
+
+/// d, e, 8 scales and minima of 6 bits, the fifth bits, the lower four of each code; groups of 32.
+#[inline]
+pub(super) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
+    let [d0, d1, e0, e1, rest @ ..] = block;
+    let (factors, rest) = parts::<12, 160, 172>(rest);
+    let (high, low) = parts::<32, 128, 160>(rest);
+    let mut codes = unpack::<4, 32, 256>(low);
+    for (code, fifth) in codes.iter_mut().zip(unpack::<1, 32, 256>(high)) {
+        *code |= fifth << 4;
+    }
+    let groups = scales_and_minima(factors, half(*d0, *d1), half(*e0, *e1));
+    scaled::<0, 32>(&codes, &groups, out);
+}
+
+/// The lower four bits of 256 codes, their upper two, 16 signed scales, d; groups of 16, d · scale · (code − 32).
+#[inline]
+pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
+    let [head @ .., d0, d1] = block;
+    let (low, rest) = parts::<128, 80, 208>(head);
+    let (high, scales) = parts::<64, 16, 80>(rest);
+    let mut codes = unpack::<4, 64, 256>(low);
+    for (code, upper) in codes.iter_mut().zip(unpack::<2, 32, 256>(high)) {
+        *code |= upper << 4;
+    }
+    let d = half(*d0, *d1);
+    let groups = scales.map(|scale| (d * f32::from(scale.cast_signed()), NOTHING));
+    scaled::<32, 16>(&codes, &groups, out);
+}
+
+/// Cuts `AB` = `A` + `B` bytes in two; other lengths do not compile.
+#[inline]
+fn parts<const A: usize, const B: usize, const AB: usize>(
+    bytes: &[u8; AB],
+) -> (&[u8; A], &[u8; B]) {
+    const { assert!(A + B == AB, "the parts are the whole") };
+    let first = bytes.first_chunk().unwrap_or(&[0; A]);
+    let last = bytes.last_chunk().unwrap_or(&[0; B]);
+    (first, last)
+}
+
+/// Scale g is four bits of byte g mod 8, and above them two of byte 8 + g mod 4.
+#[inline]
+fn six_bit_scales(packed: &[u8; 12]) -> [u8; 16] {
+    let (low, high) = parts::<8, 4, 12>(packed);
+    let low = unpack::<4, 8, 16>(low);
+    let high = unpack::<2, 4, 16>(high);
+    array::from_fn(|g| low[g] | high[g] << 4)
+}
+
+/// Scale and minimum g < 4 are the lower six bits of bytes g and 4 + g; those of g ≥ 4 are the halves of byte 4 + g, and above them the
+/// two bits left of bytes g − 4 and g.
+#[inline]
+fn scales_and_minima(packed: &[u8; 12], d: f32, e: f32) -> [(f32, f32); 8] {
+    array::from_fn(|g| {
+        let (scale, minimum) = if g < 4 {
+            (packed[g] & 63, packed[g + 4] & 63)
+        } else {
+            (
+                packed[g + 4] & 15 | packed[g - 4] >> 6 << 4,
+                packed[g + 4] >> 4 | packed[g] >> 6 << 4,
+            )
+        };
+        (d * f32::from(scale), -(e * f32::from(minimum)))
+    })
+}

@@ -1,0 +1,101 @@
+//! The architectures that have a view as a checkpoint, and the metadata keys that begin with their names.
+
+use crate::metadata::needed;
+use crate::{Error, Gguf};
+
+/// An architecture of the Llama family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Architecture {
+    /// Llama, and what has its shape: Mistral, `SmolLM` and others.
+    Llama,
+    Qwen2,
+    Qwen3,
+}
+
+impl Architecture {
+    const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Qwen3];
+
+    /// The architecture that a file names, and its keys.
+    pub(super) fn of(gguf: &Gguf) -> Result<(Self, Keys<'_>), Error> {
+        const KEY: &str = "general.architecture";
+        let name = needed(KEY, gguf.text(KEY)?)?;
+        match Self::ALL.into_iter().find(|known| known.name() == name) {
+            Some(known) => Ok((
+                known,
+                Keys {
+                    gguf,
+                    prefix: known.name(),
+                },
+            )),
+            None => Err(Error::Architecture {
+                architecture: name.to_owned(),
+                supported: Self::ALL.map(Self::name).join(", "),
+            }),
+        }
+    }
+
+    /// Its name, the same in `general.architecture` and as transformers' `model_type`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    /// Its class in transformers.
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForCausalLM",
+            Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+}
+
+/// The metadata under an architecture's name.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'g> {
+    gguf: &'g Gguf,
+    prefix: &'static str,
+}
+
+impl<'g> Keys<'g> {
+    /// The full key of `suffix`.
+    pub(super) fn key(self, suffix: &str) -> String {
+        format!("{}.{suffix}", self.prefix)
+    }
+
+    /// The whole number at `suffix`, which must be there.
+    pub(super) fn needed_whole(self, suffix: &str) -> Result<usize, Error> {
+        needed(&self.key(suffix), self.whole(suffix)?)
+    }
+
+    /// The whole number at `suffix`, if there is one.
+    pub(super) fn whole(self, suffix: &str) -> Result<Option<usize>, Error> {
+        self.gguf.whole(&self.key(suffix))
+    }
+
+    /// The floating-point number at `suffix`, if there is one.
+    pub(super) fn number(self, suffix: &str) -> Result<Option<f64>, Error> {
+        self.gguf.number(&self.key(suffix))
+    }
+
+    /// The string at `suffix`, if there is one.
+    pub(super) fn text(self, suffix: &str) -> Result<Option<&'g str>, Error> {
+        self.gguf.text(&self.key(suffix))
+    }
+
+    /// How many heads the queries have.
+    pub(super) fn heads(self) -> Result<usize, Error> {
+        self.needed_whole("attention.head_count")
+    }
+
+    /// How many heads the keys and values have: as many as the queries where the file does not say.
+    pub(super) fn key_value_heads(self) -> Result<usize, Error> {
+        match self.whole("attention.head_count_kv")? {
+            Some(heads) => Ok(heads),
+            None => self.heads(),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The `config.json` that a file's metadata amount to.
+
+use serde_json::{Value, json};
+
+use super::architecture::{Architecture, Keys};
+use super::name::block_bias;
+use crate::metadata::needed;
+use crate::{Error, Gguf};
+
+/// The base of the rotary frequencies where a file does not give one.
+const ROPE_THETA: f64 = 10_000.0;
+
+/// The configuration of the checkpoint that the file was made from, as far as the metadata and the tensors' names tell.
+///
+/// Fails where the architecture is not llama, qwen2 or qwen3, where a key is missing or of the wrong type, and where the model does what
+/// the configuration would not say: scaled or partial rotary embedding (Llama 3.1's, which shows as a tensor `rope_freqs.weight`, is one),
+/// experts, or values of another width than keys.
+pub fn config(gguf: &Gguf) -> Result<Value, Error> {
+    let (architecture, keys) = Architecture::of(gguf)?;
+    let heads = keys.heads()?;
+    let hidden = keys.needed_whole("embedding_length")?;
+    let head_dim = head_dim(keys, hidden, heads)?;
+    refuse_scaled_rotary(gguf, keys)?;
+    refuse_experts(keys)?;
+    let epsilon = "attention.layer_norm_rms_epsilon";
+    let mut config = json!({
+        "architectures": [architecture.class()],
+        "model_type": architecture.name(),
+        "hidden_size": hidden,
+        "intermediate_size": keys.needed_whole("feed_forward_length")?,
+        "num_hidden_layers": keys.needed_whole("block_count")?,
+        "num_attention_heads": heads,
+        "num_key_value_heads": keys.key_value_heads()?,
+        "head_dim": head_dim,
+        "vocab_size": vocabulary(gguf)?,
+        "max_position_embeddings": keys.needed_whole("context_length")?,
+        "rms_norm_eps": needed(&keys.key(epsilon), keys.number(epsilon)?)?,
+        "rope_theta": keys.number("rope.freq_base")?.unwrap_or(ROPE_THETA),
+        "rope_scaling": null,
+        "hidden_act": "silu",
+        "tie_word_embeddings": !gguf.tensors().contains_key("output.weight"),
+        "bos_token_id": gguf.whole("tokenizer.ggml.bos_token_id")?,
+        "eos_token_id": gguf.whole("tokenizer.ggml.eos_token_id")?,
+        "torch_dtype": "float16",
+    });
+    // Qwen2 has biases on queries, keys and values whatever its configuration says.
+    if let (Some(fields), true) = (config.as_object_mut(), architecture != Architecture::Qwen2) {
+        fields.insert("attention_bias".to_owned(), has_bias(gguf, "attn_").into());
+        fields.insert("mlp_bias".to_owned(), has_bias(gguf, "ffn_").into());
+    }
+    Ok(config)
+}
+
+/// The width of a head, where keys, values and rotation agree on it.
+fn head_dim(keys: Keys, hidden: usize, heads: usize) -> Result<usize, Error> {
+    let width = match keys.whole("attention.key_length")? {
+        Some(width) => width,
+        None => hidden
+            .checked_div(heads)
+            .ok_or_else(|| unsupported("a model of 0 heads"))?,
+    };
+    for suffix in ["attention.value_length", "rope.dimension_count"] {
+        if let Some(other) = keys.whole(suffix)?.filter(|other| *other != width) {
+            return Err(unsupported(format!(
+                "{} of {other} with heads of {width}",
+                keys.key(suffix)
+            )));
+        }
+    }
+    Ok(width)
+}
+
+/// The embedding's rows, which may be more than there are tokens; without an embedding the tokens.
+fn vocabulary(gguf: &Gguf) -> Result<usize, Error> {
+    const TOKENS: &str = "tokenizer.ggml.tokens";
+    if let Some([rows, _]) = gguf
+        .tensors()
+        .get("token_embd.weight")
+        .map(|tensor| tensor.shape.as_slice())
+    {
+        return Ok(*rows);
+    }
+    let tokens = gguf.list(TOKENS, "a list of strings", |token| token.as_str())?;
+    Ok(needed(TOKENS, tokens)?.len())
+}
+
+fn refuse_scaled_rotary(gguf: &Gguf, keys: Keys) -> Result<(), Error> {
+    if let Some(name) = gguf
+        .tensors()
+        .keys()
+        .find(|name| name.starts_with("rope_f"))
+    {
+        return Err(unsupported(format!(
+            "scaled rotary embedding (tensor {name}; Llama 3.1 and later have it)"
+        )));
+    }
+    let kind = keys
+        .text("rope.scaling.type")?
+        .filter(|kind| *kind != "none");
+    let factor = match keys.number("rope.scaling.factor")? {
+        Some(factor) => Some(factor),
+        None => keys.number("rope.scale_linear")?,
+    };
+    match (kind, factor) {
+        (None, None) | (_, Some(1.0)) => Ok(()),
+        (kind, factor) => Err(unsupported(format!(
+            "scaled rotary embedding ({} {}, factor {})",
+            keys.key("rope.scaling.type"),
+            kind.unwrap_or("not given"),
+            factor.map_or("not given".to_owned(), |factor| factor.to_string()),
+        ))),
+    }
+}
+
+fn refuse_experts(keys: Keys) -> Result<(), Error> {
+    match keys.whole("expert_count")? {
+        None | Some(0) => Ok(()),
+        Some(experts) => Err(unsupported(format!(
+            "{experts} experts ({})",
+            keys.key("expert_count")
+        ))),
+    }
+}
+
+fn has_bias(gguf: &Gguf, modules: &str) -> bool {
+    gguf.tensors()
+        .keys()
+        .filter_map(|name| block_bias(name))
+        .any(|module| module.starts_with(modules))
+}
+
+fn unsupported(feature: impl Into<String>) -> Error {
+    Error::Unsupported {
+        feature: feature.into(),
+    }
+}

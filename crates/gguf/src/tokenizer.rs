@@ -1,0 +1,52 @@
+//! The tokenizer inside a file, rebuilt as Hugging Face's own would be.
+//!
+//! There are two kinds, by `tokenizer.ggml.model`: [`byte_level`] for `gpt2`, [`sentence_piece`] for `llama`. Both are byte pair encodings;
+//! they differ in how text becomes symbols and in where the merge rules come from. Control tokens are recognised in text as special ones,
+//! user-defined tokens as ordinary ones, and where the file asks for it, encoding with special tokens begins with BOS or ends with EOS.
+
+mod byte_level;
+mod sentence_piece;
+mod template;
+mod vocabulary;
+
+use tokenizers::Tokenizer;
+use vocabulary::Vocabulary;
+
+use crate::metadata::needed;
+use crate::{Error, Gguf};
+
+const MODEL: &str = "tokenizer.ggml.model";
+
+/// Rebuilds the tokenizer from the metadata.
+///
+/// Fails where a key that it needs is missing or malformed, where the model or the pre-tokenizer is not a known one (the error lists
+/// those), and where the tokenizers library refuses the vocabulary, for one because a merge leads outside it.
+///
+/// # References
+/// Sennrich, Haddow, Birch: Neural Machine Translation of Rare Words with Subword Units, 2016.
+pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, Error> {
+    let vocabulary = Vocabulary::read(gguf)?;
+    let model = needed(MODEL, gguf.text(MODEL)?)?;
+    let (mut tokenizer, by_default) = match model {
+        "gpt2" => byte_level::build(gguf, &vocabulary)?,
+        "llama" => (sentence_piece::build(gguf, &vocabulary)?, true),
+        _ => {
+            return Err(Error::UnknownTokenizer {
+                key: MODEL,
+                name: model.to_owned(),
+                known: "gpt2, llama".to_owned(),
+            });
+        }
+    };
+    template::add(&mut tokenizer, gguf, &vocabulary, by_default)?;
+    vocabulary.add_marked(&mut tokenizer)?;
+    Ok(tokenizer)
+}
+
+/// Keeps what the library said.
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+fn refused(reason: impl ToString) -> Error {
+    Error::Tokenizer {
+        reason: reason.to_string(),
+    }
+}

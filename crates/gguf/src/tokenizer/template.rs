@@ -1,0 +1,64 @@
+//! The tokens that encoding puts around a text.
+
+use serde_json::{Map, Value, json};
+use tokenizers::{PostProcessorWrapper, Tokenizer};
+
+use super::refused;
+use super::vocabulary::Vocabulary;
+use crate::{Error, Gguf};
+
+/// Has `tokenizer` begin with BOS and end with EOS where the file says so; where it says nothing, with BOS if `by_default`.
+pub(super) fn add(
+    tokenizer: &mut Tokenizer,
+    gguf: &Gguf,
+    vocabulary: &Vocabulary,
+    by_default: bool,
+) -> Result<(), Error> {
+    let wanted = [
+        (
+            "tokenizer.ggml.add_bos_token",
+            "tokenizer.ggml.bos_token_id",
+            by_default,
+        ),
+        (
+            "tokenizer.ggml.add_eos_token",
+            "tokenizer.ggml.eos_token_id",
+            false,
+        ),
+    ];
+    let mut around = [None; 2];
+    for (place, (flag, id, by_default)) in around.iter_mut().zip(wanted) {
+        if gguf.truth(flag)?.unwrap_or(by_default) {
+            *place = vocabulary.at(gguf, id)?;
+        }
+    }
+    if around.iter().any(Option::is_some) {
+        let processor: PostProcessorWrapper =
+            serde_json::from_value(template(around)).map_err(refused)?;
+        tokenizer.with_post_processor(Some(processor));
+    }
+    Ok(())
+}
+
+/// The processor in `tokenizer.json`'s words, the only form of it that takes every token's text as it is.
+fn template([first, last]: [Option<(u32, &str)>; 2]) -> Value {
+    let mut tokens = Map::new();
+    for (id, token) in [first, last].into_iter().flatten() {
+        tokens.insert(
+            token.to_owned(),
+            json!({"id": token, "ids": [id], "tokens": [token]}),
+        );
+    }
+    let token = |token: (u32, &str)| json!({"SpecialToken": {"id": token.1, "type_id": 0}});
+    let around = |text: &str| {
+        let text = json!({"Sequence": {"id": text, "type_id": 0}});
+        first
+            .map(token)
+            .into_iter()
+            .chain([text])
+            .chain(last.map(token))
+            .collect::<Vec<_>>()
+    };
+    let pair = [around("A"), around("B")].concat();
+    json!({"type": "TemplateProcessing", "single": around("A"), "pair": pair, "special_tokens": tokens})
+}
