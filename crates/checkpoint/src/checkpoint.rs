@@ -132,14 +132,12 @@ impl Checkpoint {
 
     /// The numbers of a tensor.
     pub fn numbers(&self, name: &str) -> Result<Vec<f32>> {
-        let bytes = self.raw(name)?;
-        let tensor = self.tensor(name)?;
-        match (&tensor.kind, &self.gguf) {
-            (Kind::Float(format), None) => Ok(format.decode(bytes)),
-            (_, Some(gguf)) => gguf.numbers(name, tensor, bytes),
-            (kind, None) => {
-                Err(Error::NumberType { path: self.path.clone(), name: name.into(), found: kind.to_string() })
-            }
+        if let (Some(gguf), Some(file)) = (&self.gguf, self.files.first()) {
+            return gguf.numbers(name, file);
+        }
+        match &self.tensor(name)?.kind {
+            Kind::Float(format) => Ok(format.decode(self.raw(name)?)),
+            kind => Err(Error::NumberType { path: self.path.clone(), name: name.into(), found: kind.to_string() }),
         }
     }
 

@@ -12,6 +12,8 @@ use crate::{Error, Kind, Result, Tensor, directory::Mapped};
 pub struct GgufFile {
     header: Gguf,
     path: PathBuf,
+    /// The file's own name of each tensor, by its Hugging Face name.
+    names: BTreeMap<String, String>,
 }
 
 impl GgufFile {
@@ -19,7 +21,9 @@ impl GgufFile {
     pub fn parse(file: &Mapped) -> Result<Self> {
         let path = file.path.clone();
         let header = Gguf::parse(&file.bytes).map_err(wrap(&path))?;
-        Ok(Self { header, path })
+        let named = header.tensors().keys().filter_map(|name| Some((huggingface::tensor_name(name)?, name.clone())));
+        let names = named.collect();
+        Ok(Self { header, path, names })
     }
 
     /// The `config.json` that says the same.
@@ -29,22 +33,18 @@ impl GgufFile {
 
     /// The tensors by their Hugging Face names.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
-        let named = self.header.tensors().iter().filter_map(|(name, tensor)| {
-            let kind = Kind::Block(tensor.kind);
-            let tensor = Tensor { shape: tensor.shape.clone(), kind, file: 0, range: tensor.range.clone() };
-            Some((huggingface::tensor_name(name)?, tensor))
+        let described = self.names.iter().filter_map(|(name, own)| {
+            let tensor = self.header.tensors().get(own)?;
+            let (shape, range) = (tensor.shape.clone(), tensor.range.clone());
+            Some((name.clone(), Tensor { shape, kind: Kind::Block(tensor.kind), file: 0, range }))
         });
-        named.collect()
+        described.collect()
     }
 
-    /// The numbers of a tensor, its rows in Hugging Face's order.
-    pub fn numbers(&self, name: &str, tensor: &Tensor, bytes: &[u8]) -> Result<Vec<f32>> {
-        let Kind::Block(kind) = tensor.kind else { return Ok(Vec::new()) };
-        let mut numbers = vec![0.0; tensor.size()];
-        compress_gguf::dequantise(kind, bytes, &mut numbers).map_err(wrap(&self.path))?;
-        let cols = tensor.shape.get(1).copied().unwrap_or(1);
-        huggingface::restore_rows(&self.header, name, &mut numbers, cols).map_err(wrap(&self.path))?;
-        Ok(numbers)
+    /// The numbers of a tensor, its rows in Hugging Face's order; `file` is what was parsed.
+    pub fn numbers(&self, name: &str, file: &Mapped) -> Result<Vec<f32>> {
+        let own = self.names.get(name).ok_or_else(|| Error::MissingTensor { path: self.path.clone(), name: name.into() })?;
+        huggingface::values(&self.header, &file.bytes, own).map_err(wrap(&self.path))
     }
 
     /// The tokenizer in the metadata.

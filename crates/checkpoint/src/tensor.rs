@@ -10,7 +10,7 @@ pub enum Kind {
     /// Plain floating-point numbers.
     Float(Format),
     /// Blocks of a GGUF file.
-    Block(compress_gguf::Kind),
+    Block(compress_gguf::BlockType),
     /// Something that is copied but not computed with, by its name.
     Opaque(String),
 }

@@ -1,0 +1,380 @@
+//! Bad input gets an error that names the file or tensor, exit status 2, and no output.
+
+#[expect(dead_code, reason = "shared with other test programs, which use the rest")]
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{command, compress, copy, fixture, folder, text};
+use serde_json::{Value, json};
+
+/// Cuts the model and expects an error with all of these words.
+#[track_caller]
+fn refused(model: &Path, more: &[&str], words: &[&str]) {
+    let place = folder();
+    let output = place.path().join("out");
+    let arguments = [&["run", "svd", text(model), "-o", text(&output), "--no-evaluate", "-q"], more].concat();
+    let result = compress(&arguments);
+    let stderr = String::from_utf8_lossy(&result.stderr);
+    assert_eq!(result.status.code(), Some(2), "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "`{word}` is not in: {stderr}");
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert!(!output.exists(), "an output was left: {stderr}");
+}
+
+/// Changes the `config.json` of a good model.
+#[track_caller]
+fn refused_config(change: impl Fn(&mut Value), words: &[&str]) {
+    let model = copy("networks/llama");
+    let path = model.path().join("config.json");
+    let mut json = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut json);
+    fs::write(&path, json.to_string()).unwrap();
+    refused(model.path(), &[], &[&["config.json"], words].concat());
+}
+
+/// Changes the header of the safetensors file of a good model, its data staying as it is.
+#[track_caller]
+fn refused_header(change: impl Fn(&mut Value), words: &[&str]) {
+    let model = copy("networks/llama");
+    let path = model.path().join("model.safetensors");
+    let (mut header, data) = split(&fs::read(&path).unwrap());
+    change(&mut header);
+    fs::write(&path, joined(&header, &data)).unwrap();
+    refused(model.path(), &[], &[&["model.safetensors"], words].concat());
+}
+
+fn split(file: &[u8]) -> (Value, Vec<u8>) {
+    let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    (serde_json::from_slice(&file[8..8 + length]).unwrap(), file[8 + length..].to_vec())
+}
+
+fn joined(header: &Value, data: &[u8]) -> Vec<u8> {
+    let header = header.to_string().into_bytes();
+    [&(header.len() as u64).to_le_bytes()[..], &header, data].concat()
+}
+
+const WEIGHT: &str = "model.layers.1.mlp.up_proj.weight";
+
+/// Puts a number into a good model's weight.
+#[track_caller]
+fn refused_number(name: &str, number: f32, words: &[&str]) {
+    let model = copy("networks/llama");
+    let path = model.path().join("model.safetensors");
+    let (header, mut data) = split(&fs::read(&path).unwrap());
+    let start = header[name]["data_offsets"][0].as_u64().unwrap() as usize;
+    data[start..start + 4].copy_from_slice(&number.to_le_bytes());
+    fs::write(&path, joined(&header, &data)).unwrap();
+    refused(model.path(), &[], words);
+}
+
+#[test]
+fn a_model_that_is_not_there() {
+    refused(Path::new("/nowhere/model"), &[], &["/nowhere/model", "no such file or directory"]);
+}
+
+#[test]
+fn a_folder_without_a_model() {
+    refused(folder().path(), &[], &["config.json"]);
+}
+
+#[test]
+fn a_folder_without_weights() {
+    let model = copy("networks/llama");
+    fs::remove_file(model.path().join("model.safetensors")).unwrap();
+    refused(model.path(), &[], &["no model.safetensors"]);
+}
+
+#[test]
+fn weights_that_cannot_be_read() {
+    let model = copy("networks/llama_sharded");
+    let shard = first_shard(model.path());
+    fs::remove_file(&shard).unwrap();
+    fs::create_dir(&shard).unwrap();
+    refused(model.path(), &[], &[text(&shard)]);
+}
+
+fn first_shard(model: &Path) -> std::path::PathBuf {
+    let mut shards: Vec<_> = fs::read_dir(model).unwrap().map(|entry| entry.unwrap().path()).collect();
+    shards.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    shards.retain(|path| path.file_name().unwrap() != "expected.safetensors");
+    shards.sort();
+    shards.swap_remove(0)
+}
+
+#[test]
+fn a_safetensors_file_cut_short_anywhere() {
+    let model = copy("networks/llama");
+    let path = model.path().join("model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    for length in [0, 1, 7, 8, 9, 200, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        refused(model.path(), &[], &["model.safetensors"]);
+    }
+}
+
+#[test]
+fn a_safetensors_header_longer_than_the_file() {
+    let model = copy("networks/llama");
+    let path = model.path().join("model.safetensors");
+    for length in [u64::MAX, u64::MAX / 2, 1 << 40, 100_000_001] {
+        fs::write(&path, [&length.to_le_bytes()[..], b"{}"].concat()).unwrap();
+        refused(model.path(), &[], &["model.safetensors", "not a safetensors file"]);
+    }
+}
+
+#[test]
+fn tensors_that_overlap() {
+    refused_header(|header| header[WEIGHT]["data_offsets"] = header["model.norm.weight"]["data_offsets"].clone(), &[]);
+}
+
+#[test]
+fn a_tensor_whose_shape_does_not_fill_its_bytes() {
+    refused_header(|header| header[WEIGHT]["shape"] = json!([7, 7]), &[]);
+}
+
+#[test]
+fn a_tensor_with_a_shape_that_overflows() {
+    refused_header(|header| header[WEIGHT]["shape"] = json!([u64::MAX, 2]), &[]);
+}
+
+#[test]
+fn a_tensor_of_numbers_that_cannot_be_computed_with() {
+    let model = copy("networks/llama");
+    let path = model.path().join("model.safetensors");
+    let (mut header, data) = split(&fs::read(&path).unwrap());
+    header[WEIGHT]["dtype"] = "I32".into();
+    fs::write(&path, joined(&header, &data)).unwrap();
+    refused(model.path(), &[], &[WEIGHT, "I32"]);
+}
+
+#[test]
+fn a_tensor_that_is_missing() {
+    let model = copy("networks/llama");
+    let path = model.path().join("model.safetensors");
+    let (mut header, data) = split(&fs::read(&path).unwrap());
+    let entry = header.as_object_mut().unwrap().remove(WEIGHT).unwrap();
+    header["something.else"] = entry;
+    fs::write(&path, joined(&header, &data)).unwrap();
+    refused(model.path(), &[], &["no tensor", WEIGHT]);
+}
+
+/// Points one tensor of a good index somewhere else.
+#[track_caller]
+fn refused_index(shard: &str, words: &[&str]) {
+    let model = copy("networks/llama_sharded");
+    let path = model.path().join("model.safetensors.index.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let map = json["weight_map"].as_object_mut().unwrap();
+    *map.values_mut().next().unwrap() = shard.into();
+    fs::write(&path, json.to_string()).unwrap();
+    refused(model.path(), &[], words);
+}
+
+#[test]
+fn an_index_that_names_a_shard_that_is_not_there() {
+    refused_index("model-00009-of-00003.safetensors", &["model-00009-of-00003.safetensors", "No such file"]);
+}
+
+#[test]
+fn an_index_that_leaves_its_folder() {
+    for shard in ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "."] {
+        refused_index(shard, &["index.json", "outside the folder"]);
+    }
+}
+
+#[test]
+fn an_index_without_a_map() {
+    let model = copy("networks/llama_sharded");
+    fs::write(model.path().join("model.safetensors.index.json"), "{}").unwrap();
+    refused(model.path(), &[], &["weight_map"]);
+}
+
+#[test]
+fn a_config_that_is_not_json() {
+    let model = copy("networks/llama");
+    fs::write(model.path().join("config.json"), "{").unwrap();
+    refused(model.path(), &[], &["config.json", "not valid JSON"]);
+}
+
+#[test]
+fn a_config_without_a_field_that_is_needed() {
+    for field in ["hidden_size", "num_attention_heads", "vocab_size", "rms_norm_eps", "model_type"] {
+        refused_config(|json| drop(json.as_object_mut().unwrap().remove(field)), &[field, "missing"]);
+    }
+}
+
+#[test]
+fn a_config_that_contradicts_itself() {
+    refused_config(|json| json["num_key_value_heads"] = 3.into(), &["num_key_value_heads", "does not divide"]);
+    refused_config(|json| json["head_dim"] = 15.into(), &["head_dim", "odd"]);
+    refused_config(|json| json["hidden_size"] = (-4).into(), &["hidden_size", "not a size"]);
+    refused_config(|json| json["hidden_act"] = "gelu".into(), &["hidden_act", "silu"]);
+    refused_config(|json| json["rope_scaling"] = json!({ "rope_type": "yarn" }), &["rope_scaling", "yarn"]);
+}
+
+#[test]
+fn a_config_that_contradicts_the_weights() {
+    let model = copy("networks/llama");
+    let path = model.path().join("config.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    json["intermediate_size"] = 97.into();
+    fs::write(&path, json.to_string()).unwrap();
+    refused(model.path(), &[], &["gate_proj", "config.json asks for"]);
+}
+
+#[test]
+fn an_architecture_that_is_not_supported() {
+    refused_config(|json| json["model_type"] = "mamba".into(), &["mamba", "llama, mistral, qwen2, qwen3"]);
+}
+
+#[test]
+fn weights_that_are_not_finite() {
+    refused_number(WEIGHT, f32::NAN, &["1.up", "NaN"]);
+    refused_number(WEIGHT, f32::INFINITY, &["1.up", "inf"]);
+}
+
+#[test]
+fn a_keep_outside_its_range() {
+    for keep in ["0", "-0.5", "1.2", "nan", "much"] {
+        refused(&fixture("networks/llama"), &[&format!("--keep={keep}")], &["keep"]);
+    }
+}
+
+#[test]
+fn a_target_size_that_cannot_be_reached() {
+    refused(&fixture("networks/llama"), &["--target-size", "1kB"], &["cannot be reached"]);
+}
+
+#[test]
+fn a_pattern_that_names_nothing() {
+    refused(&fixture("networks/llama"), &["--only", "("], &["regular expression"]);
+}
+
+#[test]
+fn an_output_that_exists() {
+    let place = folder();
+    let model = fixture("networks/llama");
+    let result = compress(&["run", "svd", text(&model), "-o", text(place.path()), "--no-evaluate"]);
+    assert_eq!(result.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&result.stderr).contains("--force"));
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_output_inside_the_input_or_around_it() {
+    let model = copy("networks/llama");
+    let inside = model.path().join("out");
+    for (output, word) in [(inside.as_path(), "inside the input"), (model.path(), "inside the input")] {
+        let result = compress(&["run", "svd", text(model.path()), "-o", text(output), "--force", "--no-evaluate"]);
+        let stderr = String::from_utf8_lossy(&result.stderr);
+        assert_eq!(result.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(word), "{stderr}");
+    }
+    assert!(model.path().join("model.safetensors").exists());
+}
+
+#[test]
+fn an_output_whose_parent_is_not_there() {
+    let model = fixture("networks/llama");
+    let result = compress(&["run", "svd", text(&model), "-o", "/nowhere/out", "--no-evaluate"]);
+    assert_eq!(result.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&result.stderr).contains("/nowhere"));
+}
+
+#[test]
+fn a_text_shorter_than_one_window() {
+    let place = folder();
+    let (short, output) = (place.path().join("short.txt"), place.path().join("out"));
+    fs::write(&short, "Once upon a time.").unwrap();
+    let result = compress(&["run", "svd", "-o", text(&output), "--text", text(&short)]);
+    let stderr = String::from_utf8_lossy(&result.stderr);
+    assert_eq!(result.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("short.txt") && stderr.contains("too few"), "{stderr}");
+    assert!(!output.exists());
+}
+
+#[test]
+fn a_plan_that_does_not_fit() {
+    let place = folder();
+    let plan = place.path().join("plan.json");
+    let model = fixture("networks/llama");
+    let good = common::success(&compress(&["plan", "svd", text(&model)]));
+    let good: Value = serde_json::from_str(&good).unwrap();
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut json = good.clone();
+        change(&mut json);
+        fs::write(&plan, json.to_string()).unwrap();
+    };
+    let arguments = ["--plan", text(&plan)];
+    changed(&|json| json["steps"][0]["rank"] = 0.into());
+    refused(&model, &arguments, &["0.query", "rank 0"]);
+    changed(&|json| json["steps"][0]["rank"] = 10_000.into());
+    refused(&model, &arguments, &["0.query", "rank 10000"]);
+    changed(&|json| json["steps"][0]["site"] = "99.query".into());
+    refused(&model, &arguments, &["99.query"]);
+    changed(&|json| json["steps"][0]["site"] = json["steps"][1]["site"].clone());
+    refused(&model, &arguments, &["two steps"]);
+    changed(&|json| json["source"]["digest"] = "0".into());
+    refused(&model, &arguments, &["not those of"]);
+    fs::write(&plan, "[]").unwrap();
+    refused(&model, &arguments, &["plan.json", "not a plan"]);
+    fs::remove_file(&plan).unwrap();
+    refused(&model, &arguments, &["plan.json"]);
+}
+
+#[test]
+fn a_gguf_file_cut_short() {
+    let place = folder();
+    let path = place.path().join("model.gguf");
+    let whole = fs::read(fixture("gguf/llama.gguf")).unwrap();
+    for length in [0, 3, 20, 500, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        refused(&path, &[], &["model.gguf"]);
+    }
+}
+
+#[test]
+fn a_disk_that_takes_no_more() {
+    // A limit on file sizes makes writing fail as a full disk does.
+    let place = folder();
+    let output = place.path().join("out");
+    let model = fixture("networks/llama");
+    let script = "trap '' XFSZ; ulimit -f 16; exec \"$@\"";
+    let program = env!("CARGO_BIN_EXE_compress");
+    let result = assert_cmd::Command::new("sh")
+        .args(["-c", script, "sh", program, "run", "svd", text(&model), "-o", text(&output), "--no-evaluate"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&result.stderr);
+    assert_eq!(result.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("model.safetensors"), "{stderr}");
+    assert!(!output.exists());
+}
+
+#[test]
+fn an_interrupt_names_the_work_directory_and_the_run_goes_on() {
+    let place = folder();
+    let (output, work) = (place.path().join("out"), place.path().join("out.compress-work"));
+    let arguments = ["run", "svd", "-o", text(&output), "--json"];
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_compress"))
+        .args(arguments)
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !work.join(".fingerprint").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let result = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&result.stderr);
+    assert_eq!(result.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("out.compress-work"), "{stderr}");
+    assert!(work.exists() && !output.exists());
+    command().args(arguments).assert().success();
+    assert!(output.join("model.safetensors").exists() && !work.exists());
+}
