@@ -33,7 +33,7 @@ impl Opened {
         let Ok(id) = name.parse::<ModelId>() else {
             bail!("{name}: no such file or directory, and not a hub id (org/name)");
         };
-        let settings = Settings::from_env();
+        let settings = Settings::from_env()?;
         let local = compress_hub::resolve(&id, &settings, &progress::Download::new(quiet))
             .with_context(|| format!("{name}: no such file or directory here, and not to be had from the hub"))?;
         Ok(Self { checkpoint: Checkpoint::open(&local)?, name: name.into(), _folder: None })

@@ -3,16 +3,13 @@
 //! Everything runs on one thread: the pipeline gives each core a matrix of its own, which keeps
 //! both busy and makes every result independent of the number of threads.
 
-use std::num::NonZero;
-
 use faer::{
-    Accum, Conj, Mat, MatRef, Par,
+    Accum, Conj, Mat, MatRef, Par, Spec,
     diag::Diag,
     dyn_stack::{MemBuffer, MemStack, StackReq},
     linalg::{
         evd::{
-            ComputeEigenvectors, SelfAdjointEvdParams, self_adjoint_evd_scratch, tridiag,
-            tridiagonal_self_adjoint_evd,
+            ComputeEigenvectors, self_adjoint_evd_scratch, tridiag, tridiagonal_self_adjoint_evd,
         },
         householder::{
             apply_block_householder_sequence_on_the_left_in_place_scratch as reflect_scratch,
@@ -97,9 +94,9 @@ impl<T: Real> Gram<T> {
                 n,
                 ComputeEigenvectors::Yes,
                 Par::Seq,
-                SelfAdjointEvdParams::auto::<T>().into(),
+                Spec::default(),
             ))),
-            SelfAdjointEvdParams::auto::<T>().into(),
+            Spec::default(),
         )
         .map_err(|_| failed())?;
         // Ascending, so the wanted ones are the last columns.
@@ -192,9 +189,9 @@ fn tridiagonal<T: Real>(mut a: Mat<T>) -> Tridiagonal<T> {
         MemStack::new(&mut workspace(tridiag::tridiag_in_place_scratch::<T>(
             n,
             Par::Seq,
-            tridiag::TridiagParams::auto::<T>().into(),
+            Spec::default(),
         ))),
-        tridiag::TridiagParams::auto::<T>().into(),
+        Spec::default(),
     );
     let mut diagonal = Diag::zeros(n);
     let mut below = Diag::zeros(n);

@@ -138,6 +138,9 @@ impl Prepared {
     }
 }
 
+/// A text with its line ends as `\n`, whatever they are in the file, as Python reads it.
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read the text {}", path.display()))
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("cannot read the text {}", path.display()))?;
+    Ok(text.replace("\r\n", "\n"))
 }
