@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// How values are packed: a block of [`values`](Self::values) consecutive ones of a row takes [`bytes`](Self::bytes) bytes.
+/// How values are packed: a block of [`values`](Self::values) consecutive ones of a row takes
+/// [`bytes`](Self::bytes) bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(
     missing_docs,

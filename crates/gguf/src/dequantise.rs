@@ -1,9 +1,11 @@
 //! Turns a tensor's blocks back into numbers.
 //!
-//! Every format but the plain ones is affine: value = scale · code + shift, where codes are small integers, and a group of consecutive
-//! values shares a scale and a shift. What differs is where the bits of codes, scales and shifts lie in a block: [`small`] has blocks
-//! of 32 values and one group, [`large`] blocks of 256 values with groups whose scales are themselves quantised. The order of the
-//! operations is ggml's, each rounded to single precision, so that the results agree bit for bit.
+//! Every format but the plain ones is affine: value = scale · code + shift, where codes are small
+//! integers, and a group of consecutive values shares a scale and a shift. What differs is where
+//! the bits of codes, scales and shifts lie in a block: [`small`] has blocks of 32 values and one
+//! group, [`large`] blocks of 256 values with groups whose scales are themselves quantised. The
+//! order of the operations is ggml's, each rounded to single precision, so that the results agree
+//! bit for bit.
 
 mod affine;
 mod large;

@@ -229,8 +229,8 @@ pub enum Error {
         tokens: usize,
     },
 
-    /// A merge rule is not two tokens with a space between them.
-    #[error("merge {merge:?} is not a pair of tokens")]
+    /// A merge rule is not two tokens with a space between them that together are a third.
+    #[error("merge {merge:?} is not two tokens that make a third")]
     Merge {
         /// The rule.
         merge: String,

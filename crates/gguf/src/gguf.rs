@@ -1,7 +1,8 @@
 //! The header of a file: its metadata, and where each tensor lies.
 //!
-//! In order: the letters `GGUF`, the version, the numbers of tensors and of metadata entries, the metadata, an entry for each tensor; then,
-//! from the next multiple of `general.alignment` (32 where it is not given), the tensors' data.
+//! In order: the letters `GGUF`, the version, the numbers of tensors and of metadata entries, the
+//! metadata, an entry for each tensor; then, from the next multiple of `general.alignment` (32
+//! where it is not given), the tensors' data.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
@@ -23,9 +24,10 @@ pub struct Gguf {
 impl Gguf {
     /// Reads the header of `file`, version 2 or 3 in little endian.
     ///
-    /// Fails where the header is cut short or malformed, a key or name appears twice, or a tensor has a type that is not supported, an
-    /// impossible shape, or data that are misaligned, outside the file or shared with another tensor. Memory grows with the file's
-    /// length, whatever counts it claims.
+    /// Fails where the header is cut short or malformed, a key or name appears twice, or a tensor
+    /// has a type that is not supported, an impossible shape, or data that are misaligned, outside
+    /// the file or shared with another tensor. Memory grows with the file's length, whatever counts
+    /// it claims.
     pub fn parse(file: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(file);
         check_magic(&mut reader)?;

@@ -1,25 +1,27 @@
-//! The Hugging Face checkpoint that a file was converted from: its tensors' names, values and configuration.
+//! The Hugging Face checkpoint that a file was converted from: its tensors' names, values and
+//! configuration.
 //!
-//! The conversion to GGUF renames the tensors and, for the architecture `llama` only, reorders the rows of the query and key projections,
-//! because ggml rotates neighbouring pairs where transformers rotates the halves of a head against each other. [`values`] undoes the
-//! reordering along with the quantisation; nothing else about the tensors changes.
+//! The conversion to GGUF renames the tensors and, for the architecture `llama` only, reorders the
+//! rows of the query and key projections, because ggml rotates neighbouring pairs where
+//! transformers rotates the halves of a head against each other. [`values`] undoes the reordering
+//! along with the quantisation; nothing else about the tensors changes.
 
 mod architecture;
 mod config;
 mod name;
 mod rotary;
 
-use architecture::Architecture;
+pub use self::config::config;
+pub use self::name::tensor_name;
+pub use self::rotary::unpermute_rows;
 
-pub use config::config;
-pub use name::tensor_name;
-pub use rotary::unpermute_rows;
-
+use self::architecture::Architecture;
 use crate::{Error, Gguf, dequantise};
 
 /// The values of the tensor called `gguf_name` in `file`, row by row, as the checkpoint has them.
 ///
-/// Fails where there is no such tensor, `file` is not the one that was parsed, or the metadata needed for the order of the rows are missing.
+/// Fails where there is no such tensor, `file` is not the one that was parsed, or the metadata
+/// needed for the order of the rows are missing.
 pub fn values(gguf: &Gguf, file: &[u8], gguf_name: &str) -> Result<Vec<f32>, Error> {
     let tensor = gguf
         .tensors()
@@ -42,9 +44,11 @@ pub fn values(gguf: &Gguf, file: &[u8], gguf_name: &str) -> Result<Vec<f32>, Err
     Ok(values)
 }
 
-/// How many heads the rows of a tensor belong to, where the conversion reordered them; nothing where it left them alone.
+/// How many heads the rows of a tensor belong to, where the conversion reordered them; nothing
+/// where it left them alone.
 ///
-/// Fails where the number of heads is missing from the metadata, or the architecture is not a known one.
+/// Fails where the number of heads is missing from the metadata, or the architecture is not a known
+/// one.
 pub fn permuted_heads(gguf: &Gguf, gguf_name: &str) -> Result<Option<usize>, Error> {
     let (architecture, keys) = Architecture::of(gguf)?;
     if architecture != Architecture::Llama {

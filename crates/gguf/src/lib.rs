@@ -1,11 +1,16 @@
-//! Reads GGUF files of the Llama family: the container, its block formats, and the Hugging Face checkpoint that such a file was made from.
+//! Reads GGUF files of the Llama family: the container, its block formats, and the Hugging Face
+//! checkpoint that such a file was made from.
 //!
-//! The bytes stay with the caller, usually memory-mapped: [`Gguf::parse`] reads the header only, [`dequantise`] turns one tensor's bytes
-//! into numbers, [`huggingface`] names, orders and describes the tensors as transformers would, and [`tokenizer()`] rebuilds the tokenizer.
-//! Every length, count and offset is checked against the file first, so that a hostile file costs an error, never a panic.
+//! The bytes stay with the caller, usually memory-mapped: [`Gguf::parse`] reads the header only,
+//! [`dequantise`] turns one tensor's bytes into numbers, [`huggingface`] names, orders and
+//! describes the tensors as transformers would, and [`tokenizer()`] rebuilds the tokenizer. Every
+//! length, count and offset is checked against the file first, so that a hostile file costs an
+//! error, never a panic.
 //!
 //! ```
-//! let empty = [b"GGUF".as_slice(), &3_u32.to_le_bytes(), &0_u64.to_le_bytes(), &0_u64.to_le_bytes()].concat();
+//! let (version, tensors, metadata) = (3_u32, 0_u64, 0_u64);
+//! let counts = [tensors.to_le_bytes(), metadata.to_le_bytes()].concat();
+//! let empty = [b"GGUF".as_slice(), &version.to_le_bytes(), &counts].concat();
 //! let gguf = compress_gguf::Gguf::parse(&empty)?;
 //! assert!(gguf.tensors().is_empty() && gguf.metadata().is_empty());
 //! # Ok::<(), compress_gguf::Error>(())

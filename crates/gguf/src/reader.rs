@@ -40,7 +40,8 @@ impl<'f> Reader<'f> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    /// A count of things that take `least` bytes each: refused where the file has not that many left, so that memory may be set aside for it.
+    /// A count of things that take `least` bytes each: refused where the file has not that many
+    /// left, so that memory may be set aside for it.
     pub(crate) fn count(&mut self, what: &'static str, least: usize) -> Result<usize, Error> {
         let count = self.u64(what)?;
         let needed = count.saturating_mul(least as u64);

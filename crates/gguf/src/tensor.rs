@@ -13,7 +13,8 @@ pub(crate) const LEAST_ENTRY: usize = 8 + 4 + 8 + 4 + 8;
 pub struct Tensor {
     /// How its values are packed.
     pub kind: BlockType,
-    /// Its dimensions, outermost first (a matrix is rows × columns): the reverse of the order in the file.
+    /// Its dimensions, outermost first (a matrix is rows × columns): the reverse of the order in
+    /// the file.
     pub shape: Vec<usize>,
     /// Its bytes in the file.
     pub range: Range<usize>,
@@ -108,7 +109,8 @@ fn dimensions(reader: &mut Reader, tensor: &str) -> Result<Vec<u64>, Error> {
     Ok(dims)
 }
 
-/// The shape and the bytes it takes; nothing where it is empty, too large, or a row is not whole blocks.
+/// The shape and the bytes it takes; nothing where it is empty, too large, or a row is not whole
+/// blocks.
 fn extent(kind: BlockType, dims: &[u64]) -> Option<(Vec<usize>, usize)> {
     let shape = dims
         .iter()

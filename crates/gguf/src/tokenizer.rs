@@ -1,8 +1,10 @@
 //! The tokenizer inside a file, rebuilt as Hugging Face's own would be.
 //!
-//! There are two kinds, by `tokenizer.ggml.model`: [`byte_level`] for `gpt2`, [`sentence_piece`] for `llama`. Both are byte pair encodings;
-//! they differ in how text becomes symbols and in where the merge rules come from. Control tokens are recognised in text as special ones,
-//! user-defined tokens as ordinary ones, and where the file asks for it, encoding with special tokens begins with BOS or ends with EOS.
+//! There are two kinds, by `tokenizer.ggml.model`: [`byte_level`] for `gpt2`, [`sentence_piece`]
+//! for `llama`. Both are byte pair encodings; they differ in how text becomes symbols and in where
+//! the merge rules come from. Control tokens are recognised in text as special ones, user-defined
+//! tokens as ordinary ones, and where the file asks for it, encoding with special tokens begins
+//! with BOS or ends with EOS.
 
 mod byte_level;
 mod sentence_piece;
@@ -10,8 +12,8 @@ mod template;
 mod vocabulary;
 
 use tokenizers::Tokenizer;
-use vocabulary::Vocabulary;
 
+use self::vocabulary::Vocabulary;
 use crate::metadata::needed;
 use crate::{Error, Gguf};
 
@@ -19,8 +21,9 @@ const MODEL: &str = "tokenizer.ggml.model";
 
 /// Rebuilds the tokenizer from the metadata.
 ///
-/// Fails where a key that it needs is missing or malformed, where the model or the pre-tokenizer is not a known one (the error lists
-/// those), and where the tokenizers library refuses the vocabulary, for one because a merge leads outside it.
+/// Fails where a key that it needs is missing or malformed, where the model or the pre-tokenizer is
+/// not a known one (the error lists those), and where the tokenizers library refuses the
+/// vocabulary, which no known file provokes.
 ///
 /// # References
 /// Sennrich, Haddow, Birch: Neural Machine Translation of Rare Words with Subword Units, 2016.
@@ -48,5 +51,16 @@ pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, Error> {
 fn refused(reason: impl ToString) -> Error {
     Error::Tokenizer {
         reason: reason.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_the_library_says_is_kept() {
+        assert_eq!(
+            super::refused("no").to_string(),
+            "the tokenizer cannot be built: no"
+        );
     }
 }

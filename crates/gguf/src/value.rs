@@ -36,7 +36,8 @@ impl Value {
         }
     }
 
-    /// The value as a finite floating-point number, where it is one: in single precision the one with the fewest digits, 1e-5 and not 9.9999997e-6.
+    /// The value as a finite floating-point number, where it is one: in single precision the one
+    /// with the fewest digits, 1e-5 and not 9.9999997e-6.
     #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
         let number = match self {
@@ -135,7 +136,8 @@ fn truth(reader: &mut Reader) -> Result<bool, Error> {
     }
 }
 
-/// The fewest bytes that a value of this type takes: of a string its length, of an array its type and length.
+/// The fewest bytes that a value of this type takes: of a string its length, of an array its type
+/// and length.
 fn least_size(id: u32) -> Option<usize> {
     match id {
         0 | 1 | 7 => Some(1),

@@ -2,10 +2,12 @@
 
 use half::f16;
 
-/// The shift of a format without one: added to any number, a negative zero among them, it leaves the number as it is.
+/// The shift of a format without one: added to any number, a negative zero among them, it leaves
+/// the number as it is.
 pub(super) const NOTHING: f32 = -0.0;
 
-/// Takes `BITS`-wide codes out of bytes: of each run of `RUN` bytes first the lowest `BITS` bits of every byte, then the next ones.
+/// Takes `BITS`-wide codes out of bytes: of each run of `RUN` bytes first the lowest `BITS` bits of
+/// every byte, then the next ones.
 ///
 /// code[(8 / BITS · k + p) · RUN + l] = (packed[k · RUN + l] >> BITS · p) mod 2^BITS
 #[inline]
@@ -22,7 +24,8 @@ pub(super) fn unpack<const BITS: u32, const RUN: usize, const N: usize>(packed: 
     codes
 }
 
-/// value = scale · (code − `ZERO`) + shift, with a scale and a shift for each group of `LENGTH` values.
+/// value = scale · (code − `ZERO`) + shift, with a scale and a shift for each group of `LENGTH`
+/// values.
 #[inline]
 pub(super) fn scaled<const ZERO: i16, const LENGTH: usize>(
     codes: &[u8],

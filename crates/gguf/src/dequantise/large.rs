@@ -1,5 +1,5 @@
-//! Blocks of 256 values in groups of 16 or 32, whose scales are integers times the block's d, and their minima integers times its e:
-//! value = d · scale · code − e · minimum.
+//! Blocks of 256 values in groups of 16 or 32, whose scales are integers times the block's d, and
+//! their minima integers times its e: value = d · scale · code − e · minimum.
 
 use std::array;
 
@@ -15,7 +15,8 @@ pub(super) fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     scaled::<0, 16>(&unpack::<2, 32, 256>(codes), &groups, out);
 }
 
-/// The third bits, 256 codes' lower two, 16 scales of 6 bits, d; groups of 16, d · (scale − 32) · (code − 4).
+/// The third bits, 256 codes' lower two, 16 scales of 6 bits, d; groups of 16, d · (scale − 32) ·
+/// (code − 4).
 #[inline]
 pub(super) fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
     let [head @ .., d0, d1] = block;
@@ -54,7 +55,8 @@ pub(super) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     scaled::<0, 32>(&codes, &groups, out);
 }
 
-/// The lower four bits of 256 codes, their upper two, 16 signed scales, d; groups of 16, d · scale · (code − 32).
+/// The lower four bits of 256 codes, their upper two, 16 signed scales, d; groups of 16, d · scale
+/// · (code − 32).
 #[inline]
 pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let [head @ .., d0, d1] = block;
@@ -89,8 +91,8 @@ fn six_bit_scales(packed: &[u8; 12]) -> [u8; 16] {
     array::from_fn(|g| low[g] | high[g] << 4)
 }
 
-/// Scale and minimum g < 4 are the lower six bits of bytes g and 4 + g; those of g ≥ 4 are the halves of byte 4 + g, and above them the
-/// two bits left of bytes g − 4 and g.
+/// Scale and minimum g < 4 are the lower six bits of bytes g and 4 + g; those of g ≥ 4 are the
+/// halves of byte 4 + g, and above them the two bits left of bytes g − 4 and g.
 #[inline]
 fn scales_and_minima(packed: &[u8; 12], d: f32, e: f32) -> [(f32, f32); 8] {
     array::from_fn(|g| {

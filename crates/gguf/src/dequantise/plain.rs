@@ -3,7 +3,8 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-/// How many numbers in half precision are converted at a time, with the processor's instruction where it has one.
+/// How many numbers in half precision are converted at a time, with the processor's instruction
+/// where it has one.
 const BATCH: usize = 64;
 
 pub(super) fn f32(bytes: &[u8], out: &mut [f32]) {

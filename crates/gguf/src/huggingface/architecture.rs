@@ -1,4 +1,5 @@
-//! The architectures that have a view as a checkpoint, and the metadata keys that begin with their names.
+//! The architectures that have a view as a checkpoint, and the metadata keys that begin with their
+//! names.
 
 use crate::metadata::needed;
 use crate::{Error, Gguf};

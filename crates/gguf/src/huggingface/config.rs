@@ -10,11 +10,13 @@ use crate::{Error, Gguf};
 /// The base of the rotary frequencies where a file does not give one.
 const ROPE_THETA: f64 = 10_000.0;
 
-/// The configuration of the checkpoint that the file was made from, as far as the metadata and the tensors' names tell.
+/// The configuration of the checkpoint that the file was made from, as far as the metadata and the
+/// tensors' names tell.
 ///
-/// Fails where the architecture is not llama, qwen2 or qwen3, where a key is missing or of the wrong type, and where the model does what
-/// the configuration would not say: scaled or partial rotary embedding (Llama 3.1's, which shows as a tensor `rope_freqs.weight`, is one),
-/// experts, or values of another width than keys.
+/// Fails where the architecture is not llama, qwen2 or qwen3, where a key is missing or of the
+/// wrong type, and where the model does what the configuration would not say: scaled or partial
+/// rotary embedding (Llama 3.1's, which shows as a tensor `rope_freqs.weight`, is one), experts, or
+/// values of another width than keys.
 pub fn config(gguf: &Gguf) -> Result<Value, Error> {
     let (architecture, keys) = Architecture::of(gguf)?;
     let heads = keys.heads()?;
@@ -85,6 +87,7 @@ fn vocabulary(gguf: &Gguf) -> Result<usize, Error> {
 }
 
 fn refuse_scaled_rotary(gguf: &Gguf, keys: Keys) -> Result<(), Error> {
+    // `rope_freqs`, `rope_factors_long` and `rope_factors_short` scale each frequency by itself.
     if let Some(name) = gguf
         .tensors()
         .keys()

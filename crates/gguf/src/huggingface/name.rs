@@ -19,14 +19,17 @@ const NORMS: [(&str, &str); 4] = [
     ("attn_k_norm", "self_attn.k_norm"),
 ];
 
-/// The checkpoint's name for the tensor that is called `gguf_name` here; nothing for a tensor that no checkpoint of the family has.
+/// The checkpoint's name for the tensor that is called `gguf_name` here; nothing for a tensor that
+/// no checkpoint of the family has.
 ///
-/// `rope_freqs.weight` is among the latter: it repeats what a configuration says, and [`config`](super::config()) refuses files that have it.
+/// `rope_freqs.weight` is among the latter: it repeats what a configuration says, and
+/// [`config`](super::config()) refuses files that have it.
 ///
 /// ```
 /// use compress_gguf::huggingface::tensor_name;
 ///
-/// assert_eq!(tensor_name("blk.7.attn_q.weight").as_deref(), Some("model.layers.7.self_attn.q_proj.weight"));
+/// let there = tensor_name("blk.7.attn_q.weight");
+/// assert_eq!(there.as_deref(), Some("model.layers.7.self_attn.q_proj.weight"));
 /// assert_eq!(tensor_name("rope_freqs.weight"), None);
 /// ```
 #[must_use]

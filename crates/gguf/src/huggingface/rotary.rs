@@ -1,15 +1,17 @@
 //! The order of the rows that rotary position embedding pairs.
 //!
-//! A head of d rows rotates d/2 pairs. transformers pairs row i with row d/2 + i; ggml, for the architecture `llama`, row 2i with row
-//! 2i + 1. Hence, for head h, i < d/2 and p in {0, 1},
+//! A head of d rows rotates d/2 pairs. transformers pairs row i with row d/2 + i; ggml, for the
+//! architecture `llama`, row 2i with row 2i + 1. Hence, for head h, i < d/2 and p in {0, 1},
 //!
 //! checkpoint row h·d + p·d/2 + i = GGUF row h·d + 2i + p.
 
 use crate::Error;
 
-/// Puts rows of `cols` values each, of `heads` heads one after another, from ggml's order back into the checkpoint's; a bias has `cols` = 1.
+/// Puts rows of `cols` values each, of `heads` heads one after another, from ggml's order back into
+/// the checkpoint's; a bias has `cols` = 1.
 ///
-/// Fails, with `rows` untouched, where the values are not whole rows or a head's rows are not whole pairs.
+/// Fails, with `rows` untouched, where the values are not whole rows or a head's rows are not whole
+/// pairs.
 ///
 /// ```
 /// let mut bias = [0.0, 3.0, 1.0, 4.0, 2.0, 5.0];

@@ -1,9 +1,10 @@
 //! Byte pair encoding of the bytes of text, as GPT-2, Llama 3 and Qwen have it.
 //!
-//! A pre-tokenizer cuts the text into words, which merges never cross; the words' bytes, each written as a printable character, are then
-//! merged by the file's rules. `tokenizer.ggml.pre` names the pre-tokenizer.
+//! A pre-tokenizer cuts the text into words, which merges never cross; the words' bytes, each
+//! written as a printable character, are then merged by the file's rules. `tokenizer.ggml.pre`
+//! names the pre-tokenizer.
 
-use tokenizers::models::bpe::{BPE, Merges};
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -66,11 +67,14 @@ impl Words {
     }
 }
 
-/// The tokenizer without its marked tokens, and whether BOS comes first where the file does not say.
+/// The tokenizer without its marked tokens, and whether BOS comes first where the file does not
+/// say.
 pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool), Error> {
     let words = Words::of(gguf)?;
+    let ids = vocabulary.ids();
+    let merges = merges(gguf, &ids)?;
     let model = BPE::builder()
-        .vocab_and_merges(vocabulary.ids(), merges(gguf)?)
+        .vocab_and_merges(ids, merges)
         .ignore_merges(words == Words::Llama3)
         .build()
         .map_err(refused)?;
@@ -84,24 +88,32 @@ pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<(Tokenizer, 
     Ok((tokenizer, words == Words::Llama3))
 }
 
-fn merges(gguf: &Gguf) -> Result<Merges, Error> {
+fn merges(gguf: &Gguf, ids: &Vocab) -> Result<Merges, Error> {
     let rules = needed(
         MERGES,
         gguf.list(MERGES, "a list of strings", Value::as_str)?,
     )?;
-    rules.into_iter().map(pair).collect()
+    rules.into_iter().map(|rule| pair(rule, ids)).collect()
 }
 
-fn pair(rule: &str) -> Result<(String, String), Error> {
+/// The two sides of a rule. The library would panic at one that leads outside the vocabulary.
+fn pair(rule: &str, ids: &Vocab) -> Result<(String, String), Error> {
     match rule.split_once(' ') {
-        Some((left, right)) => Ok((left.to_owned(), right.to_owned())),
-        None => Err(Error::Merge {
+        Some((left, right))
+            if [left, right, &[left, right].concat()]
+                .iter()
+                .all(|token| ids.contains_key(*token)) =>
+        {
+            Ok((left.to_owned(), right.to_owned()))
+        }
+        _ => Err(Error::Merge {
             merge: rule.to_owned(),
         }),
     }
 }
 
-/// Contractions, letters with at most one sign before them, numbers as given, signs with what line ends follow, white space.
+/// Contractions, letters with at most one sign before them, numbers as given, signs with what line
+/// ends follow, white space.
 fn split(numbers: &str) -> Result<PreTokenizerWrapper, Error> {
     let pattern = [
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",

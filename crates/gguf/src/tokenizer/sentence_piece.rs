@@ -1,7 +1,8 @@
 //! Byte pair encoding as `SentencePiece` has it, for Llama 1 and 2 and what descends from them.
 //!
-//! Spaces become `▁`, one more is put before the text, and what no token covers falls back to tokens of single bytes. A file has no merge
-//! rules but a score for each token: any two tokens that together are a token may merge, and the one with the highest score merges first.
+//! Spaces become `▁`, one more is put before the text, and what no token covers falls back to
+//! tokens of single bytes. A file has no merge rules but a score for each token: any two tokens
+//! that together are a token may merge, and the one with the highest score merges first.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -65,7 +66,8 @@ fn scores(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<f64>, Error> {
     Ok(scores)
 }
 
-/// Every way to make a token of two others: best score first, then the longer left and right part, then the lower ids, as transformers orders them.
+/// Every way to make a token of two others: best score first, then the longer left and right part,
+/// then the lower ids, as transformers orders them.
 fn merges(tokens: &[&str], scores: &[f64]) -> Merges {
     let ids: HashMap<&str, usize> = tokens
         .iter()

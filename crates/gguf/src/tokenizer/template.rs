@@ -7,7 +7,8 @@ use super::refused;
 use super::vocabulary::Vocabulary;
 use crate::{Error, Gguf};
 
-/// Has `tokenizer` begin with BOS and end with EOS where the file says so; where it says nothing, with BOS if `by_default`.
+/// Has `tokenizer` begin with BOS and end with EOS where the file says so; where it says nothing,
+/// with BOS if `by_default`.
 pub(super) fn add(
     tokenizer: &mut Tokenizer,
     gguf: &Gguf,
@@ -40,7 +41,8 @@ pub(super) fn add(
     Ok(())
 }
 
-/// The processor in `tokenizer.json`'s words, the only form of it that takes every token's text as it is.
+/// The processor in `tokenizer.json`'s words, the only form of it that takes every token's text as
+/// it is.
 fn template([first, last]: [Option<(u32, &str)>; 2]) -> Value {
     let mut tokens = Map::new();
     for (id, token) in [first, last].into_iter().flatten() {
@@ -60,5 +62,10 @@ fn template([first, last]: [Option<(u32, &str)>; 2]) -> Value {
             .collect::<Vec<_>>()
     };
     let pair = [around("A"), around("B")].concat();
-    json!({"type": "TemplateProcessing", "single": around("A"), "pair": pair, "special_tokens": tokens})
+    json!({
+        "type": "TemplateProcessing",
+        "single": around("A"),
+        "pair": pair,
+        "special_tokens": tokens,
+    })
 }
