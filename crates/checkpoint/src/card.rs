@@ -22,10 +22,12 @@ impl Card {
     pub(crate) fn render(&self, record: &Record, layout: &Layout) -> Result<String> {
         let remote_code = layout.ranks().next().is_some();
         let Self { name, table, command } = self;
+        let Record { method, dense, format, source, .. } = record;
+        let base = &source.name;
         let bytes = layout.bytes();
         let parameters = layout.parameters();
         Environment::new()
-            .render_str(TEMPLATE, context! { name, table, command, record, remote_code, bytes, parameters })
+            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e))
     }
 }

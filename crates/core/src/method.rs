@@ -2,8 +2,7 @@
 
 use std::fmt::Debug;
 
-use serde::{Serialize, de::DeserializeOwned};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Budget, Error, Factor, Form, Result, Shape, Site, Survey};
 
