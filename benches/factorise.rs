@@ -16,7 +16,12 @@ use faer::{Mat, MatRef};
 type Route = fn(MatRef<'_, f32>, usize) -> (Mat<f32>, Mat<f32>);
 
 fn routes(c: &mut Criterion) {
-    for shape in [Shape::new(576, 576), Shape::new(192, 576), Shape::new(1536, 576), Shape::new(576, 1536)] {
+    for shape in [
+        Shape::new(576, 576),
+        Shape::new(192, 576),
+        Shape::new(1536, 576),
+        Shape::new(576, 1536),
+    ] {
         let weight = Random(1).weight(shape);
         let rank = (0.8 * shape.break_even_rank()) as usize;
         let view = MatRef::from_row_major_slice(weight.data(), shape.rows, shape.cols);
@@ -24,14 +29,23 @@ fn routes(c: &mut Criterion) {
         group.sample_size(10);
         let ours = truncate(&weight, rank).map(|cut| cut.factor.dense());
         if let Ok(Ok(dense)) = ours {
-            println!("gram: relative squared error {:.6e}", dense.squared_distance(&weight) / weight.squared_norm());
+            println!(
+                "gram: relative squared error {:.6e}",
+                dense.squared_distance(&weight) / weight.squared_norm()
+            );
         }
         group.bench_function("gram", |b| b.iter(|| truncate(black_box(&weight), rank)));
-        let others: [(&str, Route); 2] = [("thin svd", thin), ("randomised, 4 iterations", randomised)];
+        let others: [(&str, Route); 2] =
+            [("thin svd", thin), ("randomised, 4 iterations", randomised)];
         for (name, route) in others {
             let (up, down) = route(view, rank);
-            println!("{name}: relative squared error {:.6e}", error(&weight, &up, &down));
-            group.bench_function(BenchmarkId::from_parameter(name), |b| b.iter(|| route(black_box(view), rank)));
+            println!(
+                "{name}: relative squared error {:.6e}",
+                error(&weight, &up, &down)
+            );
+            group.bench_function(BenchmarkId::from_parameter(name), |b| {
+                b.iter(|| route(black_box(view), rank))
+            });
         }
     }
 }
@@ -39,10 +53,14 @@ fn routes(c: &mut Criterion) {
 fn thin(weight: MatRef<'_, f32>, rank: usize) -> (Mat<f32>, Mat<f32>) {
     match weight.thin_svd() {
         Ok(svd) => {
-            let up = svd.U().subcols(0, rank) * svd.S().column_vector().subrows(0, rank).as_diagonal();
+            let up =
+                svd.U().subcols(0, rank) * svd.S().column_vector().subrows(0, rank).as_diagonal();
             (up, svd.V().subcols(0, rank).transpose().to_owned())
         }
-        Err(_) => (Mat::zeros(weight.nrows(), rank), Mat::zeros(rank, weight.ncols())),
+        Err(_) => (
+            Mat::zeros(weight.nrows(), rank),
+            Mat::zeros(rank, weight.ncols()),
+        ),
     }
 }
 

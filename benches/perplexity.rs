@@ -13,8 +13,12 @@ fn scoring(c: &mut Criterion) {
     let mut group = c.benchmark_group("perplexity of one window");
     group.sample_size(20).throughput(Throughput::Elements(255));
     for (name, decoder) in common::models() {
-        let window: Vec<u32> = (0..256).map(|i| i * 37 % decoder.vocabulary() as u32).collect();
-        group.bench_function(name, |b| b.iter(|| perplexity(&decoder, std::slice::from_ref(&window), &|_| ())));
+        let window: Vec<u32> = (0..256)
+            .map(|i| i * 37 % decoder.vocabulary() as u32)
+            .collect();
+        group.bench_function(name, |b| {
+            b.iter(|| perplexity(&decoder, std::slice::from_ref(&window), &|_| ()))
+        });
     }
 }
 

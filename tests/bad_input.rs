@@ -1,6 +1,5 @@
 //! Bad input gets an error that names the file or tensor, exit status 2, and no output.
 
-#[expect(dead_code, reason = "shared with other test programs, which use the rest")]
 mod common;
 
 use std::{fs, path::Path};
@@ -13,7 +12,19 @@ use serde_json::{Value, json};
 fn refused(model: &Path, more: &[&str], words: &[&str]) {
     let place = folder();
     let output = place.path().join("out");
-    let arguments = [&["run", "svd", text(model), "-o", text(&output), "--no-evaluate", "-q"], more].concat();
+    let arguments = [
+        &[
+            "run",
+            "svd",
+            text(model),
+            "-o",
+            text(&output),
+            "--no-evaluate",
+            "-q",
+        ],
+        more,
+    ]
+    .concat();
     let result = compress(&arguments);
     let stderr = String::from_utf8_lossy(&result.stderr);
     assert_eq!(result.status.code(), Some(2), "{stderr}");
@@ -48,7 +59,10 @@ fn refused_header(change: impl Fn(&mut Value), words: &[&str]) {
 
 fn split(file: &[u8]) -> (Value, Vec<u8>) {
     let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
-    (serde_json::from_slice(&file[8..8 + length]).unwrap(), file[8 + length..].to_vec())
+    (
+        serde_json::from_slice(&file[8..8 + length]).unwrap(),
+        file[8 + length..].to_vec(),
+    )
 }
 
 fn joined(header: &Value, data: &[u8]) -> Vec<u8> {
@@ -72,7 +86,11 @@ fn refused_number(name: &str, number: f32, words: &[&str]) {
 
 #[test]
 fn a_model_that_is_not_there() {
-    refused(Path::new("/nowhere/model"), &[], &["/nowhere/model", "no such file or directory"]);
+    refused(
+        Path::new("/nowhere/model"),
+        &[],
+        &["/nowhere/model", "no such file or directory"],
+    );
 }
 
 #[test]
@@ -97,8 +115,14 @@ fn weights_that_cannot_be_read() {
 }
 
 fn first_shard(model: &Path) -> std::path::PathBuf {
-    let mut shards: Vec<_> = fs::read_dir(model).unwrap().map(|entry| entry.unwrap().path()).collect();
-    shards.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    let mut shards: Vec<_> = fs::read_dir(model)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    shards.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "safetensors")
+    });
     shards.retain(|path| path.file_name().unwrap() != "expected.safetensors");
     shards.sort();
     shards.swap_remove(0)
@@ -121,13 +145,22 @@ fn a_safetensors_header_longer_than_the_file() {
     let path = model.path().join("model.safetensors");
     for length in [u64::MAX, u64::MAX / 2, 1 << 40, 100_000_001] {
         fs::write(&path, [&length.to_le_bytes()[..], b"{}"].concat()).unwrap();
-        refused(model.path(), &[], &["model.safetensors", "not a safetensors file"]);
+        refused(
+            model.path(),
+            &[],
+            &["model.safetensors", "not a safetensors file"],
+        );
     }
 }
 
 #[test]
 fn tensors_that_overlap() {
-    refused_header(|header| header[WEIGHT]["data_offsets"] = header["model.norm.weight"]["data_offsets"].clone(), &[]);
+    refused_header(
+        |header| {
+            header[WEIGHT]["data_offsets"] = header["model.norm.weight"]["data_offsets"].clone()
+        },
+        &[],
+    );
 }
 
 #[test]
@@ -175,12 +208,21 @@ fn refused_index(shard: &str, words: &[&str]) {
 
 #[test]
 fn an_index_that_names_a_shard_that_is_not_there() {
-    refused_index("model-00009-of-00003.safetensors", &["model-00009-of-00003.safetensors", "No such file"]);
+    refused_index(
+        "model-00009-of-00003.safetensors",
+        &["model-00009-of-00003.safetensors", "No such file"],
+    );
 }
 
 #[test]
 fn an_index_that_leaves_its_folder() {
-    for shard in ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "."] {
+    for shard in [
+        "../model.safetensors",
+        "/etc/passwd",
+        "a/b.safetensors",
+        "..",
+        ".",
+    ] {
         refused_index(shard, &["index.json", "outside the folder"]);
     }
 }
@@ -201,18 +243,39 @@ fn a_config_that_is_not_json() {
 
 #[test]
 fn a_config_without_a_field_that_is_needed() {
-    for field in ["hidden_size", "num_attention_heads", "vocab_size", "rms_norm_eps", "model_type"] {
-        refused_config(|json| drop(json.as_object_mut().unwrap().remove(field)), &[field, "missing"]);
+    for field in [
+        "hidden_size",
+        "num_attention_heads",
+        "vocab_size",
+        "rms_norm_eps",
+        "model_type",
+    ] {
+        refused_config(
+            |json| drop(json.as_object_mut().unwrap().remove(field)),
+            &[field, "missing"],
+        );
     }
 }
 
 #[test]
 fn a_config_that_contradicts_itself() {
-    refused_config(|json| json["num_key_value_heads"] = 3.into(), &["num_key_value_heads", "does not divide"]);
+    refused_config(
+        |json| json["num_key_value_heads"] = 3.into(),
+        &["num_key_value_heads", "does not divide"],
+    );
     refused_config(|json| json["head_dim"] = 15.into(), &["head_dim", "odd"]);
-    refused_config(|json| json["hidden_size"] = (-4).into(), &["hidden_size", "not a size"]);
-    refused_config(|json| json["hidden_act"] = "gelu".into(), &["hidden_act", "silu"]);
-    refused_config(|json| json["rope_scaling"] = json!({ "rope_type": "yarn" }), &["rope_scaling", "yarn"]);
+    refused_config(
+        |json| json["hidden_size"] = (-4).into(),
+        &["hidden_size", "not a size"],
+    );
+    refused_config(
+        |json| json["hidden_act"] = "gelu".into(),
+        &["hidden_act", "silu"],
+    );
+    refused_config(
+        |json| json["rope_scaling"] = json!({ "rope_type": "yarn" }),
+        &["rope_scaling", "yarn"],
+    );
 }
 
 #[test]
@@ -227,7 +290,10 @@ fn a_config_that_contradicts_the_weights() {
 
 #[test]
 fn an_architecture_that_is_not_supported() {
-    refused_config(|json| json["model_type"] = "mamba".into(), &["mamba", "llama, mistral, qwen2, qwen3"]);
+    refused_config(
+        |json| json["model_type"] = "mamba".into(),
+        &["mamba", "llama, mistral, qwen2, qwen3"],
+    );
 }
 
 #[test]
@@ -239,25 +305,44 @@ fn weights_that_are_not_finite() {
 #[test]
 fn a_keep_outside_its_range() {
     for keep in ["0", "-0.5", "1.2", "nan", "much"] {
-        refused(&fixture("networks/llama"), &[&format!("--keep={keep}")], &["keep"]);
+        refused(
+            &fixture("networks/llama"),
+            &[&format!("--keep={keep}")],
+            &["keep"],
+        );
     }
 }
 
 #[test]
 fn a_target_size_that_cannot_be_reached() {
-    refused(&fixture("networks/llama"), &["--target-size", "1kB"], &["cannot be reached"]);
+    refused(
+        &fixture("networks/llama"),
+        &["--target-size", "1kB"],
+        &["cannot be reached"],
+    );
 }
 
 #[test]
 fn a_pattern_that_names_nothing() {
-    refused(&fixture("networks/llama"), &["--only", "("], &["regular expression"]);
+    refused(
+        &fixture("networks/llama"),
+        &["--only", "("],
+        &["regular expression"],
+    );
 }
 
 #[test]
 fn an_output_that_exists() {
     let place = folder();
     let model = fixture("networks/llama");
-    let result = compress(&["run", "svd", text(&model), "-o", text(place.path()), "--no-evaluate"]);
+    let result = compress(&[
+        "run",
+        "svd",
+        text(&model),
+        "-o",
+        text(place.path()),
+        "--no-evaluate",
+    ]);
     assert_eq!(result.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&result.stderr).contains("--force"));
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
@@ -267,8 +352,19 @@ fn an_output_that_exists() {
 fn an_output_inside_the_input_or_around_it() {
     let model = copy("networks/llama");
     let inside = model.path().join("out");
-    for (output, word) in [(inside.as_path(), "inside the input"), (model.path(), "inside the input")] {
-        let result = compress(&["run", "svd", text(model.path()), "-o", text(output), "--force", "--no-evaluate"]);
+    for (output, word) in [
+        (inside.as_path(), "inside the input"),
+        (model.path(), "inside the input"),
+    ] {
+        let result = compress(&[
+            "run",
+            "svd",
+            text(model.path()),
+            "-o",
+            text(output),
+            "--force",
+            "--no-evaluate",
+        ]);
         let stderr = String::from_utf8_lossy(&result.stderr);
         assert_eq!(result.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains(word), "{stderr}");
@@ -279,7 +375,14 @@ fn an_output_inside_the_input_or_around_it() {
 #[test]
 fn an_output_whose_parent_is_not_there() {
     let model = fixture("networks/llama");
-    let result = compress(&["run", "svd", text(&model), "-o", "/nowhere/out", "--no-evaluate"]);
+    let result = compress(&[
+        "run",
+        "svd",
+        text(&model),
+        "-o",
+        "/nowhere/out",
+        "--no-evaluate",
+    ]);
     assert_eq!(result.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&result.stderr).contains("/nowhere"));
 }
@@ -292,7 +395,10 @@ fn a_text_shorter_than_one_window() {
     let result = compress(&["run", "svd", "-o", text(&output), "--text", text(&short)]);
     let stderr = String::from_utf8_lossy(&result.stderr);
     assert_eq!(result.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains("short.txt") && stderr.contains("too few"), "{stderr}");
+    assert!(
+        stderr.contains("short.txt") && stderr.contains("too few"),
+        "{stderr}"
+    );
     assert!(!output.exists());
 }
 
@@ -345,7 +451,18 @@ fn a_disk_that_takes_no_more() {
     let script = "trap '' XFSZ; ulimit -f 16; exec \"$@\"";
     let program = env!("CARGO_BIN_EXE_compress");
     let result = assert_cmd::Command::new("sh")
-        .args(["-c", script, "sh", program, "run", "svd", text(&model), "-o", text(&output), "--no-evaluate"])
+        .args([
+            "-c",
+            script,
+            "sh",
+            program,
+            "run",
+            "svd",
+            text(&model),
+            "-o",
+            text(&output),
+            "--no-evaluate",
+        ])
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&result.stderr);
@@ -357,7 +474,10 @@ fn a_disk_that_takes_no_more() {
 #[test]
 fn an_interrupt_names_the_work_directory_and_the_run_goes_on() {
     let place = folder();
-    let (output, work) = (place.path().join("out"), place.path().join("out.compress-work"));
+    let (output, work) = (
+        place.path().join("out"),
+        place.path().join("out.compress-work"),
+    );
     let arguments = ["run", "svd", "-o", text(&output), "--json"];
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_compress"))
         .args(arguments)
@@ -366,10 +486,16 @@ fn an_interrupt_names_the_work_directory_and_the_run_goes_on() {
         .spawn()
         .unwrap();
     while !work.join(".fingerprint").exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before it could be interrupted"
+        );
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     let result = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&result.stderr);
     assert_eq!(result.status.code(), Some(2), "{stderr}");

@@ -15,34 +15,85 @@ fn json(output: &std::process::Output) -> Value {
 
 /// Cuts a model without running it, and opens what was written.
 fn cut(model: &Path, output: &Path, more: &[&str]) -> Checkpoint {
-    let arguments = [&["run", "svd", text(model), "-o", text(output), "--no-evaluate", "-q"], more].concat();
+    let arguments = [
+        &[
+            "run",
+            "svd",
+            text(model),
+            "-o",
+            text(output),
+            "--no-evaluate",
+            "-q",
+        ],
+        more,
+    ]
+    .concat();
     success(&compress(&arguments));
     Checkpoint::open(output).unwrap()
 }
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| (text(&path).rsplit('/').next().unwrap().to_owned(), fs::read(&path).unwrap())).collect()
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| {
+            (
+                text(&path).rsplit('/').next().unwrap().to_owned(),
+                fs::read(&path).unwrap(),
+            )
+        })
+        .collect()
 }
 
 #[test]
 fn the_shipped_model_is_cut_and_measured_without_any_argument() {
     let place = folder();
     let output = place.path().join("out");
-    let result = json(&compress(&["run", "svd", "-o", text(&output), "--json", "--windows", "8"]));
+    let result = json(&compress(&[
+        "run",
+        "svd",
+        "-o",
+        text(&output),
+        "--json",
+        "--windows",
+        "8",
+    ]));
     let (before, after) = (&result["before"], &result["after"]);
     let number = |value: &Value| value.as_f64().unwrap();
     assert!(number(&after["bytes"]) < number(&before["bytes"]));
     assert!(number(&after["perplexity"]) > 2.0 * number(&before["perplexity"]));
     assert!(number(&after["kl"]["mean"]) > 0.0 && number(&after["kl"]["same_top"]) < 1.0);
-    for field in ["perplexity", "tokens", "bytes", "parameters", "seconds", "tokens_per_second"] {
-        assert!(number(&before[field]) > 0.0 && number(&after[field]) > 0.0, "{field}");
+    for field in [
+        "perplexity",
+        "tokens",
+        "bytes",
+        "parameters",
+        "seconds",
+        "tokens_per_second",
+    ] {
+        assert!(
+            number(&before[field]) > 0.0 && number(&after[field]) > 0.0,
+            "{field}"
+        );
     }
     assert!(number(&result["compress_seconds"]) > 0.0);
-    assert_eq!(after["bytes"], fs::metadata(output.join("model.safetensors")).unwrap().len());
-    let again = json(&compress(&["evaluate", text(&output), "--json", "--windows", "8"]));
+    assert_eq!(
+        after["bytes"],
+        fs::metadata(output.join("model.safetensors"))
+            .unwrap()
+            .len()
+    );
+    let again = json(&compress(&[
+        "evaluate",
+        text(&output),
+        "--json",
+        "--windows",
+        "8",
+    ]));
     assert!((number(&again["perplexity"]) / number(&after["perplexity"]) - 1.0).abs() < 1e-6);
-    let record: Value = serde_json::from_slice(&fs::read(output.join("compression.json")).unwrap()).unwrap();
+    let record: Value =
+        serde_json::from_slice(&fs::read(output.join("compression.json")).unwrap()).unwrap();
     assert_eq!(record["report"]["after"]["perplexity"], after["perplexity"]);
 }
 
@@ -55,7 +106,11 @@ fn keep_one_gives_the_weights_back_byte_for_byte() {
     let after = cut(&model, &output, &["--keep", "1"]);
     assert_eq!(before.tensors().len(), after.tensors().len());
     for name in before.tensors().keys() {
-        assert_eq!(before.raw(name).unwrap(), after.raw(name).unwrap(), "{name}");
+        assert_eq!(
+            before.raw(name).unwrap(),
+            after.raw(name).unwrap(),
+            "{name}"
+        );
     }
 }
 
@@ -64,7 +119,11 @@ fn what_the_plan_does_not_touch_stays_byte_for_byte_and_biases_move_to_the_secon
     let place = folder();
     let model = fixture("networks/llama_biased");
     let before = Checkpoint::open(&model).unwrap();
-    let after = cut(&model, &place.path().join("out"), &["--keep", "0.5", "--only", "mlp"]);
+    let after = cut(
+        &model,
+        &place.path().join("out"),
+        &["--keep", "0.5", "--only", "mlp"],
+    );
     let mut cut = 0;
     for name in before.tensors().keys() {
         let renamed = name.replace("_proj.bias", "_proj.up.bias");
@@ -74,8 +133,16 @@ fn what_the_plan_does_not_touch_stays_byte_for_byte_and_biases_move_to_the_secon
                 cut += 1;
             }
             _ => {
-                let name_after = if after.tensors().contains_key(name) { name } else { &renamed };
-                assert_eq!(before.raw(name).unwrap(), after.raw(name_after).unwrap(), "{name}");
+                let name_after = if after.tensors().contains_key(name) {
+                    name
+                } else {
+                    &renamed
+                };
+                assert_eq!(
+                    before.raw(name).unwrap(),
+                    after.raw(name_after).unwrap(),
+                    "{name}"
+                );
             }
         }
     }
@@ -87,13 +154,24 @@ fn a_factor_is_read_as_it_was_written() {
     let place = folder();
     let model = fixture("networks/qwen2");
     let after = cut(&model, &place.path().join("out"), &["--keep", "0.6"]);
-    let dense = cut(&model, &place.path().join("dense"), &["--keep", "0.6", "--dense"]);
+    let dense = cut(
+        &model,
+        &place.path().join("dense"),
+        &["--keep", "0.6", "--dense"],
+    );
     for site in after.forms().keys() {
-        let (pair, whole) = (after.factor(*site).unwrap().dense().unwrap(), dense.factor(*site).unwrap().dense().unwrap());
-        assert!(pair.squared_distance(&whole) <= 1e-10 * whole.squared_norm(), "{site}");
+        let (pair, whole) = (
+            after.factor(*site).unwrap().dense().unwrap(),
+            dense.factor(*site).unwrap().dense().unwrap(),
+        );
+        assert!(
+            pair.squared_distance(&whole) <= 1e-10 * whole.squared_norm(),
+            "{site}"
+        );
     }
     assert!(dense.forms().values().all(|form| *form == Form::Whole));
-    let config: Value = serde_json::from_slice(&fs::read(place.path().join("dense/config.json")).unwrap()).unwrap();
+    let config: Value =
+        serde_json::from_slice(&fs::read(place.path().join("dense/config.json")).unwrap()).unwrap();
     assert_eq!(config["model_type"], "qwen2");
 }
 
@@ -103,8 +181,23 @@ fn the_same_input_gives_the_same_bytes_on_one_thread_and_on_four() {
     let model = fixture("networks/mistral");
     let run = |threads: &str| {
         let output = place.path().join("out");
-        let arguments = ["run", "svd", text(&model), "-o", text(&output), "--no-evaluate", "-q", "--keep", "0.7", "--force"];
-        command().args(arguments).env("RAYON_NUM_THREADS", threads).assert().success();
+        let arguments = [
+            "run",
+            "svd",
+            text(&model),
+            "-o",
+            text(&output),
+            "--no-evaluate",
+            "-q",
+            "--keep",
+            "0.7",
+            "--force",
+        ];
+        command()
+            .args(arguments)
+            .env("RAYON_NUM_THREADS", threads)
+            .assert()
+            .success();
         files(&output)
     };
     assert_eq!(run("1"), run("4"));
@@ -115,22 +208,41 @@ fn the_files_have_the_size_that_the_plan_foretold() {
     let place = folder();
     let model = fixture("networks/llama");
     let limit = 200_000;
-    let after = cut(&model, &place.path().join("out"), &["--target-size", &limit.to_string()]);
-    assert!(after.file_bytes() <= limit && after.file_bytes() * 100 > limit * 95, "{}", after.file_bytes());
+    let after = cut(
+        &model,
+        &place.path().join("out"),
+        &["--target-size", &limit.to_string()],
+    );
+    assert!(
+        after.file_bytes() <= limit && after.file_bytes() * 100 > limit * 95,
+        "{}",
+        after.file_bytes()
+    );
 }
 
 #[test]
 fn a_plan_can_be_printed_edited_and_carried_out() {
     let place = folder();
     let model = fixture("networks/llama");
-    let printed = success(&compress(&["plan", "svd", text(&model), "--keep", "0.5", "--only", "value"]));
+    let printed = success(&compress(&[
+        "plan",
+        "svd",
+        text(&model),
+        "--keep",
+        "0.5",
+        "--only",
+        "value",
+    ]));
     let mut plan: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(plan["steps"].as_array().unwrap().len(), 2);
     plan["steps"][1]["rank"] = 3.into();
     let path = place.path().join("plan.json");
     fs::write(&path, plan.to_string()).unwrap();
     let after = cut(&model, &place.path().join("out"), &["--plan", text(&path)]);
-    assert_eq!(after.forms()[&Site::new(1, Role::Value)], Form::LowRank { rank: 3 });
+    assert_eq!(
+        after.forms()[&Site::new(1, Role::Value)],
+        Form::LowRank { rank: 3 }
+    );
     assert_eq!(after.forms()[&Site::new(1, Role::Query)], Form::Whole);
 }
 
@@ -139,7 +251,11 @@ fn a_number_format_can_be_asked_for() {
     let place = folder();
     let model = fixture("networks/llama");
     for format in ["f16", "bf16"] {
-        let after = cut(&model, &place.path().join(format), &["--keep", "1", "--dtype", format]);
+        let after = cut(
+            &model,
+            &place.path().join(format),
+            &["--keep", "1", "--dtype", format],
+        );
         assert_eq!(after.format().to_string(), format);
         let before = Checkpoint::open(&model).unwrap();
         assert!(after.file_bytes() * 2 < before.file_bytes() + 10_000);
@@ -153,7 +269,15 @@ fn a_gguf_model_becomes_a_directory_with_its_tokenizer() {
     let after = cut(&model, &place.path().join("out"), &["--keep", "0.9"]);
     let before = Checkpoint::open(&model).unwrap();
     let words = "the cat 12";
-    let ids = |model: &Checkpoint| model.tokenizer().unwrap().encode(words, false).unwrap().get_ids().to_vec();
+    let ids = |model: &Checkpoint| {
+        model
+            .tokenizer()
+            .unwrap()
+            .encode(words, false)
+            .unwrap()
+            .get_ids()
+            .to_vec()
+    };
     assert_eq!(ids(&before), ids(&after));
     assert_eq!(after.format().to_string(), "f16");
 }
@@ -164,23 +288,44 @@ fn an_output_is_replaced_only_when_forced() {
     let output = place.path().join("out");
     let model = copy("networks/llama");
     cut(model.path(), &output, &["--keep", "0.5"]);
-    let first = fs::metadata(output.join("model.safetensors")).unwrap().len();
+    let first = fs::metadata(output.join("model.safetensors"))
+        .unwrap()
+        .len();
     cut(model.path(), &output, &["--keep", "0.25", "--force"]);
-    assert!(fs::metadata(output.join("model.safetensors")).unwrap().len() < first);
+    assert!(
+        fs::metadata(output.join("model.safetensors"))
+            .unwrap()
+            .len()
+            < first
+    );
     let left: Vec<_> = fs::read_dir(place.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
 }
 
 #[test]
 fn inspecting_shows_every_weight_and_its_spectrum() {
-    let result = json(&compress(&["inspect", text(&fixture("networks/qwen3")), "--json", "-q"]));
+    let result = json(&compress(&[
+        "inspect",
+        text(&fixture("networks/qwen3")),
+        "--json",
+        "-q",
+    ]));
     let weights = result["weights"].as_array().unwrap();
-    assert_eq!(weights.len(), 7 * result["layers"].as_u64().unwrap() as usize);
+    assert_eq!(
+        weights.len(),
+        7 * result["layers"].as_u64().unwrap() as usize
+    );
     for weight in weights {
-        let (rows, cols) = (weight["rows"].as_f64().unwrap(), weight["cols"].as_f64().unwrap());
+        let (rows, cols) = (
+            weight["rows"].as_f64().unwrap(),
+            weight["cols"].as_f64().unwrap(),
+        );
         let effective = weight["spectrum"]["effective_rank"].as_f64().unwrap();
         assert!(effective > 1.0 && effective <= rows.min(cols), "{weight}");
-        assert!((weight["break_even_rank"].as_f64().unwrap() - rows * cols / (rows + cols)).abs() < 1e-9);
+        assert!(
+            (weight["break_even_rank"].as_f64().unwrap() - rows * cols / (rows + cols)).abs()
+                < 1e-9
+        );
     }
 }
 
@@ -188,12 +333,18 @@ fn inspecting_shows_every_weight_and_its_spectrum() {
 fn the_methods_and_the_help_read_as_recorded() {
     insta::assert_snapshot!("methods", success(&compress(&["methods"])));
     insta::assert_snapshot!("help", success(&compress(&["--help"])));
-    insta::assert_snapshot!("help_run_svd", success(&compress(&["run", "svd", "--help"])));
+    insta::assert_snapshot!(
+        "help_run_svd",
+        success(&compress(&["run", "svd", "--help"]))
+    );
 }
 
 #[test]
 fn completions_are_printed_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
-        assert!(success(&compress(&["completions", shell])).contains("compress"), "{shell}");
+        assert!(
+            success(&compress(&["completions", shell])).contains("compress"),
+            "{shell}"
+        );
     }
 }

@@ -15,15 +15,25 @@ struct Expected {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/fixtures")
+        .join(name)
 }
 
 fn expected(name: &str) -> Expected {
     let bytes = std::fs::read(fixture(name)).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let ids = file.tensor("input_ids").unwrap();
-    let tokens = ids.data().as_chunks::<8>().0.iter().map(|&b| u32::try_from(i64::from_le_bytes(b)).unwrap());
-    Expected { tokens: tokens.collect(), logits: Format::F32.decode(file.tensor("logits").unwrap().data()) }
+    let tokens = ids
+        .data()
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|&b| u32::try_from(i64::from_le_bytes(b)).unwrap());
+    Expected {
+        tokens: tokens.collect(),
+        logits: Format::F32.decode(file.tensor("logits").unwrap().data()),
+    }
 }
 
 fn largest_difference(decoder: &Decoder, expected: &Expected) -> f32 {
@@ -35,13 +45,20 @@ fn largest_difference(decoder: &Decoder, expected: &Expected) -> f32 {
 
 fn difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
-    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 fn check(name: &str) {
     let checkpoint = Checkpoint::open(&fixture(&format!("networks/{name}"))).unwrap();
     let decoder = Decoder::load(&checkpoint, &Device::flex()).unwrap();
-    let found = largest_difference(&decoder, &expected(&format!("networks/{name}/expected.safetensors")));
+    let found = largest_difference(
+        &decoder,
+        &expected(&format!("networks/{name}/expected.safetensors")),
+    );
     assert!(found < 1e-4, "{name}: logits differ by {found}");
 }
 
@@ -104,7 +121,11 @@ fn token_by_token_through_the_cache_gives_the_same_as_all_at_once() {
             let logits = decoder.logits(hidden.reshape([1, width])).into_data();
             let row = &expected.logits[(5 + i) * vocabulary..][..vocabulary];
             let found = difference(logits.as_slice().unwrap(), row);
-            assert!(found < 1e-4, "{name}, token {}: logits differ by {found}", 5 + i);
+            assert!(
+                found < 1e-4,
+                "{name}, token {}: logits differ by {found}",
+                5 + i
+            );
         }
         assert_eq!(cache.len(), expected.tokens.len());
     }

@@ -3,7 +3,6 @@
 //! Needs the models and texts of `../shared`, and for SmolLM2 its GGUF file, named by the variable
 //! `COMPRESS_SMOLLM2`; `.ci/run` sees to both and runs these tests with `--include-ignored`.
 
-#[expect(dead_code, reason = "shared with other test programs, which use the rest")]
 mod common;
 
 use std::{
@@ -15,35 +14,56 @@ use common::{compress, folder, success, text};
 use serde_json::Value;
 
 fn shared(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared")
+        .join(name);
     assert!(path.exists(), "{} is not there", path.display());
     path
 }
 
 fn json(arguments: &[&str]) -> Value {
-    serde_json::from_str(&success(&compress(&[arguments, &["--json", "-q"]].concat()))).unwrap()
+    serde_json::from_str(&success(&compress(
+        &[arguments, &["--json", "-q"]].concat(),
+    )))
+    .unwrap()
 }
 
 fn stories() -> (PathBuf, PathBuf) {
-    (shared("models/stories15m"), shared("text/tinystories_valid_slice.txt"))
+    (
+        shared("models/stories15m"),
+        shared("text/tinystories_valid_slice.txt"),
+    )
 }
 
 fn smollm2() -> (PathBuf, PathBuf) {
-    let model = std::env::var("COMPRESS_SMOLLM2").expect("COMPRESS_SMOLLM2 names SmolLM2's GGUF file");
+    let model =
+        std::env::var("COMPRESS_SMOLLM2").expect("COMPRESS_SMOLLM2 names SmolLM2's GGUF file");
     (model.into(), shared("text/wikitext2_raw_test.txt"))
 }
 
 #[track_caller]
 fn near(found: &Value, expected: f64, tolerance: f64) {
     let found = found.as_f64().unwrap();
-    assert!((found - expected).abs() <= tolerance, "{found} is not {expected} ± {tolerance}");
+    assert!(
+        (found - expected).abs() <= tolerance,
+        "{found} is not {expected} ± {tolerance}"
+    );
 }
 
 #[test]
 #[ignore = "needs ../shared"]
 fn stories15m_has_the_perplexity_that_pytorch_finds() {
     let (model, words) = stories();
-    let found = json(&["evaluate", text(&model), "--text", text(&words), "--ctx", "256", "--windows", "64"]);
+    let found = json(&[
+        "evaluate",
+        text(&model),
+        "--text",
+        text(&words),
+        "--ctx",
+        "256",
+        "--windows",
+        "64",
+    ]);
     near(&found["perplexity"], 4.0501, 0.002);
     assert_eq!(found["tokens"], 16_320);
 }
@@ -51,11 +71,22 @@ fn stories15m_has_the_perplexity_that_pytorch_finds() {
 #[test]
 #[ignore = "needs ../shared"]
 fn stories_scored_one_by_one_have_the_perplexities_that_pytorch_finds() {
-    for (model, tokens, expected, count) in
-        [("stories15m", 40_153, 2.344, "183"), ("stories260k", 40_132, 3.409, "88")]
-    {
-        let (model, words) = (shared("models").join(model), shared("text/tinystories_valid_docs.txt"));
-        let arguments = ["--text", text(&words), "--documents", "<|endoftext|>", "--windows", count];
+    for (model, tokens, expected, count) in [
+        ("stories15m", 40_153, 2.344, "183"),
+        ("stories260k", 40_132, 3.409, "88"),
+    ] {
+        let (model, words) = (
+            shared("models").join(model),
+            shared("text/tinystories_valid_docs.txt"),
+        );
+        let arguments = [
+            "--text",
+            text(&words),
+            "--documents",
+            "<|endoftext|>",
+            "--windows",
+            count,
+        ];
         let found = json(&[&["evaluate", text(&model)], &arguments[..]].concat());
         eprintln!("{} tokens, expected {tokens}", found["tokens"]);
         near(&found["perplexity"], expected, 0.02 * expected);
@@ -70,12 +101,40 @@ fn truncated_stories15m_has_the_perplexity_that_pytorch_finds() {
     for (keep, expected) in [("0.9", 172.27), ("0.8", 1524.6)] {
         let output = place.path().join(keep);
         let protocol = ["--text", text(&words), "--ctx", "256", "--windows", "64"];
-        let found = json(&[&["run", "svd", text(&model), "--keep", keep, "-o", text(&output)], &protocol[..]].concat());
+        let found = json(
+            &[
+                &[
+                    "run",
+                    "svd",
+                    text(&model),
+                    "--keep",
+                    keep,
+                    "-o",
+                    text(&output),
+                ],
+                &protocol[..],
+            ]
+            .concat(),
+        );
         near(&found["after"]["perplexity"], expected, 0.02 * expected);
         near(&found["before"]["perplexity"], 4.0501, 0.002);
-        let again = json(&[&["evaluate", text(&output), "--against", text(&model)], &protocol[..]].concat());
-        near(&again["perplexity"], found["after"]["perplexity"].as_f64().unwrap(), 1e-3);
-        near(&again["kl"]["mean"], found["after"]["kl"]["mean"].as_f64().unwrap(), 1e-6);
+        let again = json(
+            &[
+                &["evaluate", text(&output), "--against", text(&model)],
+                &protocol[..],
+            ]
+            .concat(),
+        );
+        near(
+            &again["perplexity"],
+            found["after"]["perplexity"].as_f64().unwrap(),
+            1e-3,
+        );
+        near(
+            &again["kl"]["mean"],
+            found["after"]["kl"]["mean"].as_f64().unwrap(),
+            1e-6,
+        );
     }
 }
 
@@ -83,7 +142,16 @@ fn truncated_stories15m_has_the_perplexity_that_pytorch_finds() {
 #[ignore = "needs the download of SmolLM2"]
 fn smollm2_from_gguf_has_the_perplexity_that_pytorch_finds() {
     let (model, words) = smollm2();
-    let found = json(&["evaluate", text(&model), "--text", text(&words), "--ctx", "1024", "--windows", "16"]);
+    let found = json(&[
+        "evaluate",
+        text(&model),
+        "--text",
+        text(&words),
+        "--ctx",
+        "1024",
+        "--windows",
+        "16",
+    ]);
     near(&found["perplexity"], 22.5504, 0.02);
     assert_eq!(found["tokens"], 16_368);
 }
@@ -95,12 +163,24 @@ fn smollm2_is_cut_in_450_megabytes() {
     let place = folder();
     let output = place.path().join("out");
     let result = Command::new("/usr/bin/time")
-        .args(["-v", env!("CARGO_BIN_EXE_compress"), "run", "svd", text(&model), "-o", text(&output), "--no-evaluate"])
+        .args([
+            "-v",
+            env!("CARGO_BIN_EXE_compress"),
+            "run",
+            "svd",
+            text(&model),
+            "-o",
+            text(&output),
+            "--no-evaluate",
+        ])
         .output()
         .unwrap();
     let report = String::from_utf8_lossy(&result.stderr).into_owned();
     success(&result);
-    let resident = report.lines().find_map(|line| line.trim().strip_prefix("Maximum resident set size (kbytes): "));
+    let resident = report.lines().find_map(|line| {
+        line.trim()
+            .strip_prefix("Maximum resident set size (kbytes): ")
+    });
     let kilobytes: usize = resident.unwrap().parse().unwrap();
     assert!(kilobytes <= 450_000, "{kilobytes} kB");
     assert!(Path::new(&output).join("tokenizer.json").exists());

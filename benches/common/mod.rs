@@ -15,9 +15,13 @@ pub fn models() -> Vec<(&'static str, Decoder)> {
         .args(["run", "svd", "--no-evaluate", "-q", "--force"])
         .args([tiny.as_os_str(), "-o".as_ref(), output.as_os_str()])
         .status();
-    let cut = cut.is_ok_and(|status| status.success()).then_some(("keep 0.8", output));
+    let cut = cut
+        .is_ok_and(|status| status.success())
+        .then_some(("keep 0.8", output));
     let folders = [("whole", tiny)].into_iter().chain(cut);
-    folders.filter_map(|(name, folder)| Some((name, load(&folder)?))).collect()
+    folders
+        .filter_map(|(name, folder)| Some((name, load(&folder)?)))
+        .collect()
 }
 
 fn load(folder: &std::path::Path) -> Option<Decoder> {

@@ -32,7 +32,12 @@ pub struct Attention {
 impl Attention {
     /// Attends within x, batch × time × hidden, and to what the cache remembers of earlier tokens.
     #[must_use]
-    pub fn forward(&self, x: Tensor<3>, turns: &Turns, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        turns: &Turns,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3> {
         let [batch, time, _] = x.dims();
         let query = self.split(self.query.forward(x.clone()), self.heads);
         let key = self.split(self.key.forward(x.clone()), self.key_value_heads);
@@ -45,16 +50,29 @@ impl Attention {
         };
         let mask = self.window_mask(time, key.dims()[2], &key);
         // Shared heads are repeated: burn's attention gives NaN under autodiff if it has to do that.
-        let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
-        let mixed = attention(query, self.repeat(key), self.repeat(value), mask, None, options);
-        let mixed = mixed.swap_dims(1, 2).reshape([batch, time, self.heads * self.head_size]);
+        let options = AttentionModuleOptions {
+            is_causal: true,
+            ..Default::default()
+        };
+        let mixed = attention(
+            query,
+            self.repeat(key),
+            self.repeat(value),
+            mask,
+            None,
+            options,
+        );
+        let mixed = mixed
+            .swap_dims(1, 2)
+            .reshape([batch, time, self.heads * self.head_size]);
         self.output.forward(mixed)
     }
 
     /// batch × time × heads·d to batch × heads × time × d
     fn split(&self, x: Tensor<3>, heads: usize) -> Tensor<4> {
         let [batch, time, _] = x.dims();
-        x.reshape([batch, time, heads, self.head_size]).swap_dims(1, 2)
+        x.reshape([batch, time, heads, self.head_size])
+            .swap_dims(1, 2)
     }
 
     fn repeat(&self, x: Tensor<4>) -> Tensor<4> {
@@ -64,16 +82,24 @@ impl Attention {
         }
         let [batch, heads, time, d] = x.dims();
         let x: Tensor<5> = x.unsqueeze_dim(2);
-        x.expand([batch, heads, group, time, d]).reshape([batch, heads * group, time, d])
+        x.expand([batch, heads, group, time, d])
+            .reshape([batch, heads * group, time, d])
     }
 
     /// What lies further back than the window: true = not seen. None where nothing does.
-    fn window_mask(&self, queries: usize, keys: usize, like: &Tensor<4>) -> Option<Tensor<4, Bool>> {
+    fn window_mask(
+        &self,
+        queries: usize,
+        keys: usize,
+        like: &Tensor<4>,
+    ) -> Option<Tensor<4, Bool>> {
         let window = self.window.filter(|window| keys > *window)?;
         let device = like.device();
         let first = (keys - queries) as i64;
-        let query: Tensor<2, Int> = Tensor::<1, Int>::arange(first..keys as i64, &device).reshape([queries, 1]);
-        let key: Tensor<2, Int> = Tensor::<1, Int>::arange(0..keys as i64, &device).reshape([1, keys]);
+        let query: Tensor<2, Int> =
+            Tensor::<1, Int>::arange(first..keys as i64, &device).reshape([queries, 1]);
+        let key: Tensor<2, Int> =
+            Tensor::<1, Int>::arange(0..keys as i64, &device).reshape([1, keys]);
         let too_far = (query - key).greater_equal_elem(window as i64);
         Some(too_far.reshape([1, 1, queries, keys]))
     }

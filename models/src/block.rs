@@ -20,8 +20,16 @@ pub struct Block {
 impl Block {
     /// batch × time × hidden to the same.
     #[must_use]
-    pub fn forward(&self, x: Tensor<3>, turns: &Turns, cache: Option<&mut LayerCache>) -> Tensor<3> {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), turns, cache);
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        turns: &Turns,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3> {
+        let x = x.clone()
+            + self
+                .attention
+                .forward(self.attention_norm.forward(x), turns, cache);
         x.clone() + self.feed_forward.forward(self.feed_forward_norm.forward(x))
     }
 }

@@ -36,7 +36,9 @@ impl Decoder {
     /// The same for the next tokens of one text whose beginning the cache remembers.
     pub fn hidden_after(&self, cache: &mut Cache, tokens: &[u32]) -> Result<Tensor<3>> {
         let mut x = self.embed(&[tokens])?;
-        cache.layers.resize_with(self.blocks.len(), Default::default);
+        cache
+            .layers
+            .resize_with(self.blocks.len(), Default::default);
         let positions = cache.length..cache.length + tokens.len();
         cache.length = positions.end;
         let turns = self.rotary.turns(positions, &x.device());
@@ -71,13 +73,24 @@ impl Decoder {
     fn embed(&self, texts: &[&[u32]]) -> Result<Tensor<3>> {
         let weight = self.embedding.val();
         let vocabulary = weight.dims()[0];
-        let ids: Vec<i32> = texts.concat().into_iter().map(|token| token as i32).collect();
-        if let Some(&token) = texts.iter().flat_map(|text| text.iter()).find(|token| **token as usize >= vocabulary) {
+        let ids: Vec<i32> = texts
+            .concat()
+            .into_iter()
+            .map(|token| token as i32)
+            .collect();
+        if let Some(&token) = texts
+            .iter()
+            .flat_map(|text| text.iter())
+            .find(|token| **token as usize >= vocabulary)
+        {
             return Err(Error::Token { token, vocabulary });
         }
         let count = ids.len();
-        let ids: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [count]), &weight.device());
+        let ids: Tensor<1, Int> =
+            Tensor::from_data(TensorData::new(ids, [count]), &weight.device());
         let hidden = weight.dims()[1];
-        Ok(weight.select(0, ids).reshape([texts.len(), count / texts.len().max(1), hidden]))
+        Ok(weight
+            .select(0, ids)
+            .reshape([texts.len(), count / texts.len().max(1), hidden]))
     }
 }

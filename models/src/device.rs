@@ -44,23 +44,34 @@ impl DeviceChoice {
 
 #[cfg(feature = "wgpu")]
 mod gpu {
+    use burn::tensor::DeviceType;
+
     use super::{Device, Error, Result};
-    use burn::tensor::DeviceKind;
 
+    /// The first adapter that is a card and not a software driver.
     pub fn real() -> Option<(Device, String)> {
-        let kinds = [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0)];
-        kinds.into_iter().find_map(open)
+        Device::enumerate(DeviceType::Wgpu)
+            .iter()
+            .find_map(|device| {
+                let identity = device.identity()?;
+                identity.physical.map(|_| (device.clone(), identity.name))
+            })
     }
 
+    /// The first adapter, a card if there is one.
     pub fn any() -> Result<(Device, String)> {
+        let software = || {
+            let device = Device::enumerate(DeviceType::Wgpu).first()?.clone();
+            let name = device
+                .identity()
+                .map_or_else(|| "wgpu".to_owned(), |identity| identity.name);
+            Some((device, name))
+        };
         let problem = "no driver answers; is a Vulkan, Metal or DirectX 12 driver installed?";
-        real().or_else(|| open(DeviceKind::Cpu)).ok_or(Error::Device { wanted: "wgpu device", problem })
-    }
-
-    /// wgpu panics where no such adapter is; ask in a way that survives it.
-    fn open(kind: DeviceKind) -> Option<(Device, String)> {
-        let _ = kind;
-        None
+        real().or_else(software).ok_or(Error::Device {
+            wanted: "wgpu device",
+            problem,
+        })
     }
 }
 
@@ -74,6 +85,9 @@ mod gpu {
 
     pub const fn any() -> Result<(Device, String)> {
         let problem = "this program was built without it; build with `--features wgpu`";
-        Err(Error::Device { wanted: "wgpu device", problem })
+        Err(Error::Device {
+            wanted: "wgpu device",
+            problem,
+        })
     }
 }

@@ -25,5 +25,7 @@ fn most_likely(decoder: &Decoder, hidden: Tensor<3>) -> Result<u32> {
     let token = token.iter::<i64>().next();
     token
         .and_then(|token| u32::try_from(token).ok())
-        .ok_or_else(|| Error::Execution { problem: "no logits came back".into() })
+        .ok_or_else(|| Error::Execution {
+            problem: "no logits came back".into(),
+        })
 }

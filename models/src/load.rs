@@ -15,16 +15,29 @@ use crate::{
 impl Decoder {
     /// Loads every weight in `f32` and in the form in which it is stored.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        let load = Loader { checkpoint, config: checkpoint.config(), device };
+        let load = Loader {
+            checkpoint,
+            config: checkpoint.config(),
+            device,
+        };
         let config = checkpoint.config();
-        let blocks = (0..config.layers).map(|layer| load.block(layer)).collect::<Result<_>>()?;
+        let blocks = (0..config.layers)
+            .map(|layer| load.block(layer))
+            .collect::<Result<_>>()?;
         let whole = |name: &str| load.matrix(name, config.vocabulary, config.hidden);
-        let head = |weight| Linear { weight: Weight::Whole(weight), bias: None };
+        let head = |weight| Linear {
+            weight: Weight::Whole(weight),
+            bias: None,
+        };
         Ok(Self {
             embedding: whole("model.embed_tokens.weight")?,
             blocks,
             norm: load.norm("model.norm", config.hidden)?,
-            head: if config.tied { None } else { Some(head(whole("lm_head.weight")?)) },
+            head: if config.tied {
+                None
+            } else {
+                Some(head(whole("lm_head.weight")?))
+            },
             rotary: Rotary::new(config),
         })
     }
@@ -33,7 +46,12 @@ impl Decoder {
 impl Block {
     /// Loads one block of a checkpoint.
     pub fn load(checkpoint: &Checkpoint, layer: usize, device: &Device) -> Result<Self> {
-        Loader { checkpoint, config: checkpoint.config(), device }.block(layer)
+        Loader {
+            checkpoint,
+            config: checkpoint.config(),
+            device,
+        }
+        .block(layer)
     }
 }
 
@@ -62,7 +80,12 @@ impl Loader<'_> {
     fn attention(&self, layer: usize) -> Result<Attention> {
         let config = self.config;
         let head_norm = |part: &str| match config.query_key_norm {
-            true => self.norm(&format!("model.layers.{layer}.self_attn.{part}"), config.head_size).map(Some),
+            true => self
+                .norm(
+                    &format!("model.layers.{layer}.self_attn.{part}"),
+                    config.head_size,
+                )
+                .map(Some),
             false => Ok(None),
         };
         Ok(Attention {
@@ -84,9 +107,10 @@ impl Loader<'_> {
         let name = site.weight();
         let weight = match self.checkpoint.factor(site)? {
             Factor::Whole(weight) => Weight::Whole(self.parameter(&name, weight)?),
-            Factor::LowRank { up, down } => {
-                Weight::LowRank(LowRank { up: self.parameter(&name, up)?, down: self.parameter(&name, down)? })
-            }
+            Factor::LowRank { up, down } => Weight::LowRank(LowRank {
+                up: self.parameter(&name, up)?,
+                down: self.parameter(&name, down)?,
+            }),
         };
         let bias = match self.config.has_bias(role) {
             true => Some(self.vector(&self.checkpoint.bias_name(site))?),
@@ -97,7 +121,10 @@ impl Loader<'_> {
 
     fn norm(&self, module: &str, size: usize) -> Result<RmsNorm> {
         let config = RmsNormConfig::new(size).with_epsilon(self.config.norm_epsilon);
-        Ok(RmsNorm { gamma: self.vector(&format!("{module}.weight"))?, ..config.init(self.device) })
+        Ok(RmsNorm {
+            gamma: self.vector(&format!("{module}.weight"))?,
+            ..config.init(self.device)
+        })
     }
 
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Param<Tensor<2>>> {
@@ -117,9 +144,17 @@ impl Loader<'_> {
         self.tensor(name, numbers, shape)
     }
 
-    fn tensor<const D: usize>(&self, name: &str, numbers: Vec<f32>, shape: [usize; D]) -> Result<Param<Tensor<D>>> {
+    fn tensor<const D: usize>(
+        &self,
+        name: &str,
+        numbers: Vec<f32>,
+        shape: [usize; D],
+    ) -> Result<Param<Tensor<D>>> {
         if let Some(&value) = numbers.iter().find(|x| !x.is_finite()) {
-            return Err(Error::NonFinite { name: name.into(), value });
+            return Err(Error::NonFinite {
+                name: name.into(),
+                value,
+            });
         }
         let tensor = Tensor::from_data(TensorData::new(numbers, shape), self.device);
         Ok(Param::from_tensor(tensor))

@@ -12,7 +12,7 @@ use burn::{
 use compress_checkpoint::{Config, Llama3Scaling};
 
 /// The turning speeds of a head's pairs of channels.
-#[derive(Module, Clone, Debug)]
+#[derive(Module, Debug)]
 pub struct Rotary {
     /// Radians per position; d/2 of them.
     speeds: Vec<f64>,
@@ -31,8 +31,14 @@ impl Rotary {
     pub fn new(config: &Config) -> Self {
         let d = config.head_size as f64;
         let speed = |pair: usize| config.rope_theta.powf(-2.0 * pair as f64 / d);
-        let scale = |speed| config.rope_scaling.map_or(speed, |scaling| slowed(speed, scaling));
-        Self { speeds: (0..config.head_size / 2).map(speed).map(scale).collect() }
+        let scale = |speed| {
+            config
+                .rope_scaling
+                .map_or(speed, |scaling| slowed(speed, scaling))
+        };
+        Self {
+            speeds: (0..config.head_size / 2).map(speed).map(scale).collect(),
+        }
     }
 
     /// The turns for a range of positions.
@@ -40,10 +46,17 @@ impl Rotary {
     pub fn turns(&self, positions: Range<usize>, device: &Device) -> Turns {
         let shape = [1, 1, positions.len(), self.speeds.len()];
         let table = |f: fn(f64) -> f64| {
-            let angles = positions.clone().flat_map(|p| self.speeds.iter().map(move |speed| f(p as f64 * speed) as f32));
+            let angles = positions.clone().flat_map(|p| {
+                self.speeds
+                    .iter()
+                    .map(move |speed| f(p as f64 * speed) as f32)
+            });
             Tensor::from_data(TensorData::new(angles.collect::<Vec<_>>(), shape), device)
         };
-        Turns { cos: table(f64::cos), sin: table(f64::sin) }
+        Turns {
+            cos: table(f64::cos),
+            sin: table(f64::sin),
+        }
     }
 }
 
@@ -61,7 +74,12 @@ impl Turns {
 
 /// Llama 3's scaling: slow pairs are slowed further, fast ones left alone, those between blended.
 fn slowed(speed: f64, scaling: Llama3Scaling) -> f64 {
-    let Llama3Scaling { factor, low, high, original_context } = scaling;
+    let Llama3Scaling {
+        factor,
+        low,
+        high,
+        original_context,
+    } = scaling;
     // How often the pair turns around within the original context.
     let turns = original_context * speed / TAU;
     let blend = ((turns - low) / (high - low)).clamp(0.0, 1.0);

@@ -21,8 +21,18 @@ impl Card {
     /// The text of `README.md`.
     pub(crate) fn render(&self, record: &Record, layout: &Layout) -> Result<String> {
         let remote_code = layout.ranks().next().is_some();
-        let Self { name, table, command } = self;
-        let Record { method, dense, format, source, .. } = record;
+        let Self {
+            name,
+            table,
+            command,
+        } = self;
+        let Record {
+            method,
+            dense,
+            format,
+            source,
+            ..
+        } = record;
         let base = &source.name;
         let bytes = layout.bytes();
         let parameters = layout.parameters();

@@ -8,7 +8,9 @@ use std::{
 use compress_core::{Factor, Form, Format, Matrix, Shape, Site, Weights};
 use tokenizers::Tokenizer;
 
-use crate::{Config, Error, Kind, Result, Tensor, digest, directory, directory::Mapped, gguf::GgufFile};
+use crate::{
+    Config, Error, Kind, Result, Tensor, digest, directory, directory::Mapped, gguf::GgufFile,
+};
 
 /// A model on disk: a Hugging Face directory or a GGUF file.
 pub struct Checkpoint {
@@ -30,7 +32,10 @@ impl Checkpoint {
             Self::open_gguf(path)
         } else {
             let problem = "no such file or directory".to_owned();
-            Err(Error::NoModel { path: path.into(), problem })
+            Err(Error::NoModel {
+                path: path.into(),
+                problem,
+            })
         }
     }
 
@@ -38,7 +43,15 @@ impl Checkpoint {
         let path = root.join("config.json");
         let config = Config::parse(directory::read_json(&path)?, &path)?;
         let (files, tensors) = directory::open(root)?;
-        Self { path: root.into(), config, files, tensors, forms: BTreeMap::new(), gguf: None }.checked()
+        Self {
+            path: root.into(),
+            config,
+            files,
+            tensors,
+            forms: BTreeMap::new(),
+            gguf: None,
+        }
+        .checked()
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
@@ -47,7 +60,15 @@ impl Checkpoint {
         let config = Config::parse(gguf.config()?, path)?;
         let tensors = gguf.tensors();
         let files = vec![file];
-        Self { path: path.into(), config, files, tensors, forms: BTreeMap::new(), gguf: Some(gguf) }.checked()
+        Self {
+            path: path.into(),
+            config,
+            files,
+            tensors,
+            forms: BTreeMap::new(),
+            gguf: Some(gguf),
+        }
+        .checked()
     }
 
     /// Finds each weight's form and compares every needed tensor with the config.
@@ -55,7 +76,10 @@ impl Checkpoint {
         for site in Site::all(self.config.layers) {
             let form = self.find_form(site)?;
             for (suffix, shape) in form.tensors(self.config.shape(site.role)) {
-                self.expect(&format!("{}.{suffix}", site.module()), &[shape.rows, shape.cols])?;
+                self.expect(
+                    &format!("{}.{suffix}", site.module()),
+                    &[shape.rows, shape.cols],
+                )?;
             }
             if self.config.has_bias(site.role) {
                 self.expect(&bias_name(site, form), &[self.config.shape(site.role).rows])?;
@@ -74,7 +98,10 @@ impl Checkpoint {
             None => Ok(Form::Whole),
             Some(Tensor { shape, .. }) => match shape[..] {
                 [rank, _] if rank > 0 => Ok(Form::LowRank { rank }),
-                _ => Err(Error::damaged(&self.path, format!("tensor `{down}` is no matrix"))),
+                _ => Err(Error::damaged(
+                    &self.path,
+                    format!("tensor `{down}` is no matrix"),
+                )),
             },
         }
     }
@@ -83,12 +110,19 @@ impl Checkpoint {
         let tensor = self.tensor(name)?;
         if tensor.shape != expected {
             let (found, expected) = (tensor.shape.clone(), expected.to_vec());
-            return Err(Error::Shape { path: self.path.clone(), name: name.into(), found, expected });
+            return Err(Error::Shape {
+                path: self.path.clone(),
+                name: name.into(),
+                found,
+                expected,
+            });
         }
         match &tensor.kind {
-            Kind::Opaque(found) => {
-                Err(Error::NumberType { path: self.path.clone(), name: name.into(), found: found.clone() })
-            }
+            Kind::Opaque(found) => Err(Error::NumberType {
+                path: self.path.clone(),
+                name: name.into(),
+                found: found.clone(),
+            }),
             _ => Ok(()),
         }
     }
@@ -119,14 +153,20 @@ impl Checkpoint {
 
     /// One tensor by its Hugging Face name.
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
-        let missing = || Error::MissingTensor { path: self.path.clone(), name: name.into() };
+        let missing = || Error::MissingTensor {
+            path: self.path.clone(),
+            name: name.into(),
+        };
         self.tensors.get(name).ok_or_else(missing)
     }
 
     /// The bytes of a tensor as they are on disk.
     pub fn raw(&self, name: &str) -> Result<&[u8]> {
         let tensor = self.tensor(name)?;
-        let bytes = self.files.get(tensor.file).and_then(|file| file.bytes.get(tensor.range.clone()));
+        let bytes = self
+            .files
+            .get(tensor.file)
+            .and_then(|file| file.bytes.get(tensor.range.clone()));
         bytes.ok_or_else(|| Error::damaged(&self.path, format!("tensor `{name}` is cut short")))
     }
 
@@ -137,7 +177,11 @@ impl Checkpoint {
         }
         match &self.tensor(name)?.kind {
             Kind::Float(format) => Ok(format.decode(self.raw(name)?)),
-            kind => Err(Error::NumberType { path: self.path.clone(), name: name.into(), found: kind.to_string() }),
+            kind => Err(Error::NumberType {
+                path: self.path.clone(),
+                name: name.into(),
+                found: kind.to_string(),
+            }),
         }
     }
 
@@ -151,7 +195,9 @@ impl Checkpoint {
         match &self.tensor(name)?.kind {
             Kind::Float(format) => {
                 let chunks = self.raw(name)?.chunks(limit * format.bytes());
-                chunks.into_iter().try_for_each(|bytes| take(&format.decode(bytes)))
+                chunks
+                    .into_iter()
+                    .try_for_each(|bytes| take(&format.decode(bytes)))
             }
             _ => self.numbers(name)?.chunks(limit).try_for_each(take),
         }
@@ -165,7 +211,10 @@ impl Checkpoint {
 
     /// One weight of the blocks, as it is stored.
     pub fn factor(&self, site: Site) -> Result<Factor> {
-        let form = *self.forms.get(&site).ok_or(compress_core::Error::NoSuchSite { site })?;
+        let form = *self
+            .forms
+            .get(&site)
+            .ok_or(compress_core::Error::NoSuchSite { site })?;
         let weight = self.config.shape(site.role);
         let mut matrices = form.tensors(weight).into_iter().map(|(suffix, shape)| {
             let numbers = self.numbers(&format!("{}.{suffix}", site.module()))?;
@@ -195,15 +244,22 @@ impl Checkpoint {
         }
         let path = self.path.join("tokenizer.json");
         if !path.is_file() {
-            let problem = "there is none; a tokenizer.model can be converted by transformers' AutoTokenizer".into();
+            let problem =
+                "there is none; a tokenizer.model can be converted by transformers' AutoTokenizer"
+                    .into();
             return Err(Error::Tokenizer { path, problem });
         }
-        Tokenizer::from_file(&path).map_err(|e| Error::Tokenizer { path, problem: e.to_string() })
+        Tokenizer::from_file(&path).map_err(|e| Error::Tokenizer {
+            path,
+            problem: e.to_string(),
+        })
     }
 
     /// The tokenizer of a GGUF file as the files that transformers expects: name and contents.
     pub(crate) fn tokenizer_files(&self) -> Result<Vec<(String, String)>> {
-        self.gguf.as_ref().map_or(Ok(Vec::new()), GgufFile::tokenizer_files)
+        self.gguf
+            .as_ref()
+            .map_or(Ok(Vec::new()), GgufFile::tokenizer_files)
     }
 
     /// Bytes of the weight files.
@@ -225,11 +281,17 @@ impl Checkpoint {
             return Format::F16;
         }
         let bytes_in = |format| {
-            let of_format = self.tensors.values().filter(|tensor| tensor.kind == Kind::Float(format));
+            let of_format = self
+                .tensors
+                .values()
+                .filter(|tensor| tensor.kind == Kind::Float(format));
             of_format.map(Tensor::bytes).sum::<usize>()
         };
         let formats = [Format::F32, Format::F16, Format::Bf16];
-        formats.into_iter().max_by_key(|&format| bytes_in(format)).unwrap_or(Format::F32)
+        formats
+            .into_iter()
+            .max_by_key(|&format| bytes_in(format))
+            .unwrap_or(Format::F32)
     }
 
     /// SHA-256 over the names and contents of the weight files.
@@ -242,11 +304,15 @@ impl Checkpoint {
 impl Weights for Checkpoint {
     fn shapes(&self) -> BTreeMap<Site, Shape> {
         let whole = self.forms.iter().filter(|(_, form)| **form == Form::Whole);
-        whole.map(|(site, _)| (*site, self.config.shape(site.role))).collect()
+        whole
+            .map(|(site, _)| (*site, self.config.shape(site.role)))
+            .collect()
     }
 
     fn load(&self, site: Site) -> compress_core::Result<Matrix> {
-        self.factor(site).map_err(compress_core::Error::source)?.dense()
+        self.factor(site)
+            .map_err(compress_core::Error::source)?
+            .dense()
     }
 }
 

@@ -135,11 +135,18 @@ impl Config {
             intermediate: fields.size("intermediate_size")?,
             layers: fields.size("num_hidden_layers")?,
             heads,
-            key_value_heads: fields.optional_size("num_key_value_heads")?.unwrap_or(heads),
+            key_value_heads: fields
+                .optional_size("num_key_value_heads")?
+                .unwrap_or(heads),
             head_size: match fields.optional_size("head_dim")? {
                 Some(size) => size,
                 None if hidden % heads == 0 => hidden / heads,
-                None => return Err(fields.wrong("hidden_size", format!("{hidden} is no multiple of the {heads} heads"))),
+                None => {
+                    return Err(fields.wrong(
+                        "hidden_size",
+                        format!("{hidden} is no multiple of the {heads} heads"),
+                    ));
+                }
             },
             vocabulary: fields.size("vocab_size")?,
             context: fields.size("max_position_embeddings")?,
@@ -161,11 +168,17 @@ impl Config {
 
     fn check(&self, fields: &Fields<'_>) -> Result<()> {
         if self.heads % self.key_value_heads != 0 {
-            let problem = format!("{} does not divide the {} heads", self.key_value_heads, self.heads);
+            let problem = format!(
+                "{} does not divide the {} heads",
+                self.key_value_heads, self.heads
+            );
             return Err(fields.wrong("num_key_value_heads", problem));
         }
         if self.head_size % 2 != 0 {
-            return Err(fields.wrong("head_dim", format!("{} is odd; rotary embedding needs pairs", self.head_size)));
+            return Err(fields.wrong(
+                "head_dim",
+                format!("{} is odd; rotary embedding needs pairs", self.head_size),
+            ));
         }
         Ok(())
     }
@@ -198,14 +211,22 @@ impl Config {
     #[must_use]
     pub fn other_tensors(&self) -> Vec<(String, Vec<usize>)> {
         let mut tensors = vec![
-            ("model.embed_tokens.weight".to_owned(), vec![self.vocabulary, self.hidden]),
+            (
+                "model.embed_tokens.weight".to_owned(),
+                vec![self.vocabulary, self.hidden],
+            ),
             ("model.norm.weight".to_owned(), vec![self.hidden]),
         ];
         if !self.tied {
-            tensors.push(("lm_head.weight".to_owned(), vec![self.vocabulary, self.hidden]));
+            tensors.push((
+                "lm_head.weight".to_owned(),
+                vec![self.vocabulary, self.hidden],
+            ));
         }
         for layer in 0..self.layers {
-            let mut add = |name: &str, size| tensors.push((format!("model.layers.{layer}.{name}.weight"), vec![size]));
+            let mut add = |name: &str, size| {
+                tensors.push((format!("model.layers.{layer}.{name}.weight"), vec![size]))
+            };
             add("input_layernorm", self.hidden);
             add("post_attention_layernorm", self.hidden);
             if self.query_key_norm {
@@ -225,7 +246,11 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     fn wrong(&self, field: &str, problem: impl Into<String>) -> Error {
-        Error::Config { path: self.path.into(), field: field.into(), problem: problem.into() }
+        Error::Config {
+            path: self.path.into(),
+            field: field.into(),
+            problem: problem.into(),
+        }
     }
 
     /// A field that is present and not null.
@@ -234,13 +259,20 @@ impl Fields<'_> {
     }
 
     fn architecture(&self) -> Result<Architecture> {
-        let found = self.get("model_type").ok_or_else(|| self.wrong("model_type", "is missing"))?;
-        let found = found.as_str().ok_or_else(|| self.wrong("model_type", "is not a string"))?;
+        let found = self
+            .get("model_type")
+            .ok_or_else(|| self.wrong("model_type", "is missing"))?;
+        let found = found
+            .as_str()
+            .ok_or_else(|| self.wrong("model_type", "is not a string"))?;
         let plain = found.strip_prefix("lowrank_").unwrap_or(found);
         Architecture::ALL
             .into_iter()
             .find(|architecture| architecture.model_type() == plain)
-            .ok_or_else(|| Error::Architecture { path: self.path.into(), found: found.into() })
+            .ok_or_else(|| Error::Architecture {
+                path: self.path.into(),
+                found: found.into(),
+            })
     }
 
     fn optional_size(&self, field: &str) -> Result<Option<usize>> {
@@ -248,31 +280,43 @@ impl Fields<'_> {
         let in_range = |n: &u64| (1..=1 << 24).contains(n);
         self.get(field)
             .map(|value| {
-                let size = value.as_u64().filter(in_range).and_then(|n| usize::try_from(n).ok());
+                let size = value
+                    .as_u64()
+                    .filter(in_range)
+                    .and_then(|n| usize::try_from(n).ok());
                 size.ok_or_else(|| self.wrong(field, format!("is {value}, not a size")))
             })
             .transpose()
     }
 
     fn size(&self, field: &str) -> Result<usize> {
-        self.optional_size(field)?.ok_or_else(|| self.wrong(field, "is missing"))
+        self.optional_size(field)?
+            .ok_or_else(|| self.wrong(field, "is missing"))
     }
 
     fn positive(&self, field: &str) -> Result<f64> {
-        let value = self.get(field).ok_or_else(|| self.wrong(field, "is missing"))?;
+        let value = self
+            .get(field)
+            .ok_or_else(|| self.wrong(field, "is missing"))?;
         let number = value.as_f64().filter(|x| *x > 0.0);
         number.ok_or_else(|| self.wrong(field, format!("is {value}, not a positive number")))
     }
 
     fn flag(&self, field: &str, otherwise: bool) -> Result<bool> {
         self.get(field).map_or(Ok(otherwise), |value| {
-            value.as_bool().ok_or_else(|| self.wrong(field, format!("is {value}, not true or false")))
+            value
+                .as_bool()
+                .ok_or_else(|| self.wrong(field, format!("is {value}, not true or false")))
         })
     }
 
     /// A token id; the first of them where there is a list.
     fn token(&self, field: &str) -> Result<Option<u32>> {
-        let first = |value: &Value| value.as_array().map_or_else(|| Some(value.clone()), |ids| ids.first().cloned());
+        let first = |value: &Value| {
+            value
+                .as_array()
+                .map_or_else(|| Some(value.clone()), |ids| ids.first().cloned())
+        };
         self.get(field)
             .and_then(first)
             .map(|value| {
@@ -284,9 +328,10 @@ impl Fields<'_> {
 
     fn only(&self, field: &str, supported: &str) -> Result<()> {
         match self.get(field) {
-            Some(value) if value.as_str() != Some(supported) => {
-                Err(self.wrong(field, format!("is {value}; only \"{supported}\" is supported")))
-            }
+            Some(value) if value.as_str() != Some(supported) => Err(self.wrong(
+                field,
+                format!("is {value}; only \"{supported}\" is supported"),
+            )),
             _ => Ok(()),
         }
     }
@@ -295,8 +340,16 @@ impl Fields<'_> {
     fn rope_fields(&self) -> Result<Option<(&'static str, Fields<'_>)>> {
         for field in ["rope_parameters", "rope_scaling"] {
             if let Some(value) = self.get(field) {
-                let json = value.as_object().ok_or_else(|| self.wrong(field, "is not an object"))?;
-                return Ok(Some((field, Fields { json, path: self.path })));
+                let json = value
+                    .as_object()
+                    .ok_or_else(|| self.wrong(field, "is not an object"))?;
+                return Ok(Some((
+                    field,
+                    Fields {
+                        json,
+                        path: self.path,
+                    },
+                )));
             }
         }
         Ok(None)
@@ -313,8 +366,13 @@ impl Fields<'_> {
     }
 
     fn rope_scaling(&self) -> Result<Option<Llama3Scaling>> {
-        let Some((field, rope)) = self.rope_fields()? else { return Ok(None) };
-        let kind = rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str);
+        let Some((field, rope)) = self.rope_fields()? else {
+            return Ok(None);
+        };
+        let kind = rope
+            .get("rope_type")
+            .or_else(|| rope.get("type"))
+            .and_then(Value::as_str);
         match kind {
             None | Some("default") => Ok(None),
             Some("llama3") => Ok(Some(Llama3Scaling {
@@ -323,7 +381,10 @@ impl Fields<'_> {
                 high: rope.positive("high_freq_factor")?,
                 original_context: rope.positive("original_max_position_embeddings")?,
             })),
-            Some(other) => Err(self.wrong(field, format!("has type `{other}`; only `default` and `llama3` are supported"))),
+            Some(other) => Err(self.wrong(
+                field,
+                format!("has type `{other}`; only `default` and `llama3` are supported"),
+            )),
         }
     }
 
@@ -332,8 +393,13 @@ impl Fields<'_> {
         match architecture {
             Architecture::Llama => Ok(None),
             Architecture::Mistral => self.optional_size("sliding_window"),
-            Architecture::Qwen2 | Architecture::Qwen3 if self.flag("use_sliding_window", false)? => {
-                Err(self.wrong("use_sliding_window", "is true; windows in some layers only are not supported"))
+            Architecture::Qwen2 | Architecture::Qwen3
+                if self.flag("use_sliding_window", false)? =>
+            {
+                Err(self.wrong(
+                    "use_sliding_window",
+                    "is true; windows in some layers only are not supported",
+                ))
             }
             Architecture::Qwen2 | Architecture::Qwen3 => Ok(None),
         }

@@ -51,7 +51,10 @@ pub fn open(root: &Path) -> Result<Weights> {
         Ok((vec![file], tensors))
     } else {
         let problem = "no model.safetensors and no model.safetensors.index.json here; weights in other formats must be converted first";
-        Err(Error::NoModel { path: root.into(), problem: problem.into() })
+        Err(Error::NoModel {
+            path: root.into(),
+            problem: problem.into(),
+        })
     }
 }
 
@@ -67,7 +70,9 @@ fn sharded(root: &Path, index: &Path) -> Result<Weights> {
     let map = map.ok_or_else(|| Error::damaged(index, "`weight_map` is missing"))?;
     let mut names = BTreeSet::new();
     for (tensor, file) in map {
-        let file = file.as_str().ok_or_else(|| Error::damaged(index, format!("the file of `{tensor}` is not a name")))?;
+        let file = file.as_str().ok_or_else(|| {
+            Error::damaged(index, format!("the file of `{tensor}` is not a name"))
+        })?;
         names.insert(plain_name(index, file)?);
     }
     let mut files = Vec::new();
@@ -76,13 +81,19 @@ fn sharded(root: &Path, index: &Path) -> Result<Weights> {
         let file = Mapped::open(root.join(name))?;
         for (tensor, found) in header(&file, files.len())? {
             if tensors.insert(tensor.clone(), found).is_some() {
-                return Err(Error::damaged(&file.path, format!("tensor `{tensor}` is also in another shard")));
+                return Err(Error::damaged(
+                    &file.path,
+                    format!("tensor `{tensor}` is also in another shard"),
+                ));
             }
         }
         files.push(file);
     }
     match map.keys().find(|tensor| !tensors.contains_key(*tensor)) {
-        Some(missing) => Err(Error::damaged(index, format!("tensor `{missing}` is not in the shard named for it"))),
+        Some(missing) => Err(Error::damaged(
+            index,
+            format!("tensor `{missing}` is not in the shard named for it"),
+        )),
         None => Ok((files, tensors)),
     }
 }
@@ -92,23 +103,41 @@ fn plain_name<'a>(index: &Path, name: &'a str) -> Result<&'a str> {
     let mut parts = Path::new(name).components();
     match (parts.next(), parts.next()) {
         (Some(Component::Normal(_)), None) => Ok(name),
-        _ => Err(Error::damaged(index, format!("shard `{name}` lies outside the folder"))),
+        _ => Err(Error::damaged(
+            index,
+            format!("shard `{name}` lies outside the folder"),
+        )),
     }
 }
 
 fn header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Tensor>> {
-    let damaged = |problem: String| Error::damaged(&file.path, problem);
+    let mut tensors =
+        parse_header(&file.bytes).map_err(|problem| Error::damaged(&file.path, problem))?;
+    tensors.values_mut().for_each(|tensor| tensor.file = index);
+    Ok(tensors)
+}
+
+/// The tensors of a safetensors file, every one of them within its bytes and none overlapping; in
+/// words what is wrong, where something is.
+pub fn parse_header(file: &[u8]) -> std::result::Result<BTreeMap<String, Tensor>, String> {
     let (length, metadata) =
-        SafeTensors::read_metadata(&file.bytes).map_err(|e| damaged(format!("not a safetensors file: {e}")))?;
+        SafeTensors::read_metadata(file).map_err(|e| format!("not a safetensors file: {e}"))?;
     let start = length + 8;
     let mut tensors = BTreeMap::new();
     for (name, info) in metadata.tensors() {
         let range = start + info.data_offsets.0..start + info.data_offsets.1;
-        if file.bytes.get(range.clone()).is_none() {
-            return Err(damaged(format!("tensor `{name}` reaches past the end of the file")));
+        if file.get(range.clone()).is_none() {
+            return Err(format!("tensor `{name}` reaches past the end of the file"));
         }
-        let tensor = Tensor { shape: info.shape.clone(), kind: kind(info.dtype), file: index, range };
-        tensors.insert(name, tensor);
+        tensors.insert(
+            name,
+            Tensor {
+                shape: info.shape.clone(),
+                kind: kind(info.dtype),
+                file: 0,
+                range,
+            },
+        );
     }
     Ok(tensors)
 }

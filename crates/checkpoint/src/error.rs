@@ -138,6 +138,9 @@ impl Error {
     }
 
     pub(crate) fn damaged(path: impl Into<PathBuf>, problem: impl ToString) -> Self {
-        Self::Damaged { path: path.into(), problem: problem.to_string() }
+        Self::Damaged {
+            path: path.into(),
+            problem: problem.to_string(),
+        }
     }
 }

@@ -21,9 +21,16 @@ impl GgufFile {
     pub fn parse(file: &Mapped) -> Result<Self> {
         let path = file.path.clone();
         let header = Gguf::parse(&file.bytes).map_err(wrap(&path))?;
-        let named = header.tensors().keys().filter_map(|name| Some((huggingface::tensor_name(name)?, name.clone())));
+        let named = header
+            .tensors()
+            .keys()
+            .filter_map(|name| Some((huggingface::tensor_name(name)?, name.clone())));
         let names = named.collect();
-        Ok(Self { header, path, names })
+        Ok(Self {
+            header,
+            path,
+            names,
+        })
     }
 
     /// The `config.json` that says the same.
@@ -36,14 +43,25 @@ impl GgufFile {
         let described = self.names.iter().filter_map(|(name, own)| {
             let tensor = self.header.tensors().get(own)?;
             let (shape, range) = (tensor.shape.clone(), tensor.range.clone());
-            Some((name.clone(), Tensor { shape, kind: Kind::Block(tensor.kind), file: 0, range }))
+            Some((
+                name.clone(),
+                Tensor {
+                    shape,
+                    kind: Kind::Block(tensor.kind),
+                    file: 0,
+                    range,
+                },
+            ))
         });
         described.collect()
     }
 
     /// The numbers of a tensor, its rows in Hugging Face's order; `file` is what was parsed.
     pub fn numbers(&self, name: &str, file: &Mapped) -> Result<Vec<f32>> {
-        let own = self.names.get(name).ok_or_else(|| Error::MissingTensor { path: self.path.clone(), name: name.into() })?;
+        let own = self.names.get(name).ok_or_else(|| Error::MissingTensor {
+            path: self.path.clone(),
+            name: name.into(),
+        })?;
         huggingface::values(&self.header, &file.bytes, own).map_err(wrap(&self.path))
     }
 
@@ -55,9 +73,17 @@ impl GgufFile {
     /// The files in which transformers expects a tokenizer, by name.
     pub fn tokenizer_files(&self) -> Result<Vec<(String, String)>> {
         let tokenizer = self.tokenizer()?;
-        let text = tokenizer.to_string(true).map_err(|e| Error::Tokenizer { path: self.path.clone(), problem: e.to_string() })?;
+        let text = tokenizer.to_string(true).map_err(|e| Error::Tokenizer {
+            path: self.path.clone(),
+            problem: e.to_string(),
+        })?;
         let config = self.config()?;
-        let token = |field| config.get(field).and_then(Value::as_u64).and_then(|id| tokenizer.id_to_token(u32::try_from(id).ok()?));
+        let token = |field| {
+            config
+                .get(field)
+                .and_then(Value::as_u64)
+                .and_then(|id| tokenizer.id_to_token(u32::try_from(id).ok()?))
+        };
         let settings = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": token("bos_token_id"),
@@ -65,10 +91,16 @@ impl GgufFile {
             "model_max_length": config.get("max_position_embeddings"),
             "clean_up_tokenization_spaces": false,
         });
-        Ok(vec![("tokenizer.json".into(), text), ("tokenizer_config.json".into(), format!("{settings:#}\n"))])
+        Ok(vec![
+            ("tokenizer.json".into(), text),
+            ("tokenizer_config.json".into(), format!("{settings:#}\n")),
+        ])
     }
 }
 
 fn wrap(path: &std::path::Path) -> impl FnOnce(compress_gguf::Error) -> Error {
-    move |source| Error::Gguf { path: path.into(), source: Box::new(source) }
+    move |source| Error::Gguf {
+        path: path.into(),
+        source: Box::new(source),
+    }
 }

@@ -66,7 +66,11 @@ pub struct Layout {
 impl Layout {
     /// Lays out a model in which the given sites have the given forms, in `format`; without one,
     /// every tensor keeps its own (f16 where the source is a GGUF file).
-    pub fn new(source: &Checkpoint, edits: &BTreeMap<Site, Form>, format: Option<Format>) -> Result<Self> {
+    pub fn new(
+        source: &Checkpoint,
+        edits: &BTreeMap<Site, Form>,
+        format: Option<Format>,
+    ) -> Result<Self> {
         Self::with_shards_of(source, edits, format, MAX_SHARD_BYTES)
     }
 
@@ -88,7 +92,12 @@ impl Layout {
         let mut forms = source.forms().clone();
         forms.extend(edits.iter().map(|(site, form)| (*site, *form)));
         let shards = place(&mut tensors, limit);
-        Ok(Self { tensors, shards, forms, format: format.unwrap_or(source.format()) })
+        Ok(Self {
+            tensors,
+            shards,
+            forms,
+            format: format.unwrap_or(source.format()),
+        })
     }
 
     /// Bytes of all weight files together, headers included.
@@ -100,7 +109,10 @@ impl Layout {
     /// How many numbers the weight files will hold.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        self.tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum()
+        self.tensors
+            .iter()
+            .map(|tensor| tensor.shape.iter().product::<usize>())
+            .sum()
     }
 
     /// The sites whose weights will be low-rank pairs, and their ranks.
@@ -117,10 +129,15 @@ impl Layout {
             return None;
         }
         let names = self.tensors.iter().filter_map(|tensor| {
-            Some((tensor.name.clone(), Value::from(self.shards.get(tensor.file)?.name.clone())))
+            Some((
+                tensor.name.clone(),
+                Value::from(self.shards.get(tensor.file)?.name.clone()),
+            ))
         });
         let total: usize = self.tensors.iter().map(|tensor| tensor.bytes).sum();
-        Some(json!({ "metadata": { "total_size": total }, "weight_map": names.collect::<Map<_, _>>() }))
+        Some(
+            json!({ "metadata": { "total_size": total }, "weight_map": names.collect::<Map<_, _>>() }),
+        )
     }
 }
 
@@ -142,20 +159,50 @@ fn outputs(
             _ => tensor.bytes() / tensor.size().max(1),
         };
         let bytes = shape.iter().product::<usize>() * width;
-        Placed { name, shape, kind: kind.clone(), content, file: 0, offset: 0, bytes }
+        Placed {
+            name,
+            shape,
+            kind: kind.clone(),
+            content,
+            file: 0,
+            offset: 0,
+            bytes,
+        }
     };
-    let content = if kind == tensor.kind { Content::Copied } else { Content::Converted };
-    let edited = |suffix| Site::of_module(name.strip_suffix(suffix)?).and_then(|site| Some((site, *edits.get(&site)?)));
+    let content = if kind == tensor.kind {
+        Content::Copied
+    } else {
+        Content::Converted
+    };
+    let edited = |suffix| {
+        Site::of_module(name.strip_suffix(suffix)?)
+            .and_then(|site| Some((site, *edits.get(&site)?)))
+    };
     if let Some((site, form)) = edited(".weight") {
-        let parts = form.tensors(source.config().shape(site.role)).into_iter().map(|(suffix, shape)| {
-            let part = format!("{}.{suffix}", site.module());
-            placed(part, vec![shape.rows, shape.cols], Content::Computed(site, suffix))
-        });
+        let parts = form
+            .tensors(source.config().shape(site.role))
+            .into_iter()
+            .map(|(suffix, shape)| {
+                let part = format!("{}.{suffix}", site.module());
+                placed(
+                    part,
+                    vec![shape.rows, shape.cols],
+                    Content::Computed(site, suffix),
+                )
+            });
         parts.collect()
     } else if let Some((site, form)) = edited(".bias") {
-        vec![placed(bias_name(site, form), tensor.shape.clone(), content(name.into()))]
+        vec![placed(
+            bias_name(site, form),
+            tensor.shape.clone(),
+            content(name.into()),
+        )]
     } else {
-        vec![placed(name.into(), tensor.shape.clone(), content(name.into()))]
+        vec![placed(
+            name.into(),
+            tensor.shape.clone(),
+            content(name.into()),
+        )]
     }
 }
 
@@ -176,7 +223,14 @@ fn place(tensors: &mut [Placed], limit: usize) -> Vec<Shard> {
         1 => "model.safetensors".to_owned(),
         _ => format!("model-{:05}-of-{count:05}.safetensors", file + 1),
     };
-    (0..count).map(|file| shard(name(file), tensors.iter_mut().filter(|tensor| tensor.file == file))).collect()
+    (0..count)
+        .map(|file| {
+            shard(
+                name(file),
+                tensors.iter_mut().filter(|tensor| tensor.file == file),
+            )
+        })
+        .collect()
 }
 
 fn shard<'a>(name: String, tensors: impl Iterator<Item = &'a mut Placed>) -> Shard {
@@ -200,7 +254,11 @@ fn shard<'a>(name: String, tensors: impl Iterator<Item = &'a mut Placed>) -> Sha
     for tensor in placed {
         tensor.offset += header.len();
     }
-    Shard { name, bytes: header.len() + end, header }
+    Shard {
+        name,
+        bytes: header.len() + end,
+        header,
+    }
 }
 
 fn alignment(kind: &Kind) -> usize {

@@ -32,6 +32,7 @@ mod writer;
 pub use card::Card;
 pub use checkpoint::Checkpoint;
 pub use config::{Architecture, Config, Llama3Scaling};
+pub use directory::parse_header;
 pub use error::{Error, Result};
 pub use layout::{Layout, MAX_SHARD_BYTES};
 pub use record::Record;

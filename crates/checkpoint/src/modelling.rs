@@ -23,7 +23,10 @@ pub fn source(config: &Config) -> Result<String> {
 /// The `config.json` of an output: the source's, plus what its layout adds.
 pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value {
     let mut json = config.json.clone();
-    let ranks: Map<String, Value> = layout.ranks().map(|(site, rank): (Site, _)| (site.module(), rank.into())).collect();
+    let ranks: Map<String, Value> = layout
+        .ranks()
+        .map(|(site, rank): (Site, _)| (site.module(), rank.into()))
+        .collect();
     for field in ["lowrank", "auto_map"] {
         json.remove(field);
     }
@@ -31,11 +34,17 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
     let model_type = config.architecture.model_type();
     if ranks.is_empty() {
         json.insert("model_type".into(), model_type.into());
-        json.insert("architectures".into(), json!([format!("{class}ForCausalLM")]));
+        json.insert(
+            "architectures".into(),
+            json!([format!("{class}ForCausalLM")]),
+        );
     } else {
         let module = FILE.trim_end_matches(".py");
         json.insert("model_type".into(), format!("lowrank_{model_type}").into());
-        json.insert("architectures".into(), json!([format!("LowRank{class}ForCausalLM")]));
+        json.insert(
+            "architectures".into(),
+            json!([format!("LowRank{class}ForCausalLM")]),
+        );
         json.insert("lowrank".into(), ranks.into());
         json.insert(
             "auto_map".into(),
@@ -47,7 +56,11 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
         );
     }
     if let Some(format) = format {
-        let field = if json.contains_key("dtype") { "dtype" } else { "torch_dtype" };
+        let field = if json.contains_key("dtype") {
+            "dtype"
+        } else {
+            "torch_dtype"
+        };
         json.insert(field.into(), format.torch_name().into());
     }
     json.into()

@@ -16,7 +16,11 @@ use compress_core::{Factor, Format, Site};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Card, Checkpoint, Error, Kind, Layout, Record, Result, digest, layout::{Content, Placed}, modelling, record};
+use crate::{
+    Card, Checkpoint, Error, Kind, Layout, Record, Result, digest,
+    layout::{Content, Placed},
+    modelling, record,
+};
 
 const FINGERPRINT: &str = ".fingerprint";
 const JOURNAL: &str = ".journal";
@@ -34,19 +38,37 @@ pub struct Output {
 impl Output {
     /// An output at `target`, which must not lie inside the source, and may exist only with `force`.
     pub fn new(target: &Path, force: bool, source: &Checkpoint) -> Result<Self> {
-        let problem = |problem: String| Err(Error::Output { path: target.into(), problem });
+        let problem = |problem: String| {
+            Err(Error::Output {
+                path: target.into(),
+                problem,
+            })
+        };
         let (Some(parent), Some(_)) = (target.parent(), target.file_name()) else {
             return problem("not a name for a directory".into());
         };
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
         let parent = parent.canonicalize().map_err(Error::io(parent))?;
-        let input = source.path().canonicalize().map_err(Error::io(source.path()))?;
+        let input = source
+            .path()
+            .canonicalize()
+            .map_err(Error::io(source.path()))?;
         let target = parent.join(target.file_name().unwrap_or_default());
         if target.starts_with(&input) {
-            return problem(format!("lies inside the input {}; choose another place", input.display()));
+            return problem(format!(
+                "lies inside the input {}; choose another place",
+                input.display()
+            ));
         }
         if input.starts_with(&target) {
-            return problem(format!("contains the input {}; choose another place", input.display()));
+            return problem(format!(
+                "contains the input {}; choose another place",
+                input.display()
+            ));
         }
         if target.exists() && !force {
             return problem("exists already; give another name, or --force to replace it".into());
@@ -57,7 +79,11 @@ impl Output {
     /// The work directory: the target's name with `.compress-work` after it.
     #[must_use]
     pub fn work(&self) -> PathBuf {
-        let mut name = self.target.file_name().map(OsStr::to_owned).unwrap_or_default();
+        let mut name = self
+            .target
+            .file_name()
+            .map(OsStr::to_owned)
+            .unwrap_or_default();
         name.push(".compress-work");
         self.target.with_file_name(name)
     }
@@ -83,7 +109,12 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Starts an output, or goes on with it where a work directory of the same `task` (model, plan
     /// and options as text) is left. What the plan does not touch is written now.
-    pub fn begin(source: &'a Checkpoint, layout: &'a Layout, output: Output, task: &str) -> Result<Self> {
+    pub fn begin(
+        source: &'a Checkpoint,
+        layout: &'a Layout,
+        output: Output,
+        task: &str,
+    ) -> Result<Self> {
         let work = output.work();
         let mark = work.join(FINGERPRINT);
         let fingerprint = digest::of_text(task);
@@ -96,10 +127,20 @@ impl<'a> Writer<'a> {
         if !work.exists() {
             fs::create_dir(&work).map_err(Error::io(&work))?;
         }
-        let files = layout.shards.iter().map(|shard| open_to_write(&work.join(&shard.name)).map(Mutex::new));
+        let files = layout
+            .shards
+            .iter()
+            .map(|shard| open_to_write(&work.join(&shard.name)).map(Mutex::new));
         let files = files.collect::<Result<Vec<_>>>()?;
         let (journal, finished) = open_journal(&work.join(JOURNAL))?;
-        let writer = Self { source, layout, output, files, journal: Mutex::new(journal), finished };
+        let writer = Self {
+            source,
+            layout,
+            output,
+            files,
+            journal: Mutex::new(journal),
+            finished,
+        };
         if !mark.exists() {
             writer.write_untouched()?;
             // Last, so that a fingerprint means: everything but the factors is there.
@@ -125,16 +166,29 @@ impl<'a> Writer<'a> {
         for (site, factor, _) in factors {
             for (suffix, matrix) in factor.tensors() {
                 let content = Content::Computed(*site, suffix);
-                let Some(placed) = self.layout.tensors.iter().find(|placed| placed.content == content) else {
+                let Some(placed) = self
+                    .layout
+                    .tensors
+                    .iter()
+                    .find(|placed| placed.content == content)
+                else {
                     return Err(compress_core::Error::NoSuchSite { site: *site }.into());
                 };
                 self.write(placed, 0, &encode(placed, matrix.data(), &self.work())?)?;
             }
         }
-        let line = Line { step, errors: factors.iter().map(|(site, _, error)| (*site, *error)).collect() };
+        let line = Line {
+            step,
+            errors: factors
+                .iter()
+                .map(|(site, _, error)| (*site, *error))
+                .collect(),
+        };
         let path = self.work().join(JOURNAL);
         let text = serde_json::to_string(&line).map_err(|e| Error::damaged(&path, e))? + "\n";
-        lock(&self.journal).write_all(text.as_bytes()).map_err(Error::io(path))
+        lock(&self.journal)
+            .write_all(text.as_bytes())
+            .map_err(Error::io(path))
     }
 
     /// Writes what is not weights: config, tokenizer, modelling file, and the source's other files.
@@ -156,17 +210,27 @@ impl<'a> Writer<'a> {
             write_json("model.safetensors.index.json", &index)?;
         }
         if self.layout.ranks().next().is_some() {
-            write(modelling::FILE, modelling::source(self.source.config())?.as_bytes())?;
+            write(
+                modelling::FILE,
+                modelling::source(self.source.config())?.as_bytes(),
+            )?;
         }
         let format = (self.layout.format != self.source.format()).then_some(self.layout.format);
-        write_json("config.json", &modelling::config(self.source.config(), self.layout, format))
+        write_json(
+            "config.json",
+            &modelling::config(self.source.config(), self.layout, format),
+        )
     }
 
     /// Adds the record and the model card, and gives the directory its name.
     pub fn finish(self, record: &Record, card: &Card) -> Result<()> {
         let work = self.work();
-        let json = serde_json::to_string_pretty(record).map_err(|e| Error::damaged(record::FILE, e))?;
-        for (name, text) in [(record::FILE, json + "\n"), ("README.md", card.render(record, self.layout)?)] {
+        let json =
+            serde_json::to_string_pretty(record).map_err(|e| Error::damaged(record::FILE, e))?;
+        for (name, text) in [
+            (record::FILE, json + "\n"),
+            ("README.md", card.render(record, self.layout)?),
+        ] {
             fs::write(work.join(name), text).map_err(Error::io(work.join(name)))?;
         }
         for file in &self.files {
@@ -175,8 +239,12 @@ impl<'a> Writer<'a> {
         let target = self.output.target.clone();
         if target.exists() {
             if !self.output.force {
-                let problem = "has appeared meanwhile; the finished model is in the work directory".into();
-                return Err(Error::Output { path: target, problem });
+                let problem =
+                    "has appeared meanwhile; the finished model is in the work directory".into();
+                return Err(Error::Output {
+                    path: target,
+                    problem,
+                });
             }
             remove(&target)?;
         }
@@ -216,23 +284,38 @@ impl<'a> Writer<'a> {
     }
 
     fn write(&self, placed: &Placed, at: usize, bytes: &[u8]) -> Result<()> {
-        let (Some(file), Some(shard)) = (self.files.get(placed.file), self.layout.shards.get(placed.file)) else {
-            return Err(Error::damaged(self.work(), format!("no file for `{}`", placed.name)));
+        let (Some(file), Some(shard)) = (
+            self.files.get(placed.file),
+            self.layout.shards.get(placed.file),
+        ) else {
+            return Err(Error::damaged(
+                self.work(),
+                format!("no file for `{}`", placed.name),
+            ));
         };
         let mut file = lock(file);
         let start = (placed.offset + at) as u64;
-        let done = file.seek(SeekFrom::Start(start)).and_then(|_| file.write_all(bytes));
+        let done = file
+            .seek(SeekFrom::Start(start))
+            .and_then(|_| file.write_all(bytes));
         done.map_err(Error::io(self.work().join(&shard.name)))
     }
 }
 
 /// A poisoned lock only means that another thread failed, which is reported by itself.
 fn lock(file: &Mutex<File>) -> std::sync::MutexGuard<'_, File> {
-    file.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    file.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn open_to_write(path: &Path) -> Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(Error::io(path))
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(Error::io(path))
 }
 
 /// Reads the whole lines of a journal; a last one that was cut short is cut off.
@@ -243,7 +326,8 @@ fn open_journal(path: &Path) -> Result<(File, BTreeMap<usize, Vec<(Site, f64)>>)
     let whole = text.rfind('\n').map_or(0, |end| end + 1);
     let mut finished = BTreeMap::new();
     for line in text.get(..whole).unwrap_or_default().lines() {
-        let Line { step, errors } = serde_json::from_str(line).map_err(|e| Error::damaged(path, e))?;
+        let Line { step, errors } =
+            serde_json::from_str(line).map_err(|e| Error::damaged(path, e))?;
         finished.insert(step, errors);
     }
     file.set_len(whole as u64).map_err(Error::io(path))?;
@@ -255,11 +339,20 @@ fn open_journal(path: &Path) -> Result<(File, BTreeMap<usize, Vec<(Site, f64)>>)
 fn encode(placed: &Placed, numbers: &[f32], path: &Path) -> Result<Vec<u8>> {
     let Kind::Float(format) = placed.kind else {
         let found = placed.kind.to_string();
-        return Err(Error::NumberType { path: path.into(), name: placed.name.clone(), found });
+        return Err(Error::NumberType {
+            path: path.into(),
+            name: placed.name.clone(),
+            found,
+        });
     };
-    let largest = numbers.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+    let largest = numbers
+        .iter()
+        .fold(0.0_f32, |largest, x| largest.max(x.abs()));
     if format == Format::F16 && largest >= 65520.0 {
-        let problem = format!("tensor `{}` has the number {largest}, too large for f16; give --dtype bf16 or f32", placed.name);
+        let problem = format!(
+            "tensor `{}` has the number {largest}, too large for f16; give --dtype bf16 or f32",
+            placed.name
+        );
         return Err(Error::damaged(path, problem));
     }
     Ok(format.encode(numbers))
@@ -267,7 +360,17 @@ fn encode(placed: &Placed, numbers: &[f32], path: &Path) -> Result<Vec<u8>> {
 
 /// Copies what is no weight, nor a file that the output has of its own.
 fn copy_others(from: &Path, to: &Path) -> Result<()> {
-    const WEIGHTS: [&str; 9] = ["safetensors", "bin", "pt", "pth", "gguf", "h5", "msgpack", "onnx", "ot"];
+    const WEIGHTS: [&str; 9] = [
+        "safetensors",
+        "bin",
+        "pt",
+        "pth",
+        "gguf",
+        "h5",
+        "msgpack",
+        "onnx",
+        "ot",
+    ];
     const OWN: [&str; 4] = ["config.json", "README.md", record::FILE, modelling::FILE];
     for entry in fs::read_dir(from).map_err(Error::io(from))? {
         let path = entry.map_err(Error::io(from))?.path();
@@ -282,6 +385,10 @@ fn copy_others(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn remove(target: &Path) -> Result<()> {
-    let removed = if target.is_dir() { fs::remove_dir_all(target) } else { fs::remove_file(target) };
+    let removed = if target.is_dir() {
+        fs::remove_dir_all(target)
+    } else {
+        fs::remove_file(target)
+    };
     removed.map_err(Error::io(target))
 }

@@ -138,7 +138,10 @@ pub struct Sites {
 
 impl Sites {
     pub fn selection(&self) -> Selection {
-        Selection { only: self.only.clone(), skip: self.skip.clone() }
+        Selection {
+            only: self.only.clone(),
+            skip: self.skip.clone(),
+        }
     }
 }
 

@@ -10,8 +10,15 @@ static WORK: Mutex<Option<PathBuf>> = Mutex::new(None);
 /// Ends the process with status 2 at Ctrl-C, naming the work directory if there is one.
 pub fn watch() {
     let handler = || {
-        match WORK.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
-            Some(work) => eprintln!("\nerror: interrupted; {} stays, and the same command goes on from there", work.display()),
+        match WORK
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_deref()
+        {
+            Some(work) => eprintln!(
+                "\nerror: interrupted; {} stays, and the same command goes on from there",
+                work.display()
+            ),
             None => eprintln!("\nerror: interrupted"),
         }
         std::process::exit(2);

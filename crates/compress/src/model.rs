@@ -24,23 +24,40 @@ impl Opened {
         let Some(name) = name else {
             let folder = shipped::unpack()?;
             let checkpoint = Checkpoint::open(folder.path())?;
-            return Ok(Self { checkpoint, name: shipped::NAME.into(), _folder: Some(folder) });
+            return Ok(Self {
+                checkpoint,
+                name: shipped::NAME.into(),
+                _folder: Some(folder),
+            });
         };
         let path = Path::new(name);
         if path.exists() {
-            return Ok(Self { checkpoint: Checkpoint::open(path)?, name: name.into(), _folder: None });
+            return Ok(Self {
+                checkpoint: Checkpoint::open(path)?,
+                name: name.into(),
+                _folder: None,
+            });
         }
         let Ok(id) = name.parse::<ModelId>() else {
             bail!("{name}: no such file or directory, and not a hub id (org/name)");
         };
         let settings = Settings::from_env()?;
         let local = compress_hub::resolve(&id, &settings, &progress::Download::new(quiet))
-            .with_context(|| format!("{name}: no such file or directory here, and not to be had from the hub"))?;
-        Ok(Self { checkpoint: Checkpoint::open(&local)?, name: name.into(), _folder: None })
+            .with_context(|| {
+                format!("{name}: no such file or directory here, and not to be had from the hub")
+            })?;
+        Ok(Self {
+            checkpoint: Checkpoint::open(&local)?,
+            name: name.into(),
+            _folder: None,
+        })
     }
 
     /// What identifies the model in a plan.
     pub fn id(&self) -> Result<SourceId> {
-        Ok(SourceId { name: self.name.clone(), digest: self.checkpoint.digest()? })
+        Ok(SourceId {
+            name: self.name.clone(),
+            digest: self.checkpoint.digest()?,
+        })
     }
 }

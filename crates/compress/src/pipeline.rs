@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use bytesize::ByteSize;
 use compress_checkpoint::{Layout, Writer};
-use compress_core::{Budget, Edit, Factor, Form, Method, Plan, Site, Step as _, Survey};
+use compress_core::{Budget, Edit, Factor, Form, Method, Plan, Site, Survey};
 use rayon::prelude::*;
 
 use crate::{
@@ -24,7 +24,11 @@ pub fn plan<M: Method>(
     model: &Opened,
     arguments: &Planning,
 ) -> Result<Plan<M::Step>> {
-    let Target { keep, target_size, plan } = &arguments.target;
+    let Target {
+        keep,
+        target_size,
+        plan,
+    } = &arguments.target;
     let plan = match (plan, target_size) {
         (Some(path), _) => read(path, model, survey)?,
         (None, Some(size)) => fit(method, survey, model, arguments, *size)?,
@@ -44,19 +48,34 @@ fn for_budget<M: Method>(
     keep: Budget,
 ) -> Result<Plan<M::Step>> {
     let steps = method.plan(survey, keep)?;
-    Ok(Plan::new(method.name(), model.id()?, Some(keep.fraction()), steps, survey)?)
+    Ok(Plan::new(
+        method.name(),
+        model.id()?,
+        Some(keep.fraction()),
+        steps,
+        survey,
+    )?)
 }
 
-fn read<S: compress_core::Step>(path: &Path, model: &Opened, survey: &Survey<'_>) -> Result<Plan<S>> {
+fn read<S: compress_core::Step>(
+    path: &Path,
+    model: &Opened,
+    survey: &Survey<'_>,
+) -> Result<Plan<S>> {
     let name = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the plan {name}"))?;
-    let plan: Plan<S> =
-        serde_json::from_str(&text).with_context(|| format!("{name} is not a plan that this method can carry out"))?;
+    let plan: Plan<S> = serde_json::from_str(&text)
+        .with_context(|| format!("{name} is not a plan that this method can carry out"))?;
     let id = model.id()?;
     if plan.source.digest != id.digest {
-        bail!("{name} was made for {}, whose weights are not those of {}", plan.source.name, id.name);
+        bail!(
+            "{name} was made for {}, whose weights are not those of {}",
+            plan.source.name,
+            id.name
+        );
     }
-    plan.check(survey).with_context(|| format!("{name} does not fit the model"))?;
+    plan.check(survey)
+        .with_context(|| format!("{name} does not fit the model"))?;
     Ok(plan)
 }
 
@@ -68,7 +87,10 @@ fn fit<M: Method>(
     arguments: &Planning,
     size: ByteSize,
 ) -> Result<Plan<M::Step>> {
-    ensure!(!arguments.form.dense, "--dense saves no bytes, so it cannot meet --target-size");
+    ensure!(
+        !arguments.form.dense,
+        "--dense saves no bytes, so it cannot meet --target-size"
+    );
     let bytes = |keep: f64| {
         let steps = method.plan(survey, Budget::keep(keep)?)?;
         let forms = steps.iter().flat_map(compress_core::Step::forms).collect();
@@ -86,7 +108,11 @@ fn fit<M: Method>(
     );
     for _ in 0..40 {
         let middle = f64::midpoint(fits, exceeds);
-        if bytes(middle)? <= size.as_u64() { fits = middle } else { exceeds = middle }
+        if bytes(middle)? <= size.as_u64() {
+            fits = middle
+        } else {
+            exceeds = middle
+        }
     }
     for_budget(method, survey, model, Budget::keep(fits)?)
 }
@@ -120,17 +146,43 @@ pub fn compress<M: Method>(
             return Ok(errors.clone());
         }
         let edits = method.compress(&planned.step, survey)?;
-        let factors = edits.into_iter().map(|edit| written(edit, arguments.form.dense)).collect::<Result<Vec<_>>>()?;
+        let factors = edits
+            .into_iter()
+            .map(|edit| written(edit, arguments.form.dense))
+            .collect::<Result<Vec<_>>>()?;
         writer.put(index, &factors)?;
         bar.inc(1);
-        Ok(factors.into_iter().map(|(site, _, error)| (site, error)).collect::<Vec<_>>())
+        Ok(factors
+            .into_iter()
+            .map(|(site, _, error)| (site, error))
+            .collect::<Vec<_>>())
     };
-    let errors = plan.steps.par_iter().enumerate().map(one).collect::<Result<Vec<_>>>()?;
+    let errors = plan
+        .steps
+        .par_iter()
+        .enumerate()
+        .map(one)
+        .collect::<Result<Vec<_>>>()?;
     bar.finish_and_clear();
-    Ok(Compressed { errors: errors.into_iter().flatten().collect(), seconds: start.elapsed().as_secs_f64() })
+    Ok(Compressed {
+        errors: errors.into_iter().flatten().collect(),
+        seconds: start.elapsed().as_secs_f64(),
+    })
 }
 
 fn written(edit: Edit, dense: bool) -> Result<(Site, Factor, f64)> {
-    let Edit::Replace { site, factor, error } = edit;
-    Ok((site, if dense { Factor::Whole(factor.dense()?) } else { factor }, error))
+    let Edit::Replace {
+        site,
+        factor,
+        error,
+    } = edit;
+    Ok((
+        site,
+        if dense {
+            Factor::Whole(factor.dense()?)
+        } else {
+            factor
+        },
+        error,
+    ))
 }

@@ -13,10 +13,22 @@ pub fn bar(what: &'static str, count: usize, quiet: bool) -> ProgressBar {
     styled(what, count as u64, COUNTED, quiet)
 }
 
-fn styled(what: impl Into<std::borrow::Cow<'static, str>>, length: u64, template: &str, quiet: bool) -> ProgressBar {
-    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(Some(length), target).with_style(style).with_message(what)
+fn styled(
+    what: impl Into<std::borrow::Cow<'static, str>>,
+    length: u64,
+    template: &str,
+    quiet: bool,
+) -> ProgressBar {
+    let target = if quiet {
+        ProgressDrawTarget::hidden()
+    } else {
+        ProgressDrawTarget::stderr()
+    };
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(length), target)
+        .with_style(style)
+        .with_message(what)
 }
 
 /// A bar per file that is downloaded.
@@ -27,15 +39,24 @@ pub struct Download {
 
 impl Download {
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, current: Mutex::new(None) }
+        Self {
+            quiet,
+            current: Mutex::new(None),
+        }
     }
 }
 
 impl Progress for Download {
     fn advance(&self, file: &str, done: u64, total: u64) {
-        let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut current = self
+            .current
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if current.as_ref().is_none_or(|(name, _)| name != file) {
-            *current = Some((file.into(), styled(file.to_owned(), total, BYTES, self.quiet)));
+            *current = Some((
+                file.into(),
+                styled(file.to_owned(), total, BYTES, self.quiet),
+            ));
         }
         if let Some((_, bar)) = &*current {
             bar.set_length(total);

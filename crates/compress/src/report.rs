@@ -29,7 +29,12 @@ pub fn comparison(before: &Measured, after: &Measured) -> Table {
     let mut row = |name: &str, before: String, after: String, ratio: String| {
         table.add_row([name.to_owned(), before, after, ratio]);
     };
-    row("bytes", size(before.bytes), size(after.bytes), ratio(before.bytes as f64, after.bytes as f64));
+    row(
+        "bytes",
+        size(before.bytes),
+        size(after.bytes),
+        ratio(before.bytes as f64, after.bytes as f64),
+    );
     row(
         "parameters",
         grouped(before.parameters),
@@ -37,19 +42,39 @@ pub fn comparison(before: &Measured, after: &Measured) -> Table {
         ratio(before.parameters as f64, after.parameters as f64),
     );
     let (b, a) = (&before.score, &after.score);
-    row("perplexity", figure(b.perplexity), figure(a.perplexity), ratio(b.perplexity, a.perplexity));
+    row(
+        "perplexity",
+        figure(b.perplexity),
+        figure(a.perplexity),
+        ratio(b.perplexity, a.perplexity),
+    );
     if let Some(kl) = after.kl {
         row("KL mean", String::new(), figure(kl.mean), String::new());
         row("KL median", String::new(), figure(kl.median), String::new());
         row("KL 99 %", String::new(), figure(kl.p99), String::new());
         row("KL max", String::new(), figure(kl.max), String::new());
-        row("same top token", String::new(), format!("{:.1} %", 100.0 * kl.same_top), String::new());
+        row(
+            "same top token",
+            String::new(),
+            format!("{:.1} %", 100.0 * kl.same_top),
+            String::new(),
+        );
     }
     let speed = |score: &Perplexity| format!("{:.0}", score.tokens_per_second);
-    row("tokens/s scored", speed(b), speed(a), ratio(b.tokens_per_second, a.tokens_per_second));
+    row(
+        "tokens/s scored",
+        speed(b),
+        speed(a),
+        ratio(b.tokens_per_second, a.tokens_per_second),
+    );
     if let (Some(b), Some(a)) = (before.latency, after.latency) {
         let ms = |time: f64| format!("{time:.2} ms");
-        row("per new token", ms(b.token_ms), ms(a.token_ms), ratio(b.token_ms, a.token_ms));
+        row(
+            "per new token",
+            ms(b.token_ms),
+            ms(a.token_ms),
+            ratio(b.token_ms, a.token_ms),
+        );
     }
     table
 }
@@ -100,13 +125,15 @@ pub fn size(bytes: usize) -> String {
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let lead = digits.len() % 3;
-    let grouped = digits.char_indices().fold(String::new(), |mut text, (i, digit)| {
-        if i > 0 && i % 3 == lead {
-            text.push(',');
-        }
-        text.push(digit);
-        text
-    });
+    let grouped = digits
+        .char_indices()
+        .fold(String::new(), |mut text, (i, digit)| {
+            if i > 0 && i % 3 == lead {
+                text.push(',');
+            }
+            text.push(digit);
+            text
+        });
     grouped
 }
 
@@ -116,14 +143,24 @@ mod tests {
 
     #[test]
     fn figures_have_five_significant_digits() {
-        for (x, text) in [(4.05012, "4.0501"), (172.2689, "172.27"), (1524.63, "1524.6"), (0.012_345_6, "0.012346")] {
+        for (x, text) in [
+            (4.05012, "4.0501"),
+            (172.2689, "172.27"),
+            (1524.63, "1524.6"),
+            (0.012_345_6, "0.012346"),
+        ] {
             assert_eq!(figure(x), text);
         }
     }
 
     #[test]
     fn large_numbers_are_grouped_by_three() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (15_191_712, "15,191,712")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (15_191_712, "15,191,712"),
+        ] {
             assert_eq!(grouped(number), text);
         }
     }

@@ -12,10 +12,22 @@ pub const NAME: &str = "tiny (shipped)";
 pub const SAMPLE: &str = include_str!("../../../models/tiny/sample.txt");
 
 const FILES: [(&str, &[u8]); 4] = [
-    ("config.json", include_bytes!("../../../models/tiny/config.json")),
-    ("model.safetensors", include_bytes!("../../../models/tiny/model.safetensors")),
-    ("tokenizer.json", include_bytes!("../../../models/tiny/tokenizer.json")),
-    ("tokenizer_config.json", include_bytes!("../../../models/tiny/tokenizer_config.json")),
+    (
+        "config.json",
+        include_bytes!("../../../models/tiny/config.json"),
+    ),
+    (
+        "model.safetensors",
+        include_bytes!("../../../models/tiny/model.safetensors"),
+    ),
+    (
+        "tokenizer.json",
+        include_bytes!("../../../models/tiny/tokenizer.json"),
+    ),
+    (
+        "tokenizer_config.json",
+        include_bytes!("../../../models/tiny/tokenizer_config.json"),
+    ),
 ];
 
 /// Lays the shipped model out in a temporary directory, which goes with the returned guard.

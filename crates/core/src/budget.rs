@@ -50,7 +50,10 @@ impl FromStr for Budget {
 
     fn from_str(text: &str) -> Result<Self> {
         let expected = "a fraction above 0 and at most 1";
-        let fraction = text.parse().map_err(|_| Error::Parse { text: text.into(), expected })?;
+        let fraction = text.parse().map_err(|_| Error::Parse {
+            text: text.into(),
+            expected,
+        })?;
         Self::keep(fraction)
     }
 }

@@ -92,7 +92,10 @@ impl Form {
     /// How many numbers the weight then takes.
     #[must_use]
     pub fn parameters(self, weight: Shape) -> usize {
-        self.tensors(weight).iter().map(|(_, shape)| shape.size()).sum()
+        self.tensors(weight)
+            .iter()
+            .map(|(_, shape)| shape.size())
+            .sum()
     }
 
     /// How many bytes the weight then takes in a number format.
@@ -125,8 +128,15 @@ mod tests {
     fn a_form_foretells_the_tensors_of_its_factor() {
         let factor = example();
         let told: Vec<_> = factor.form().tensors(factor.shape());
-        let found: Vec<_> = factor.tensors().iter().map(|(name, m)| (*name, m.shape())).collect();
+        let found: Vec<_> = factor
+            .tensors()
+            .iter()
+            .map(|(name, m)| (*name, m.shape()))
+            .collect();
         assert_eq!(told, found);
-        assert_eq!(factor.form().bytes(factor.shape(), Format::F16), 2 * (5 * 2 + 2 * 4));
+        assert_eq!(
+            factor.form().bytes(factor.shape(), Format::F16),
+            2 * (5 * 2 + 2 * 4)
+        );
     }
 }

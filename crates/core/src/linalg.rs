@@ -51,8 +51,14 @@ pub fn product_of_transposed(a: &Matrix, b: &Matrix) -> Result<Matrix> {
 #[must_use]
 pub fn short_gram<T: Real>(w: &Matrix) -> Gram<T> {
     let rows = w.rows();
-    let wide = Mat::from_fn(rows, w.cols(), |i, j| T::from_f32(w.data()[i * w.cols() + j]));
-    let wide = if rows <= w.cols() { wide.as_ref() } else { wide.transpose() };
+    let wide = Mat::from_fn(rows, w.cols(), |i, j| {
+        T::from_f32(w.data()[i * w.cols() + j])
+    });
+    let wide = if rows <= w.cols() {
+        wide.as_ref()
+    } else {
+        wide.transpose()
+    };
     let n = wide.nrows();
     let mut gram = Mat::zeros(n, n);
     matmul_structured(
@@ -80,7 +86,10 @@ impl<T: Real> Gram<T> {
     /// through the reflections: at 40 % of the vectors that saves a third of the whole.
     pub fn top_eigenvectors(self, count: usize) -> Result<Eigen> {
         let n = self.0.nrows();
-        let failed = || Error::Convergence { what: "eigendecomposition", shape: Shape::new(n, n) };
+        let failed = || Error::Convergence {
+            what: "eigendecomposition",
+            shape: Shape::new(n, n),
+        };
         let (reflections, blocks, diagonal, below) = tridiagonal(self.0);
         let mut values = Diag::zeros(n);
         let mut vectors = Mat::zeros(n, n);
@@ -108,10 +117,19 @@ impl<T: Real> Gram<T> {
                 Conj::No,
                 top.as_mut().subrows_mut(1, n - 1),
                 Par::Seq,
-                MemStack::new(&mut workspace(reflect_scratch::<T>(n - 1, blocks.nrows(), count))),
+                MemStack::new(&mut workspace(reflect_scratch::<T>(
+                    n - 1,
+                    blocks.nrows(),
+                    count,
+                ))),
             );
         }
-        let values: Vec<f64> = values.column_vector().iter().rev().map(|x| x.to_f64()).collect();
+        let values: Vec<f64> = values
+            .column_vector()
+            .iter()
+            .rev()
+            .map(|x| x.to_f64())
+            .collect();
         if values.iter().any(|x| !x.is_finite()) {
             return Err(failed());
         }
@@ -125,7 +143,10 @@ impl<T: Real> Gram<T> {
         let values = self
             .0
             .self_adjoint_eigenvalues(faer::Side::Lower)
-            .map_err(|_| Error::Convergence { what: "eigenvalues", shape: Shape::new(n, n) })?;
+            .map_err(|_| Error::Convergence {
+                what: "eigenvalues",
+                shape: Shape::new(n, n),
+            })?;
         Ok(values.iter().rev().map(|x| x.to_f64()).collect())
     }
 }
@@ -215,7 +236,10 @@ fn view(m: &Matrix) -> MatRef<'_, f32> {
 fn multiply(a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<Matrix> {
     let shape = |m: MatRef<'_, f32>| Shape::new(m.nrows(), m.ncols());
     if a.ncols() != b.nrows() {
-        return Err(Error::Product { left: shape(a), right: shape(b) });
+        return Err(Error::Product {
+            left: shape(a),
+            right: shape(b),
+        });
     }
     let mut out = Matrix::zeros(a.nrows(), b.ncols());
     let (rows, cols) = (out.rows(), out.cols());

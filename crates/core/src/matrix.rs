@@ -73,7 +73,10 @@ impl Matrix {
         if data.len() == shape.size() {
             Ok(Self { shape, data })
         } else {
-            Err(Error::Length { shape, found: data.len() })
+            Err(Error::Length {
+                shape,
+                found: data.len(),
+            })
         }
     }
 
@@ -81,13 +84,22 @@ impl Matrix {
     #[must_use]
     pub fn zeros(rows: usize, cols: usize) -> Self {
         let shape = Shape::new(rows, cols);
-        Self { shape, data: vec![0.0; shape.size()] }
+        Self {
+            shape,
+            data: vec![0.0; shape.size()],
+        }
     }
 
     /// A matrix from a function of row and column.
     pub fn from_fn(rows: usize, cols: usize, mut f: impl FnMut(usize, usize) -> f32) -> Self {
-        let data = (0..rows).flat_map(|i| (0..cols).map(move |j| (i, j))).map(|(i, j)| f(i, j)).collect();
-        Self { shape: Shape::new(rows, cols), data }
+        let data = (0..rows)
+            .flat_map(|i| (0..cols).map(move |j| (i, j)))
+            .map(|(i, j)| f(i, j))
+            .collect();
+        Self {
+            shape: Shape::new(rows, cols),
+            data,
+        }
     }
 
     /// Rows and columns.
@@ -134,7 +146,11 @@ impl Matrix {
     /// ‖M − N‖²_F of two matrices of one shape, summed in `f64`.
     #[must_use]
     pub fn squared_distance(&self, other: &Self) -> f64 {
-        self.data.iter().zip(&other.data).map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2)).sum()
+        self.data
+            .iter()
+            .zip(&other.data)
+            .map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2))
+            .sum()
     }
 
     /// Row, column and value of the first number that is NaN or infinite.

@@ -64,6 +64,15 @@ impl Step for Truncate {
         let Self { site, rank } = *self;
         let shape = shape(site)?;
         let limit = shape.full_rank();
-        if (1..=limit).contains(&rank) { Ok(()) } else { Err(Error::Rank { site, rank, limit, shape }) }
+        if (1..=limit).contains(&rank) {
+            Ok(())
+        } else {
+            Err(Error::Rank {
+                site,
+                rank,
+                limit,
+                shape,
+            })
+        }
     }
 }

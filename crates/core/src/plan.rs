@@ -58,10 +58,18 @@ impl<S: Step> Plan<S> {
                 parameters[0] += shape.size();
                 parameters[1] += form.parameters(shape);
             }
-            Ok(Planned { step, parameters: Some(parameters) })
+            Ok(Planned {
+                step,
+                parameters: Some(parameters),
+            })
         };
         let steps = steps.into_iter().map(planned).collect::<Result<_>>()?;
-        Ok(Self { method: method.into(), source, keep, steps })
+        Ok(Self {
+            method: method.into(),
+            source,
+            keep,
+            steps,
+        })
     }
 
     /// Checks a plan, which may have been written by hand, against the model: every site exists, none
@@ -82,6 +90,9 @@ impl<S: Step> Plan<S> {
     /// Every site that changes, and the form that it will have.
     #[must_use]
     pub fn forms(&self) -> Vec<(Site, Form)> {
-        self.steps.iter().flat_map(|planned| planned.step.forms()).collect()
+        self.steps
+            .iter()
+            .flat_map(|planned| planned.step.forms())
+            .collect()
     }
 }

@@ -42,13 +42,24 @@ impl FromStr for Pattern {
             return if first <= last {
                 Ok(Self::Layers(first..=last))
             } else {
-                Err(Error::Parse { text: text.into(), expected: "a layer range: its end lies before its start" })
+                Err(Error::Parse {
+                    text: text.into(),
+                    expected: "a layer range: its end lies before its start",
+                })
             };
         }
         if text.is_empty() {
-            return Err(Error::Parse { text: text.into(), expected });
+            return Err(Error::Parse {
+                text: text.into(),
+                expected,
+            });
         }
-        Regex::new(text).map(Self::Module).map_err(|_| Error::Parse { text: text.into(), expected })
+        Regex::new(text)
+            .map(Self::Module)
+            .map_err(|_| Error::Parse {
+                text: text.into(),
+                expected,
+            })
     }
 }
 
@@ -87,15 +98,24 @@ mod tests {
 
     fn chosen(only: &[&str], skip: &[&str]) -> Vec<String> {
         let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        let selection = Selection { only: parse(only), skip: parse(skip) };
-        Site::all(4).filter(|&site| selection.contains(site)).map(|site| site.to_string()).collect()
+        let selection = Selection {
+            only: parse(only),
+            skip: parse(skip),
+        };
+        Site::all(4)
+            .filter(|&site| selection.contains(site))
+            .map(|site| site.to_string())
+            .collect()
     }
 
     #[test]
     fn roles_layers_and_expressions_choose_sites() {
         assert_eq!(chosen(&["query", "key"], &["0-2"]), ["3.query", "3.key"]);
         assert_eq!(chosen(&[r"layers\.1\.mlp"], &["down"]), ["1.gate", "1.up"]);
-        assert_eq!(chosen(&["2"], &["mlp", "value"]), ["2.query", "2.key", "2.output"]);
+        assert_eq!(
+            chosen(&["2"], &["mlp", "value"]),
+            ["2.query", "2.key", "2.output"]
+        );
         assert_eq!(chosen(&[], &[]).len(), 28);
     }
 

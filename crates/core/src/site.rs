@@ -27,8 +27,15 @@ pub enum Role {
 
 impl Role {
     /// In the order in which a block applies them.
-    pub const ALL: [Self; 7] =
-        [Self::Query, Self::Key, Self::Value, Self::Output, Self::Gate, Self::Up, Self::Down];
+    pub const ALL: [Self; 7] = [
+        Self::Query,
+        Self::Key,
+        Self::Value,
+        Self::Output,
+        Self::Gate,
+        Self::Up,
+        Self::Down,
+    ];
 
     /// The word used in plans, tables and selections.
     #[must_use]
@@ -69,10 +76,13 @@ impl FromStr for Role {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|role| role.name() == text).ok_or_else(|| Error::Parse {
-            text: text.into(),
-            expected: "a role: query, key, value, output, gate, up or down",
-        })
+        Self::ALL
+            .into_iter()
+            .find(|role| role.name() == text)
+            .ok_or_else(|| Error::Parse {
+                text: text.into(),
+                expected: "a role: query, key, value, output, gate, up or down",
+            })
     }
 }
 
@@ -115,7 +125,10 @@ impl Site {
     pub fn of_module(module: &str) -> Option<Self> {
         let (layer, rest) = module.strip_prefix("model.layers.")?.split_once('.')?;
         let role = Role::ALL.into_iter().find(|role| role.module() == rest)?;
-        Some(Self { layer: layer.parse().ok()?, role })
+        Some(Self {
+            layer: layer.parse().ok()?,
+            role,
+        })
     }
 
     /// The site of a whole weight's tensor name, if it names one.
@@ -151,9 +164,15 @@ impl FromStr for Site {
     fn from_str(text: &str) -> Result<Self> {
         let parse = || {
             let (layer, role) = text.split_once('.')?;
-            Some(Self { layer: layer.parse().ok()?, role: role.parse().ok()? })
+            Some(Self {
+                layer: layer.parse().ok()?,
+                role: role.parse().ok()?,
+            })
         };
-        parse().ok_or_else(|| Error::Parse { text: text.into(), expected: "a site such as 3.query" })
+        parse().ok_or_else(|| Error::Parse {
+            text: text.into(),
+            expected: "a site such as 3.query",
+        })
     }
 }
 
@@ -171,7 +190,11 @@ mod tests {
 
     #[test]
     fn what_is_no_linear_weight_of_a_block_is_no_site() {
-        for name in ["lm_head.weight", "model.layers.0.input_layernorm.weight", "model.layers.x.mlp.up_proj.weight"] {
+        for name in [
+            "lm_head.weight",
+            "model.layers.0.input_layernorm.weight",
+            "model.layers.x.mlp.up_proj.weight",
+        ] {
             assert_eq!(Site::of_weight(name), None);
         }
         for text in ["query", "3", "3.head", ".query"] {

@@ -24,18 +24,31 @@ impl<'a> Survey<'a> {
     /// Surveys a model; methods plan for the sites for which `choose` says yes.
     pub fn new(weights: &'a dyn Weights, choose: impl Fn(Site) -> bool) -> Self {
         let shapes = weights.shapes();
-        let chosen = shapes.keys().copied().filter(|&site| choose(site)).collect();
-        Self { weights, shapes, chosen }
+        let chosen = shapes
+            .keys()
+            .copied()
+            .filter(|&site| choose(site))
+            .collect();
+        Self {
+            weights,
+            shapes,
+            chosen,
+        }
     }
 
     /// The sites that a method is to plan for, in the order of the network, with their shapes.
     pub fn sites(&self) -> impl Iterator<Item = (Site, Shape)> {
-        self.chosen.iter().filter_map(|site| Some((*site, *self.shapes.get(site)?)))
+        self.chosen
+            .iter()
+            .filter_map(|site| Some((*site, *self.shapes.get(site)?)))
     }
 
     /// The shape of any site of the model.
     pub fn shape(&self, site: Site) -> Result<Shape> {
-        self.shapes.get(&site).copied().ok_or(Error::NoSuchSite { site })
+        self.shapes
+            .get(&site)
+            .copied()
+            .ok_or(Error::NoSuchSite { site })
     }
 
     /// The weight of any site of the model, all of its numbers finite.
@@ -43,7 +56,12 @@ impl<'a> Survey<'a> {
         self.shape(site)?;
         let weight = self.weights.load(site)?;
         match weight.first_non_finite() {
-            Some((row, column, value)) => Err(Error::NonFinite { site, row, column, value }),
+            Some((row, column, value)) => Err(Error::NonFinite {
+                site,
+                row,
+                column,
+                value,
+            }),
             None => Ok(weight),
         }
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Budget, Edit, Error, Factor, Matrix, Method, Result, Role, Shape, Site, Step, Survey, Weights};
+use crate::{
+    Budget, Edit, Error, Factor, Matrix, Method, Result, Role, Shape, Site, Step, Survey, Weights,
+};
 
 /// A model in memory: square, wide and tall weights with decaying spectra.
 #[derive(Clone, Debug)]
@@ -19,7 +21,11 @@ impl Toy {
             Role::Gate | Role::Up => Shape::new(40, 24),
             Role::Down => Shape::new(24, 40),
         };
-        Self(Site::all(2).map(|site| (site, random.weight(shape(site.role)))).collect())
+        Self(
+            Site::all(2)
+                .map(|site| (site, random.weight(shape(site.role))))
+                .collect(),
+        )
     }
 
     /// The same model with one weight replaced.
@@ -32,7 +38,10 @@ impl Toy {
 
 impl Weights for Toy {
     fn shapes(&self) -> BTreeMap<Site, Shape> {
-        self.0.iter().map(|(site, weight)| (*site, weight.shape())).collect()
+        self.0
+            .iter()
+            .map(|(site, weight)| (*site, weight.shape()))
+            .collect()
     }
 
     fn load(&self, site: Site) -> Result<Matrix> {
@@ -53,7 +62,10 @@ impl Random {
     /// A number in [0, 1).
     pub fn uniform(&mut self) -> f32 {
         // Knuth's multiplier and increment for 64 bits; the upper bits are the random ones.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1u64 << 24) as f32
     }
 
@@ -64,7 +76,9 @@ impl Random {
 
     /// Noise whose inputs matter less and less: a spectrum that decays as a real weight's does.
     pub fn weight(&mut self, shape: Shape) -> Matrix {
-        Matrix::from_fn(shape.rows, shape.cols, |_, j| self.normal() / (1.0 + 0.2 * j as f32))
+        Matrix::from_fn(shape.rows, shape.cols, |_, j| {
+            self.normal() / (1.0 + 0.2 * j as f32)
+        })
     }
 }
 
@@ -72,7 +86,12 @@ impl Random {
 pub fn keep_one_changes_nothing<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(1);
     let steps = method.plan(&Survey::new(&toy, |_| true), Budget::ALL)?;
-    assert!(steps.is_empty(), "{} plans {} steps at keep 1", method.name(), steps.len());
+    assert!(
+        steps.is_empty(),
+        "{} plans {} steps at keep 1",
+        method.name(),
+        steps.len()
+    );
     Ok(())
 }
 
@@ -82,17 +101,33 @@ pub fn nothing_grows_and_the_budget_is_met<M: Method>(method: &M) -> Result<()> 
     let survey = Survey::new(&toy, |_| true);
     for percent in [1, 5, 20, 50, 80, 90, 99] {
         let keep = f64::from(percent) / 100.0;
-        let mut kept: BTreeMap<_, _> = survey.sites().map(|(site, shape)| (site, shape.size())).collect();
+        let mut kept: BTreeMap<_, _> = survey
+            .sites()
+            .map(|(site, shape)| (site, shape.size()))
+            .collect();
         let before: usize = kept.values().sum();
-        for (site, form) in method.plan(&survey, Budget::keep(keep)?)?.iter().flat_map(Step::forms) {
+        for (site, form) in method
+            .plan(&survey, Budget::keep(keep)?)?
+            .iter()
+            .flat_map(Step::forms)
+        {
             let shape = survey.shape(site)?;
-            assert!(form.parameters(shape) < shape.size(), "{site} grows at keep {keep}");
+            assert!(
+                form.parameters(shape) < shape.size(),
+                "{site} grows at keep {keep}"
+            );
             kept.insert(site, form.parameters(shape));
         }
         // Rank one is the least that a weight can have.
-        let least: usize = survey.sites().map(|(_, shape)| shape.low_rank_size(1)).sum();
+        let least: usize = survey
+            .sites()
+            .map(|(_, shape)| shape.low_rank_size(1))
+            .sum();
         let after: usize = kept.values().sum();
-        assert!(after <= least.max((keep * before as f64) as usize), "keep {keep}: {after} of {before}");
+        assert!(
+            after <= least.max((keep * before as f64) as usize),
+            "keep {keep}: {after} of {before}"
+        );
     }
     Ok(())
 }
@@ -109,7 +144,10 @@ pub fn more_budget_never_hurts<M: Method>(method: &M) -> Result<()> {
             let Edit::Replace { error: e, .. } = edit;
             error += e;
         }
-        assert!(error <= last * (1.0 + 1e-6), "{percent} %: {error} after {last}");
+        assert!(
+            error <= last * (1.0 + 1e-6),
+            "{percent} %: {error} after {last}"
+        );
         last = error;
     }
     Ok(())
@@ -123,7 +161,10 @@ pub fn edits_are_what_the_step_foretold<M: Method>(method: &M) -> Result<()> {
     let mut random = Random(5);
     for step in method.plan(&survey, Budget::keep(0.5)?)? {
         let edits = method.compress(&step, &survey)?;
-        let made: Vec<_> = edits.iter().map(|Edit::Replace { site, factor, .. }| (*site, factor.form())).collect();
+        let made: Vec<_> = edits
+            .iter()
+            .map(|Edit::Replace { site, factor, .. }| (*site, factor.form()))
+            .collect();
         assert_eq!(made, step.forms());
         for Edit::Replace { site, factor, .. } in &edits {
             let shape = survey.shape(*site)?;
@@ -131,7 +172,10 @@ pub fn edits_are_what_the_step_foretold<M: Method>(method: &M) -> Result<()> {
             let x = random.matrix(shape.cols, 3);
             let dense = Factor::Whole(factor.dense()?).apply(&x)?;
             let distance = factor.apply(&x)?.squared_distance(&dense);
-            assert!(distance <= 1e-10 * dense.squared_norm(), "{site}: {distance}");
+            assert!(
+                distance <= 1e-10 * dense.squared_norm(),
+                "{site}: {distance}"
+            );
         }
     }
     Ok(())
@@ -152,7 +196,14 @@ pub fn a_damaged_weight_is_named<M: Method>(method: &M) -> Result<()> {
     Ok(())
 }
 
-fn compress_all<M: Method>(method: &M, steps: &[M::Step], survey: &Survey<'_>) -> Result<Vec<Edit>> {
-    let edits: Result<Vec<_>> = steps.iter().map(|step| method.compress(step, survey)).collect();
+fn compress_all<M: Method>(
+    method: &M,
+    steps: &[M::Step],
+    survey: &Survey<'_>,
+) -> Result<Vec<Edit>> {
+    let edits: Result<Vec<_>> = steps
+        .iter()
+        .map(|step| method.compress(step, survey))
+        .collect();
     Ok(edits?.into_iter().flatten().collect())
 }

@@ -57,7 +57,10 @@ pub fn compare(
 ) -> Result<Comparison> {
     let vocabulary = original.vocabulary();
     if vocabulary != other.vocabulary() {
-        return Err(Error::Vocabulary { original: vocabulary, other: other.vocabulary() });
+        return Err(Error::Vocabulary {
+            original: vocabulary,
+            other: other.vocabulary(),
+        });
     }
     let start = Instant::now();
     let parts = for_each_window(&original.device(), windows, |index, window| {
@@ -72,8 +75,16 @@ pub fn compare(
     // Each model's share of the wall time, which windows running side by side divide between them.
     let share = |seconds: f64| wall * seconds / busy;
     Ok(Comparison {
-        original: Perplexity::new(total(|part| part.loss[0]), tokens, share(total(|part| part.seconds[0]))),
-        other: Perplexity::new(total(|part| part.loss[1]), tokens, share(total(|part| part.seconds[1]))),
+        original: Perplexity::new(
+            total(|part| part.loss[0]),
+            tokens,
+            share(total(|part| part.seconds[0])),
+        ),
+        other: Perplexity::new(
+            total(|part| part.loss[1]),
+            tokens,
+            share(total(|part| part.seconds[1])),
+        ),
         kl: summary(parts),
     })
 }
@@ -123,8 +134,13 @@ fn divergence(p: &[f32], q: &[f32], window: usize, position: usize) -> Result<f6
 
 /// Index of the largest logit, the first of equals.
 fn top(logits: &[f32]) -> usize {
-    let better = |best: (usize, f32), (i, &x): (usize, &f32)| if x > best.1 { (i, x) } else { best };
-    logits.iter().enumerate().fold((0, f32::NEG_INFINITY), better).0
+    let better =
+        |best: (usize, f32), (i, &x): (usize, &f32)| if x > best.1 { (i, x) } else { best };
+    logits
+        .iter()
+        .enumerate()
+        .fold((0, f32::NEG_INFINITY), better)
+        .0
 }
 
 fn summary(parts: Vec<Part>) -> Divergence {
@@ -132,7 +148,11 @@ fn summary(parts: Vec<Part>) -> Divergence {
     let mut kl: Vec<f64> = parts.into_iter().flat_map(|part| part.kl).collect();
     kl.sort_by(f64::total_cmp);
     let count = kl.len().max(1);
-    let at = |share: f64| kl.get(((count - 1) as f64 * share).round() as usize).copied().unwrap_or_default();
+    let at = |share: f64| {
+        kl.get(((count - 1) as f64 * share).round() as usize)
+            .copied()
+            .unwrap_or_default()
+    };
     Divergence {
         mean: kl.iter().sum::<f64>() / count as f64,
         median: at(0.5),
@@ -166,7 +186,16 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let logits = [0.0, bad, 1.0];
             let found = divergence(&logits, &[0.0; 3], 4, 2);
-            assert!(matches!(found, Err(Error::NonFinite { window: 4, position: 2 })), "{bad}: {found:?}");
+            assert!(
+                matches!(
+                    found,
+                    Err(Error::NonFinite {
+                        window: 4,
+                        position: 2
+                    })
+                ),
+                "{bad}: {found:?}"
+            );
         }
     }
 }

@@ -19,7 +19,9 @@ pub enum Error {
     },
 
     /// A text that does not fill the windows asked for.
-    #[error("the text has {found} tokens, too few for {wanted}; give a longer text, or a smaller --ctx or --windows")]
+    #[error(
+        "the text has {found} tokens, too few for {wanted}; give a longer text, or a smaller --ctx or --windows"
+    )]
     TooShort {
         /// How many tokens there are.
         found: usize,

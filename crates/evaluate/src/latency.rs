@@ -28,7 +28,9 @@ pub fn latency(models: &[&Decoder], prompt: &[u32], count: usize) -> Result<Vec<
         let clock = Instant::now();
         let hidden = decoder.hidden_after(cache, tokens)?;
         let [_, time, width] = hidden.dims();
-        let logits = decoder.logits(hidden.narrow(1, time - 1, 1).reshape([1, width])).into_data();
+        let logits = decoder
+            .logits(hidden.narrow(1, time - 1, 1).reshape([1, width]))
+            .into_data();
         drop(logits); // read back, so that the device has finished
         Ok::<_, crate::Error>(clock.elapsed().as_secs_f64() * 1e3)
     };
@@ -41,11 +43,14 @@ pub fn latency(models: &[&Decoder], prompt: &[u32], count: usize) -> Result<Vec<
             times.push(step(decoder, cache, &[*token])?);
         }
     }
-    let results = reading.iter().zip(saying).map(|(&prompt_ms, times)| Latency {
-        prompt: prompt.len(),
-        prompt_ms,
-        token_ms: median(times),
-    });
+    let results = reading
+        .iter()
+        .zip(saying)
+        .map(|(&prompt_ms, times)| Latency {
+            prompt: prompt.len(),
+            prompt_ms,
+            token_ms: median(times),
+        });
     Ok(results.collect())
 }
 

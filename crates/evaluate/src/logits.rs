@@ -21,14 +21,19 @@ impl<'a> Predictions<'a> {
     pub fn of(decoder: &'a Decoder, window: &[u32]) -> Result<Self> {
         let hidden = decoder.hidden(&[window])?;
         let [_, time, width] = hidden.dims();
-        Ok(Self { decoder, hidden: hidden.reshape([time, width]) })
+        Ok(Self {
+            decoder,
+            hidden: hidden.reshape([time, width]),
+        })
     }
 
     /// Slices of the positions that predict a token of the window: all but the last.
     pub fn slices(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let end = self.hidden.dims()[0].saturating_sub(1);
         let step = (LOGITS / self.decoder.vocabulary()).max(1);
-        (0..end).step_by(step).map(move |first| first..(first + step).min(end))
+        (0..end)
+            .step_by(step)
+            .map(move |first| first..(first + step).min(end))
     }
 
     /// The logits of a slice, positions × vocabulary.
@@ -36,7 +41,10 @@ impl<'a> Predictions<'a> {
         let hidden = self.hidden.clone().narrow(0, slice.start, slice.len());
         let data = self.decoder.logits(hidden).into_data();
         let vocabulary = self.decoder.vocabulary();
-        data.as_slice::<f32>().map_err(|e| compress_models::Error::Execution { problem: format!("{e:?}") })?;
+        data.as_slice::<f32>()
+            .map_err(|e| compress_models::Error::Execution {
+                problem: format!("{e:?}"),
+            })?;
         Ok(Logits { data, vocabulary })
     }
 }
@@ -50,7 +58,10 @@ pub struct Logits {
 impl Logits {
     /// One row of the vocabulary's size for each position.
     pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
-        self.data.as_slice::<f32>().unwrap_or_default().chunks_exact(self.vocabulary)
+        self.data
+            .as_slice::<f32>()
+            .unwrap_or_default()
+            .chunks_exact(self.vocabulary)
     }
 }
 
@@ -69,10 +80,19 @@ pub fn loss(logits: &Logits, slice: &Range<usize>, index: usize, window: &[u32])
 /// log Σ exp of the logits of one position; an error where one of them is not finite.
 pub fn log_sum_exp(logits: &[f32], window: usize, position: usize) -> Result<f64> {
     let range = |(low, high): (f32, f32), &x: &f32| (low.min(x), high.max(x));
-    let (low, high) = logits.iter().fold((f32::INFINITY, f32::NEG_INFINITY), range);
-    let sum: f32 = logits.chunks(4096).map(|part| part.iter().map(|x| (x - high).exp()).sum::<f32>()).sum();
+    let (low, high) = logits
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), range);
+    let sum: f32 = logits
+        .chunks(4096)
+        .map(|part| part.iter().map(|x| (x - high).exp()).sum::<f32>())
+        .sum();
     let result = f64::from(high) + f64::from(sum).ln();
     // A NaN anywhere makes the sum NaN; infinities show at the ends of the range.
     let finite = result.is_finite() && low.is_finite();
-    if finite { Ok(result) } else { Err(Error::NonFinite { window, position }) }
+    if finite {
+        Ok(result)
+    } else {
+        Err(Error::NonFinite { window, position })
+    }
 }

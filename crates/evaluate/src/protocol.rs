@@ -26,10 +26,19 @@ impl Protocol {
     ///
     /// Without documents, windows follow each other without overlap from the start of the text, and
     /// what is left at its end is dropped.
-    pub fn cut(&self, text: &str, tokenizer: &Tokenizer, bos: Option<u32>) -> Result<Vec<Vec<u32>>> {
-        let problem = |problem: &str| Error::Protocol { problem: problem.into() };
+    pub fn cut(
+        &self,
+        text: &str,
+        tokenizer: &Tokenizer,
+        bos: Option<u32>,
+    ) -> Result<Vec<Vec<u32>>> {
+        let problem = |problem: &str| Error::Protocol {
+            problem: problem.into(),
+        };
         if self.context < 2 {
-            return Err(problem("a window needs at least 2 tokens: one to start from, one to score"));
+            return Err(problem(
+                "a window needs at least 2 tokens: one to start from, one to score",
+            ));
         }
         if self.windows == Some(0) {
             return Err(problem("no windows, nothing to score"));
@@ -37,7 +46,9 @@ impl Protocol {
         let bos = match (self.bos || self.documents.is_some(), bos) {
             (false, _) => None,
             (true, Some(bos)) => Some(bos),
-            (true, None) => return Err(problem("the model has no BOS token to lead a window with")),
+            (true, None) => {
+                return Err(problem("the model has no BOS token to lead a window with"));
+            }
         };
         match &self.documents {
             Some(separator) => self.cut_documents(text, separator, tokenizer, bos),
@@ -51,10 +62,17 @@ impl Protocol {
         let wanted = self.windows.unwrap_or(available.max(1));
         if wanted > available {
             let wanted = format!("{wanted} windows of {size}");
-            return Err(Error::TooShort { found: tokens.len(), wanted });
+            return Err(Error::TooShort {
+                found: tokens.len(),
+                wanted,
+            });
         }
         let lead = bos.as_slice();
-        Ok(tokens.chunks_exact(size).take(wanted).map(|window| [lead, window].concat()).collect())
+        Ok(tokens
+            .chunks_exact(size)
+            .take(wanted)
+            .map(|window| [lead, window].concat())
+            .collect())
     }
 
     fn cut_documents(
@@ -64,17 +82,25 @@ impl Protocol {
         tokenizer: &Tokenizer,
         bos: Option<u32>,
     ) -> Result<Vec<Vec<u32>>> {
-        let documents = text.split(separator).map(str::trim).filter(|document| !document.is_empty());
-        let windows = documents.take(self.windows.unwrap_or(usize::MAX)).map(|document| {
-            let mut window = [bos.as_slice(), &tokens(tokenizer, document)?].concat();
-            window.truncate(self.context);
-            Ok(window)
-        });
+        let documents = text
+            .split(separator)
+            .map(str::trim)
+            .filter(|document| !document.is_empty());
+        let windows = documents
+            .take(self.windows.unwrap_or(usize::MAX))
+            .map(|document| {
+                let mut window = [bos.as_slice(), &tokens(tokenizer, document)?].concat();
+                window.truncate(self.context);
+                Ok(window)
+            });
         let windows = windows.collect::<Result<Vec<_>>>()?;
         let wanted = self.windows.unwrap_or(1);
         if windows.len() < wanted {
             let found = windows.iter().map(Vec::len).sum();
-            return Err(Error::TooShort { found, wanted: format!("{wanted} documents") });
+            return Err(Error::TooShort {
+                found,
+                wanted: format!("{wanted} documents"),
+            });
         }
         Ok(windows)
     }
@@ -82,17 +108,29 @@ impl Protocol {
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = if self.documents.is_some() { "documents" } else { "windows" };
+        let unit = if self.documents.is_some() {
+            "documents"
+        } else {
+            "windows"
+        };
         match self.windows {
             Some(count) => write!(f, "{count} {unit}")?,
             None => write!(f, "all {unit}")?,
         }
-        let bos = if self.bos || self.documents.is_some() { "BOS first" } else { "no BOS" };
+        let bos = if self.bos || self.documents.is_some() {
+            "BOS first"
+        } else {
+            "no BOS"
+        };
         write!(f, ", ctx {}, {bos}", self.context)
     }
 }
 
 fn tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let encoding = tokenizer.encode_fast(text, false).map_err(|e| Error::Tokeniser { problem: e.to_string() })?;
+    let encoding = tokenizer
+        .encode_fast(text, false)
+        .map_err(|e| Error::Tokeniser {
+            problem: e.to_string(),
+        })?;
     Ok(encoding.get_ids().to_vec())
 }

@@ -54,7 +54,11 @@ impl Method for Svd {
     fn compress(&self, step: &Truncate, survey: &Survey<'_>) -> Result<Vec<Edit>> {
         step.check(|site| survey.shape(site))?;
         let Truncated { factor, error } = truncate(&survey.weight(step.site)?, step.rank)?;
-        Ok(vec![Edit::Replace { site: step.site, factor, error }])
+        Ok(vec![Edit::Replace {
+            site: step.site,
+            factor,
+            error,
+        }])
     }
 }
 

@@ -33,23 +33,42 @@ pub fn truncate(weight: &Matrix, rank: usize) -> Result<Truncated> {
     } else {
         short_gram::<f64>(weight).top_eigenvectors(rank)?
     };
-    Ok(Truncated { error: tail(&eigen, rank), factor: factors(weight, &eigen)? })
+    Ok(Truncated {
+        error: tail(&eigen, rank),
+        factor: factors(weight, &eigen)?,
+    })
 }
 
 /// Σ_{i>r} λᵢ / Σ λᵢ of the eigenvalues λ = σ².
 fn tail(eigen: &Eigen, rank: usize) -> f64 {
     let sum = |values: &[f64]| values.iter().map(|x| x.max(0.0)).sum::<f64>();
     let all = sum(&eigen.values);
-    if all > 0.0 { sum(eigen.values.get(rank..).unwrap_or_default()) / all } else { 0.0 }
+    if all > 0.0 {
+        sum(eigen.values.get(rank..).unwrap_or_default()) / all
+    } else {
+        0.0
+    }
 }
 
 /// With Q the r top eigenvectors: W ≈ Q·(Qᵀ W) if W has no more rows than columns, else (W Q)·Qᵀ.
 fn factors(weight: &Matrix, eigen: &Eigen) -> Result<Factor> {
     let basis = &eigen.vectors; // short side × r
     let roots: Vec<f32> = (0..basis.cols())
-        .map(|i| eigen.values.get(i).copied().unwrap_or(0.0).max(0.0).sqrt().sqrt() as f32)
+        .map(|i| {
+            eigen
+                .values
+                .get(i)
+                .copied()
+                .unwrap_or(0.0)
+                .max(0.0)
+                .sqrt()
+                .sqrt() as f32
+        })
         .collect();
-    let inverse: Vec<f32> = roots.iter().map(|&s| if s > 0.0 { s.recip() } else { 0.0 }).collect();
+    let inverse: Vec<f32> = roots
+        .iter()
+        .map(|&s| if s > 0.0 { s.recip() } else { 0.0 })
+        .collect();
     let (mut up, mut down);
     if weight.rows() <= weight.cols() {
         up = basis.clone();

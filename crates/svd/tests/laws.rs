@@ -39,7 +39,9 @@ fn spectra() -> Vec<Matrix> {
     let mut random = Random(11);
     let mut decaying = |rows, cols, rate: f32| {
         let (left, right) = (random.matrix(rows, cols), random.matrix(cols, cols));
-        let scaled = Matrix::from_fn(rows, cols, |i, j| left.data()[i * cols + j] * rate.powi(j as i32));
+        let scaled = Matrix::from_fn(rows, cols, |i, j| {
+            left.data()[i * cols + j] * rate.powi(j as i32)
+        });
         product(&scaled, &right).unwrap()
     };
     vec![
@@ -57,7 +59,12 @@ fn the_error_is_within_a_thousandth_of_the_optimal_one() {
         let sigma = singular_values(&weight).unwrap();
         for rank in 1..weight.shape().full_rank() {
             let optimal: f64 = sigma[rank..].iter().map(|s| s * s).sum();
-            let found = truncate(&weight, rank).unwrap().factor.dense().unwrap().squared_distance(&weight);
+            let found = truncate(&weight, rank)
+                .unwrap()
+                .factor
+                .dense()
+                .unwrap()
+                .squared_distance(&weight);
             // What f32 factors cannot resolve at all is not held against them.
             let rounding = 1e-12 * weight.squared_norm();
             assert!(
@@ -71,11 +78,19 @@ fn the_error_is_within_a_thousandth_of_the_optimal_one() {
 
 #[test]
 fn full_rank_gives_the_weight_back() {
-    for shape in [Shape::new(12, 20), Shape::new(20, 12), Shape::new(1, 7), Shape::new(7, 1)] {
+    for shape in [
+        Shape::new(12, 20),
+        Shape::new(20, 12),
+        Shape::new(1, 7),
+        Shape::new(7, 1),
+    ] {
         let weight = Random(3).weight(shape);
         let cut = truncate(&weight, shape.full_rank()).unwrap();
         let distance = cut.factor.dense().unwrap().squared_distance(&weight);
-        assert!(distance < 1e-10 * weight.squared_norm(), "{shape}: {distance:e}");
+        assert!(
+            distance < 1e-10 * weight.squared_norm(),
+            "{shape}: {distance:e}"
+        );
     }
 }
 

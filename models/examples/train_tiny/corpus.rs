@@ -32,10 +32,16 @@ pub struct Corpus {
 impl Corpus {
     /// Learns the tokenizer from a text, writes it and the sample into the folder, and tokenises all.
     pub fn new(text: &str, folder: &Path) -> Result<Self> {
-        let stories: Vec<&str> = text.split(SEPARATOR).map(str::trim).filter(|story| !story.is_empty()).collect();
+        let stories: Vec<&str> = text
+            .split(SEPARATOR)
+            .map(str::trim)
+            .filter(|story| !story.is_empty())
+            .collect();
         let (train, held_out) = stories.split_at(stories.len() - stories.len() / 50);
         let tokenizer = learn(train)?;
-        tokenizer.save(folder.join("tokenizer.json"), false).map_err(|e| anyhow!(e))?;
+        tokenizer
+            .save(folder.join("tokenizer.json"), false)
+            .map_err(|e| anyhow!(e))?;
         let mut sample = String::new();
         for story in held_out {
             if sample.len() + story.len() > SAMPLE_BYTES {
@@ -44,8 +50,16 @@ impl Corpus {
             sample = sample + story + "\n\n";
         }
         std::fs::write(folder.join("sample.txt"), sample)?;
-        let corpus = Self { train: tokens(&tokenizer, train)?, held_out: tokens(&tokenizer, held_out)?, random: Random(7).into() };
-        eprintln!("{} tokens to train on, {} held out", corpus.train.len(), corpus.held_out.len());
+        let corpus = Self {
+            train: tokens(&tokenizer, train)?,
+            held_out: tokens(&tokenizer, held_out)?,
+            random: Random(7).into(),
+        };
+        eprintln!(
+            "{} tokens to train on, {} held out",
+            corpus.train.len(),
+            corpus.held_out.len()
+        );
         Ok(corpus)
     }
 
@@ -61,7 +75,11 @@ impl Corpus {
 
     /// Some windows of the held-out stories.
     pub fn held_out(&self, size: usize) -> Vec<Vec<u32>> {
-        self.held_out.chunks_exact(size).take(40).map(<[u32]>::to_vec).collect()
+        self.held_out
+            .chunks_exact(size)
+            .take(40)
+            .map(<[u32]>::to_vec)
+            .collect()
     }
 }
 
@@ -81,13 +99,20 @@ fn learn(stories: &[&str]) -> Result<Tokenizer> {
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .special_tokens(vec![AddedToken::from(BOS, true)])
         .build();
-    tokenizer.train(&mut trainer, stories.iter()).map_err(|e| anyhow!(e))?;
+    tokenizer
+        .train(&mut trainer, stories.iter())
+        .map_err(|e| anyhow!(e))?;
     let json = tokenizer.to_string(false).map_err(|e| anyhow!(e))?;
     json.parse().map_err(|e| anyhow!("{e}"))
 }
 
 fn tokens(tokenizer: &Tokenizer, stories: &[&str]) -> Result<Vec<u32>> {
     let bos = tokenizer.token_to_id(BOS).unwrap_or_default();
-    let encoded = tokenizer.encode_batch_fast(stories.to_vec(), false).map_err(|e| anyhow!(e))?;
-    Ok(encoded.iter().flat_map(|story| std::iter::once(bos).chain(story.get_ids().iter().copied())).collect())
+    let encoded = tokenizer
+        .encode_batch_fast(stories.to_vec(), false)
+        .map_err(|e| anyhow!(e))?;
+    Ok(encoded
+        .iter()
+        .flat_map(|story| std::iter::once(bos).chain(story.get_ids().iter().copied()))
+        .collect())
 }

@@ -49,21 +49,43 @@ pub fn initialise(folder: &Path) -> Result<()> {
         "model_max_length": 256,
         "clean_up_tokenization_spaces": false
     });
-    std::fs::write(folder.join("tokenizer_config.json"), format!("{settings:#}\n"))?;
+    std::fs::write(
+        folder.join("tokenizer_config.json"),
+        format!("{settings:#}\n"),
+    )?;
     let config = Config::parse(config(), folder)?;
     let mut random = Random(1);
-    let mut normal = |shape: &[usize], scale: f32| (0..shape.iter().product()).map(|_| scale * random.normal()).collect::<Vec<f32>>();
+    let mut normal = |shape: &[usize], scale: f32| {
+        (0..shape.iter().product())
+            .map(|_| scale * random.normal())
+            .collect::<Vec<f32>>()
+    };
     let mut tensors = BTreeMap::new();
     for (name, shape) in config.other_tensors() {
-        let numbers = if shape.len() == 1 { vec![1.0; shape[0]] } else { normal(&shape, 0.02) };
+        let numbers = if shape.len() == 1 {
+            vec![1.0; shape[0]]
+        } else {
+            normal(&shape, 0.02)
+        };
         tensors.insert(name, (shape, numbers));
     }
     for site in Site::all(config.layers) {
         let shape = config.shape(site.role);
         // What writes into the residual stream starts smaller, so that its size does not grow with depth.
         let deep = matches!(site.role, Role::Output | Role::Down);
-        let scale = (shape.cols as f32).sqrt().recip() * if deep { (2.0 * config.layers as f32).sqrt().recip() } else { 1.0 };
-        tensors.insert(site.weight(), (vec![shape.rows, shape.cols], normal(&[shape.rows, shape.cols], scale)));
+        let scale = (shape.cols as f32).sqrt().recip()
+            * if deep {
+                (2.0 * config.layers as f32).sqrt().recip()
+            } else {
+                1.0
+            };
+        tensors.insert(
+            site.weight(),
+            (
+                vec![shape.rows, shape.cols],
+                normal(&[shape.rows, shape.cols], scale),
+            ),
+        );
     }
     write(&tensors, folder)
 }
@@ -74,12 +96,18 @@ pub fn save(model: &Decoder, folder: &Path) -> Result<()> {
     let mut add = |name: String, (shape, numbers): Named| {
         tensors.insert(name, (shape, numbers));
     };
-    add("model.embed_tokens.weight".into(), numbers(&model.embedding)?);
+    add(
+        "model.embed_tokens.weight".into(),
+        numbers(&model.embedding)?,
+    );
     add("model.norm.weight".into(), norm(&model.norm)?);
     for (layer, block) in model.blocks.iter().enumerate() {
         let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
         add(name("input_layernorm"), norm(&block.attention_norm)?);
-        add(name("post_attention_layernorm"), norm(&block.feed_forward_norm)?);
+        add(
+            name("post_attention_layernorm"),
+            norm(&block.feed_forward_norm)?,
+        );
         let (attention, feed_forward) = (&block.attention, &block.feed_forward);
         let linears: [&Linear; 7] = [
             &attention.query,
@@ -108,17 +136,25 @@ fn norm(norm: &RmsNorm) -> Result<Named> {
 fn numbers<const D: usize>(parameter: &Param<Tensor<D>>) -> Result<Named> {
     let tensor = parameter.val().inner().to_device(&Device::flex());
     let shape = tensor.dims().to_vec();
-    let numbers = tensor.into_data().as_slice::<f32>().map_err(|e| anyhow::anyhow!("{e:?}"))?.to_vec();
+    let numbers = tensor
+        .into_data()
+        .as_slice::<f32>()
+        .map_err(|e| anyhow::anyhow!("{e:?}"))?
+        .to_vec();
     Ok((shape, numbers))
 }
 
 /// Written beside and renamed, so that the folder always holds a whole model.
 fn write(tensors: &BTreeMap<String, Named>, folder: &Path) -> Result<()> {
-    let encoded: Vec<(&String, &[usize], Vec<u8>)> =
-        tensors.iter().map(|(name, (shape, numbers))| (name, &shape[..], Format::F16.encode(numbers))).collect();
+    let encoded: Vec<(&String, &[usize], Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, (shape, numbers))| (name, &shape[..], Format::F16.encode(numbers)))
+        .collect();
     let views = encoded
         .iter()
-        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F16, shape.to_vec(), bytes)?)))
+        .map(|(name, shape, bytes)| {
+            Ok((*name, TensorView::new(Dtype::F16, shape.to_vec(), bytes)?))
+        })
         .collect::<Result<Vec<_>>>()?;
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let beside = folder.join("model.safetensors.new");

@@ -37,11 +37,22 @@ const INTERVAL: usize = 250;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let mut next = |what: &str| arguments.next().with_context(|| format!("usage: train_tiny STORIES.txt FOLDER --minutes N; {what} is missing"));
-    let (stories, folder) = (PathBuf::from(next("STORIES.txt")?), PathBuf::from(next("FOLDER")?));
-    ensure!(next("--minutes")? == "--minutes", "the third argument is --minutes");
+    let mut next = |what: &str| {
+        arguments.next().with_context(|| {
+            format!("usage: train_tiny STORIES.txt FOLDER --minutes N; {what} is missing")
+        })
+    };
+    let (stories, folder) = (
+        PathBuf::from(next("STORIES.txt")?),
+        PathBuf::from(next("FOLDER")?),
+    );
+    ensure!(
+        next("--minutes")? == "--minutes",
+        "the third argument is --minutes"
+    );
     let minutes: f64 = next("N")?.parse()?;
-    let text = std::fs::read_to_string(&stories).with_context(|| format!("cannot read {}", stories.display()))?;
+    let text = std::fs::read_to_string(&stories)
+        .with_context(|| format!("cannot read {}", stories.display()))?;
     std::fs::create_dir_all(&folder)?;
     let corpus = Corpus::new(&text, &folder)?;
     folder::initialise(&folder)?;
@@ -88,12 +99,17 @@ fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> R
 /// Mean loss of some windows, and half of its gradients: two such halves make a batch.
 fn gradients(model: &Decoder, windows: &[&[u32]]) -> Result<(f64, GradientsParams)> {
     let inputs: Vec<&[u32]> = windows.iter().map(|window| &window[..CONTEXT]).collect();
-    let targets: Vec<i32> = windows.iter().flat_map(|window| &window[1..]).map(|&token| token as i32).collect();
+    let targets: Vec<i32> = windows
+        .iter()
+        .flat_map(|window| &window[1..])
+        .map(|&token| token as i32)
+        .collect();
     let count = targets.len();
     let hidden = model.hidden(&inputs)?;
     let width = hidden.dims()[2];
     let logits = model.logits(hidden.reshape([count, width]));
-    let targets: Tensor<2, Int> = Tensor::from_data(TensorData::new(targets, [count, 1]), &logits.device());
+    let targets: Tensor<2, Int> =
+        Tensor::from_data(TensorData::new(targets, [count, 1]), &logits.device());
     let loss = log_softmax(logits, 1).gather(1, targets).mean().neg();
     let value = loss.clone().into_scalar::<f64>();
     let gradients = (loss / 2.0).backward();

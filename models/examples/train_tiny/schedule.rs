@@ -14,7 +14,11 @@ pub struct Schedule {
 
 impl Schedule {
     pub fn new(minutes: f64) -> Self {
-        Self { start: Instant::now(), seconds: minutes * 60.0, step: 0 }
+        Self {
+            start: Instant::now(),
+            seconds: minutes * 60.0,
+            step: 0,
+        }
     }
 
     pub fn advance(&mut self) {

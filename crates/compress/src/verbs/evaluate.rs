@@ -26,7 +26,11 @@ const TIMED: usize = 16;
 pub fn run(job: &Evaluate) -> Result<Outcome> {
     let quiet = job.printing.quiet;
     let model = Opened::open(job.model.name.as_deref(), quiet)?;
-    let original = job.against.as_deref().map(|name| Opened::open(Some(name), quiet)).transpose()?;
+    let original = job
+        .against
+        .as_deref()
+        .map(|name| Opened::open(Some(name), quiet))
+        .transpose()?;
     let text = Prepared::new(&job.text, &model.checkpoint)?;
     let (_, measured) = match &original {
         Some(original) => text.compare(&original.checkpoint, &model.checkpoint, quiet)?,
@@ -75,9 +79,18 @@ impl Prepared {
         if arguments.windows.is_none() {
             windows.truncate(WINDOWS);
         }
-        let protocol = Protocol { windows: Some(windows.len()), ..protocol };
+        let protocol = Protocol {
+            windows: Some(windows.len()),
+            ..protocol
+        };
         let (device, device_name) = arguments.device.open()?;
-        Ok(Self { name, protocol, windows, device, device_name })
+        Ok(Self {
+            name,
+            protocol,
+            windows,
+            device,
+            device_name,
+        })
     }
 
     /// Perplexity of one model.
@@ -87,7 +100,13 @@ impl Prepared {
         let score = perplexity(&decoder, &self.windows, &|tokens| bar.inc(tokens as u64))?;
         bar.finish_and_clear();
         let latency = latency(&[&decoder], self.prompt(), TIMED)?.pop();
-        Ok(Measured { score, bytes: model.file_bytes(), parameters: model.parameters(), kl: None, latency })
+        Ok(Measured {
+            score,
+            bytes: model.file_bytes(),
+            parameters: model.parameters(),
+            kl: None,
+            latency,
+        })
     }
 
     /// Both models, the second with its divergence from the first.
@@ -97,10 +116,17 @@ impl Prepared {
         other: &Checkpoint,
         quiet: bool,
     ) -> Result<(Option<Measured>, Measured)> {
-        let decoders = [Decoder::load(original, &self.device)?, Decoder::load(other, &self.device)?];
+        let decoders = [
+            Decoder::load(original, &self.device)?,
+            Decoder::load(other, &self.device)?,
+        ];
         let bar = progress::bar("scoring", self.windows.iter().map(Vec::len).sum(), quiet);
         let done = |tokens| bar.inc(tokens as u64);
-        let Comparison { original: before, other: after, kl } = compare(&decoders[0], &decoders[1], &self.windows, &done)?;
+        let Comparison {
+            original: before,
+            other: after,
+            kl,
+        } = compare(&decoders[0], &decoders[1], &self.windows, &done)?;
         bar.finish_and_clear();
         let mut times = latency(&[&decoders[0], &decoders[1]], self.prompt(), TIMED)?.into_iter();
         let mut measured = |model: &Checkpoint, score, kl| Measured {

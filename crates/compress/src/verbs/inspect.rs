@@ -46,7 +46,13 @@ struct Spectrum {
 pub fn run(job: &Inspect) -> Result<Outcome> {
     let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
     let selection = job.sites.selection();
-    let sites: Vec<Site> = model.checkpoint.forms().keys().copied().filter(|&site| selection.contains(site)).collect();
+    let sites: Vec<Site> = model
+        .checkpoint
+        .forms()
+        .keys()
+        .copied()
+        .filter(|&site| selection.contains(site))
+        .collect();
     let bar = progress::bar("decomposing", sites.len(), job.printing.quiet);
     let one = |&site: &Site| {
         let weight = weight(&model.checkpoint, site, !job.no_spectra)?;
@@ -66,24 +72,42 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
 fn weight(model: &Checkpoint, site: Site, spectra: bool) -> Result<Weight> {
     let shape = model.config().shape(site.role);
     let form = model.forms().get(&site).copied().unwrap_or(Form::Whole);
-    let names = form.tensors(shape).into_iter().map(|(suffix, _)| format!("{}.{suffix}", site.module()));
-    let tensors = names.map(|name| Ok(model.tensor(&name)?)).collect::<Result<Vec<&Tensor>>>()?;
+    let names = form
+        .tensors(shape)
+        .into_iter()
+        .map(|(suffix, _)| format!("{}.{suffix}", site.module()));
+    let tensors = names
+        .map(|name| Ok(model.tensor(&name)?))
+        .collect::<Result<Vec<&Tensor>>>()?;
     Ok(Weight {
         site,
         rows: shape.rows,
         cols: shape.cols,
         form,
-        dtype: tensors.first().map(|tensor| tensor.kind.to_string()).unwrap_or_default(),
+        dtype: tensors
+            .first()
+            .map(|tensor| tensor.kind.to_string())
+            .unwrap_or_default(),
         bytes: tensors.iter().map(|tensor| tensor.bytes()).sum(),
         break_even_rank: shape.break_even_rank(),
-        spectrum: if spectra { Some(spectrum(model, site)?) } else { None },
+        spectrum: if spectra {
+            Some(spectrum(model, site)?)
+        } else {
+            None
+        },
     })
 }
 
 fn spectrum(model: &Checkpoint, site: Site) -> Result<Spectrum> {
     let dense = model.factor(site)?.dense()?;
     if let Some((row, column, value)) = dense.first_non_finite() {
-        return Err(compress_core::Error::NonFinite { site, row, column, value }.into());
+        return Err(compress_core::Error::NonFinite {
+            site,
+            row,
+            column,
+            value,
+        }
+        .into());
     }
     Ok(summary(&singular_values(&dense)?))
 }
@@ -132,7 +156,17 @@ fn print(model: &Opened, weights: &[Weight]) {
         report::size(checkpoint.file_bytes()),
     );
     let mut table = report::plain([
-        "site", "shape", "form", "dtype", "bytes", "σ max", "σ median", "σ min", "effective rank", "90 % rank", "break-even rank",
+        "site",
+        "shape",
+        "form",
+        "dtype",
+        "bytes",
+        "σ max",
+        "σ median",
+        "σ min",
+        "effective rank",
+        "90 % rank",
+        "break-even rank",
     ]);
     for weight in weights {
         let form = match weight.form {

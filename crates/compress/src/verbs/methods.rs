@@ -30,7 +30,13 @@ pub fn run(job: &Methods) -> Result<Outcome> {
     }
     let mut table = report::plain(["method", "does", "needs", "costs", "paper"]);
     for about in &METHODS {
-        table.add_row([about.name, about.does, about.needs, about.costs, about.paper]);
+        table.add_row([
+            about.name,
+            about.does,
+            about.needs,
+            about.costs,
+            about.paper,
+        ]);
     }
     println!("{table}");
     Ok(Outcome::Kept)

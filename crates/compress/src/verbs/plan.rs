@@ -24,7 +24,11 @@ fn plan<M: Method>(method: &M, arguments: &Planning) -> Result<Outcome> {
     let selection = arguments.sites.selection();
     let survey = Survey::new(&model.checkpoint, |site| selection.contains(site));
     let plan = pipeline::plan(method, &survey, &model, arguments)?;
-    let layout = Layout::new(&model.checkpoint, &pipeline::forms(&plan, &arguments.form), arguments.form.dtype)?;
+    let layout = Layout::new(
+        &model.checkpoint,
+        &pipeline::forms(&plan, &arguments.form),
+        arguments.form.dtype,
+    )?;
     foretell(&model.checkpoint, &layout, &survey, plan.steps.len());
     println!("{}", serde_json::to_string_pretty(&plan)?);
     Ok(Outcome::Kept)
@@ -34,11 +38,27 @@ fn plan<M: Method>(method: &M, arguments: &Planning) -> Result<Outcome> {
 pub fn foretell(source: &Checkpoint, layout: &Layout, survey: &Survey<'_>, steps: usize) {
     let (before, after) = (source.file_bytes(), layout.bytes());
     let mut table = report::plain(["", "now", "planned"]);
-    table.add_row(["weight files".into(), report::size(before), report::size(after)]);
-    table.add_row(["parameters".into(), report::grouped(source.parameters()), report::grouped(layout.parameters())]);
+    table.add_row([
+        "weight files".into(),
+        report::size(before),
+        report::size(after),
+    ]);
+    table.add_row([
+        "parameters".into(),
+        report::grouped(source.parameters()),
+        report::grouped(layout.parameters()),
+    ]);
     table.add_row(["weights changed".into(), String::new(), steps.to_string()]);
-    table.add_row(["free disk needed".into(), String::new(), report::size(after)]);
-    table.add_row(["memory needed, about".into(), String::new(), report::size(memory(source, survey))]);
+    table.add_row([
+        "free disk needed".into(),
+        String::new(),
+        report::size(after),
+    ]);
+    table.add_row([
+        "memory needed, about".into(),
+        String::new(),
+        report::size(memory(source, survey)),
+    ]);
     eprintln!("{table}");
     if after > before {
         let difference = ByteSize((after - before) as u64);
@@ -56,7 +76,17 @@ fn memory(source: &Checkpoint, survey: &Survey<'_>) -> usize {
         let short = shape.full_rank();
         4 * 3 * shape.size() + 8 * 4 * short * short
     });
-    let converted = source.tensors().values().map(|tensor| 4 * tensor.size()).max();
-    let converted = if source.is_gguf() { converted.unwrap_or(0) } else { 0 };
-    rayon::current_num_threads() * largest.max().unwrap_or(0) + converted + source.file_bytes().min(1 << 28)
+    let converted = source
+        .tensors()
+        .values()
+        .map(|tensor| 4 * tensor.size())
+        .max();
+    let converted = if source.is_gguf() {
+        converted.unwrap_or(0)
+    } else {
+        0
+    };
+    rayon::current_num_threads() * largest.max().unwrap_or(0)
+        + converted
+        + source.file_bytes().min(1 << 28)
 }
