@@ -1,5 +1,12 @@
 //! Bad input gets an error that names the file or tensor, exit status 2, and no output.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::float_cmp,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use std::{fs, path::Path};

@@ -1,5 +1,12 @@
 //! The program as people and programs use it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::float_cmp,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use std::{collections::BTreeMap, fs, path::Path};

@@ -2,6 +2,13 @@
 //!
 //! `tests/fixtures/make_networks.py` made the checkpoints and the expected logits.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::float_cmp,
+    reason = "a test fails by panicking"
+)]
+
 use std::path::PathBuf;
 
 use compress_checkpoint::Checkpoint;

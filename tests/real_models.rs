@@ -3,6 +3,14 @@
 //! Needs the models and texts of `../shared`, and for SmolLM2 its GGUF file, named by the variable
 //! `COMPRESS_SMOLLM2`; `.ci/run` sees to both and runs these tests with `--include-ignored`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::float_cmp,
+    reason = "a test fails by panicking"
+)]
+
+#[allow(dead_code, reason = "shared with test programs that use the rest")]
 mod common;
 
 use std::{

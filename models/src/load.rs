@@ -79,14 +79,10 @@ impl Loader<'_> {
 
     fn attention(&self, layer: usize) -> Result<Attention> {
         let config = self.config;
-        let head_norm = |part: &str| match config.query_key_norm {
-            true => self
-                .norm(
-                    &format!("model.layers.{layer}.self_attn.{part}"),
-                    config.head_size,
-                )
-                .map(Some),
-            false => Ok(None),
+        let head_norm = |part: &str| {
+            let module = format!("model.layers.{layer}.self_attn.{part}");
+            let norm = || self.norm(&module, config.head_size);
+            config.query_key_norm.then(norm).transpose()
         };
         Ok(Attention {
             query: self.linear(layer, Role::Query)?,
@@ -112,10 +108,8 @@ impl Loader<'_> {
                 down: self.parameter(&name, down)?,
             }),
         };
-        let bias = match self.config.has_bias(role) {
-            true => Some(self.vector(&self.checkpoint.bias_name(site))?),
-            false => None,
-        };
+        let bias = || self.vector(&self.checkpoint.bias_name(site));
+        let bias = self.config.has_bias(role).then(bias).transpose()?;
         Ok(Linear { weight, bias })
     }
 
@@ -135,7 +129,7 @@ impl Loader<'_> {
 
     fn parameter(&self, name: &str, matrix: Matrix) -> Result<Param<Tensor<2>>> {
         let shape = [matrix.rows(), matrix.cols()];
-        Ok(self.tensor(name, matrix.into_data(), shape)?)
+        self.tensor(name, matrix.into_data(), shape)
     }
 
     fn vector(&self, name: &str) -> Result<Param<Tensor<1>>> {

@@ -38,6 +38,6 @@ impl Card {
         let parameters = layout.parameters();
         Environment::new()
             .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, bytes, parameters })
-            .map_err(|e| Error::damaged("README.md", e))
+            .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
 }

@@ -73,6 +73,10 @@ pub struct Llama3Scaling {
 }
 
 /// The shape of a decoder.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of config.json"
+)]
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Which family.
@@ -140,7 +144,7 @@ impl Config {
                 .unwrap_or(heads),
             head_size: match fields.optional_size("head_dim")? {
                 Some(size) => size,
-                None if hidden % heads == 0 => hidden / heads,
+                None if hidden.is_multiple_of(heads) => hidden / heads,
                 None => {
                     return Err(fields.wrong(
                         "hidden_size",
@@ -167,14 +171,14 @@ impl Config {
     }
 
     fn check(&self, fields: &Fields<'_>) -> Result<()> {
-        if self.heads % self.key_value_heads != 0 {
+        if !self.heads.is_multiple_of(self.key_value_heads) {
             let problem = format!(
                 "{} does not divide the {} heads",
                 self.key_value_heads, self.heads
             );
             return Err(fields.wrong("num_key_value_heads", problem));
         }
-        if self.head_size % 2 != 0 {
+        if !self.head_size.is_multiple_of(2) {
             return Err(fields.wrong(
                 "head_dim",
                 format!("{} is odd; rotary embedding needs pairs", self.head_size),
@@ -388,10 +392,9 @@ impl Fields<'_> {
         }
     }
 
-    /// Qwen turns its window on by a flag, and then not in every layer.
+    /// Qwen turns its window on by a flag, and then not in every layer; Llama has none.
     fn sliding_window(&self, architecture: Architecture) -> Result<Option<usize>> {
         match architecture {
-            Architecture::Llama => Ok(None),
             Architecture::Mistral => self.optional_size("sliding_window"),
             Architecture::Qwen2 | Architecture::Qwen3
                 if self.flag("use_sliding_window", false)? =>
@@ -401,7 +404,7 @@ impl Fields<'_> {
                     "is true; windows in some layers only are not supported",
                 ))
             }
-            Architecture::Qwen2 | Architecture::Qwen3 => Ok(None),
+            _ => Ok(None),
         }
     }
 }

@@ -113,7 +113,9 @@ fn plain_name<'a>(index: &Path, name: &'a str) -> Result<&'a str> {
 fn header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Tensor>> {
     let mut tensors =
         parse_header(&file.bytes).map_err(|problem| Error::damaged(&file.path, problem))?;
-    tensors.values_mut().for_each(|tensor| tensor.file = index);
+    for tensor in tensors.values_mut() {
+        tensor.file = index;
+    }
     Ok(tensors)
 }
 

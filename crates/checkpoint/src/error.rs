@@ -137,10 +137,10 @@ impl Error {
         move |source| Self::Io { path, source }
     }
 
-    pub(crate) fn damaged(path: impl Into<PathBuf>, problem: impl ToString) -> Self {
+    pub(crate) fn damaged(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Self::Damaged {
             path: path.into(),
-            problem: problem.to_string(),
+            problem: problem.into(),
         }
     }
 }

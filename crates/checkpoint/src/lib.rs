@@ -37,4 +37,4 @@ pub use error::{Error, Result};
 pub use layout::{Layout, MAX_SHARD_BYTES};
 pub use record::Record;
 pub use tensor::{Kind, Tensor};
-pub use writer::{Output, Writer};
+pub use writer::{Finished, Output, Writer};

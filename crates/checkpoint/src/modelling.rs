@@ -17,7 +17,7 @@ pub fn source(config: &Config) -> Result<String> {
     let model_type = config.architecture.model_type();
     Environment::new()
         .render_str(TEMPLATE, context! { class, model_type })
-        .map_err(|e| Error::damaged(FILE, e))
+        .map_err(|e| Error::damaged(FILE, e.to_string()))
 }
 
 /// The `config.json` of an output: the source's, plus what its layout adds.

@@ -96,6 +96,9 @@ struct Line {
     errors: Vec<(Site, f64)>,
 }
 
+/// The finished steps by their place in the plan, and the errors of the weights each changed.
+pub type Finished = BTreeMap<usize, Vec<(Site, f64)>>;
+
 /// An output under way.
 pub struct Writer<'a> {
     source: &'a Checkpoint,
@@ -103,7 +106,7 @@ pub struct Writer<'a> {
     output: Output,
     files: Vec<Mutex<File>>,
     journal: Mutex<File>,
-    finished: BTreeMap<usize, Vec<(Site, f64)>>,
+    finished: Finished,
 }
 
 impl<'a> Writer<'a> {
@@ -151,7 +154,7 @@ impl<'a> Writer<'a> {
 
     /// The steps that an earlier run has finished, with the errors of the weights they changed.
     #[must_use]
-    pub const fn finished(&self) -> &BTreeMap<usize, Vec<(Site, f64)>> {
+    pub const fn finished(&self) -> &Finished {
         &self.finished
     }
 
@@ -185,7 +188,8 @@ impl<'a> Writer<'a> {
                 .collect(),
         };
         let path = self.work().join(JOURNAL);
-        let text = serde_json::to_string(&line).map_err(|e| Error::damaged(&path, e))? + "\n";
+        let text =
+            serde_json::to_string(&line).map_err(|e| Error::damaged(&path, e.to_string()))? + "\n";
         lock(&self.journal)
             .write_all(text.as_bytes())
             .map_err(Error::io(path))
@@ -225,8 +229,8 @@ impl<'a> Writer<'a> {
     /// Adds the record and the model card, and gives the directory its name.
     pub fn finish(self, record: &Record, card: &Card) -> Result<()> {
         let work = self.work();
-        let json =
-            serde_json::to_string_pretty(record).map_err(|e| Error::damaged(record::FILE, e))?;
+        let json = serde_json::to_string_pretty(record)
+            .map_err(|e| Error::damaged(record::FILE, e.to_string()))?;
         for (name, text) in [
             (record::FILE, json + "\n"),
             ("README.md", card.render(record, self.layout)?),
@@ -319,7 +323,7 @@ fn open_to_write(path: &Path) -> Result<File> {
 }
 
 /// Reads the whole lines of a journal; a last one that was cut short is cut off.
-fn open_journal(path: &Path) -> Result<(File, BTreeMap<usize, Vec<(Site, f64)>>)> {
+fn open_journal(path: &Path) -> Result<(File, Finished)> {
     let mut file = open_to_write(path)?;
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(Error::io(path))?;
@@ -327,7 +331,7 @@ fn open_journal(path: &Path) -> Result<(File, BTreeMap<usize, Vec<(Site, f64)>>)
     let mut finished = BTreeMap::new();
     for line in text.get(..whole).unwrap_or_default().lines() {
         let Line { step, errors } =
-            serde_json::from_str(line).map_err(|e| Error::damaged(path, e))?;
+            serde_json::from_str(line).map_err(|e| Error::damaged(path, e.to_string()))?;
         finished.insert(step, errors);
     }
     file.set_len(whole as u64).map_err(Error::io(path))?;

@@ -115,8 +115,8 @@ pub struct Target {
     pub keep: Option<Budget>,
 
     /// The size that the weight files may have, such as 200MB or 1.5GiB.
-    #[arg(long, value_name = "BYTES")]
-    pub target_size: Option<ByteSize>,
+    #[arg(long = "target-size", value_name = "BYTES")]
+    pub size: Option<ByteSize>,
 
     /// A plan as `plan` prints it; methods with the same kind of steps take each other's.
     #[arg(long, value_name = "FILE")]
@@ -172,8 +172,8 @@ pub struct Printing {
 #[derive(Debug, Args)]
 pub struct Text {
     /// The text to score; the sample that ships with this program where left out.
-    #[arg(long, value_name = "FILE")]
-    pub text: Option<PathBuf>,
+    #[arg(long = "text", value_name = "FILE")]
+    pub file: Option<PathBuf>,
 
     /// Tokens per window [default: the model's context, at most 1024].
     #[arg(long, value_name = "N")]

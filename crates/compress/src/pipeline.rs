@@ -24,12 +24,8 @@ pub fn plan<M: Method>(
     model: &Opened,
     arguments: &Planning,
 ) -> Result<Plan<M::Step>> {
-    let Target {
-        keep,
-        target_size,
-        plan,
-    } = &arguments.target;
-    let plan = match (plan, target_size) {
+    let Target { keep, size, plan } = &arguments.target;
+    let plan = match (plan, size) {
         (Some(path), _) => read(path, model, survey)?,
         (None, Some(size)) => fit(method, survey, model, arguments, *size)?,
         (None, None) => {

@@ -125,7 +125,7 @@ pub fn size(bytes: usize) -> String {
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let lead = digits.len() % 3;
-    let grouped = digits
+    digits
         .char_indices()
         .fold(String::new(), |mut text, (i, digit)| {
             if i > 0 && i % 3 == lead {
@@ -133,8 +133,7 @@ pub fn grouped(number: usize) -> String {
             }
             text.push(digit);
             text
-        });
-    grouped
+        })
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn every_format_gives_back_the_numbers_it_can_hold() {
-        let numbers = [0.0, 1.0, -2.5, 0.15625, 384.0, -0.0078125];
+        let numbers = [0.0, 1.0, -2.5, 0.15625, 384.0, -0.007_812_5];
         for format in [Format::F32, Format::F16, Format::Bf16] {
             let bytes = format.encode(&numbers);
             assert_eq!(bytes.len(), numbers.len() * format.bytes());

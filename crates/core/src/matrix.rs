@@ -137,13 +137,13 @@ impl Matrix {
         self.data
     }
 
-    /// ‖M‖²_F, summed in `f64`.
+    /// `‖M‖²_F`, summed in `f64`.
     #[must_use]
     pub fn squared_norm(&self) -> f64 {
         self.data.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
     }
 
-    /// ‖M − N‖²_F of two matrices of one shape, summed in `f64`.
+    /// `‖M − N‖²_F` of two matrices of one shape, summed in `f64`.
     #[must_use]
     pub fn squared_distance(&self, other: &Self) -> f64 {
         self.data

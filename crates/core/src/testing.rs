@@ -1,5 +1,10 @@
 //! The laws that every method obeys, stated once; a method's tests instantiate them.
 
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a broken law panics, as a test does"
+)]
+
 use std::collections::BTreeMap;
 
 use crate::{

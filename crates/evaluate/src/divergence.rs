@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_distribution_does_not_diverge_from_itself() {
         let p = [0.3, -1.0, 2.5];
-        assert_eq!(divergence(&p, &p, 0, 0).unwrap(), 0.0);
+        assert!(divergence(&p, &p, 0, 0).unwrap() < 1e-12);
         let shifted = p.map(|x| x + 7.0); // the same distribution
         assert!(divergence(&p, &shifted, 0, 0).unwrap() < 1e-12);
     }

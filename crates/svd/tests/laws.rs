@@ -1,5 +1,12 @@
 //! Truncated SVD obeys the laws of every method, and its own: the error is the optimal one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::float_cmp,
+    reason = "a test fails by panicking"
+)]
+
 use compress_core::{
     Matrix, Shape,
     linalg::{product, singular_values},

@@ -79,7 +79,7 @@ fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> R
         }
         model = optimiser.step(rate, model, sum.grads());
         schedule.advance();
-        if schedule.step % INTERVAL == 0 || schedule.finished() {
+        if schedule.step.is_multiple_of(INTERVAL) || schedule.finished() {
             folder::save(&model, folder)?;
             // Measured on what was written, in half precision.
             let written = Decoder::load(&Checkpoint::open(folder)?, &Device::flex())?;

@@ -60,7 +60,7 @@ pub struct Prepared {
 impl Prepared {
     /// Reads and cuts the text as the arguments say, with the tokenizer of `model`.
     pub fn new(arguments: &Text, model: &Checkpoint) -> Result<Self> {
-        let (name, text) = match &arguments.text {
+        let (name, text) = match &arguments.file {
             Some(path) => (path.display().to_string(), read(path)?),
             None => ("shipped sample".to_owned(), shipped::SAMPLE.to_owned()),
         };

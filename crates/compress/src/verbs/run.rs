@@ -1,5 +1,7 @@
 //! `compress run METHOD MODEL -o OUT`: plan, compress, write, and evaluate before and after.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use compress_checkpoint::{Card, Checkpoint, Layout, Output, Record, Writer};
 use compress_core::{Method, Plan, Survey};
@@ -44,7 +46,7 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Outcome> {
     if !quiet {
         foretell(&model.checkpoint, &layout, &survey, plan.steps.len());
     }
-    let task = task(method, &plan, arguments)?;
+    let task = task(method, &plan, arguments);
     interrupt::work_directory(Some(output.work()));
     let writer = Writer::begin(&model.checkpoint, &layout, output, &task)?;
     let compressed = pipeline::compress(method, &plan, &survey, &writer, planning)?;
@@ -70,11 +72,11 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Outcome> {
 }
 
 /// Everything that decides the bytes of the output, as text.
-fn task<M: Method>(method: &M, plan: &Plan<M::Step>, arguments: &Running) -> Result<String> {
+fn task<M: Method>(method: &M, plan: &Plan<M::Step>, arguments: &Running) -> String {
     let form = &arguments.planning.form;
     let task =
         json!({ "method": method.name(), "plan": plan, "dtype": form.dtype, "dense": form.dense });
-    Ok(task.to_string())
+    task.to_string()
 }
 
 /// Before and after. A GGUF source is compared at the format in which the output is written.
@@ -89,7 +91,7 @@ fn measure(
         anyhow::bail!("the original was not measured")
     };
     if source.is_gguf() {
-        before.bytes = Layout::new(source, &Default::default(), Some(written.format()))?.bytes();
+        before.bytes = Layout::new(source, &BTreeMap::default(), Some(written.format()))?.bytes();
     }
     Ok((before, after))
 }
@@ -211,7 +213,7 @@ impl<S: compress_core::Step> Finished<'_, S> {
             .arguments
             .planning
             .target
-            .target_size
+            .size
             .map(|size| size.as_u64() as usize);
         if self.bytes.abs_diff(promised) * 100 > promised
             || limit.is_some_and(|limit| self.bytes > limit)
