@@ -215,18 +215,17 @@ impl Checkpoint {
             .forms
             .get(&site)
             .ok_or(compress_core::Error::NoSuchSite { site })?;
-        let weight = self.config.shape(site.role);
-        let mut matrices = form.tensors(weight).into_iter().map(|(suffix, shape)| {
+        let Shape { rows, cols } = self.config.shape(site.role);
+        let matrix = |suffix: &str, rows, cols| {
             let numbers = self.numbers(&format!("{}.{suffix}", site.module()))?;
-            Ok::<_, Error>(Matrix::new(shape.rows, shape.cols, numbers)?)
-        });
-        let mut next = || matrices.next().unwrap_or_else(|| Ok(Matrix::zeros(0, 0)));
+            Ok::<_, Error>(Matrix::new(rows, cols, numbers)?)
+        };
         Ok(match form {
-            Form::Whole => Factor::Whole(next()?),
-            Form::LowRank { .. } => {
-                let down = next()?;
-                Factor::LowRank { up: next()?, down }
-            }
+            Form::Whole => Factor::Whole(matrix("weight", rows, cols)?),
+            Form::LowRank { rank } => Factor::LowRank {
+                up: matrix("up.weight", rows, rank)?,
+                down: matrix("down.weight", rank, cols)?,
+            },
         })
     }
 
@@ -310,9 +309,10 @@ impl Weights for Checkpoint {
     }
 
     fn load(&self, site: Site) -> compress_core::Result<Matrix> {
-        self.factor(site)
-            .map_err(compress_core::Error::source)?
-            .dense()
+        match self.factor(site).map_err(compress_core::Error::source)? {
+            Factor::Whole(weight) => Ok(weight),
+            factor @ Factor::LowRank { .. } => factor.dense(),
+        }
     }
 }
 

@@ -16,6 +16,7 @@
 //! # Ok::<(), compress_checkpoint::Error>(())
 //! ```
 
+mod architecture;
 mod card;
 mod checkpoint;
 mod config;
@@ -23,18 +24,24 @@ mod digest;
 mod directory;
 mod error;
 mod gguf;
+mod journal;
 mod layout;
 mod modelling;
+mod output;
 mod record;
 mod tensor;
 mod writer;
 
+pub use architecture::Architecture;
 pub use card::Card;
 pub use checkpoint::Checkpoint;
-pub use config::{Architecture, Config, Llama3Scaling};
+pub use config::{Config, Llama3Scaling};
+
 pub use directory::parse_header;
 pub use error::{Error, Result};
+pub use journal::Finished;
 pub use layout::{Layout, MAX_SHARD_BYTES};
+pub use output::Output;
 pub use record::Record;
 pub use tensor::{Kind, Tensor};
-pub use writer::{Finished, Output, Writer};
+pub use writer::Writer;

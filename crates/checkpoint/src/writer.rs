@@ -4,100 +4,28 @@
 //! journal says so. A killed run leaves the work directory; the same run goes on from there.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsStr,
-    fs::{self, File, OpenOptions},
-    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    fs::{self, File},
+    io::{Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use compress_core::{Factor, Format, Site};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Card, Checkpoint, Error, Kind, Layout, Record, Result, digest,
+    Card, Checkpoint, Error, Finished, Kind, Layout, Output, Record, Result, digest,
+    journal::{self, Journal, open_to_write},
     layout::{Content, Placed},
     modelling, record,
 };
 
+/// The file that says which task a work directory belongs to.
 const FINGERPRINT: &str = ".fingerprint";
-const JOURNAL: &str = ".journal";
 
 /// How many numbers are converted at a time.
 const CHUNK: usize = 1 << 20;
-
-/// A directory to be.
-#[derive(Clone, Debug)]
-pub struct Output {
-    target: PathBuf,
-    force: bool,
-}
-
-impl Output {
-    /// An output at `target`, which must not lie inside the source, and may exist only with `force`.
-    pub fn new(target: &Path, force: bool, source: &Checkpoint) -> Result<Self> {
-        let problem = |problem: String| {
-            Err(Error::Output {
-                path: target.into(),
-                problem,
-            })
-        };
-        let (Some(parent), Some(_)) = (target.parent(), target.file_name()) else {
-            return problem("not a name for a directory".into());
-        };
-        let parent = if parent.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            parent
-        };
-        let parent = parent.canonicalize().map_err(Error::io(parent))?;
-        let input = source
-            .path()
-            .canonicalize()
-            .map_err(Error::io(source.path()))?;
-        let target = parent.join(target.file_name().unwrap_or_default());
-        if target.starts_with(&input) {
-            return problem(format!(
-                "lies inside the input {}; choose another place",
-                input.display()
-            ));
-        }
-        if input.starts_with(&target) {
-            return problem(format!(
-                "contains the input {}; choose another place",
-                input.display()
-            ));
-        }
-        if target.exists() && !force {
-            return problem("exists already; give another name, or --force to replace it".into());
-        }
-        Ok(Self { target, force })
-    }
-
-    /// The work directory: the target's name with `.compress-work` after it.
-    #[must_use]
-    pub fn work(&self) -> PathBuf {
-        let mut name = self
-            .target
-            .file_name()
-            .map(OsStr::to_owned)
-            .unwrap_or_default();
-        name.push(".compress-work");
-        self.target.with_file_name(name)
-    }
-}
-
-/// What the journal says of one finished step.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Line {
-    step: usize,
-    errors: Vec<(Site, f64)>,
-}
-
-/// The finished steps by their place in the plan, and the errors of the weights each changed.
-pub type Finished = BTreeMap<usize, Vec<(Site, f64)>>;
 
 /// An output under way.
 pub struct Writer<'a> {
@@ -105,8 +33,7 @@ pub struct Writer<'a> {
     layout: &'a Layout,
     output: Output,
     files: Vec<Mutex<File>>,
-    journal: Mutex<File>,
-    finished: Finished,
+    journal: Journal,
 }
 
 impl<'a> Writer<'a> {
@@ -122,27 +49,21 @@ impl<'a> Writer<'a> {
         let mark = work.join(FINGERPRINT);
         let fingerprint = digest::of_text(task);
         if work.exists() && fs::read_to_string(&mark).ok().as_ref() != Some(&fingerprint) {
-            if mark.exists() && !output.force {
-                return Err(Error::OtherWork { path: work });
-            }
-            fs::remove_dir_all(&work).map_err(Error::io(&work))?;
+            clear(&work, output.force())?;
         }
         if !work.exists() {
             fs::create_dir(&work).map_err(Error::io(&work))?;
         }
-        let files = layout
-            .shards
-            .iter()
-            .map(|shard| open_to_write(&work.join(&shard.name)).map(Mutex::new));
-        let files = files.collect::<Result<Vec<_>>>()?;
-        let (journal, finished) = open_journal(&work.join(JOURNAL))?;
+        let journal = Journal::open(&work)?;
+        let open = |name: &str| open_to_write(&work.join(name)).map(Mutex::new);
+        let files = layout.shards.iter().map(|shard| open(&shard.name));
+        let files = files.collect::<Result<_>>()?;
         let writer = Self {
             source,
             layout,
             output,
             files,
-            journal: Mutex::new(journal),
-            finished,
+            journal,
         };
         if !mark.exists() {
             writer.write_untouched()?;
@@ -154,8 +75,8 @@ impl<'a> Writer<'a> {
 
     /// The steps that an earlier run has finished, with the errors of the weights they changed.
     #[must_use]
-    pub const fn finished(&self) -> &Finished {
-        &self.finished
+    pub fn finished(&self) -> &Finished {
+        self.journal.finished()
     }
 
     /// Where the output lies until it is finished: a model that can be opened once all is written.
@@ -180,19 +101,8 @@ impl<'a> Writer<'a> {
                 self.write(placed, 0, &encode(placed, matrix.data(), &self.work())?)?;
             }
         }
-        let line = Line {
-            step,
-            errors: factors
-                .iter()
-                .map(|(site, _, error)| (*site, *error))
-                .collect(),
-        };
-        let path = self.work().join(JOURNAL);
-        let text =
-            serde_json::to_string(&line).map_err(|e| Error::damaged(&path, e.to_string()))? + "\n";
-        lock(&self.journal)
-            .write_all(text.as_bytes())
-            .map_err(Error::io(path))
+        let errors = factors.iter().map(|(site, _, error)| (*site, *error));
+        self.journal.note(step, errors.collect())
     }
 
     /// Writes what is not weights: config, tokenizer, modelling file, and the source's other files.
@@ -240,9 +150,9 @@ impl<'a> Writer<'a> {
         for file in &self.files {
             lock(file).sync_all().map_err(Error::io(&work))?;
         }
-        let target = self.output.target.clone();
+        let target = self.output.target().to_owned();
         if target.exists() {
-            if !self.output.force {
+            if !self.output.force() {
                 let problem =
                     "has appeared meanwhile; the finished model is in the work directory".into();
                 return Err(Error::Output {
@@ -252,7 +162,7 @@ impl<'a> Writer<'a> {
             }
             remove(&target)?;
         }
-        for name in [JOURNAL, FINGERPRINT] {
+        for name in [journal::FILE, FINGERPRINT] {
             fs::remove_file(work.join(name)).map_err(Error::io(work.join(name)))?;
         }
         fs::rename(&work, &target).map_err(Error::io(&target))
@@ -307,36 +217,8 @@ impl<'a> Writer<'a> {
 }
 
 /// A poisoned lock only means that another thread failed, which is reported by itself.
-fn lock(file: &Mutex<File>) -> std::sync::MutexGuard<'_, File> {
-    file.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn open_to_write(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(Error::io(path))
-}
-
-/// Reads the whole lines of a journal; a last one that was cut short is cut off.
-fn open_journal(path: &Path) -> Result<(File, Finished)> {
-    let mut file = open_to_write(path)?;
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(Error::io(path))?;
-    let whole = text.rfind('\n').map_or(0, |end| end + 1);
-    let mut finished = BTreeMap::new();
-    for line in text.get(..whole).unwrap_or_default().lines() {
-        let Line { step, errors } =
-            serde_json::from_str(line).map_err(|e| Error::damaged(path, e.to_string()))?;
-        finished.insert(step, errors);
-    }
-    file.set_len(whole as u64).map_err(Error::io(path))?;
-    file.seek(SeekFrom::End(0)).map_err(Error::io(path))?;
-    Ok((file, finished))
+fn lock(file: &Mutex<File>) -> MutexGuard<'_, File> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The bytes of the numbers in the tensor's format; a number that does not fit is an error.
@@ -360,6 +242,23 @@ fn encode(placed: &Placed, numbers: &[f32], path: &Path) -> Result<Vec<u8>> {
         return Err(Error::damaged(path, problem));
     }
     Ok(format.encode(numbers))
+}
+
+/// Removes a work directory that cannot be gone on with: one whose run was killed before it had laid
+/// out its files, or with `force` that of another task.
+fn clear(work: &Path, force: bool) -> Result<()> {
+    if work.join(FINGERPRINT).exists() && !force {
+        return Err(Error::OtherWork { path: work.into() });
+    }
+    let empty = fs::read_dir(work).is_ok_and(|mut entries| entries.next().is_none());
+    if !empty && !work.join(journal::FILE).exists() {
+        let problem = "is in the way, and no work directory of this program; move it away".into();
+        return Err(Error::Output {
+            path: work.into(),
+            problem,
+        });
+    }
+    fs::remove_dir_all(work).map_err(Error::io(work))
 }
 
 /// Copies what is no weight, nor a file that the output has of its own.

@@ -17,6 +17,7 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use burn::{
     grad_clipping::GradientClippingConfig,
+    module::Module,
     optim::{AdamWConfig, GradientsAccumulator, GradientsParams},
     tensor::{Device, Int, Tensor, TensorData, activation::log_softmax},
 };
@@ -71,7 +72,9 @@ fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> R
     while let Some(rate) = schedule.rate() {
         let windows: Vec<&[u32]> = (0..BATCH).map(|_| corpus.window(CONTEXT + 1)).collect();
         let (left, right) = windows.split_at(BATCH / 2);
-        let (left, right) = rayon::join(|| gradients(&model, left), || gradients(&model, right));
+        // A graph of its own for each core: burn cannot walk back twice from shared parameters.
+        let twin = model.clone().fork(&device);
+        let (left, right) = rayon::join(|| gradients(&model, left), || gradients(&twin, right));
         let mut sum = GradientsAccumulator::new();
         for part in [left?, right?] {
             seen += part.0 / 2.0;

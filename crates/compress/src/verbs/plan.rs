@@ -1,7 +1,6 @@
 //! `compress plan METHOD MODEL`: what would be done, as a file for people and for `run --plan`.
 
 use anyhow::Result;
-use bytesize::ByteSize;
 use compress_checkpoint::{Checkpoint, Layout};
 use compress_core::{Method, Survey};
 use compress_svd::Svd;
@@ -61,7 +60,7 @@ pub fn foretell(source: &Checkpoint, layout: &Layout, survey: &Survey<'_>, steps
     ]);
     eprintln!("{table}");
     if after > before {
-        let difference = ByteSize((after - before) as u64);
+        let difference = report::size(after - before);
         eprintln!(
             "warning: the output will be {difference} larger than the input, whose numbers take fewer bits than {}'s",
             source.format()

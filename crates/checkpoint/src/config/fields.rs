@@ -1,0 +1,174 @@
+//! The fields of a `config.json`, read with errors that name them.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::{Architecture, Error, Llama3Scaling, Result};
+
+/// Typed access to the fields, with errors that name them.
+pub struct Fields<'a> {
+    pub json: &'a Map<String, Value>,
+    pub path: &'a Path,
+}
+
+impl Fields<'_> {
+    pub fn wrong(&self, field: &str, problem: impl Into<String>) -> Error {
+        Error::Config {
+            path: self.path.into(),
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
+
+    /// A field that is present and not null.
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.json.get(field).filter(|value| !value.is_null())
+    }
+
+    pub fn architecture(&self) -> Result<Architecture> {
+        let found = self
+            .get("model_type")
+            .ok_or_else(|| self.wrong("model_type", "is missing"))?;
+        let found = found
+            .as_str()
+            .ok_or_else(|| self.wrong("model_type", "is not a string"))?;
+        let plain = found.strip_prefix("lowrank_").unwrap_or(found);
+        Architecture::ALL
+            .into_iter()
+            .find(|architecture| architecture.model_type() == plain)
+            .ok_or_else(|| Error::Architecture {
+                path: self.path.into(),
+                found: found.into(),
+            })
+    }
+
+    pub fn optional_size(&self, field: &str) -> Result<Option<usize>> {
+        // Above 2^24 no size of a real network lies; below it, no product of three overflows.
+        let in_range = |n: &u64| (1..=1 << 24).contains(n);
+        self.get(field)
+            .map(|value| {
+                let size = value
+                    .as_u64()
+                    .filter(in_range)
+                    .and_then(|n| usize::try_from(n).ok());
+                size.ok_or_else(|| self.wrong(field, format!("is {value}, not a size")))
+            })
+            .transpose()
+    }
+
+    pub fn size(&self, field: &str) -> Result<usize> {
+        self.optional_size(field)?
+            .ok_or_else(|| self.wrong(field, "is missing"))
+    }
+
+    pub fn positive(&self, field: &str) -> Result<f64> {
+        let value = self
+            .get(field)
+            .ok_or_else(|| self.wrong(field, "is missing"))?;
+        let number = value.as_f64().filter(|x| *x > 0.0);
+        number.ok_or_else(|| self.wrong(field, format!("is {value}, not a positive number")))
+    }
+
+    pub fn flag(&self, field: &str, otherwise: bool) -> Result<bool> {
+        self.get(field).map_or(Ok(otherwise), |value| {
+            value
+                .as_bool()
+                .ok_or_else(|| self.wrong(field, format!("is {value}, not true or false")))
+        })
+    }
+
+    /// A token id; the first of them where there is a list.
+    pub fn token(&self, field: &str) -> Result<Option<u32>> {
+        let first = |value: &Value| {
+            value
+                .as_array()
+                .map_or_else(|| Some(value.clone()), |ids| ids.first().cloned())
+        };
+        self.get(field)
+            .and_then(first)
+            .map(|value| {
+                let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+                id.ok_or_else(|| self.wrong(field, format!("is {value}, not a token id")))
+            })
+            .transpose()
+    }
+
+    pub fn only(&self, field: &str, supported: &str) -> Result<()> {
+        match self.get(field) {
+            Some(value) if value.as_str() != Some(supported) => Err(self.wrong(
+                field,
+                format!("is {value}; only \"{supported}\" is supported"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// transformers 5 moved the rotary embedding's fields into `rope_parameters`.
+    pub fn rope_fields(&self) -> Result<Option<(&'static str, Fields<'_>)>> {
+        for field in ["rope_parameters", "rope_scaling"] {
+            if let Some(value) = self.get(field) {
+                let json = value
+                    .as_object()
+                    .ok_or_else(|| self.wrong(field, "is not an object"))?;
+                return Ok(Some((
+                    field,
+                    Fields {
+                        json,
+                        path: self.path,
+                    },
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    pub fn rope_theta(&self) -> Result<f64> {
+        if self.get("rope_theta").is_some() {
+            return self.positive("rope_theta");
+        }
+        match self.rope_fields()? {
+            Some((_, rope)) if rope.get("rope_theta").is_some() => rope.positive("rope_theta"),
+            _ => Ok(10_000.0),
+        }
+    }
+
+    pub fn rope_scaling(&self) -> Result<Option<Llama3Scaling>> {
+        let Some((field, rope)) = self.rope_fields()? else {
+            return Ok(None);
+        };
+        let kind = rope
+            .get("rope_type")
+            .or_else(|| rope.get("type"))
+            .and_then(Value::as_str);
+        match kind {
+            None | Some("default") => Ok(None),
+            Some("llama3") => Ok(Some(Llama3Scaling {
+                factor: rope.positive("factor")?,
+                low: rope.positive("low_freq_factor")?,
+                high: rope.positive("high_freq_factor")?,
+                original_context: rope.positive("original_max_position_embeddings")?,
+            })),
+            Some(other) => Err(self.wrong(
+                field,
+                format!("has type `{other}`; only `default` and `llama3` are supported"),
+            )),
+        }
+    }
+
+    /// Qwen turns its window on by a flag, and then not in every layer; Llama has none.
+    pub fn sliding_window(&self, architecture: Architecture) -> Result<Option<usize>> {
+        match architecture {
+            Architecture::Mistral => self.optional_size("sliding_window"),
+            Architecture::Qwen2 | Architecture::Qwen3
+                if self.flag("use_sliding_window", false)? =>
+            {
+                Err(self.wrong(
+                    "use_sliding_window",
+                    "is true; windows in some layers only are not supported",
+                ))
+            }
+            _ => Ok(None),
+        }
+    }
+}
