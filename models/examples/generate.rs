@@ -15,13 +15,21 @@ fn main() -> Result<()> {
     };
     let checkpoint = Checkpoint::open(model.as_ref())?;
     let tokenizer = checkpoint.tokenizer()?;
-    let encoding = tokenizer.encode(prompt.as_str(), false).map_err(|e| anyhow!(e))?;
+    let encoding = tokenizer
+        .encode(prompt.as_str(), false)
+        .map_err(|e| anyhow!(e))?;
     let bos = checkpoint.config().bos;
     let prompt = [bos.as_slice(), encoding.get_ids()].concat();
     let decoder = Decoder::load(&checkpoint, &Device::flex())?;
-    let text = generate(&decoder, &prompt, count.parse().context("COUNT is a number")?)?;
+    let text = generate(
+        &decoder,
+        &prompt,
+        count.parse().context("COUNT is a number")?,
+    )?;
     let end = text.iter().skip(1).position(|token| bos == Some(*token));
-    let story = text.get(..end.map_or(text.len(), |end| end + 1)).unwrap_or_default();
+    let story = text
+        .get(..end.map_or(text.len(), |end| end + 1))
+        .unwrap_or_default();
     println!("{}", tokenizer.decode(story, true).map_err(|e| anyhow!(e))?);
     Ok(())
 }

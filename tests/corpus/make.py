@@ -1,0 +1,120 @@
+"""Makes the hostile files of this folder: each is wrong in the way that its name says.
+
+    python tests/corpus/make.py
+
+They are read by tests/corpus.rs and are the seeds of the fuzz targets.
+"""
+
+import json
+import struct
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def put(kind, name, data):
+    (HERE / kind / name).write_bytes(data)
+
+
+def safetensors(name, header, data=b"", length=None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    put("safetensors", name, struct.pack("<Q", len(text) if length is None else length) + text + data)
+
+
+def tensor(begin, end, shape=(1,), dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+safetensors("good", {"a": tensor(0, 4), "b": tensor(4, 8)}, bytes(8))
+put("safetensors", "empty", b"")
+put("safetensors", "seven_bytes", bytes(7))
+safetensors("length_of_all_ones", b"{}", length=2**64 - 1)
+safetensors("length_past_the_end", b"{}", length=3)
+safetensors("header_is_no_json", b"{]")
+safetensors("header_is_no_utf8", b'{"\xff\xfe": 1}')
+safetensors("header_is_a_list", b"[]")
+safetensors("header_is_nested_deeply", b"[" * 5000 + b"]" * 5000)
+safetensors("overlap", {"a": tensor(0, 4), "b": tensor(2, 6)}, bytes(8))
+safetensors("hole", {"a": tensor(0, 4), "b": tensor(8, 12)}, bytes(12))
+safetensors("past_the_end", {"a": tensor(0, 4000, (1000,))}, bytes(4))
+safetensors("end_before_begin", {"a": tensor(4, 0)}, bytes(4))
+safetensors("negative_offset", {"a": tensor(-4, 0)}, bytes(4))
+safetensors("shape_overflows", {"a": tensor(0, 4, (2**63, 2**63))}, bytes(4))
+safetensors("shape_of_nothing", {"a": tensor(0, 0, (0, 2**62))})
+safetensors("shape_and_bytes_disagree", {"a": tensor(0, 4, (3,))}, bytes(4))
+safetensors("unknown_type", {"a": tensor(0, 4, dtype="F31")}, bytes(4))
+safetensors("trailing_bytes", {"a": tensor(0, 4)}, bytes(40))
+safetensors("same_name_twice", b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}', bytes(8))
+
+
+def string(text):
+    raw = text if isinstance(text, bytes) else text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def gguf(name, metadata=b"", tensors=b"", keys=0, count=0, magic=b"GGUF", version=3, data=b""):
+    put("gguf", name, magic + struct.pack("<IQQ", version, count, keys) + metadata + tensors + data)
+
+
+def key(name, kind, value):
+    return string(name) + struct.pack("<I", kind) + value
+
+
+def info(name, dims, kind=0, offset=0):
+    return string(name) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims) + struct.pack("<IQ", kind, offset)
+
+
+architecture = key("general.architecture", 8, string("llama"))
+gguf("good", architecture, keys=1)
+gguf("wrong_magic", magic=b"GGML")
+gguf("version_99", version=99)
+gguf("keys_of_all_ones", keys=2**64 - 1)
+gguf("tensors_of_all_ones", count=2**64 - 1)
+gguf("string_past_the_end", struct.pack("<Q", 2**40) + b"general", keys=1)
+gguf("string_is_no_utf8", key(b"\xff\xfe", 4, struct.pack("<I", 1)), keys=1)
+gguf("unknown_value_type", key("a", 99, b""), keys=1)
+gguf("array_of_all_ones", key("a", 9, struct.pack("<IQ", 0, 2**64 - 1)), keys=1)
+gguf("arrays_nested_deeply", key("a", 9, struct.pack("<IQ", 9, 1) * 2000), keys=1)
+gguf("same_key_twice", architecture * 2, keys=2)
+gguf("alignment_of_three", key("general.alignment", 4, struct.pack("<I", 3)), keys=1)
+gguf("alignment_of_zero", key("general.alignment", 4, struct.pack("<I", 0)), keys=1)
+gguf("tensor_past_the_end", tensors=info("a", (1000,)), count=1, data=bytes(64))
+gguf("tensor_overflows", tensors=info("a", (2**63, 2**63)), count=1)
+gguf("tensor_of_nothing", tensors=info("a", (0, 5)), count=1)
+gguf("tensor_of_nine_dimensions", tensors=info("a", (1,) * 9), count=1)
+gguf("tensor_of_unknown_type", tensors=info("a", (32,), kind=999), count=1, data=bytes(64))
+gguf("tensor_of_half_a_block", tensors=info("a", (33,), kind=2), count=1, data=bytes(96))
+gguf("tensors_overlap", tensors=info("a", (8,)) + info("b", (8,)), count=2, data=bytes(128))
+gguf("tensor_off_its_alignment", tensors=info("a", (8,), offset=1), count=1, data=bytes(128))
+gguf("heads_of_zero", architecture + key("llama.attention.head_count", 4, struct.pack("<I", 0)), keys=2)
+merges = key("tokenizer.ggml.merges", 9, struct.pack("<IQ", 8, 1) + string("nothing here"))
+model = key("tokenizer.ggml.model", 8, string("gpt2"))
+tokens = key("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 1) + string("a"))
+gguf("merges_outside_the_vocabulary", architecture + model + tokens + merges, keys=4)
+
+
+def plan(name, **changes):
+    good = {
+        "method": "svd",
+        "source": {"name": "toy", "digest": "0"},
+        "keep": 0.5,
+        "steps": [{"site": "0.query", "rank": 5, "parameters": [576, 240]}],
+    }
+    put("plan", name + ".json", json.dumps(good | changes).encode())
+
+
+plan("good")
+put("plan", "empty.json", b"")
+put("plan", "a_list.json", b"[]")
+plan("unknown_field", surprise=1)
+plan("steps_are_no_list", steps={})
+plan("keep_is_text", keep="half")
+plan("rank_of_zero", steps=[{"site": "0.query", "rank": 0}])
+plan("rank_negative", steps=[{"site": "0.query", "rank": -1}])
+plan("rank_fractional", steps=[{"site": "0.query", "rank": 1.5}])
+plan("rank_of_all_ones", steps=[{"site": "0.query", "rank": 2**64 - 1}])
+plan("layer_of_all_ones", steps=[{"site": f"{2**64 - 1}.query", "rank": 1}])
+plan("layer_past_all_ones", steps=[{"site": f"{2**64}.query", "rank": 1}])
+plan("no_such_role", steps=[{"site": "0.head", "rank": 1}])
+plan("same_site_twice", steps=[{"site": "0.query", "rank": 1}] * 2)
+plan("no_rank", steps=[{"site": "0.query"}])
