@@ -39,7 +39,8 @@ fn refused(model: &Path, more: &[&str], words: &[&str]) {
         assert!(stderr.contains(word), "`{word}` is not in: {stderr}");
     }
     assert!(!stderr.contains("panicked"), "{stderr}");
-    assert!(!output.exists(), "an output was left: {stderr}");
+    let left: Vec<_> = fs::read_dir(place.path()).unwrap().collect();
+    assert!(left.is_empty(), "something was left: {left:?}, {stderr}");
 }
 
 /// Changes the `config.json` of a good model.
@@ -162,11 +163,10 @@ fn a_safetensors_header_longer_than_the_file() {
 
 #[test]
 fn tensors_that_overlap() {
+    let other = WEIGHT.replace("up_proj", "gate_proj");
     refused_header(
-        |header| {
-            header[WEIGHT]["data_offsets"] = header["model.norm.weight"]["data_offsets"].clone()
-        },
-        &[],
+        |header| header[WEIGHT]["data_offsets"] = header[&other]["data_offsets"].clone(),
+        &["not a safetensors file", "offset"],
     );
 }
 
@@ -310,12 +310,21 @@ fn weights_that_are_not_finite() {
 }
 
 #[test]
+fn other_tensors_that_are_not_finite() {
+    for name in ["model.norm.weight", "model.embed_tokens.weight"] {
+        for number in [f32::NAN, f32::NEG_INFINITY] {
+            refused_number(name, number, &[name, "NaN or infinity"]);
+        }
+    }
+}
+
+#[test]
 fn a_keep_outside_its_range() {
     for keep in ["0", "-0.5", "1.2", "nan", "much"] {
         refused(
             &fixture("networks/llama"),
             &[&format!("--keep={keep}")],
-            &["keep"],
+            &["above 0 and at most 1"],
         );
     }
 }
@@ -330,12 +339,34 @@ fn a_target_size_that_cannot_be_reached() {
 }
 
 #[test]
-fn a_pattern_that_names_nothing() {
+fn a_pattern_that_is_none() {
     refused(
         &fixture("networks/llama"),
         &["--only", "("],
         &["regular expression"],
     );
+}
+
+#[test]
+fn patterns_that_leave_nothing() {
+    refused(
+        &fixture("networks/llama"),
+        &["--only", "qury"],
+        &["no weight to compress"],
+    );
+}
+
+#[test]
+fn a_model_that_is_cut_already() {
+    let place = folder();
+    let model = place.path().join("cut");
+    let good = fixture("networks/llama");
+    let arguments = ["-o", text(&model), "--no-evaluate", "-q", "--keep", "0.3"];
+    common::success(&compress(
+        &[&["run", "svd", text(&good)], &arguments[..]].concat(),
+    ));
+    refused(&model, &[], &["factored already"]);
+    refused(&model, &["--dense"], &["factored already"]);
 }
 
 #[test]
@@ -357,16 +388,19 @@ fn an_output_that_exists() {
 
 #[test]
 fn an_output_inside_the_input_or_around_it() {
-    let model = copy("networks/llama");
-    let inside = model.path().join("out");
+    let place = folder();
+    let model = place.path().join("model");
+    fs::rename(copy("networks/llama").keep(), &model).unwrap();
+    let inside = model.join("out");
     for (output, word) in [
         (inside.as_path(), "inside the input"),
-        (model.path(), "inside the input"),
+        (model.as_path(), "inside the input"),
+        (place.path(), "contains the input"),
     ] {
         let result = compress(&[
             "run",
             "svd",
-            text(model.path()),
+            text(&model),
             "-o",
             text(output),
             "--force",
@@ -375,8 +409,22 @@ fn an_output_inside_the_input_or_around_it() {
         let stderr = String::from_utf8_lossy(&result.stderr);
         assert_eq!(result.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains(word), "{stderr}");
+        assert!(model.join("model.safetensors").exists());
     }
-    assert!(model.path().join("model.safetensors").exists());
+}
+
+#[test]
+fn a_folder_that_is_no_output_is_not_replaced_even_by_force() {
+    let place = folder();
+    let precious = place.path().join("precious.txt");
+    fs::write(&precious, "years of work").unwrap();
+    let model = fixture("networks/llama");
+    let output = ["-o", text(place.path()), "--force", "--no-evaluate"];
+    let result = compress(&[&["run", "svd", text(&model)], &output[..]].concat());
+    let stderr = String::from_utf8_lossy(&result.stderr);
+    assert_eq!(result.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("no output of this program"), "{stderr}");
+    assert!(precious.exists());
 }
 
 #[test]

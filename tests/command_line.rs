@@ -355,3 +355,38 @@ fn completions_are_printed_for_every_shell() {
         );
     }
 }
+
+#[test]
+fn a_run_killed_at_any_moment_goes_on_to_the_same_bytes() {
+    let place = folder();
+    let output = place.path().join("out");
+    let model = fixture("networks/llama");
+    let arguments = [
+        "run",
+        "svd",
+        text(&model),
+        "-o",
+        text(&output),
+        "--no-evaluate",
+        "-q",
+    ];
+    let run = || success(&compress(&arguments));
+    run();
+    let whole = files(&output);
+    for delay in 0..20 {
+        fs::remove_dir_all(&output).unwrap();
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_compress"))
+            .args(arguments)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(400 * delay));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if !output.exists() {
+            run();
+        }
+        assert_eq!(files(&output), whole, "killed after {} µs", 400 * delay);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+}

@@ -127,6 +127,8 @@ fn truncated_stories15m_has_the_perplexity_that_pytorch_finds() {
         );
         near(&found["after"]["perplexity"], expected, 0.02 * expected);
         near(&found["before"]["perplexity"], 4.0501, 0.002);
+        let plan = success(&compress(&["plan", "svd", text(&model), "--keep", keep]));
+        near(&found["bytes"], planned_bytes(&found, &plan), 0.01 * 50e6);
         let again = json(
             &[
                 &["evaluate", text(&output), "--against", text(&model)],
@@ -145,6 +147,17 @@ fn truncated_stories15m_has_the_perplexity_that_pytorch_finds() {
             1e-6,
         );
     }
+}
+
+/// The size that a plan's own figures promise for a model in f32.
+fn planned_bytes(run: &Value, plan: &str) -> f64 {
+    let plan: Value = serde_json::from_str(plan).unwrap();
+    let steps = plan["steps"].as_array().unwrap().iter();
+    let saved = steps.map(|step| {
+        let [before, after] = [0, 1].map(|i| step["parameters"][i].as_f64().unwrap());
+        4.0 * (before - after)
+    });
+    run["before"]["bytes"].as_f64().unwrap() - saved.sum::<f64>()
 }
 
 #[test]

@@ -85,6 +85,10 @@ impl Decoder {
         {
             return Err(Error::Token { token, vocabulary });
         }
+        let length = texts.first().map_or(0, |text| text.len());
+        if length == 0 || texts.iter().any(|text| text.len() != length) {
+            return Err(Error::Lengths);
+        }
         let count = ids.len();
         let ids: Tensor<1, Int> =
             Tensor::from_data(TensorData::new(ids, [count]), &weight.device());

@@ -29,6 +29,10 @@ pub enum Error {
         vocabulary: usize,
     },
 
+    /// Texts that cannot be run together.
+    #[error("texts that run together need the same number of tokens, at least one")]
+    Lengths,
+
     /// A device that is not there, or was not built in.
     #[error("no {wanted}: {problem}")]
     Device {

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::{Cache, Decoder, Error, Result};
 
-/// Continues a text by its most likely tokens: `count` of them, fewer where the device fails.
+/// A prompt of at least one token, and after it `count` tokens, each the most likely one.
 pub fn generate(decoder: &Decoder, prompt: &[u32], count: usize) -> Result<Vec<u32>> {
     let mut cache = Cache::new();
     let mut text = prompt.to_vec();

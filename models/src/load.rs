@@ -100,12 +100,12 @@ impl Loader<'_> {
 
     fn linear(&self, layer: usize, role: Role) -> Result<Linear> {
         let site = Site::new(layer, role);
-        let name = site.weight();
+        let name = |suffix: &str| format!("{}.{suffix}", site.module());
         let weight = match self.checkpoint.factor(site)? {
-            Factor::Whole(weight) => Weight::Whole(self.parameter(&name, weight)?),
+            Factor::Whole(weight) => Weight::Whole(self.parameter(&name("weight"), weight)?),
             Factor::LowRank { up, down } => Weight::LowRank(LowRank {
-                up: self.parameter(&name, up)?,
-                down: self.parameter(&name, down)?,
+                up: self.parameter(&name("up.weight"), up)?,
+                down: self.parameter(&name("down.weight"), down)?,
             }),
         };
         let bias = || self.vector(&self.checkpoint.bias_name(site));

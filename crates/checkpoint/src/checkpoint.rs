@@ -81,6 +81,11 @@ impl Checkpoint {
                     &[shape.rows, shape.cols],
                 )?;
             }
+            let bias = format!("{}.bias", site.module());
+            if !self.config.has_bias(site.role) && self.tensors.contains_key(&bias) {
+                let problem = format!("tensor `{bias}` is there, but config.json has no such bias");
+                return Err(Error::damaged(&self.path, problem));
+            }
             if self.config.has_bias(site.role) {
                 self.expect(&bias_name(site, form), &[self.config.shape(site.role).rows])?;
             }

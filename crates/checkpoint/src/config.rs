@@ -134,6 +134,9 @@ impl Config {
                 format!("{} is odd; rotary embedding needs pairs", self.head_size),
             ));
         }
+        if self.bos.is_some_and(|bos| bos as usize >= self.vocabulary) {
+            return Err(fields.wrong("bos_token_id", "is outside the vocabulary"));
+        }
         Ok(())
     }
 

@@ -24,9 +24,11 @@ pub fn of_files<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<String> {
     Ok(hexadecimal(&digest.finalize()))
 }
 
-/// SHA-256 of a text, in hexadecimal.
-pub fn of_text(text: &str) -> String {
-    hexadecimal(&Sha256::digest(text.as_bytes()))
+/// SHA-256 of parts one after the other, in hexadecimal.
+pub fn of_parts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut digest = Sha256::new();
+    parts.for_each(|part| digest.update(part));
+    hexadecimal(&digest.finalize())
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

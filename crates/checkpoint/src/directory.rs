@@ -36,19 +36,19 @@ impl Mapped {
     }
 }
 
-/// The weight files of a directory, and all their tensors.
-pub type Weights = (Vec<Mapped>, BTreeMap<String, Tensor>);
+/// Weight files, and all their tensors.
+pub type Contents = (Vec<Mapped>, BTreeMap<String, Tensor>);
 
 /// Opens the weights of a Hugging Face directory.
-pub fn open(root: &Path) -> Result<Weights> {
+pub fn open(root: &Path) -> Result<Contents> {
     let index = root.join("model.safetensors.index.json");
     let single = root.join("model.safetensors");
-    if index.is_file() {
-        sharded(root, &index)
-    } else if single.is_file() {
+    if single.is_file() {
         let file = Mapped::open(single)?;
         let tensors = header(&file, 0)?;
         Ok((vec![file], tensors))
+    } else if index.is_file() {
+        sharded(root, &index)
     } else {
         let problem = "no model.safetensors and no model.safetensors.index.json here; weights in other formats must be converted first";
         Err(Error::NoModel {
@@ -64,7 +64,7 @@ pub fn read_json(path: &Path) -> Result<Value> {
     serde_json::from_slice(&text).map_err(|e| Error::damaged(path, format!("not valid JSON: {e}")))
 }
 
-fn sharded(root: &Path, index: &Path) -> Result<Weights> {
+fn sharded(root: &Path, index: &Path) -> Result<Contents> {
     let json = read_json(index)?;
     let map = json.get("weight_map").and_then(Value::as_object);
     let map = map.ok_or_else(|| Error::damaged(index, "`weight_map` is missing"))?;
@@ -89,13 +89,15 @@ fn sharded(root: &Path, index: &Path) -> Result<Weights> {
         }
         files.push(file);
     }
-    match map.keys().find(|tensor| !tensors.contains_key(*tensor)) {
-        Some(missing) => Err(Error::damaged(
-            index,
-            format!("tensor `{missing}` is not in the shard named for it"),
-        )),
-        None => Ok((files, tensors)),
+    for (tensor, shard) in map {
+        let file = tensors.get(tensor).and_then(|found| files.get(found.file));
+        let name = file.and_then(|file| file.path.file_name());
+        if name.and_then(|name| name.to_str()) != shard.as_str() {
+            let problem = format!("tensor `{tensor}` is not in the shard named for it");
+            return Err(Error::damaged(index, problem));
+        }
     }
+    Ok((files, tensors))
 }
 
 /// A shard's name, which must lie in the folder of its index.

@@ -22,7 +22,8 @@ pub const FILE: &str = ".journal";
 #[derive(Serialize, Deserialize)]
 struct Line {
     step: usize,
-    errors: Vec<(Site, f64)>,
+    /// The bits of each error, since decimals may lose the last of them.
+    errors: Vec<(Site, u64)>,
 }
 
 /// An open journal.
@@ -37,6 +38,10 @@ impl Journal {
     pub fn open(work: &Path) -> Result<Self> {
         let path = work.join(FILE);
         let mut file = open_to_write(&path)?;
+        file.try_lock().map_err(|_| Error::Output {
+            path: work.into(),
+            problem: "another run is writing here; wait for it, or choose another output".into(),
+        })?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(Error::io(&path))?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
@@ -44,7 +49,10 @@ impl Journal {
         for line in text.get(..whole).unwrap_or_default().lines() {
             let line = serde_json::from_str(line);
             let Line { step, errors } = line.map_err(|e| Error::damaged(&path, e.to_string()))?;
-            finished.insert(step, errors);
+            let errors = errors
+                .into_iter()
+                .map(|(site, bits)| (site, f64::from_bits(bits)));
+            finished.insert(step, errors.collect());
         }
         file.set_len(whole as u64).map_err(Error::io(&path))?;
         file.seek(SeekFrom::End(0)).map_err(Error::io(&path))?;
@@ -61,7 +69,10 @@ impl Journal {
     }
 
     /// Notes that a step is done.
-    pub fn note(&self, step: usize, errors: Vec<(Site, f64)>) -> Result<()> {
+    pub fn note(&self, step: usize, errors: impl Iterator<Item = (Site, f64)>) -> Result<()> {
+        let errors = errors
+            .map(|(site, error)| (site, error.to_bits()))
+            .collect();
         let line = serde_json::to_string(&Line { step, errors });
         let line = line.map_err(|e| Error::damaged(&self.path, e.to_string()))? + "\n";
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);

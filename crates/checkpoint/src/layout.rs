@@ -115,6 +115,12 @@ impl Layout {
             .sum()
     }
 
+    /// The format of the computed tensors.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
     /// The sites whose weights will be low-rank pairs, and their ranks.
     pub fn ranks(&self) -> impl Iterator<Item = (Site, usize)> {
         self.forms.iter().filter_map(|(site, form)| match form {
@@ -154,11 +160,10 @@ fn outputs(
         (kind, _) => kind.clone(),
     };
     let placed = |name: String, shape: Vec<usize>, content| {
-        let width = match kind {
-            Kind::Float(format) => format.bytes(),
-            _ => tensor.bytes() / tensor.size().max(1),
+        let bytes = match kind {
+            Kind::Float(format) => shape.iter().product::<usize>() * format.bytes(),
+            _ => tensor.bytes(),
         };
-        let bytes = shape.iter().product::<usize>() * width;
         Placed {
             name,
             shape,
@@ -217,7 +222,7 @@ fn place(tensors: &mut [Placed], limit: usize) -> Vec<Shard> {
         filled += tensor.bytes;
     }
     // Wide numbers first keeps every tensor aligned to the size of its numbers.
-    tensors.sort_by_key(|tensor| (tensor.file, std::cmp::Reverse(alignment(&tensor.kind))));
+    tensors.sort_by_key(|tensor| (tensor.file, std::cmp::Reverse(alignment(tensor))));
     let count = file + 1;
     let name = |file| match count {
         1 => "model.safetensors".to_owned(),
@@ -261,12 +266,9 @@ fn shard<'a>(name: String, tensors: impl Iterator<Item = &'a mut Placed>) -> Sha
     }
 }
 
-fn alignment(kind: &Kind) -> usize {
-    match kind {
-        Kind::Float(format) => format.bytes(),
-        // Unknown numbers go first, where every alignment holds up to the header's eight bytes.
-        Kind::Block(_) | Kind::Opaque(_) => 8,
-    }
+/// Bytes of one number; 0 where several share a byte, so that those come last.
+fn alignment(tensor: &Placed) -> usize {
+    tensor.bytes / tensor.shape.iter().product::<usize>().max(1)
 }
 
 fn dtype_name(kind: &Kind) -> String {

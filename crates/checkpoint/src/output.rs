@@ -1,11 +1,11 @@
 //! Where an output goes, and whether it may go there.
 
 use std::{
-    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
 };
 
-use crate::{Checkpoint, Error, Result};
+use crate::{Checkpoint, Error, Result, record};
 
 /// A directory to be.
 #[derive(Clone, Debug)]
@@ -49,10 +49,40 @@ impl Output {
                 input.display()
             ));
         }
-        if target.exists() && !force {
-            return problem("exists already; give another name, or --force to replace it".into());
+        // A link that leads nowhere is in the way as well.
+        if target.symlink_metadata().is_ok() {
+            if !force {
+                let way_out = "exists already; give another name, or --force to replace it";
+                return problem(way_out.into());
+            }
+            if !replaceable(&target) {
+                let reason = "is no output of this program, so it is not replaced even by force";
+                return problem(reason.into());
+            }
         }
         Ok(Self { target, force })
+    }
+
+    /// Puts the work directory in the target's place. What was there is removed last, so that a
+    /// kill at any moment leaves the old output or the new one.
+    pub(crate) fn replace(&self) -> Result<()> {
+        let old = self.beside(".compress-old");
+        let replacing = self.target.symlink_metadata().is_ok();
+        if replacing {
+            if !self.force || !replaceable(&self.target) {
+                let problem = "has appeared meanwhile; the finished model is in the work directory";
+                return Err(Error::Output {
+                    path: self.target.clone(),
+                    problem: problem.into(),
+                });
+            }
+            fs::rename(&self.target, &old).map_err(Error::io(&old))?;
+        }
+        fs::rename(self.work(), &self.target).map_err(Error::io(&self.target))?;
+        if replacing {
+            fs::remove_dir_all(&old).map_err(Error::io(&old))?;
+        }
+        Ok(())
     }
 
     /// The directory to be.
@@ -68,12 +98,18 @@ impl Output {
     /// The work directory: the target's name with `.compress-work` after it.
     #[must_use]
     pub fn work(&self) -> PathBuf {
-        let mut name = self
-            .target
-            .file_name()
-            .map(OsStr::to_owned)
-            .unwrap_or_default();
-        name.push(".compress-work");
-        self.target.with_file_name(name)
+        self.beside(".compress-work")
     }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.target.clone().into_os_string();
+        name.push(suffix);
+        name.into()
+    }
+}
+
+/// Only an empty directory or an earlier output may be replaced.
+fn replaceable(target: &Path) -> bool {
+    let empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+    target.join(record::FILE).is_file() || empty()
 }

@@ -47,7 +47,8 @@ impl<'a> Writer<'a> {
     ) -> Result<Self> {
         let work = output.work();
         let mark = work.join(FINGERPRINT);
-        let fingerprint = digest::of_text(task);
+        let headers = layout.shards.iter().map(|shard| shard.header.as_slice());
+        let fingerprint = digest::of_parts(headers.chain([task.as_bytes()]));
         if work.exists() && fs::read_to_string(&mark).ok().as_ref() != Some(&fingerprint) {
             clear(&work, output.force())?;
         }
@@ -66,9 +67,16 @@ impl<'a> Writer<'a> {
             journal,
         };
         if !mark.exists() {
-            writer.write_untouched()?;
+            if let Err(error) = writer.write_untouched() {
+                if !matches!(error, Error::Io { .. }) {
+                    writer.abandon()?;
+                }
+                return Err(error);
+            }
             // Last, so that a fingerprint means: everything but the factors is there.
-            fs::write(&mark, fingerprint).map_err(Error::io(&mark))?;
+            let beside = work.join(".fingerprint.new");
+            fs::write(&beside, fingerprint).map_err(Error::io(&beside))?;
+            fs::rename(&beside, &mark).map_err(Error::io(&mark))?;
         }
         Ok(writer)
     }
@@ -102,7 +110,7 @@ impl<'a> Writer<'a> {
             }
         }
         let errors = factors.iter().map(|(site, _, error)| (*site, *error));
-        self.journal.note(step, errors.collect())
+        self.journal.note(step, errors)
     }
 
     /// Writes what is not weights: config, tokenizer, modelling file, and the source's other files.
@@ -150,22 +158,19 @@ impl<'a> Writer<'a> {
         for file in &self.files {
             lock(file).sync_all().map_err(Error::io(&work))?;
         }
-        let target = self.output.target().to_owned();
-        if target.exists() {
-            if !self.output.force() {
-                let problem =
-                    "has appeared meanwhile; the finished model is in the work directory".into();
-                return Err(Error::Output {
-                    path: target,
-                    problem,
-                });
-            }
-            remove(&target)?;
-        }
+        self.output.replace()?;
         for name in [journal::FILE, FINGERPRINT] {
-            fs::remove_file(work.join(name)).map_err(Error::io(work.join(name)))?;
+            let path = self.output.target().join(name);
+            fs::remove_file(&path).map_err(Error::io(&path))?;
         }
-        fs::rename(&work, &target).map_err(Error::io(&target))
+        Ok(())
+    }
+
+    /// Gives up: removes the work directory.
+    pub fn abandon(self) -> Result<()> {
+        let work = self.work();
+        drop(self);
+        fs::remove_dir_all(&work).map_err(Error::io(work))
     }
 
     fn write_untouched(&self) -> Result<()> {
@@ -178,12 +183,26 @@ impl<'a> Writer<'a> {
         }
         for placed in &self.layout.tensors {
             match &placed.content {
-                Content::Copied(name) => self.write(placed, 0, self.source.raw(name)?)?,
+                Content::Copied(name) => {
+                    self.check(placed, name)?;
+                    self.write(placed, 0, self.source.raw(name)?)?;
+                }
                 Content::Converted(name) => self.convert(placed, name)?,
                 Content::Computed(..) => {}
             }
         }
         Ok(())
+    }
+
+    /// Refuses a copied tensor with a number that is not finite.
+    fn check(&self, placed: &Placed, name: &str) -> Result<()> {
+        if !matches!(placed.kind, Kind::Float(_)) {
+            return Ok(());
+        }
+        let path = self.source.path();
+        self.source.for_each_chunk(name, CHUNK, |numbers| {
+            largest(numbers).map_or_else(|| Err(not_finite(placed, path)), |_| Ok(()))
+        })
     }
 
     /// Converts a tensor a few rows at a time.
@@ -231,9 +250,7 @@ fn encode(placed: &Placed, numbers: &[f32], path: &Path) -> Result<Vec<u8>> {
             found,
         });
     };
-    let largest = numbers
-        .iter()
-        .fold(0.0_f32, |largest, x| largest.max(x.abs()));
+    let largest = largest(numbers).ok_or_else(|| not_finite(placed, path))?;
     if format == Format::F16 && largest >= 65520.0 {
         let problem = format!(
             "tensor `{}` has the number {largest}, too large for f16; give --dtype bf16 or f32",
@@ -242,6 +259,22 @@ fn encode(placed: &Placed, numbers: &[f32], path: &Path) -> Result<Vec<u8>> {
         return Err(Error::damaged(path, problem));
     }
     Ok(format.encode(numbers))
+}
+
+/// The largest absolute value; none where a number is not finite.
+fn largest(numbers: &[f32]) -> Option<f32> {
+    // The sum of x·0 is 0, unless an x is NaN or infinite.
+    let finite = numbers.iter().map(|x| x * 0.0).sum::<f32>() == 0.0;
+    let largest = || numbers.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+    finite.then(largest)
+}
+
+fn not_finite(placed: &Placed, path: &Path) -> Error {
+    let problem = format!(
+        "tensor `{}` holds NaN or infinity; the model is damaged",
+        placed.name
+    );
+    Error::damaged(path, problem)
 }
 
 /// Removes a work directory that cannot be gone on with: one whose run was killed before it had laid
@@ -276,22 +309,17 @@ fn copy_others(from: &Path, to: &Path) -> Result<()> {
     ];
     const OWN: [&str; 4] = ["config.json", "README.md", record::FILE, modelling::FILE];
     for entry in fs::read_dir(from).map_err(Error::io(from))? {
-        let path = entry.map_err(Error::io(from))?.path();
-        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let entry = entry.map_err(Error::io(from))?;
+        let path = entry.path();
+        let file_name = entry.file_name();
+        let name = file_name.to_str().unwrap_or_default();
         let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
         let weights = WEIGHTS.contains(&extension) || name.ends_with(".index.json");
         if path.is_file() && !weights && !OWN.contains(&name) && !name.starts_with('.') {
-            fs::copy(&path, to.join(name)).map_err(Error::io(&path))?;
+            // The contents only: a read-only copy could not be written again by a run that goes on.
+            let contents = fs::read(&path).map_err(Error::io(&path))?;
+            fs::write(to.join(&file_name), contents).map_err(Error::io(to))?;
         }
     }
     Ok(())
-}
-
-fn remove(target: &Path) -> Result<()> {
-    let removed = if target.is_dir() {
-        fs::remove_dir_all(target)
-    } else {
-        fs::remove_file(target)
-    };
-    removed.map_err(Error::io(target))
 }

@@ -85,7 +85,8 @@ pub struct Running {
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
 
-    /// Replace the output if it exists.
+    /// Replace the output, if it exists and is an earlier output or empty, and the work directory of
+    /// another run to the same place.
     #[arg(long)]
     pub force: bool,
 
@@ -119,7 +120,7 @@ pub struct Target {
     pub size: Option<ByteSize>,
 
     /// A plan as `plan` prints it; methods with the same kind of steps take each other's.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "skip"])]
     pub plan: Option<PathBuf>,
 }
 

@@ -24,17 +24,29 @@ pub fn plan<M: Method>(
     model: &Opened,
     arguments: &Planning,
 ) -> Result<Plan<M::Step>> {
+    let factored = model
+        .checkpoint
+        .forms()
+        .values()
+        .any(|form| *form != Form::Whole);
+    ensure!(
+        !(arguments.form.dense && factored),
+        "{} has weights that are factored already, which --dense does not multiply out",
+        model.name
+    );
+    ensure!(
+        survey.sites().next().is_some(),
+        "no weight to compress: --only and --skip leave none, or all are factored already"
+    );
     let Target { keep, size, plan } = &arguments.target;
-    let plan = match (plan, size) {
-        (Some(path), _) => read(path, model, survey)?,
-        (None, Some(size)) => fit(method, survey, model, arguments, *size)?,
+    match (plan, size) {
+        (Some(path), _) => read(path, model, survey),
+        (None, Some(size)) => fit(method, survey, model, arguments, *size),
         (None, None) => {
             let keep = keep.map_or_else(|| Budget::keep(KEEP), Ok)?;
-            for_budget(method, survey, model, keep)?
+            for_budget(method, survey, model, keep)
         }
-    };
-    plan.check(survey)?;
-    Ok(plan)
+    }
 }
 
 fn for_budget<M: Method>(
@@ -47,7 +59,7 @@ fn for_budget<M: Method>(
     Ok(Plan::new(
         method.name(),
         model.id()?,
-        Some(keep.fraction()),
+        Some(keep),
         steps,
         survey,
     )?)
@@ -72,7 +84,14 @@ fn read<S: compress_core::Step>(
     }
     plan.check(survey)
         .with_context(|| format!("{name} does not fit the model"))?;
-    Ok(plan)
+    let steps = plan.steps.into_iter().map(|planned| planned.step);
+    Ok(Plan::new(
+        &plan.method,
+        id,
+        plan.keep,
+        steps.collect(),
+        survey,
+    )?)
 }
 
 /// The plan with the largest budget whose weight files are no larger than `size`.

@@ -1,5 +1,11 @@
 //! What is told at the end: figures for programs, tables for people.
 
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+};
+
+use anyhow::Result;
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use compress_evaluate::{Divergence, Latency, Perplexity};
@@ -20,6 +26,14 @@ pub struct Measured {
     /// Time per token of generating.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
+}
+
+/// Prints a result. A reader that has seen enough and closed the pipe is no error.
+pub fn print(text: impl Display) -> Result<()> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => Ok(outcome?),
+    }
 }
 
 /// Two models side by side.
@@ -116,7 +130,7 @@ pub fn figure(x: f64) -> String {
     format!("{x:.0$}", digits as usize)
 }
 
-/// Bytes with their unit, and exactly.
+/// Bytes, rounded, with their unit.
 pub fn size(bytes: usize) -> String {
     ByteSize(bytes as u64).display().si().to_string()
 }

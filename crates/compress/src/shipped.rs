@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
+use crate::interrupt;
+
 /// The name under which reports show the shipped model.
 pub const NAME: &str = "tiny (shipped)";
 
@@ -34,6 +36,7 @@ const FILES: [(&str, &[u8]); 4] = [
 pub fn unpack() -> Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("compress-tiny").tempdir();
     let folder = folder.context("no temporary directory for the shipped model")?;
+    interrupt::unpacked(folder.path().to_owned());
     for (name, contents) in FILES {
         write(&folder.path().join(name), contents)?;
     }

@@ -49,6 +49,15 @@ pub enum Error {
         shape: Shape,
     },
 
+    /// More singular vectors than there are, or none.
+    #[error("a rank of {count} is not within 1..={limit}")]
+    Count {
+        /// How many were asked for.
+        count: usize,
+        /// How many there are.
+        limit: usize,
+    },
+
     /// A step asks for a rank that the weight cannot have.
     #[error("{site}: rank {rank} is not within 1..={limit} for a {shape} weight")]
     Rank {
@@ -62,8 +71,8 @@ pub enum Error {
         shape: Shape,
     },
 
-    /// A plan touches a weight that the model does not have.
-    #[error("the model has no weight at {site}")]
+    /// A plan touches a weight that the model does not have, or has as factors.
+    #[error("the model has no whole weight at {site}; what is factored already is not cut again")]
     NoSuchSite {
         /// Where.
         site: Site,

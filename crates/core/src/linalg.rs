@@ -86,6 +86,9 @@ impl<T: Real> Gram<T> {
     /// through the reflections: at 40 % of the vectors that saves a third of the whole.
     pub fn top_eigenvectors(self, count: usize) -> Result<Eigen> {
         let n = self.0.nrows();
+        if !(1..=n).contains(&count) {
+            return Err(Error::Count { count, limit: n });
+        }
         let failed = || Error::Convergence {
             what: "eigendecomposition",
             shape: Shape::new(n, n),

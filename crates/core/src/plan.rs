@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Form, Result, Site, Step, Survey};
+use crate::{Budget, Error, Form, Result, Site, Step, Survey};
 
 /// Which model a plan was made for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,9 +23,9 @@ pub struct Plan<S: Step> {
     pub method: String,
     /// The model it was made for.
     pub source: SourceId,
-    /// The fraction of parameters asked for; absent in a plan written by hand.
+    /// The budget that it was made for; absent in a plan written by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keep: Option<f64>,
+    pub keep: Option<Budget>,
     /// What to do.
     pub steps: Vec<Planned<S>>,
 }
@@ -47,7 +47,7 @@ impl<S: Step> Plan<S> {
     pub fn new(
         method: &str,
         source: SourceId,
-        keep: Option<f64>,
+        keep: Option<Budget>,
         steps: Vec<S>,
         survey: &Survey<'_>,
     ) -> Result<Self> {

@@ -44,7 +44,7 @@ impl FromStr for Pattern {
             } else {
                 Err(Error::Parse {
                     text: text.into(),
-                    expected: "a layer range: its end lies before its start",
+                    expected: "a layer range, whose end must not lie before its start",
                 })
             };
         }

@@ -43,6 +43,9 @@ impl Protocol {
         if self.windows == Some(0) {
             return Err(problem("no windows, nothing to score"));
         }
+        if self.documents.as_deref() == Some("") {
+            return Err(problem("a separator of documents cannot be empty"));
+        }
         let bos = match (self.bos || self.documents.is_some(), bos) {
             (false, _) => None,
             (true, Some(bos)) => Some(bos),
@@ -93,7 +96,8 @@ impl Protocol {
                 window.truncate(self.context);
                 Ok(window)
             });
-        let windows = windows.collect::<Result<Vec<_>>>()?;
+        let mut windows = windows.collect::<Result<Vec<_>>>()?;
+        windows.retain(|window| window.len() > 1); // a lone BOS predicts nothing
         let wanted = self.windows.unwrap_or(1);
         if windows.len() < wanted {
             let found = windows.iter().map(Vec::len).sum();

@@ -22,16 +22,15 @@ pub struct Truncated {
     pub error: f64,
 }
 
-/// Cuts an m × n weight to rank `rank`, which must be at least 1 and at most min(m, n).
+/// Cuts an m × n weight to rank `rank`; an error outside 1..=min(m, n).
 ///
 /// The singular values are split evenly between the two factors, so that both have entries of like
 /// size, which suits half-precision formats and training.
 pub fn truncate(weight: &Matrix, rank: usize) -> Result<Truncated> {
-    let coarse = short_gram::<f32>(weight).top_eigenvectors(rank)?;
-    let eigen = if tail(&coarse, rank) > SMALL_TAIL {
-        coarse
-    } else {
-        short_gram::<f64>(weight).top_eigenvectors(rank)?
+    // Squares of very large weights overflow in f32, which shows as a failure to converge.
+    let eigen = match short_gram::<f32>(weight).top_eigenvectors(rank) {
+        Ok(coarse) if tail(&coarse, rank) > SMALL_TAIL => coarse,
+        _ => short_gram::<f64>(weight).top_eigenvectors(rank)?,
     };
     Ok(Truncated {
         error: tail(&eigen, rank),

@@ -44,7 +44,7 @@ impl Fields<'_> {
     }
 
     pub fn optional_size(&self, field: &str) -> Result<Option<usize>> {
-        // Above 2^24 no size of a real network lies; below it, no product of three overflows.
+        // No size of a real network lies above; below, products of two stay far from overflowing.
         let in_range = |n: &u64| (1..=1 << 24).contains(n);
         self.get(field)
             .map(|value| {
@@ -143,16 +143,25 @@ impl Fields<'_> {
             .and_then(Value::as_str);
         match kind {
             None | Some("default") => Ok(None),
-            Some("llama3") => Ok(Some(Llama3Scaling {
-                factor: rope.positive("factor")?,
-                low: rope.positive("low_freq_factor")?,
-                high: rope.positive("high_freq_factor")?,
-                original_context: rope.positive("original_max_position_embeddings")?,
-            })),
+            Some("llama3") => rope.llama3().map(Some),
             Some(other) => Err(self.wrong(
                 field,
                 format!("has type `{other}`; only `default` and `llama3` are supported"),
             )),
+        }
+    }
+
+    fn llama3(&self) -> Result<Llama3Scaling> {
+        let scaling = Llama3Scaling {
+            factor: self.positive("factor")?,
+            low: self.positive("low_freq_factor")?,
+            high: self.positive("high_freq_factor")?,
+            original_context: self.positive("original_max_position_embeddings")?,
+        };
+        if scaling.high > scaling.low {
+            Ok(scaling)
+        } else {
+            Err(self.wrong("high_freq_factor", "is not above `low_freq_factor`"))
         }
     }
 

@@ -4,15 +4,11 @@ use anyhow::Result;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::{Outcome, args::Arguments};
+use crate::{Outcome, args::Arguments, report};
 
-#[expect(clippy::unnecessary_wraps, reason = "every verb has this signature")]
 pub fn run(shell: Shell) -> Result<Outcome> {
-    clap_complete::generate(
-        shell,
-        &mut Arguments::command(),
-        "compress",
-        &mut std::io::stdout(),
-    );
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "compress", &mut script);
+    report::print(String::from_utf8_lossy(&script))?;
     Ok(Outcome::Kept)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use compress_checkpoint::Checkpoint;
 use compress_evaluate::{Comparison, Protocol, compare, latency, perplexity};
 use compress_models::Decoder;
@@ -32,19 +32,21 @@ pub fn run(job: &Evaluate) -> Result<Outcome> {
         .map(|name| Opened::open(Some(name), quiet))
         .transpose()?;
     let text = Prepared::new(&job.text, &model.checkpoint)?;
-    let (_, measured) = match &original {
-        Some(original) => text.compare(&original.checkpoint, &model.checkpoint, quiet)?,
-        None => (None, text.score(&model.checkpoint, quiet)?),
+    let measured = match &original {
+        Some(original) => {
+            text.compare(&original.checkpoint, &model.checkpoint, quiet)?
+                .1
+        }
+        None => text.score(&model.checkpoint, quiet)?,
     };
     if job.printing.json {
         let mut json = serde_json::to_value(&measured)?;
         json["model"] = model.name.into();
         json["text"] = text.describe();
-        println!("{json}");
-    } else {
-        println!("{}: {}", model.name, text.title());
-        println!("{}", report::single(&measured));
+        return report::print(json).map(|()| Outcome::Kept);
     }
+    report::print(format_args!("{}: {}", model.name, text.title()))?;
+    report::print(report::single(&measured))?;
     Ok(Outcome::Kept)
 }
 
@@ -78,6 +80,11 @@ impl Prepared {
         let mut windows = cut.with_context(|| format!("cannot score {name}"))?;
         if arguments.windows.is_none() {
             windows.truncate(WINDOWS);
+        }
+        check(&windows, model)?;
+        if protocol.context > config.context {
+            let (asked, trained) = (protocol.context, config.context);
+            eprintln!("warning: windows of {asked} tokens, but the model was made for {trained}");
         }
         let protocol = Protocol {
             windows: Some(windows.len()),
@@ -115,7 +122,7 @@ impl Prepared {
         original: &Checkpoint,
         other: &Checkpoint,
         quiet: bool,
-    ) -> Result<(Option<Measured>, Measured)> {
+    ) -> Result<(Measured, Measured)> {
         let decoders = [
             Decoder::load(original, &self.device)?,
             Decoder::load(other, &self.device)?,
@@ -137,7 +144,7 @@ impl Prepared {
             latency: times.next(),
         };
         let before = measured(original, before, None);
-        Ok((Some(before), measured(other, after, Some(kl))))
+        Ok((before, measured(other, after, Some(kl))))
     }
 
     /// The tokens before those whose generation is timed.
@@ -162,6 +169,18 @@ impl Prepared {
             "device": self.device_name,
         })
     }
+}
+
+/// Refuses tokens that the model has no embedding for.
+fn check(windows: &[Vec<u32>], model: &Checkpoint) -> Result<()> {
+    let vocabulary = model.config().vocabulary;
+    let largest = windows.iter().flatten().max().copied().unwrap_or_default();
+    ensure!(
+        (largest as usize) < vocabulary,
+        "{}: its tokenizer has the token {largest}, but config.json says `vocab_size` {vocabulary}",
+        model.path().display()
+    );
+    Ok(())
 }
 
 /// A text with its line ends as `\n`, whatever they are in the file, as Python reads it.

@@ -16,7 +16,7 @@ use crate::{
 
 /// What is known of one weight.
 #[derive(Debug, Serialize)]
-struct Weight {
+struct Row {
     site: Site,
     rows: usize,
     cols: usize,
@@ -62,14 +62,14 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
     let weights = sites.par_iter().map(one).collect::<Result<Vec<_>>>()?;
     bar.finish_and_clear();
     if job.printing.json {
-        println!("{}", json(&model, &weights)?);
+        report::print(json(&model, &weights)?)?;
     } else {
-        print(&model, &weights);
+        print(&model, &weights)?;
     }
     Ok(Outcome::Kept)
 }
 
-fn weight(model: &Checkpoint, site: Site, spectra: bool) -> Result<Weight> {
+fn weight(model: &Checkpoint, site: Site, spectra: bool) -> Result<Row> {
     let shape = model.config().shape(site.role);
     let form = model.forms().get(&site).copied().unwrap_or(Form::Whole);
     let names = form
@@ -79,7 +79,7 @@ fn weight(model: &Checkpoint, site: Site, spectra: bool) -> Result<Weight> {
     let tensors = names
         .map(|name| Ok(model.tensor(&name)?))
         .collect::<Result<Vec<&Tensor>>>()?;
-    Ok(Weight {
+    Ok(Row {
         site,
         rows: shape.rows,
         cols: shape.cols,
@@ -130,7 +130,7 @@ fn summary(sigma: &[f64]) -> Spectrum {
     }
 }
 
-fn json(model: &Opened, weights: &[Weight]) -> Result<String> {
+fn json(model: &Opened, weights: &[Row]) -> Result<String> {
     let config = model.checkpoint.config();
     Ok(serde_json::to_string(&serde_json::json!({
         "model": model.name,
@@ -143,10 +143,10 @@ fn json(model: &Opened, weights: &[Weight]) -> Result<String> {
     }))?)
 }
 
-fn print(model: &Opened, weights: &[Weight]) {
+fn print(model: &Opened, weights: &[Row]) -> Result<()> {
     let checkpoint = &model.checkpoint;
     let config = checkpoint.config();
-    println!(
+    report::print(format_args!(
         "{}: {}, {} blocks of width {}, {} parameters, {}",
         model.name,
         config.architecture,
@@ -154,7 +154,7 @@ fn print(model: &Opened, weights: &[Weight]) {
         config.hidden,
         report::grouped(checkpoint.parameters()),
         report::size(checkpoint.file_bytes()),
-    );
+    ))?;
     let mut table = report::plain([
         "site",
         "shape",
@@ -188,5 +188,5 @@ fn print(model: &Opened, weights: &[Weight]) {
             format!("{:.1}", weight.break_even_rank),
         ]);
     }
-    println!("{table}");
+    report::print(table)
 }

@@ -25,7 +25,7 @@ const METHODS: [About; 1] = [About {
 
 pub fn run(job: &Methods) -> Result<Outcome> {
     if job.printing.json {
-        println!("{}", serde_json::to_string(&METHODS)?);
+        report::print(serde_json::json!({ "methods": METHODS }))?;
         return Ok(Outcome::Kept);
     }
     let mut table = report::plain(["method", "does", "needs", "costs", "paper"]);
@@ -38,6 +38,6 @@ pub fn run(job: &Methods) -> Result<Outcome> {
             about.paper,
         ]);
     }
-    println!("{table}");
+    report::print(table)?;
     Ok(Outcome::Kept)
 }

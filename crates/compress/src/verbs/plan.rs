@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use compress_checkpoint::{Checkpoint, Layout};
-use compress_core::{Method, Survey};
+use compress_core::{Method, Plan, Shape, Step, Survey};
 use compress_svd::Svd;
 
 use crate::{
@@ -28,64 +28,80 @@ fn plan<M: Method>(method: &M, arguments: &Planning) -> Result<Outcome> {
         &pipeline::forms(&plan, &arguments.form),
         arguments.form.dtype,
     )?;
-    foretell(&model.checkpoint, &layout, &survey, plan.steps.len());
-    println!("{}", serde_json::to_string_pretty(&plan)?);
+    foretell(&model.checkpoint, &layout, &survey, &plan, arguments);
+    report::print(serde_json::to_string_pretty(&plan)?)?;
     Ok(Outcome::Kept)
 }
 
-/// What a plan will cost in bytes, disk and memory, told on stderr before anything is done.
-pub fn foretell(source: &Checkpoint, layout: &Layout, survey: &Survey<'_>, steps: usize) {
+/// What a plan will cost in bytes, disk and memory, told on stderr before anything is done; when
+/// quiet, only the warning that the output will be larger.
+pub fn foretell<S: Step>(
+    source: &Checkpoint,
+    layout: &Layout,
+    survey: &Survey<'_>,
+    plan: &Plan<S>,
+    arguments: &Planning,
+) {
     let (before, after) = (source.file_bytes(), layout.bytes());
-    let mut table = report::plain(["", "now", "planned"]);
-    table.add_row([
-        "weight files".into(),
-        report::size(before),
-        report::size(after),
-    ]);
-    table.add_row([
-        "parameters".into(),
-        report::grouped(source.parameters()),
-        report::grouped(layout.parameters()),
-    ]);
-    table.add_row(["weights changed".into(), String::new(), steps.to_string()]);
-    table.add_row([
-        "free disk needed".into(),
-        String::new(),
-        report::size(after),
-    ]);
-    table.add_row([
-        "memory needed, about".into(),
-        String::new(),
-        report::size(memory(source, survey)),
-    ]);
-    eprintln!("{table}");
-    if after > before {
-        let difference = report::size(after - before);
+    if !arguments.printing.quiet {
+        let mut table = report::plain(["", "now", "planned"]);
+        let mut row = |name: &str, now: String, planned: String| {
+            table.add_row([name.to_owned(), now, planned]);
+        };
+        row("weight files", report::size(before), report::size(after));
+        let count = report::grouped;
+        row(
+            "parameters",
+            count(source.parameters()),
+            count(layout.parameters()),
+        );
+        row(
+            "weights changed",
+            String::new(),
+            plan.steps.len().to_string(),
+        );
+        row("free disk needed", String::new(), report::size(after));
+        let memory = |bytes| format!("about {}", report::size(bytes));
+        row(
+            "memory to compress",
+            String::new(),
+            memory(to_compress(source, survey)),
+        );
+        row(
+            "memory to evaluate",
+            String::new(),
+            memory(to_evaluate(source, layout)),
+        );
+        eprintln!("{table}");
+    }
+    // Headers differ by a few bytes; numbers are what counts.
+    if after > before + before / 1000 {
         eprintln!(
-            "warning: the output will be {difference} larger than the input, whose numbers take fewer bits than {}'s",
-            source.format()
+            "warning: the output, in {}, will be {} larger than the input",
+            layout.format(),
+            report::size(after - before)
         );
     }
 }
 
 /// On each core one weight, its Gram matrix and eigenvectors (at worst in f64), and its factors;
-/// beside them the largest tensor that is converted.
-fn memory(source: &Checkpoint, survey: &Survey<'_>) -> usize {
-    let largest = survey.sites().map(|(_, shape)| {
-        let short = shape.full_rank();
-        4 * 3 * shape.size() + 8 * 4 * short * short
-    });
-    let converted = source
-        .tensors()
-        .values()
-        .map(|tensor| 4 * tensor.size())
-        .max();
+/// beside them the largest tensor that is converted, and what the system keeps of the mapped file.
+fn to_compress(source: &Checkpoint, survey: &Survey<'_>) -> usize {
+    let weight = |shape: Shape| 4 * 3 * shape.size() + 8 * 4 * shape.full_rank().pow(2);
+    let largest = survey.sites().map(|(_, shape)| weight(shape)).max();
+    let converted = source.tensors().values().map(|tensor| 4 * tensor.size());
     let converted = if source.is_gguf() {
-        converted.unwrap_or(0)
+        converted.max()
     } else {
-        0
+        None
     };
-    rayon::current_num_threads() * largest.max().unwrap_or(0)
-        + converted
-        + source.file_bytes().min(1 << 28)
+    rayon::current_num_threads() * largest.unwrap_or(0)
+        + converted.unwrap_or(0)
+        + source.file_bytes()
+}
+
+/// Both models in f32, and on each core a slice of logits.
+fn to_evaluate(source: &Checkpoint, layout: &Layout) -> usize {
+    const LOGITS: usize = 100_000_000;
+    4 * (source.parameters() + layout.parameters()) + rayon::current_num_threads() * LOGITS
 }

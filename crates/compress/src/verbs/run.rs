@@ -43,32 +43,66 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Outcome> {
         &pipeline::forms(&plan, &planning.form),
         planning.form.dtype,
     )?;
-    if !quiet {
-        foretell(&model.checkpoint, &layout, &survey, plan.steps.len());
-    }
-    let task = task(method, &plan, arguments);
-    interrupt::work_directory(Some(output.work()));
-    let writer = Writer::begin(&model.checkpoint, &layout, output, &task)?;
-    let compressed = pipeline::compress(method, &plan, &survey, &writer, planning)?;
+    foretell(&model.checkpoint, &layout, &survey, &plan, planning);
+    let writer = Writer::begin(
+        &model.checkpoint,
+        &layout,
+        output,
+        &task(method, &plan, arguments),
+    )?;
+    interrupt::work_directory(Some(writer.work()));
+    let done = carry_out(method, arguments, &model, &survey, &plan, &writer, text);
+    let done = match done {
+        Ok(done) => done,
+        Err(error) => return Err(give_up(error, writer)),
+    };
+    writer.finish(&done.record(method.name())?, &done.card())?;
+    interrupt::work_directory(None);
+    done.print(method.name())?;
+    Ok(done.outcome(layout.bytes()))
+}
+
+fn carry_out<'a, M: Method>(
+    method: &M,
+    arguments: &'a Running,
+    model: &'a Opened,
+    survey: &Survey<'_>,
+    plan: &'a Plan<M::Step>,
+    writer: &Writer<'_>,
+    text: Option<Prepared>,
+) -> Result<Done<'a, M::Step>> {
+    let compressed = pipeline::compress(method, plan, survey, writer, &arguments.planning)?;
     writer.write_others()?;
     let written = Checkpoint::open(&writer.work())?;
-    let measured = text
-        .as_ref()
-        .map(|text| measure(text, &model.checkpoint, &written, quiet))
-        .transpose()?;
-    let finished = Finished {
+    let quiet = arguments.planning.printing.quiet;
+    let measure = |text: &Prepared| measure(text, &model.checkpoint, &written, quiet);
+    let measured = text.as_ref().map(measure).transpose()?;
+    Ok(Done {
         arguments,
-        model: &model,
-        plan: &plan,
+        model,
+        plan,
         compressed,
         text,
         measured,
         bytes: written.file_bytes(),
-    };
-    writer.finish(&finished.record(method.name())?, &finished.card())?;
-    interrupt::work_directory(None);
-    finished.print(method.name())?;
-    Ok(finished.outcome(layout.bytes()))
+    })
+}
+
+/// After a failure to write the work directory stays, so that the run can go on; any other failure
+/// would only come again.
+fn give_up(error: anyhow::Error, writer: Writer<'_>) -> anyhow::Error {
+    let failed_to_write = |cause: &(dyn std::error::Error + 'static)| cause.is::<std::io::Error>();
+    if error.chain().any(failed_to_write) {
+        let work = writer.work();
+        return error.context(format!(
+            "{} stays, and the same command goes on from there",
+            work.display()
+        ));
+    }
+    match writer.abandon() {
+        Ok(()) => error,
+        Err(second) => error.context(second),
+    }
 }
 
 /// Everything that decides the bytes of the output, as text.
@@ -86,10 +120,7 @@ fn measure(
     written: &Checkpoint,
     quiet: bool,
 ) -> Result<(Measured, Measured)> {
-    let (before, after) = text.compare(source, written, quiet)?;
-    let Some(mut before) = before else {
-        anyhow::bail!("the original was not measured")
-    };
+    let (mut before, after) = text.compare(source, written, quiet)?;
     if source.is_gguf() {
         before.bytes = Layout::new(source, &BTreeMap::default(), Some(written.format()))?.bytes();
     }
@@ -97,7 +128,7 @@ fn measure(
 }
 
 /// A run that has been done, to be told of.
-struct Finished<'a, S: compress_core::Step> {
+struct Done<'a, S: compress_core::Step> {
     arguments: &'a Running,
     model: &'a Opened,
     plan: &'a Plan<S>,
@@ -107,7 +138,7 @@ struct Finished<'a, S: compress_core::Step> {
     bytes: usize,
 }
 
-impl<S: compress_core::Step> Finished<'_, S> {
+impl<S: compress_core::Step> Done<'_, S> {
     fn json(&self, method: &str) -> Result<serde_json::Value> {
         let mut json = json!({
             "method": method,
@@ -169,7 +200,9 @@ impl<S: compress_core::Step> Finished<'_, S> {
         };
         let command = std::env::args()
             .skip(1)
-            .fold("compress".to_owned(), |line, word| line + " " + &word);
+            .fold("compress".to_owned(), |line, word| {
+                line + " " + &quoted(&word)
+            });
         Card {
             name,
             table,
@@ -179,30 +212,27 @@ impl<S: compress_core::Step> Finished<'_, S> {
 
     fn print(&self, method: &str) -> Result<()> {
         if self.arguments.planning.printing.json {
-            println!("{}", self.json(method)?);
-            return Ok(());
+            return report::print(self.json(method)?);
         }
-        let mean = self.compressed.errors.values().sum::<f64>()
-            / self.compressed.errors.len().max(1) as f64;
-        println!(
+        let errors = &self.compressed.errors;
+        report::print(format_args!(
             "{}: {} by {method}, {} weights in {:.1} s, mean relative squared error {}",
             self.arguments.output.display(),
             self.model.name,
-            self.compressed.errors.len(),
+            errors.len(),
             self.compressed.seconds,
-            report::figure(mean),
-        );
-        match (&self.text, &self.measured) {
-            (Some(text), Some((before, after))) => {
-                println!("{}\n{}", text.title(), report::comparison(before, after));
-                if self.model.checkpoint.is_gguf() {
-                    let file = report::size(self.model.checkpoint.file_bytes());
-                    println!(
-                        "`before` is the model at the output's number format; the GGUF file itself has {file}"
-                    );
-                }
-            }
-            _ => println!("{} of weights, not evaluated", report::size(self.bytes)),
+            report::figure(errors.values().sum::<f64>() / errors.len().max(1) as f64),
+        ))?;
+        let (Some(text), Some((before, after))) = (&self.text, &self.measured) else {
+            let bytes = report::size(self.bytes);
+            return report::print(format_args!("{bytes} of weights, not evaluated"));
+        };
+        report::print(text.title())?;
+        report::print(report::comparison(before, after))?;
+        if self.model.checkpoint.is_gguf() {
+            let file = report::size(self.model.checkpoint.file_bytes());
+            let note = "`before` has the bytes of the output's number format; the GGUF file itself";
+            report::print(format_args!("{note} has {file}"))?;
         }
         Ok(())
     }
@@ -226,5 +256,15 @@ impl<S: compress_core::Step> Finished<'_, S> {
         } else {
             Outcome::Kept
         }
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
