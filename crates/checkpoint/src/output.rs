@@ -67,8 +67,7 @@ impl Output {
     /// kill at any moment leaves the old output or the new one.
     pub(crate) fn replace(&self) -> Result<()> {
         let old = self.beside(".compress-old");
-        let replacing = self.target.symlink_metadata().is_ok();
-        if replacing {
+        if self.target.symlink_metadata().is_ok() {
             if !self.force || !replaceable(&self.target) {
                 let problem = "has appeared meanwhile; the finished model is in the work directory";
                 return Err(Error::Output {
@@ -79,15 +78,10 @@ impl Output {
             fs::rename(&self.target, &old).map_err(Error::io(&old))?;
         }
         fs::rename(self.work(), &self.target).map_err(Error::io(&self.target))?;
-        if replacing {
+        if old.exists() {
             fs::remove_dir_all(&old).map_err(Error::io(&old))?;
         }
         Ok(())
-    }
-
-    /// The directory to be.
-    pub(crate) fn target(&self) -> &Path {
-        &self.target
     }
 
     /// Whether what is there may be replaced.

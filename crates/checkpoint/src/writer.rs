@@ -158,12 +158,11 @@ impl<'a> Writer<'a> {
         for file in &self.files {
             lock(file).sync_all().map_err(Error::io(&work))?;
         }
-        self.output.replace()?;
-        for name in [journal::FILE, FINGERPRINT] {
-            let path = self.output.target().join(name);
-            fs::remove_file(&path).map_err(Error::io(&path))?;
+        // Without its marks the directory is whole; a kill from here on costs a run from the start.
+        for name in [FINGERPRINT, journal::FILE] {
+            fs::remove_file(work.join(name)).map_err(Error::io(work.join(name)))?;
         }
-        Ok(())
+        self.output.replace()
     }
 
     /// Gives up: removes the work directory.
@@ -284,7 +283,8 @@ fn clear(work: &Path, force: bool) -> Result<()> {
         return Err(Error::OtherWork { path: work.into() });
     }
     let empty = fs::read_dir(work).is_ok_and(|mut entries| entries.next().is_none());
-    if !empty && !work.join(journal::FILE).exists() {
+    let ours = [journal::FILE, record::FILE].map(|name| work.join(name).exists());
+    if !empty && !ours.contains(&true) {
         let problem = "is in the way, and no work directory of this program; move it away".into();
         return Err(Error::Output {
             path: work.into(),
