@@ -64,8 +64,37 @@ def info(name, dims, kind=0, offset=0):
     return string(name) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims) + struct.pack("<IQ", kind, offset)
 
 
+def number(name, value):
+    return key(name, 4, struct.pack("<I", value))
+
+
+def strings(name, *values):
+    return key(name, 9, struct.pack("<IQ", 8, len(values)) + b"".join(map(string, values)))
+
+
+def llama(heads=2, merges=("a b",)):
+    """Everything that a config and a tokenizer need, as keyword arguments of gguf()."""
+    keys = [
+        key("general.architecture", 8, string("llama")),
+        number("llama.block_count", 1),
+        number("llama.context_length", 8),
+        number("llama.embedding_length", 8),
+        number("llama.feed_forward_length", 8),
+        number("llama.attention.head_count", heads),
+        number("llama.attention.head_count_kv", 1),
+        key("llama.attention.layer_norm_rms_epsilon", 6, struct.pack("<f", 1e-5)),
+        key("tokenizer.ggml.model", 8, string("gpt2")),
+        key("tokenizer.ggml.pre", 8, string("smollm")),
+        strings("tokenizer.ggml.tokens", "a", "b", "ab"),
+        strings("tokenizer.ggml.merges", *merges),
+    ]
+    return {"metadata": b"".join(keys), "keys": len(keys)}
+
+
 architecture = key("general.architecture", 8, string("llama"))
-gguf("good", architecture, keys=1)
+gguf("good", **llama())
+gguf("heads_of_zero", **llama(heads=0))
+gguf("merges_outside_the_vocabulary", **llama(merges=("no where",)))
 gguf("wrong_magic", magic=b"GGML")
 gguf("version_99", version=99)
 gguf("keys_of_all_ones", keys=2**64 - 1)
@@ -86,11 +115,6 @@ gguf("tensor_of_unknown_type", tensors=info("a", (32,), kind=999), count=1, data
 gguf("tensor_of_half_a_block", tensors=info("a", (33,), kind=2), count=1, data=bytes(96))
 gguf("tensors_overlap", tensors=info("a", (8,)) + info("b", (8,)), count=2, data=bytes(128))
 gguf("tensor_off_its_alignment", tensors=info("a", (8,), offset=1), count=1, data=bytes(128))
-gguf("heads_of_zero", architecture + key("llama.attention.head_count", 4, struct.pack("<I", 0)), keys=2)
-merges = key("tokenizer.ggml.merges", 9, struct.pack("<IQ", 8, 1) + string("nothing here"))
-model = key("tokenizer.ggml.model", 8, string("gpt2"))
-tokens = key("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 1) + string("a"))
-gguf("merges_outside_the_vocabulary", architecture + model + tokens + merges, keys=4)
 
 
 def plan(name, **changes):
