@@ -84,7 +84,9 @@ impl GgufFile {
                 .and_then(Value::as_u64)
                 .and_then(|id| tokenizer.id_to_token(u32::try_from(id).ok()?))
         };
+        let template = self.header.metadata().get("tokenizer.chat_template");
         let settings = json!({
+            "chat_template": template.and_then(compress_gguf::Value::as_str),
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": token("bos_token_id"),
             "eos_token": token("eos_token_id"),
