@@ -38,10 +38,28 @@ impl Attention {
         turns: &Turns,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        let [batch, time, _] = x.dims();
-        let query = self.split(self.query.forward(x.clone()), self.heads);
-        let key = self.split(self.key.forward(x.clone()), self.key_value_heads);
-        let value = self.split(self.value.forward(x), self.key_value_heads);
+        let query = self.query.forward(x.clone());
+        let key = self.key.forward(x.clone());
+        let value = self.value.forward(x);
+        self.output
+            .forward(self.mix(query, key, value, turns, cache))
+    }
+
+    /// What lies between the projections: norms of the heads, turns, and the mixing of values.
+    /// Takes batch × time × heads·d, or × key-value heads·d, and gives batch × time × heads·d.
+    #[must_use]
+    pub fn mix(
+        &self,
+        query: Tensor<3>,
+        key: Tensor<3>,
+        value: Tensor<3>,
+        turns: &Turns,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3> {
+        let [batch, time, _] = query.dims();
+        let query = self.split(query, self.heads);
+        let key = self.split(key, self.key_value_heads);
+        let value = self.split(value, self.key_value_heads);
         let query = turns.apply(normed(self.query_norm.as_ref(), query));
         let key = turns.apply(normed(self.key_norm.as_ref(), key));
         let (key, value) = match cache {
@@ -62,10 +80,9 @@ impl Attention {
             None,
             options,
         );
-        let mixed = mixed
+        mixed
             .swap_dims(1, 2)
-            .reshape([batch, time, self.heads * self.head_size]);
-        self.output.forward(mixed)
+            .reshape([batch, time, self.heads * self.head_size])
     }
 
     /// batch × time × heads·d to batch × heads × time × d

@@ -5,8 +5,9 @@ use burn::{
     nn::RmsNorm,
     tensor::{Device, Int, Tensor, TensorData},
 };
+use compress_core::linalg::Right;
 
-use crate::{Block, Cache, Error, Linear, Result, Rotary};
+use crate::{Block, Cache, Error, Linear, Result, Rotary, product::product};
 
 /// A decoder with its weights on a device.
 #[derive(Module, Debug)]
@@ -19,7 +20,8 @@ pub struct Decoder {
     pub norm: RmsNorm,
     /// hidden → vocabulary; the embedding itself where absent.
     pub head: Option<Linear>,
-    pub(crate) rotary: Rotary,
+    /// How positions turn queries and keys.
+    pub rotary: Rotary,
 }
 
 impl Decoder {
@@ -54,7 +56,17 @@ impl Decoder {
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.head {
             Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.embedding.val().transpose()),
+            None => product(hidden, self.embedding.val(), Right::Transposed),
+        }
+    }
+
+    /// From gradients by logits to gradients by what enters the head: tokens × vocabulary to
+    /// tokens × hidden.
+    #[must_use]
+    pub fn logits_backward(&self, gradient: Tensor<2>) -> Tensor<2> {
+        match &self.head {
+            Some(head) => head.backward(gradient),
+            None => product(gradient, self.embedding.val(), Right::AsIs),
         }
     }
 
@@ -70,7 +82,8 @@ impl Decoder {
         self.embedding.val().device()
     }
 
-    fn embed(&self, texts: &[&[u32]]) -> Result<Tensor<3>> {
+    /// The residual stream before the first block, batch × time × hidden.
+    pub fn embed(&self, texts: &[&[u32]]) -> Result<Tensor<3>> {
         let weight = self.embedding.val();
         let vocabulary = weight.dims()[0];
         let ids: Vec<i32> = texts

@@ -22,7 +22,13 @@ impl FeedForward {
     /// batch × time × hidden to the same.
     #[must_use]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gated = silu(self.gate.forward(x.clone())) * self.up.forward(x);
+        let gated = Self::gated(self.gate.forward(x.clone()), self.up.forward(x));
         self.down.forward(gated)
+    }
+
+    /// What lies between the projections: silu(gate) ⊙ up.
+    #[must_use]
+    pub fn gated(gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
+        silu(gate) * up
     }
 }

@@ -4,6 +4,9 @@ use burn::{
     module::{Module, Param},
     tensor::Tensor,
 };
+use compress_core::linalg::Right;
+
+use crate::product::product;
 
 /// The weight of a linear layer, in the form in which it is stored.
 #[derive(Module, Debug)]
@@ -50,9 +53,26 @@ impl Linear {
         shape[D - 1] = y.dims()[1];
         y.reshape(shape)
     }
+
+    /// From gradients by the outputs to gradients by the inputs: … × out to … × in.
+    #[must_use]
+    pub fn backward<const D: usize>(&self, gradient: Tensor<D>) -> Tensor<D> {
+        let mut shape = gradient.dims();
+        let outputs = shape[D - 1];
+        let gradient = gradient.reshape([-1, outputs as i32]);
+        let gradient = match &self.weight {
+            Weight::Whole(weight) => product(gradient, weight.val(), Right::AsIs),
+            Weight::LowRank(LowRank { up, down }) => {
+                let inner = product(gradient, up.val(), Right::AsIs);
+                product(inner, down.val(), Right::AsIs)
+            }
+        };
+        shape[D - 1] = gradient.dims()[1];
+        gradient.reshape(shape)
+    }
 }
 
 /// x · Wᵀ
 fn times(x: Tensor<2>, weight: &Param<Tensor<2>>) -> Tensor<2> {
-    x.matmul(weight.val().transpose())
+    product(x, weight.val(), Right::Transposed)
 }

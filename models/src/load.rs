@@ -15,15 +15,23 @@ use crate::{
 impl Decoder {
     /// Loads every weight in `f32` and in the form in which it is stored.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        let blocks = 0..checkpoint.config().layers;
+        let blocks = blocks.map(|layer| Block::load(checkpoint, layer, device));
+        let blocks = blocks.collect::<Result<_>>()?;
+        Ok(Self {
+            blocks,
+            ..Self::load_ends(checkpoint, device)?
+        })
+    }
+
+    /// Loads what is before and after the blocks, for those who take one block at a time.
+    pub fn load_ends(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let load = Loader {
             checkpoint,
             config: checkpoint.config(),
             device,
         };
         let config = checkpoint.config();
-        let blocks = (0..config.layers)
-            .map(|layer| load.block(layer))
-            .collect::<Result<_>>()?;
         let whole = |name: &str| load.matrix(name, config.vocabulary, config.hidden);
         let head = |weight| Linear {
             weight: Weight::Whole(weight),
@@ -31,7 +39,7 @@ impl Decoder {
         };
         Ok(Self {
             embedding: whole("model.embed_tokens.weight")?,
-            blocks,
+            blocks: Vec::new(),
             norm: load.norm("model.norm", config.hidden)?,
             head: if config.tied {
                 None

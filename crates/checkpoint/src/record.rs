@@ -11,6 +11,12 @@ pub struct Record {
     pub made_by: String,
     /// The method.
     pub method: String,
+    /// The method's own options.
+    #[serde(default)]
+    pub options: Value,
+    /// What its evidence was measured on; absent where it needed none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Value>,
     /// The model it was made from.
     pub source: SourceId,
     /// Number format of the computed tensors.

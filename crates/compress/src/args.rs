@@ -6,7 +6,9 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use compress_core::{Budget, Format, Pattern, Selection};
+use compress_fwsvd::{Fisher, FwSvd};
 use compress_models::DeviceChoice;
+use compress_svd::{Objective, Svd};
 
 /// Makes large language models smaller and shows what it cost.
 #[derive(Debug, Parser)]
@@ -25,12 +27,12 @@ pub enum Verb {
     /// Decide what would be done, and what it would save; writes nothing.
     Plan {
         #[command(subcommand)]
-        method: PlanMethod,
+        method: By<Planning>,
     },
     /// Plan, compress, write, and evaluate before and after.
     Run {
         #[command(subcommand)]
-        method: RunMethod,
+        method: By<Running>,
     },
     /// Perplexity of a model on a text, and how far it is from an original.
     Evaluate(Evaluate),
@@ -41,18 +43,56 @@ pub enum Verb {
     },
 }
 
-/// One line per method.
+/// One line per method; each takes the options of the verb and its own.
 #[derive(Debug, Subcommand)]
-pub enum PlanMethod {
-    /// Truncated SVD, the same kept fraction everywhere: no data, fast, the weakest per byte.
-    Svd(Planning),
+pub enum By<Job: Args> {
+    /// Truncated SVD, the same kept fraction everywhere: plain needs no data and is the weakest per
+    /// byte; under the activation metric it is far better, for one pass over a calibration text.
+    Svd(With<SvdOptions, Job>),
+    /// Fisher-weighted SVD, the same kept fraction everywhere: needs gradients over a calibration
+    /// text, about four forward passes; the best of the closed forms.
+    Fwsvd(With<FwSvdOptions, Job>),
 }
 
-/// One line per method.
-#[derive(Debug, Subcommand)]
-pub enum RunMethod {
-    /// Truncated SVD, the same kept fraction everywhere: no data, fast, the weakest per byte.
-    Svd(Running),
+/// A method's own options beside those of a verb.
+#[derive(Debug, Args)]
+pub struct With<Own: Args, Job: Args> {
+    #[command(flatten)]
+    pub own: Own,
+    #[command(flatten)]
+    pub job: Job,
+}
+
+#[derive(Debug, Args)]
+pub struct SvdOptions {
+    /// Which error is made small: `plain`, that of the weights, or `activation`, that of the outputs
+    /// on a calibration text.
+    #[arg(long, value_name = "METRIC", default_value = "plain")]
+    pub metric: Objective,
+}
+
+impl SvdOptions {
+    pub const fn method(&self) -> Svd {
+        Svd {
+            objective: self.metric,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct FwSvdOptions {
+    /// Which Fisher information: `rows`, the paper's number for each input, or `kronecker`, a matrix
+    /// for the inputs and one for the outputs, which costs no more time and is far better.
+    #[arg(long, value_name = "FISHER", default_value = "kronecker")]
+    pub fisher: Fisher,
+}
+
+impl FwSvdOptions {
+    pub const fn method(&self) -> FwSvd {
+        FwSvd {
+            fisher: self.fisher,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +113,36 @@ pub struct Planning {
     #[command(flatten)]
     pub form: OutputForm,
     #[command(flatten)]
+    pub calibration: Calibrating,
+    #[command(flatten)]
     pub printing: Printing,
+}
+
+/// The text that methods with an eye for data look at. Not the text that the result is judged by!
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Calibration")]
+pub struct Calibrating {
+    /// The text to calibrate on, for methods that need one; the one that ships with this program for
+    /// the model that does.
+    #[arg(long, value_name = "FILE")]
+    pub calibrate: Option<PathBuf>,
+
+    /// How many windows of it [default: 64, or all there are if fewer].
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+
+    /// Tokens per window [default: as in the evaluation].
+    #[arg(long, value_name = "N")]
+    pub calibrate_ctx: Option<usize>,
+
+    /// Draw the windows from all over the text, in a way that this number decides; the first ones
+    /// where left out.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Where measurements are kept for further runs [default: compress/evidence in the user's cache].
+    #[arg(long, value_name = "DIR")]
+    pub evidence: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

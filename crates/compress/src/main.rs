@@ -4,12 +4,14 @@
 //! stderr; the exit status is 0 when done, 1 when a promise was not kept, 2 when it could not run.
 
 mod args;
+mod evidence;
 mod interrupt;
 mod model;
 mod pipeline;
 mod progress;
 mod report;
 mod shipped;
+mod text;
 mod verbs;
 
 use std::process::ExitCode;

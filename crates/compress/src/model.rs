@@ -15,7 +15,7 @@ pub struct Opened {
     pub checkpoint: Checkpoint,
     pub name: String,
     /// Holds the shipped model's files while they are in use.
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 impl Opened {
@@ -27,7 +27,7 @@ impl Opened {
             return Ok(Self {
                 checkpoint,
                 name: shipped::NAME.into(),
-                _folder: Some(folder),
+                folder: Some(folder),
             });
         };
         let path = Path::new(name);
@@ -35,7 +35,7 @@ impl Opened {
             return Ok(Self {
                 checkpoint: Checkpoint::open(path)?,
                 name: name.into(),
-                _folder: None,
+                folder: None,
             });
         }
         let Ok(id) = name.parse::<ModelId>() else {
@@ -49,8 +49,13 @@ impl Opened {
         Ok(Self {
             checkpoint: Checkpoint::open(&local)?,
             name: name.into(),
-            _folder: None,
+            folder: None,
         })
+    }
+
+    /// Whether it is the model that is part of this program.
+    pub const fn is_shipped(&self) -> bool {
+        self.folder.is_some()
     }
 
     /// What identifies the model in a plan.

@@ -13,6 +13,9 @@ pub const NAME: &str = "tiny (shipped)";
 /// The text that is scored where none is given.
 pub const SAMPLE: &str = include_str!("../../../models/tiny/sample.txt");
 
+/// The text to calibrate on where none is given.
+pub const CALIBRATION: &str = include_str!("../../../models/tiny/calibration.txt");
+
 const FILES: [(&str, &[u8]); 4] = [
     (
         "config.json",

@@ -78,6 +78,15 @@ pub enum Error {
         site: Site,
     },
 
+    /// A method asks for measurements that were not taken.
+    #[error("{site}: the method needs {what} measured on a calibration text, and there are none")]
+    NoEvidence {
+        /// Where.
+        site: Site,
+        /// What is missing.
+        what: &'static str,
+    },
+
     /// A plan touches one weight twice.
     #[error("{site}: the plan has two steps for this weight; keep one of them")]
     Twice {

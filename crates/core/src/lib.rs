@@ -2,7 +2,7 @@
 //!
 //! A decoder has seven linear weights per block. Each is a [`Site`]; a method is asked for a
 //! [`Plan`] of [`Step`]s over sites under a [`Budget`], and then turns each step into [`Edit`]s: this
-//! site becomes that [`Factor`]. Nothing here knows files, networks or tensors of a framework:
+//! site becomes that [`Factor`]. What running the model over text tells comes in as [`Evidence`]. Nothing here knows files, networks or tensors of a framework:
 //! weights come in through [`Weights`] as plain row-major [`Matrix`] values.
 //!
 //! ```
@@ -19,6 +19,7 @@
 
 mod budget;
 mod error;
+mod evidence;
 mod factor;
 mod format;
 pub mod linalg;
@@ -27,11 +28,14 @@ mod method;
 mod plan;
 mod selection;
 mod site;
+mod stream;
 mod survey;
+mod symmetric;
 pub mod testing;
 
 pub use budget::Budget;
 pub use error::{Error, Result};
+pub use evidence::{Evidence, Needs};
 pub use factor::{Factor, Form};
 pub use format::Format;
 pub use matrix::{Matrix, Shape};
@@ -39,4 +43,6 @@ pub use method::{Edit, Method, Step, Truncate};
 pub use plan::{Plan, Planned, SourceId};
 pub use selection::{Pattern, Selection};
 pub use site::{Role, Site};
+pub use stream::{Inlet, Stream};
 pub use survey::{Survey, Weights};
+pub use symmetric::Symmetric;

@@ -20,11 +20,12 @@ use faer::{
             triangular::{BlockStructure, matmul as matmul_structured},
         },
         qr::no_pivoting::factor::recommended_block_size,
+        solvers::Solve as _,
     },
     traits::RealField,
 };
 
-use crate::{Error, Matrix, Result, Shape};
+use crate::{Error, Matrix, Result, Shape, Symmetric};
 
 /// Eigenvalues of a symmetric matrix, largest first, and the eigenvectors of the first few.
 #[derive(Clone, Debug)]
@@ -81,76 +82,162 @@ pub struct Gram<T>(Mat<T>);
 
 impl<T: Real> Gram<T> {
     /// All eigenvalues, largest first, and the eigenvectors of the `count` largest.
-    ///
-    /// Reduces the matrix to tridiagonal form, solves that, and takes only the wanted vectors back
-    /// through the reflections: at 40 % of the vectors that saves a third of the whole.
     pub fn top_eigenvectors(self, count: usize) -> Result<Eigen> {
-        let n = self.0.nrows();
-        if !(1..=n).contains(&count) {
-            return Err(Error::Count { count, limit: n });
-        }
-        let failed = || Error::Convergence {
-            what: "eigendecomposition",
-            shape: Shape::new(n, n),
-        };
-        let (reflections, blocks, diagonal, below) = tridiagonal(self.0);
-        let mut values = Diag::zeros(n);
-        let mut vectors = Mat::zeros(n, n);
-        tridiagonal_self_adjoint_evd(
-            diagonal.as_ref(),
-            below.as_ref(),
-            values.as_mut(),
-            Some(vectors.as_mut()),
-            Par::Seq,
-            MemStack::new(&mut workspace(self_adjoint_evd_scratch::<T>(
-                n,
-                ComputeEigenvectors::Yes,
-                Par::Seq,
-                Spec::default(),
-            ))),
-            Spec::default(),
-        )
-        .map_err(|_| failed())?;
-        // Ascending, so the wanted ones are the last columns.
-        let mut top = vectors.subcols_mut(n - count, count);
-        if n > 1 {
-            reflect(
-                reflections.submatrix(1, 0, n - 1, n - 1),
-                blocks.as_ref(),
-                Conj::No,
-                top.as_mut().subrows_mut(1, n - 1),
-                Par::Seq,
-                MemStack::new(&mut workspace(reflect_scratch::<T>(
-                    n - 1,
-                    blocks.nrows(),
-                    count,
-                ))),
-            );
-        }
-        let values: Vec<f64> = values
-            .column_vector()
-            .iter()
-            .rev()
-            .map(|x| x.to_f64())
-            .collect();
-        if values.iter().any(|x| !x.is_finite()) {
-            return Err(failed());
-        }
-        let vectors = Matrix::from_fn(n, count, |i, j| top[(i, count - 1 - j)].to_f32());
+        let (values, top) = decompose(self.0, count)?;
+        let vectors = Matrix::from_fn(top.nrows(), count, |i, j| top[(i, j)].to_f32());
         Ok(Eigen { values, vectors })
     }
 
     /// All eigenvalues, largest first.
     pub fn eigenvalues(self) -> Result<Vec<f64>> {
-        let n = self.0.nrows();
-        let values = self
-            .0
-            .self_adjoint_eigenvalues(faer::Side::Lower)
-            .map_err(|_| Error::Convergence {
-                what: "eigenvalues",
-                shape: Shape::new(n, n),
-            })?;
-        Ok(values.iter().rev().map(|x| x.to_f64()).collect())
+        eigenvalues(self.0.as_ref())
+    }
+}
+
+fn eigenvalues<T: Real>(symmetric: MatRef<'_, T>) -> Result<Vec<f64>> {
+    let n = symmetric.nrows();
+    let values = symmetric.self_adjoint_eigenvalues(faer::Side::Lower);
+    let values = values.map_err(|_| Error::Convergence {
+        what: "eigenvalues",
+        shape: Shape::new(n, n),
+    })?;
+    Ok(values.iter().rev().map(|x| x.to_f64()).collect())
+}
+
+/// All eigenvalues of a symmetric matrix, largest first, and the eigenvectors of the `count` largest
+/// as columns in that order. Reads the lower triangle.
+///
+/// Reduces the matrix to tridiagonal form, solves that, and takes only the wanted vectors back
+/// through the reflections: at 40 % of the vectors that saves a third of the whole.
+fn decompose<T: Real>(symmetric: Mat<T>, count: usize) -> Result<(Vec<f64>, Mat<T>)> {
+    let n = symmetric.nrows();
+    if !(1..=n).contains(&count) {
+        return Err(Error::Count { count, limit: n });
+    }
+    let failed = || Error::Convergence {
+        what: "eigendecomposition",
+        shape: Shape::new(n, n),
+    };
+    let (reflections, blocks, diagonal, below) = tridiagonal(symmetric);
+    let mut values = Diag::zeros(n);
+    let mut vectors = Mat::zeros(n, n);
+    tridiagonal_self_adjoint_evd(
+        diagonal.as_ref(),
+        below.as_ref(),
+        values.as_mut(),
+        Some(vectors.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut workspace(self_adjoint_evd_scratch::<T>(
+            n,
+            ComputeEigenvectors::Yes,
+            Par::Seq,
+            Spec::default(),
+        ))),
+        Spec::default(),
+    )
+    .map_err(|_| failed())?;
+    // Ascending, so the wanted ones are the last columns.
+    let mut top = vectors.subcols_mut(n - count, count);
+    if n > 1 {
+        reflect(
+            reflections.submatrix(1, 0, n - 1, n - 1),
+            blocks.as_ref(),
+            Conj::No,
+            top.as_mut().subrows_mut(1, n - 1),
+            Par::Seq,
+            MemStack::new(&mut workspace(reflect_scratch::<T>(
+                n - 1,
+                blocks.nrows(),
+                count,
+            ))),
+        );
+    }
+    let values: Vec<f64> = values
+        .column_vector()
+        .iter()
+        .rev()
+        .map(|x| x.to_f64())
+        .collect();
+    if values.iter().any(|x| !x.is_finite()) {
+        return Err(failed());
+    }
+    Ok((
+        values,
+        Mat::from_fn(n, count, |i, j| top[(i, count - 1 - j)]),
+    ))
+}
+
+/// A row-major matrix in someone else's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Slab<'a> {
+    data: &'a [f32],
+    shape: Shape,
+}
+
+impl<'a> Slab<'a> {
+    /// The matrix of the given shape at the start of a slice; an error when the slice is too short.
+    pub fn new(data: &'a [f32], shape: Shape) -> Result<Self> {
+        let found = data.len();
+        let data = data.get(..shape.size());
+        let data = data.ok_or(Error::Length { shape, found })?;
+        Ok(Self { data, shape })
+    }
+
+    fn view(self) -> MatRef<'a, f32> {
+        MatRef::from_row_major_slice(self.data, self.shape.rows, self.shape.cols)
+    }
+}
+
+/// Which side of a product is meant on its side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// `a · b`
+    AsIs,
+    /// `a · bᵀ`
+    Transposed,
+}
+
+/// `a · b` or `a · bᵀ` of matrices that belong to a network, row after row.
+///
+/// Within a pool of threads that share other work it uses its own thread only, else all cores.
+pub fn product_of_slabs(a: Slab<'_>, b: Slab<'_>, right: Right) -> Result<Vec<f32>> {
+    let b = match right {
+        Right::AsIs => b.view(),
+        Right::Transposed => b.view().transpose(),
+    };
+    let a = a.view();
+    fit(a, b)?;
+    let (rows, cols) = (a.nrows(), b.ncols());
+    let mut out = vec![0.0; rows * cols];
+    let target = faer::MatMut::from_row_major_slice_mut(&mut out, rows, cols);
+    let alone = rayon::current_thread_index().is_none();
+    let threads = if alone { Par::rayon(0) } else { Par::Seq };
+    matmul(target, Accum::Replace, a, b, 1.0, threads);
+    Ok(out)
+}
+
+/// How many products are summed in `f32` before the sum goes on in `f64`.
+const RUN: usize = 256;
+
+/// Adds `Σ x xᵀ` over the rows x of a t × n matrix to some rows of a symmetric n × n matrix, up to the
+/// last of their diagonal elements.
+///
+/// `band` holds those rows, `first` is the index of the first of them. Bands are what threads share a
+/// sum by: each element is summed in the same order, whatever the bands.
+pub fn add_outer_products(band: &mut [f64], first: usize, n: usize, x: &[f32]) {
+    let rows = band.len() / n;
+    let width = first + rows;
+    let mut run = vec![0.0_f32; rows * width];
+    for tokens in x.chunks(RUN * n) {
+        let x = MatRef::from_row_major_slice(tokens, tokens.len() / n, n);
+        let (left, right) = (x.subcols(first, rows).transpose(), x.subcols(0, width));
+        let target = faer::MatMut::from_row_major_slice_mut(&mut run, rows, width);
+        matmul(target, Accum::Replace, left, right, 1.0, Par::Seq);
+        for (sums, added) in band.chunks_exact_mut(n).zip(run.chunks_exact(width)) {
+            sums.iter_mut()
+                .zip(added)
+                .for_each(|(sum, x)| *sum += f64::from(*x));
+        }
     }
 }
 
@@ -160,6 +247,120 @@ impl<T: Real> Gram<T> {
 pub fn singular_values(w: &Matrix) -> Result<Vec<f64>> {
     let squares = short_gram::<f64>(w).eigenvalues()?;
     Ok(squares.into_iter().map(|x| x.max(0.0).sqrt()).collect())
+}
+
+/// A matrix in `f64`, for what would drown in the rounding of `f32`.
+#[derive(Clone, Debug)]
+pub struct Double(Mat<f64>);
+
+impl From<&Matrix> for Double {
+    fn from(m: &Matrix) -> Self {
+        let at = |i, j| f64::from(m.data()[i * m.cols() + j]);
+        Self(Mat::from_fn(m.rows(), m.cols(), at))
+    }
+}
+
+impl From<&Symmetric> for Double {
+    fn from(m: &Symmetric) -> Self {
+        let n = m.size();
+        Self(MatRef::from_row_major_slice(m.data(), n, n).to_owned())
+    }
+}
+
+impl Double {
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.0.nrows()
+    }
+
+    /// Number of columns.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.0.ncols()
+    }
+
+    /// `self · right`, m×k by k×n.
+    pub fn times(&self, right: &Self) -> Result<Self> {
+        multiply_double(self.0.as_ref(), right.0.as_ref())
+    }
+
+    /// `selfᵀ · right`, k×m by k×n.
+    pub fn transposed_times(&self, right: &Self) -> Result<Self> {
+        multiply_double(self.0.transpose(), right.0.as_ref())
+    }
+
+    /// `self · rightᵀ`, m×k by n×k.
+    pub fn times_transposed(&self, right: &Self) -> Result<Self> {
+        multiply_double(self.0.as_ref(), right.0.transpose())
+    }
+
+    /// The matrix on its side.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        Self(self.0.transpose().to_owned())
+    }
+
+    /// Multiplies each column by a number of its own.
+    #[must_use]
+    pub fn scaled_columns(mut self, by: &[f64]) -> Self {
+        for (j, &number) in by.iter().enumerate().take(self.cols()) {
+            self.0.col_mut(j).iter_mut().for_each(|x| *x *= number);
+        }
+        self
+    }
+
+    /// Multiplies each row by a number of its own.
+    #[must_use]
+    pub fn scaled_rows(mut self, by: &[f64]) -> Self {
+        for j in 0..self.cols() {
+            let column = self.0.col_mut(j).iter_mut();
+            column.zip(by).for_each(|(x, number)| *x *= number);
+        }
+        self
+    }
+
+    /// The Euclidean length of each column.
+    #[must_use]
+    pub fn column_norms(&self) -> Vec<f64> {
+        self.0.col_iter().map(|column| column.norm_l2()).collect()
+    }
+
+    /// For a symmetric matrix: all eigenvalues, largest first, and the eigenvectors of the `count`
+    /// largest as columns. Reads the lower triangle.
+    pub fn top_eigenvectors(self, count: usize) -> Result<(Vec<f64>, Self)> {
+        let (values, vectors) = decompose(self.0, count)?;
+        Ok((values, Self(vectors)))
+    }
+
+    /// For a symmetric matrix: all eigenvalues, largest first. Reads the lower triangle.
+    pub fn eigenvalues(&self) -> Result<Vec<f64>> {
+        eigenvalues(self.0.as_ref())
+    }
+
+    /// The solution X of `self · X = right` for a symmetric positive definite `self`.
+    pub fn solve(&self, right: &Self) -> Result<Self> {
+        let n = self.rows();
+        let factor = self.0.llt(faer::Side::Lower);
+        let factor = factor.map_err(|_| Error::Convergence {
+            what: "Cholesky decomposition",
+            shape: Shape::new(n, n),
+        })?;
+        Ok(Self(factor.solve(&right.0)))
+    }
+
+    /// Rounded to `f32`.
+    #[must_use]
+    pub fn to_matrix(&self) -> Matrix {
+        Matrix::from_fn(self.rows(), self.cols(), |i, j| self.0[(i, j)] as f32)
+    }
+}
+
+fn multiply_double(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<Double> {
+    fit(a, b)?;
+    let mut out = Mat::zeros(a.nrows(), b.ncols());
+    matmul(out.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
+    Ok(Double(out))
 }
 
 /// The two precisions of a Gram matrix.
@@ -237,16 +438,21 @@ fn view(m: &Matrix) -> MatRef<'_, f32> {
 }
 
 fn multiply(a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<Matrix> {
-    let shape = |m: MatRef<'_, f32>| Shape::new(m.nrows(), m.ncols());
-    if a.ncols() != b.nrows() {
-        return Err(Error::Product {
-            left: shape(a),
-            right: shape(b),
-        });
-    }
+    fit(a, b)?;
     let mut out = Matrix::zeros(a.nrows(), b.ncols());
     let (rows, cols) = (out.rows(), out.cols());
     let target = faer::MatMut::from_row_major_slice_mut(out.data_mut(), rows, cols);
     matmul(target, Accum::Replace, a, b, 1.0, Par::Seq);
     Ok(out)
+}
+
+/// Whether two matrices can be multiplied.
+fn fit<T>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<()> {
+    if a.ncols() == b.nrows() {
+        return Ok(());
+    }
+    Err(Error::Product {
+        left: Shape::new(a.nrows(), a.ncols()),
+        right: Shape::new(b.nrows(), b.ncols()),
+    })
 }

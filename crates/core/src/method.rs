@@ -4,16 +4,19 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Budget, Error, Factor, Form, Result, Shape, Site, Survey};
+use crate::{Budget, Error, Factor, Form, Needs, Result, Shape, Site, Survey};
 
-/// One way to make a model smaller.
-pub trait Method: Sync {
+/// One way to make a model smaller. Serialised, it is its own options.
+pub trait Method: Sync + Serialize {
     /// One unit of work: what to compress, and how far. Methods with the same step can carry out
     /// each other's plans.
     type Step: Step;
 
     /// The method's name on the command line and in plans.
     fn name(&self) -> &'static str;
+
+    /// The measurements that planning and compressing rest on.
+    fn needs(&self) -> Needs;
 
     /// Decides every step; no weight is rewritten. What would not shrink gets no step.
     fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Self::Step>>;

@@ -1,8 +1,8 @@
-//! What is known of a model before any text is run through it: its sites, shapes and weights.
+//! What is known of a model: its sites, shapes and weights, and the evidence from running it.
 
 use std::collections::BTreeMap;
 
-use crate::{Error, Matrix, Result, Shape, Site};
+use crate::{Error, Evidence, Matrix, Result, Shape, Site, Symmetric};
 
 /// Whoever can hand out the weights of a model, one at a time.
 pub trait Weights: Sync {
@@ -16,6 +16,7 @@ pub trait Weights: Sync {
 /// The sites that a method may touch.
 pub struct Survey<'a> {
     weights: &'a dyn Weights,
+    evidence: Option<&'a dyn Evidence>,
     shapes: BTreeMap<Site, Shape>,
     chosen: Vec<Site>,
 }
@@ -31,9 +32,39 @@ impl<'a> Survey<'a> {
             .collect();
         Self {
             weights,
+            evidence: None,
             shapes,
             chosen,
         }
+    }
+
+    /// The same with measurements.
+    #[must_use]
+    pub fn with_evidence(self, evidence: &'a dyn Evidence) -> Self {
+        Self {
+            evidence: Some(evidence),
+            ..self
+        }
+    }
+
+    /// H = Σ x xᵀ over what enters a site; in × in.
+    pub fn activations(&self, site: Site) -> Result<Symmetric> {
+        self.evidence(site, "activations")?
+            .activations(site.stream())
+    }
+
+    /// G = Σ g gᵀ over the gradients of the loss by a site's outputs; out × out.
+    pub fn output_gradients(&self, site: Site) -> Result<Symmetric> {
+        self.evidence(site, "gradients")?.output_gradients(site)
+    }
+
+    /// The Fisher information of each input of a site; in.
+    pub fn input_fisher(&self, site: Site) -> Result<Vec<f64>> {
+        self.evidence(site, "gradients")?.input_fisher(site)
+    }
+
+    fn evidence(&self, site: Site, what: &'static str) -> Result<&'a dyn Evidence> {
+        self.evidence.ok_or(Error::NoEvidence { site, what })
     }
 
     /// The sites that a method is to plan for, in the order of the network, with their shapes.

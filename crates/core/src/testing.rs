@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Budget, Edit, Error, Factor, Matrix, Method, Result, Role, Shape, Site, Step, Survey, Weights,
+    Budget, Edit, Error, Evidence, Factor, Matrix, Method, Result, Role, Shape, Site, Step, Stream,
+    Survey, Symmetric, Weights,
 };
 
 /// A model in memory: square, wide and tall weights with decaying spectra.
@@ -54,6 +55,31 @@ impl Weights for Toy {
     }
 }
 
+/// Made-up measurements for the toy: positive definite, with spectra that fall.
+#[derive(Clone, Copy, Debug)]
+pub struct ToyEvidence;
+
+impl Evidence for ToyEvidence {
+    fn activations(&self, stream: Stream) -> Result<Symmetric> {
+        let seed = 10 * stream.layer as u64 + stream.inlet as u64;
+        let wide = stream.inlet == crate::Inlet::Down;
+        Ok(Random(100 + seed).gram(if wide { 40 } else { 24 }))
+    }
+
+    fn output_gradients(&self, site: Site) -> Result<Symmetric> {
+        let outputs = match site.role {
+            Role::Query | Role::Output | Role::Down => 24,
+            Role::Key | Role::Value => 8,
+            Role::Gate | Role::Up => 40,
+        };
+        Ok(Random(200 + 10 * site.layer as u64 + site.role as u64).gram(outputs))
+    }
+
+    fn input_fisher(&self, site: Site) -> Result<Vec<f64>> {
+        Ok(self.activations(site.stream())?.diagonal().collect())
+    }
+}
+
 /// A small generator of numbers: the same everywhere, good enough for test matrices.
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);
@@ -79,6 +105,20 @@ impl Random {
         Matrix::from_fn(rows, cols, |_, _| self.normal())
     }
 
+    /// Σ x xᵀ of noise whose channels are smaller and smaller.
+    pub fn gram(&mut self, size: usize) -> Symmetric {
+        let mut gram = Symmetric::zeros(size);
+        for _ in 0..2 * size {
+            let x: Vec<f64> = (0..size)
+                .map(|i| f64::from(self.normal()) / (1.0 + 0.3 * i as f64))
+                .collect();
+            for (row, &a) in gram.rows_mut().zip(&x) {
+                row.iter_mut().zip(&x).for_each(|(sum, b)| *sum += a * b);
+            }
+        }
+        gram
+    }
+
     /// Noise whose inputs matter less and less: a spectrum that decays as a real weight's does.
     pub fn weight(&mut self, shape: Shape) -> Matrix {
         Matrix::from_fn(shape.rows, shape.cols, |_, j| {
@@ -90,7 +130,10 @@ impl Random {
 /// Law: keep 1 leaves every weight as it is.
 pub fn keep_one_changes_nothing<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(1);
-    let steps = method.plan(&Survey::new(&toy, |_| true), Budget::ALL)?;
+    let steps = method.plan(
+        &Survey::new(&toy, |_| true).with_evidence(&ToyEvidence),
+        Budget::ALL,
+    )?;
     assert!(
         steps.is_empty(),
         "{} plans {} steps at keep 1",
@@ -103,7 +146,7 @@ pub fn keep_one_changes_nothing<M: Method>(method: &M) -> Result<()> {
 /// Law: no step enlarges a weight, and together they keep to the budget.
 pub fn nothing_grows_and_the_budget_is_met<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(2);
-    let survey = Survey::new(&toy, |_| true);
+    let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     for percent in [1, 5, 20, 50, 80, 90, 99] {
         let keep = f64::from(percent) / 100.0;
         let mut kept: BTreeMap<_, _> = survey
@@ -140,7 +183,7 @@ pub fn nothing_grows_and_the_budget_is_met<M: Method>(method: &M) -> Result<()> 
 /// Law: more budget never means more error, in the norm that the method minimises.
 pub fn more_budget_never_hurts<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(3);
-    let survey = Survey::new(&toy, |_| true);
+    let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let mut last = f64::INFINITY;
     for percent in [5, 20, 40, 60, 80, 90] {
         let steps = method.plan(&survey, Budget::keep(f64::from(percent) / 100.0)?)?;
@@ -162,7 +205,7 @@ pub fn more_budget_never_hurts<M: Method>(method: &M) -> Result<()> {
 /// as that matrix does.
 pub fn edits_are_what_the_step_foretold<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(4);
-    let survey = Survey::new(&toy, |_| true);
+    let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let mut random = Random(5);
     for step in method.plan(&survey, Budget::keep(0.5)?)? {
         let edits = method.compress(&step, &survey)?;
@@ -191,7 +234,7 @@ pub fn a_damaged_weight_is_named<M: Method>(method: &M) -> Result<()> {
     let site = Site::new(1, Role::Up);
     let damaged = Matrix::from_fn(40, 24, |i, j| if (i, j) == (7, 5) { f32::NAN } else { 1.0 });
     let toy = Toy::new(6).with(site, damaged);
-    let survey = Survey::new(&toy, |_| true);
+    let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let steps = method.plan(&survey, Budget::keep(0.5)?);
     let outcome = steps.and_then(|steps| compress_all(method, &steps, &survey));
     assert!(

@@ -6,10 +6,12 @@
 //! ‖W − Ŵ‖² = Σ_{i>r} σᵢ²,  the least of any matrix of rank r
 //! ```
 //!
-//! Every weight keeps the same fraction of its parameters, so r = max(1, ⌊keep·m·n / (m + n)⌋). It
-//! needs no data and takes the time of one symmetric eigendecomposition of the shorter side per
-//! weight ([`truncate`]). It is the baseline of the other methods: the error it minimises is that of
-//! the weights, while what matters is that of the outputs.
+//! That is the error of the weights; what matters is that of the outputs, `‖(W − Ŵ) H^½‖²` with
+//! H = Σ x xᵀ over the inputs of a calibration text. Under this metric the same rank costs far less,
+//! and the optimum is as closed: [`truncate_under`].
+//!
+//! Every weight keeps the same fraction of its parameters, so r = max(1, ⌊keep·m·n / (m + n)⌋). A
+//! weight takes the time of one symmetric eigendecomposition of its shorter side ([`truncate`]).
 //!
 //! ```
 //! use compress_core::{Matrix, testing::Random};
@@ -24,17 +26,51 @@
 //! # References
 //!
 //! Eckart & Young, *The approximation of one matrix by another of lower rank*, Psychometrika 1936.
-//! The choice of r is that of Wang et al., *SVD-LLM*, arXiv 2403.07378, section 3.
+//! The choice of r and the activation metric are those of Wang et al., *SVD-LLM*, arXiv 2403.07378,
+//! section 3; without its Cholesky factor, whose inverse fails for singular H.
 
+mod metric;
 mod truncate;
 
-use compress_core::{Budget, Edit, Method, Result, Shape, Step as _, Survey, Truncate};
+use std::str::FromStr;
 
+use compress_core::{
+    Budget, Edit, Method, Needs, Result, Shape, Site, Step as _, Survey, Truncate,
+};
+use serde::Serialize;
+
+pub use metric::{Metric, Weighting, spectrum_under, truncate_under};
 pub use truncate::{Truncated, truncate};
 
+/// Which error is made small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// That of the weights; needs no data.
+    #[default]
+    Plain,
+    /// That of the outputs on a calibration text.
+    Activation,
+}
+
+impl FromStr for Objective {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "plain" => Ok(Self::Plain),
+            "activation" => Ok(Self::Activation),
+            _ => Err("a metric is plain or activation".into()),
+        }
+    }
+}
+
 /// Truncated SVD at the same kept fraction everywhere.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Svd;
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Svd {
+    /// Which error is made small.
+    pub objective: Objective,
+}
 
 impl Method for Svd {
     type Step = Truncate;
@@ -43,23 +79,54 @@ impl Method for Svd {
         "svd"
     }
 
+    fn needs(&self) -> Needs {
+        Needs {
+            activations: self.objective == Objective::Activation,
+            gradients: false,
+        }
+    }
+
     fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Truncate>> {
-        let steps = survey.sites().filter_map(|(site, shape)| {
-            let rank = uniform_rank(shape, budget);
-            (budget < Budget::ALL && shape.shrinks_at(rank)).then_some(Truncate { site, rank })
-        });
-        Ok(steps.collect())
+        Ok(uniform(survey, budget))
     }
 
     fn compress(&self, step: &Truncate, survey: &Survey<'_>) -> Result<Vec<Edit>> {
-        step.check(|site| survey.shape(site))?;
-        let Truncated { factor, error } = truncate(&survey.weight(step.site)?, step.rank)?;
-        Ok(vec![Edit::Replace {
-            site: step.site,
-            factor,
-            error,
-        }])
+        carry_out(step, survey, |site| match self.objective {
+            Objective::Plain => Ok(Metric::PLAIN),
+            Objective::Activation => Ok(Metric::activation(survey.activations(site)?)),
+        })
     }
+}
+
+/// Truncates one weight in the norm that `metric` gives for it.
+pub fn carry_out(
+    step: &Truncate,
+    survey: &Survey<'_>,
+    metric: impl Fn(Site) -> Result<Metric>,
+) -> Result<Vec<Edit>> {
+    step.check(|site| survey.shape(site))?;
+    let weight = survey.weight(step.site)?;
+    let metric = metric(step.site)?;
+    let Truncated { factor, error } = if metric.is_plain() {
+        truncate(&weight, step.rank)?
+    } else {
+        truncate_under(&metric, &weight, step.rank)?
+    };
+    Ok(vec![Edit::Replace {
+        site: step.site,
+        factor,
+        error,
+    }])
+}
+
+/// A step for every weight that shrinks when it keeps the given fraction of its parameters.
+#[must_use]
+pub fn uniform(survey: &Survey<'_>, budget: Budget) -> Vec<Truncate> {
+    let step = |(site, shape): (Site, Shape)| {
+        let rank = uniform_rank(shape, budget);
+        (budget < Budget::ALL && shape.shrinks_at(rank)).then_some(Truncate { site, rank })
+    };
+    survey.sites().filter_map(step).collect()
 }
 
 /// The rank at which two factors keep the given fraction of a weight's parameters, at least 1.

@@ -8,37 +8,48 @@
 )]
 
 use compress_core::{
-    Matrix, Shape,
-    linalg::{product, singular_values},
-    testing::{self, Random},
+    Matrix, Shape, Symmetric,
+    linalg::{Double, product, singular_values},
+    testing::{self, Random, Toy},
 };
-use compress_svd::{Svd, truncate};
+use compress_svd::{Metric, Objective, Svd, spectrum_under, truncate, truncate_under};
 
 type Outcome = compress_core::Result<()>;
 
+const BOTH: [Svd; 2] = [
+    Svd {
+        objective: Objective::Plain,
+    },
+    Svd {
+        objective: Objective::Activation,
+    },
+];
+
 #[test]
 fn keep_one_changes_nothing() -> Outcome {
-    testing::keep_one_changes_nothing(&Svd)
+    BOTH.iter().try_for_each(testing::keep_one_changes_nothing)
 }
 
 #[test]
 fn nothing_grows_and_the_budget_is_met() -> Outcome {
-    testing::nothing_grows_and_the_budget_is_met(&Svd)
+    BOTH.iter()
+        .try_for_each(testing::nothing_grows_and_the_budget_is_met)
 }
 
 #[test]
 fn more_budget_never_hurts() -> Outcome {
-    testing::more_budget_never_hurts(&Svd)
+    BOTH.iter().try_for_each(testing::more_budget_never_hurts)
 }
 
 #[test]
 fn edits_are_what_the_step_foretold() -> Outcome {
-    testing::edits_are_what_the_step_foretold(&Svd)
+    BOTH.iter()
+        .try_for_each(testing::edits_are_what_the_step_foretold)
 }
 
 #[test]
 fn a_damaged_weight_is_named() -> Outcome {
-    testing::a_damaged_weight_is_named(&Svd)
+    BOTH.iter().try_for_each(testing::a_damaged_weight_is_named)
 }
 
 /// Matrices whose singular values fall slowly, fast, to nothing, or are all alike.
@@ -106,4 +117,132 @@ fn a_weight_of_zeros_stays_one() {
     let cut = truncate(&Matrix::zeros(6, 4), 2).unwrap();
     assert_eq!(cut.factor.dense().unwrap().squared_norm(), 0.0);
     assert_eq!(cut.error, 0.0);
+}
+
+/// ‖Lᵀ (W − Ŵ) R‖² by its definition, for G = L Lᵀ and H = R Rᵀ.
+fn error_under(left: &Matrix, difference: &Matrix, right: &Matrix) -> f64 {
+    let left = Double::from(left);
+    let weighted = left.transposed_times(&Double::from(difference)).unwrap();
+    let weighted = weighted.times(&Double::from(right)).unwrap();
+    weighted.to_matrix().squared_norm()
+}
+
+fn gram(root: &Matrix) -> Symmetric {
+    let n = root.rows();
+    let mut gram = Symmetric::zeros(n);
+    for (i, row) in gram.rows_mut().enumerate() {
+        for (j, x) in row.iter_mut().enumerate() {
+            let pairs = (0..root.cols()).map(|k| (i * root.cols() + k, j * root.cols() + k));
+            *x = pairs
+                .map(|(a, b)| f64::from(root.data()[a]) * f64::from(root.data()[b]))
+                .sum();
+        }
+    }
+    gram
+}
+
+fn difference(a: &Matrix, b: &Matrix) -> Matrix {
+    Matrix::from_fn(a.rows(), a.cols(), |i, j| {
+        a.data()[i * a.cols() + j] - b.data()[i * b.cols() + j]
+    })
+}
+
+#[test]
+fn the_error_under_a_metric_is_the_sum_of_the_discarded_eigenvalues() {
+    let mut random = Random(5);
+    for (rows, cols) in [(12, 20), (20, 12), (9, 9)] {
+        let weight = random.matrix(rows, cols);
+        let (left, right) = (random.matrix(rows, rows), random.matrix(cols, cols));
+        let metric = Metric::kronecker(gram(&left), gram(&right));
+        let values = spectrum_under(&metric, &weight).unwrap();
+        for rank in 1..weight.shape().full_rank() {
+            let cut = truncate_under(&metric, &weight, rank).unwrap();
+            let lost = difference(&weight, &cut.factor.dense().unwrap());
+            let found = error_under(&left, &lost, &right);
+            let expected: f64 = values[rank..].iter().sum();
+            assert!(
+                (found - expected).abs() < 1e-4 * expected + 1e-8 * values[0],
+                "{rows}×{cols} at rank {rank}: {found:e} is not {expected:e}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_other_matrix_of_the_rank_is_nearer_under_the_metric() {
+    let mut random = Random(6);
+    let weight = random.matrix(10, 14);
+    let right = random.weight(Shape::new(14, 14));
+    let cut = truncate_under(&Metric::activation(gram(&right)), &weight, 4).unwrap();
+    let identity = Matrix::from_fn(10, 10, |i, j| f32::from(u8::from(i == j)));
+    let best = error_under(
+        &identity,
+        &difference(&weight, &cut.factor.dense().unwrap()),
+        &right,
+    );
+    for _ in 0..50 {
+        let (up, down) = (random.matrix(10, 4), random.matrix(4, 14));
+        let step = product(&up, &down).unwrap();
+        // Moves within the rank: the factors of the optimum, a little turned.
+        let near = cut.factor.dense().unwrap();
+        let moved = Matrix::from_fn(10, 14, |i, j| {
+            near.data()[i * 14 + j] + 1e-3 * step.data()[i * 14 + j]
+        });
+        let moved = truncate(&moved, 4).unwrap().factor.dense().unwrap();
+        assert!(error_under(&identity, &difference(&weight, &moved), &right) >= best * 0.9999);
+    }
+}
+
+#[test]
+fn a_metric_that_is_even_gives_the_plain_truncation() {
+    let mut random = Random(7);
+    for (rows, cols) in [(12, 20), (20, 12)] {
+        let weight = random.weight(Shape::new(rows, cols));
+        let even = Metric::activation(Symmetric::zeros(cols).plus_diagonal(3.0));
+        let plain = truncate(&weight, 5).unwrap().factor.dense().unwrap();
+        let under = truncate_under(&even, &weight, 5).unwrap();
+        let distance = under.factor.dense().unwrap().squared_distance(&plain);
+        assert!(
+            distance < 1e-9 * weight.squared_norm(),
+            "{rows}×{cols}: {distance:e}"
+        );
+    }
+}
+
+#[test]
+fn a_singular_metric_is_no_obstacle() {
+    let mut random = Random(8);
+    for (rows, cols) in [(12, 20), (20, 12)] {
+        let weight = random.matrix(rows, cols);
+        // Three directions are all that the data ever used.
+        let data = random.matrix(cols, 3);
+        let cut = truncate_under(&Metric::activation(gram(&data)), &weight, 3).unwrap();
+        let lost = difference(&weight, &cut.factor.dense().unwrap());
+        let identity = Matrix::from_fn(rows, rows, |i, j| f32::from(u8::from(i == j)));
+        let error = error_under(&identity, &lost, &data);
+        assert!(
+            error < 1e-6 * error_under(&identity, &weight, &data),
+            "{error:e}"
+        );
+        let nothing = truncate_under(&Metric::activation(Symmetric::zeros(cols)), &weight, 3);
+        assert!(
+            nothing
+                .unwrap()
+                .factor
+                .dense()
+                .unwrap()
+                .first_non_finite()
+                .is_none()
+        );
+    }
+}
+
+#[test]
+fn without_evidence_the_activation_metric_says_what_is_missing() {
+    let toy = Toy::new(1);
+    let survey = compress_core::Survey::new(&toy, |_| true);
+    let method = BOTH[1];
+    let steps = compress_core::Method::plan(&method, &survey, "0.5".parse().unwrap()).unwrap();
+    let error = compress_core::Method::compress(&method, &steps[0], &survey).unwrap_err();
+    assert!(error.to_string().contains("activations"), "{error}");
 }

@@ -1,7 +1,5 @@
 //! `compress evaluate MODEL`: run a model over a text, alone or beside its original.
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result, ensure};
 use compress_checkpoint::Checkpoint;
 use compress_evaluate::{Comparison, Protocol, compare, latency, perplexity};
@@ -14,7 +12,7 @@ use crate::{
     model::Opened,
     progress,
     report::{self, Measured},
-    shipped,
+    shipped, text,
 };
 
 /// Windows that are scored where the user says nothing.
@@ -63,7 +61,7 @@ impl Prepared {
     /// Reads and cuts the text as the arguments say, with the tokenizer of `model`.
     pub fn new(arguments: &Text, model: &Checkpoint) -> Result<Self> {
         let (name, text) = match &arguments.file {
-            Some(path) => (path.display().to_string(), read(path)?),
+            Some(path) => (path.display().to_string(), text::read(path)?),
             None => ("shipped sample".to_owned(), shipped::SAMPLE.to_owned()),
         };
         let config = model.config();
@@ -181,11 +179,4 @@ fn check(windows: &[Vec<u32>], model: &Checkpoint) -> Result<()> {
         model.path().display()
     );
     Ok(())
-}
-
-/// A text with its line ends as `\n`, whatever they are in the file, as Python reads it.
-fn read(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path);
-    let text = text.with_context(|| format!("cannot read the text {}", path.display()))?;
-    Ok(text.replace("\r\n", "\n"))
 }

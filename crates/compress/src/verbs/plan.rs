@@ -3,25 +3,28 @@
 use anyhow::Result;
 use compress_checkpoint::{Checkpoint, Layout};
 use compress_core::{Method, Plan, Shape, Step, Survey};
-use compress_svd::Svd;
 
 use crate::{
     Outcome,
-    args::{PlanMethod, Planning},
+    args::{By, Planning, With},
+    evidence::Evidence,
     model::Opened,
     pipeline, report,
 };
 
-pub fn run(method: PlanMethod) -> Result<Outcome> {
+pub fn run(method: By<Planning>) -> Result<Outcome> {
     match method {
-        PlanMethod::Svd(arguments) => plan(&Svd, &arguments),
+        By::Svd(With { own, job }) => plan(&own.method(), &job),
+        By::Fwsvd(With { own, job }) => plan(&own.method(), &job),
     }
 }
 
 fn plan<M: Method>(method: &M, arguments: &Planning) -> Result<Outcome> {
     let model = Opened::open(arguments.model.name.as_deref(), arguments.printing.quiet)?;
     let selection = arguments.sites.selection();
+    let evidence = Evidence::gather(method.needs(), arguments, None, &model)?;
     let survey = Survey::new(&model.checkpoint, |site| selection.contains(site));
+    let survey = evidence.inform(survey);
     let plan = pipeline::plan(method, &survey, &model, arguments)?;
     let layout = Layout::new(
         &model.checkpoint,

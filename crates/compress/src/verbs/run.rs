@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use compress_checkpoint::{Card, Checkpoint, Layout, Output, Record, Writer};
 use compress_core::{Method, Plan, Survey};
-use compress_svd::Svd;
 use serde_json::json;
 
 use crate::{
     Outcome,
-    args::{RunMethod, Running},
+    args::{By, Running, With},
+    evidence::Evidence,
     interrupt,
     model::Opened,
     pipeline::{self, Compressed},
@@ -18,9 +18,10 @@ use crate::{
     verbs::{evaluate::Prepared, plan::foretell},
 };
 
-pub fn run(method: RunMethod) -> Result<Outcome> {
+pub fn run(method: By<Running>) -> Result<Outcome> {
     match method {
-        RunMethod::Svd(arguments) => compress(&Svd, &arguments),
+        By::Svd(With { own, job }) => compress(&own.method(), &job),
+        By::Fwsvd(With { own, job }) => compress(&own.method(), &job),
     }
 }
 
@@ -37,6 +38,8 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Outcome> {
     };
     let selection = planning.sites.selection();
     let survey = Survey::new(&model.checkpoint, |site| selection.contains(site));
+    let evidence = Evidence::gather(method.needs(), planning, arguments.text.ctx, &model)?;
+    let survey = evidence.inform(survey);
     let plan = pipeline::plan(method, &survey, &model, planning)?;
     let layout = Layout::new(
         &model.checkpoint,
@@ -48,7 +51,7 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Outcome> {
         &model.checkpoint,
         &layout,
         output,
-        &task(method, &plan, arguments),
+        &task(method, &plan, &evidence, arguments)?,
     )?;
     interrupt::work_directory(Some(writer.work()));
     let done = carry_out(method, arguments, &model, &survey, &plan, &writer, text);
@@ -56,7 +59,7 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Outcome> {
         Ok(done) => done,
         Err(error) => return Err(give_up(error, writer)),
     };
-    writer.finish(&done.record(method.name())?, &done.card())?;
+    writer.finish(&done.record(method, &evidence)?, &done.card())?;
     interrupt::work_directory(None);
     done.print(method.name())?;
     Ok(done.outcome(layout.bytes()))
@@ -106,11 +109,22 @@ fn give_up(error: anyhow::Error, writer: Writer<'_>) -> anyhow::Error {
 }
 
 /// Everything that decides the bytes of the output, as text.
-fn task<M: Method>(method: &M, plan: &Plan<M::Step>, arguments: &Running) -> String {
+fn task<M: Method>(
+    method: &M,
+    plan: &Plan<M::Step>,
+    evidence: &Evidence,
+    arguments: &Running,
+) -> Result<String> {
     let form = &arguments.planning.form;
-    let task =
-        json!({ "method": method.name(), "plan": plan, "dtype": form.dtype, "dense": form.dense });
-    task.to_string()
+    let task = json!({
+        "method": method.name(),
+        "options": serde_json::to_value(method)?,
+        "evidence": evidence.key(),
+        "plan": plan,
+        "dtype": form.dtype,
+        "dense": form.dense,
+    });
+    Ok(task.to_string())
 }
 
 /// Before and after. A GGUF source is compared at the format in which the output is written.
@@ -157,7 +171,7 @@ impl<S: compress_core::Step> Done<'_, S> {
         Ok(json)
     }
 
-    fn record(&self, method: &str) -> Result<Record> {
+    fn record<M: Method>(&self, method: &M, evidence: &Evidence) -> Result<Record> {
         let format = self
             .arguments
             .planning
@@ -166,14 +180,16 @@ impl<S: compress_core::Step> Done<'_, S> {
             .unwrap_or(self.model.checkpoint.format());
         Ok(Record {
             made_by: format!("compress {}", env!("CARGO_PKG_VERSION")),
-            method: method.into(),
+            method: method.name().into(),
+            options: serde_json::to_value(method)?,
+            calibration: evidence.about(),
             source: self.plan.source.clone(),
             format: format.to_string(),
             dense: self.arguments.planning.form.dense,
             plan: serde_json::to_value(self.plan)?,
             errors: serde_json::to_value(&self.compressed.errors)?,
             report: if self.measured.is_some() {
-                Some(self.json(method)?)
+                Some(self.json(method.name())?)
             } else {
                 None
             },

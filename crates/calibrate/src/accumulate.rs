@@ -1,0 +1,47 @@
+//! Sums of outer products over windows, shared between cores so that no element's order changes.
+
+use compress_core::{
+    Matrix, Symmetric,
+    linalg::{add_outer_products, product_of_transposed},
+};
+use rayon::prelude::*;
+
+/// Rows of a sum that one core works on at a time.
+const BAND: usize = 192;
+
+/// Adds Σ x xᵀ of some windows to each sum; every window is t × n, row after row.
+pub fn add_grams(sums: &mut [Symmetric], windows: &[Vec<&[f32]>]) {
+    let mut bands = Vec::new();
+    for (sum, windows) in sums.iter_mut().zip(windows) {
+        let n = sum.size();
+        let rows = sum.data_mut().chunks_mut(BAND * n.max(1));
+        bands.extend(
+            rows.enumerate()
+                .map(|(i, band)| (i * BAND, n, band, windows)),
+        );
+    }
+    // The longest first, so that no core waits for one at the end.
+    bands.sort_by_key(|(first, _, band, _)| std::cmp::Reverse(first * band.len()));
+    bands
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|(first, n, band, windows)| {
+            for x in windows {
+                add_outer_products(band, first, n, x);
+            }
+        });
+}
+
+/// Σ_i (Σ_t g_ti x_tj)² for each input j: the squared gradient of one sample, summed over outputs.
+///
+/// Takes x: t × in and g: t × out.
+pub fn squared_gradient(x: &Matrix, g: &Matrix) -> compress_core::Result<Vec<f64>> {
+    let gradient = product_of_transposed(g, x)?; // out × in
+    let mut sums = vec![0.0; x.cols()];
+    for row in gradient.data().chunks_exact(x.cols()) {
+        sums.iter_mut()
+            .zip(row)
+            .for_each(|(sum, &d)| *sum += f64::from(d) * f64::from(d));
+    }
+    Ok(sums)
+}

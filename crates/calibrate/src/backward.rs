@@ -1,0 +1,100 @@
+//! From gradients after a block to gradients before it, and by the output of each of its weights.
+//!
+//! A linear weight passes gradients on by one product. Between the weights, burn's autodiff walks
+//! back through a norm, the attention of one window or the gate: no graph is larger than that.
+
+use burn::tensor::{Tensor, TensorData};
+use compress_core::Role;
+use compress_models::{Block, Decoder, FeedForward, Turns};
+
+use crate::Walk;
+
+/// Gradients of a window's loss.
+pub struct Gradients {
+    /// By the residual stream that goes into the block.
+    pub residual: Tensor<3>,
+    /// By the output of each weight, in the order of [`Role::ALL`].
+    pub outputs: [Tensor<3>; Role::ALL.len()],
+}
+
+/// Walks back through a block; `next` is the gradient by what comes out of it.
+pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> Gradients {
+    let (a, f) = (&block.attention, &block.feed_forward);
+    let gated = f.down.backward(next.clone());
+    let [gate, up] = through(walk.branches.clone(), gated, |[gate, up]| {
+        FeedForward::gated(gate, up)
+    });
+    let normed = f.gate.backward(gate.clone()) + f.up.backward(up.clone());
+    let norm = &block.feed_forward_norm;
+    let [bent] = through([walk.middle.clone()], normed, |[x]| norm.forward(x));
+    let middle = next.clone() + bent;
+
+    let mixed = a.output.backward(middle.clone());
+    let [query, key, value] = through(walk.projections.clone(), mixed, |[query, key, value]| {
+        a.mix(query, key, value, turns, None)
+    });
+    let normed = a.query.backward(query.clone())
+        + a.key.backward(key.clone())
+        + a.value.backward(value.clone());
+    let norm = &block.attention_norm;
+    let [bent] = through([walk.residual.clone()], normed, |[x]| norm.forward(x));
+    Gradients {
+        residual: middle.clone() + bent,
+        outputs: [query, key, value, middle, gate, up, next],
+    }
+}
+
+/// The gradient of a window's mean loss by the residual stream after the last block, 1 × time × hidden.
+pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Tensor<3> {
+    /// How many logits are held at a time.
+    const LOGITS: usize = 1 << 22;
+
+    let [_, time, width] = last.dims();
+    let hidden = ends.norm.forward(last.clone()).reshape([time, width]);
+    let predicting = time - 1; // the last token predicts nothing that is known
+    let step = (LOGITS / ends.vocabulary()).max(1);
+    let mut slices = Vec::new();
+    for first in (0..predicting).step_by(step) {
+        let count = step.min(predicting - first);
+        let logits = ends.logits(hidden.clone().narrow(0, first, count));
+        let targets = window.get(first + 1..).unwrap_or_default();
+        let by_logits = softmax_minus_truth(logits, targets, predicting as f32);
+        slices.push(ends.logits_backward(by_logits));
+    }
+    slices.push(Tensor::zeros([1, width], &last.device()));
+    let by_hidden = Tensor::cat(slices, 0).reshape([1, time, width]);
+    let [gradient] = through([last], by_hidden, |[x]| ends.norm.forward(x));
+    gradient
+}
+
+/// (softmax(logits) − one at the target) / count, row by row.
+fn softmax_minus_truth(logits: Tensor<2>, targets: &[u32], count: f32) -> Tensor<2> {
+    let ([rows, vocabulary], device) = (logits.dims(), logits.device());
+    // Infallible on the CPU; elsewhere an empty result shows as an error of shape.
+    let mut numbers = logits.into_data().try_into_vec::<f32>().unwrap_or_default();
+    for (row, &target) in numbers.chunks_exact_mut(vocabulary).zip(targets) {
+        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        row.iter_mut().for_each(|x| *x = (*x - most).exp());
+        let scale = (row.iter().sum::<f32>() * count).recip();
+        row.iter_mut().for_each(|x| *x *= scale);
+        if let Some(x) = row.get_mut(target as usize) {
+            *x -= count.recip();
+        }
+    }
+    Tensor::from_data(TensorData::new(numbers, [rows, vocabulary]), &device)
+}
+
+/// Gradients by the inputs of a function from the gradient by its output.
+fn through<const N: usize>(
+    inputs: [Tensor<3>; N],
+    gradient: Tensor<3>,
+    function: impl FnOnce([Tensor<3>; N]) -> Tensor<3>,
+) -> [Tensor<3>; N] {
+    let inputs = inputs.map(|x| x.autodiff().require_grad());
+    let output = function(inputs.clone());
+    let mut gradients = (output * gradient.autodiff()).sum().backward();
+    inputs.map(|x| {
+        let zero = || x.clone().inner().zeros_like();
+        x.grad_remove(&mut gradients).unwrap_or_else(zero)
+    })
+}

@@ -1,0 +1,358 @@
+//! The pass forward and the pass back, block by block over all windows.
+
+use std::{fs, path::Path};
+
+use burn::tensor::{Tensor, TensorData};
+use compress_checkpoint::Checkpoint;
+use compress_core::{Inlet, Matrix, Needs, Role, Site, Stream, Symmetric};
+use compress_models::{Block, Decoder, Device, Turns};
+use rayon::prelude::*;
+
+use crate::{
+    Error, Result, Store, Walk,
+    accumulate::{add_grams, squared_gradient},
+    backward::{backward, of_loss},
+    states::{States, Writing},
+    walk,
+};
+
+/// Tokens that go through a block side by side, in windows: what all cores hold at a time.
+const TOKENS: usize = 4096;
+
+/// Told of each window's way through each block: how many there will be, and one more done.
+pub trait Progress: Sync {
+    /// So many steps lie ahead.
+    fn start(&self, what: &'static str, steps: usize);
+    /// So many are done.
+    fn advance(&self, steps: usize);
+}
+
+/// A model and the text that it is run over.
+pub struct Calibration<'a> {
+    checkpoint: &'a Checkpoint,
+    windows: &'a [Vec<u32>],
+    store: &'a Store,
+    progress: &'a dyn Progress,
+    ends: Decoder,
+    turns: Turns,
+    time: usize,
+    device: Device,
+}
+
+/// Gathers what is needed and not yet in the store.
+pub fn calibrate(
+    checkpoint: &Checkpoint,
+    windows: &[Vec<u32>],
+    needs: Needs,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let layers = checkpoint.config().layers;
+    if store.has(needs, layers) {
+        return Ok(());
+    }
+    let pass = Calibration::new(checkpoint, windows, store, progress)?;
+    pass.forward(needs)?;
+    if needs.gradients {
+        pass.back()?;
+    }
+    pass.tidy()
+}
+
+impl<'a> Calibration<'a> {
+    fn new(
+        checkpoint: &'a Checkpoint,
+        windows: &'a [Vec<u32>],
+        store: &'a Store,
+        progress: &'a dyn Progress,
+    ) -> Result<Self> {
+        let time = windows.first().map_or(0, Vec::len);
+        if time < 2 || windows.iter().any(|window| window.len() != time) {
+            let problem = format!("got {} windows, the first of {time} tokens", windows.len());
+            return Err(Error::Windows { problem });
+        }
+        let device = Device::flex();
+        let ends = Decoder::load_ends(checkpoint, &device)?;
+        Ok(Self {
+            checkpoint,
+            windows,
+            store,
+            progress,
+            turns: ends.rotary.turns(0..time, &device),
+            ends,
+            time,
+            device,
+        })
+    }
+
+    /// Residual streams, and activations where needed, from the last block that an earlier run
+    /// finished.
+    fn forward(&self, needs: Needs) -> Result<()> {
+        let layers = self.checkpoint.config().layers;
+        let done = |layer: usize| {
+            self.store.states(layer + 1).exists()
+                && (!needs.activations || self.store.has_activations(layer))
+        };
+        let enough = |layer: usize| self.store.states(layer).exists();
+        let first = (0..layers).rev().find(|&layer| {
+            done(layer) && (0..layer).all(|l| !needs.activations || self.store.has_activations(l))
+        });
+        // The way back needs what is between all blocks; without it the last is enough.
+        let first = match first {
+            Some(layer) if !needs.gradients || (0..=layer).all(enough) => layer + 1,
+            _ => 0,
+        };
+        if first == 0 {
+            self.embed()?;
+        }
+        let windows = self.windows.len();
+        self.progress
+            .start("calibrating", (layers - first) * windows);
+        for layer in first..layers {
+            self.forward_block(layer, needs.activations)?;
+            if !needs.gradients {
+                remove(&self.store.states(layer))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn embed(&self) -> Result<()> {
+        let writing = Writing::new(&self.store.states(0))?;
+        self.windows
+            .par_iter()
+            .enumerate()
+            .try_for_each(|(i, window)| writing.write(i, &numbers(self.ends.embed(&[window])?)))?;
+        writing.finish()
+    }
+
+    fn forward_block(&self, layer: usize, measure: bool) -> Result<()> {
+        let block = Block::load(self.checkpoint, layer, &self.device)?;
+        let states = self.states(&self.store.states(layer))?;
+        let writing = Writing::new(&self.store.states(layer + 1))?;
+        let width = |inlet: Inlet| {
+            let role = inlet.readers().first().copied().unwrap_or(Role::Down);
+            self.checkpoint.config().shape(role).cols
+        };
+        let mut sums =
+            Inlet::ALL.map(|inlet| Symmetric::zeros(if measure { width(inlet) } else { 0 }));
+        let mut absolute = Inlet::ALL.map(|inlet| vec![0.0; width(inlet)]);
+        for batch in self.batches() {
+            let streams = |index: usize| {
+                let walk = walk(&block, self.tensor(states.read(index)?), &self.turns);
+                writing.write(index, &numbers(walk.next.clone()))?;
+                self.progress.advance(1);
+                if measure {
+                    self.streams(layer, index, &walk)
+                } else {
+                    Ok(Vec::new())
+                }
+            };
+            let streams: Vec<Vec<Vec<f32>>> = batch
+                .into_par_iter()
+                .with_max_len(1)
+                .map(streams)
+                .collect::<Result<_>>()?;
+            if !measure {
+                continue;
+            }
+            let by_inlet: Vec<Vec<&[f32]>> = (0..Inlet::ALL.len())
+                .map(|i| streams.iter().map(|window| window[i].as_slice()).collect())
+                .collect();
+            add_grams(&mut sums, &by_inlet);
+            for (sums, windows) in absolute.iter_mut().zip(&by_inlet) {
+                windows.iter().for_each(|x| add_absolute(sums, x));
+            }
+        }
+        if measure {
+            let tokens = self.windows.len() * self.time;
+            for ((inlet, mut sum), mut absolute) in Inlet::ALL.into_iter().zip(sums).zip(absolute) {
+                sum.mirror();
+                absolute.iter_mut().for_each(|x| *x /= tokens as f64);
+                let stream = Stream::new(layer, inlet);
+                self.store
+                    .put_activations(stream, &sum, &absolute, tokens)?;
+            }
+        }
+        writing.finish()
+    }
+
+    /// The streams of a window, in the order of [`Inlet::ALL`], all of their numbers finite.
+    fn streams(&self, layer: usize, window: usize, walk: &Walk) -> Result<Vec<Vec<f32>>> {
+        let stream = |inlet| {
+            let x = numbers(walk.stream(inlet));
+            let stream = Stream::new(layer, inlet);
+            if finite(&x) {
+                Ok(x)
+            } else {
+                Err(Error::Activation { stream, window })
+            }
+        };
+        Inlet::ALL.into_iter().map(stream).collect()
+    }
+
+    /// Gradients from the loss to the first block, from the last block that an earlier run finished.
+    fn back(&self) -> Result<()> {
+        let layers = self.checkpoint.config().layers;
+        let done = |&layer: &usize| {
+            self.store.state_gradients(layer).exists()
+                && (layer..layers).all(|l| self.store.has_gradients(l))
+        };
+        let last = (0..=layers).find(done);
+        let last = if let Some(layer) = last {
+            layer
+        } else {
+            self.loss()?;
+            layers
+        };
+        self.progress.start("gradients", last * self.windows.len());
+        for layer in (0..last).rev() {
+            self.back_through(layer)?;
+            remove(&self.store.state_gradients(layer + 1))?;
+        }
+        Ok(())
+    }
+
+    fn loss(&self) -> Result<()> {
+        let layers = self.checkpoint.config().layers;
+        let states = self.states(&self.store.states(layers))?;
+        let writing = Writing::new(&self.store.state_gradients(layers))?;
+        self.progress.start("loss", self.windows.len());
+        self.windows
+            .par_iter()
+            .enumerate()
+            .with_max_len(1)
+            .try_for_each(|(i, window)| {
+                let last = self.tensor(states.read(i)?);
+                let gradient = numbers(of_loss(&self.ends, last, window));
+                if !finite(&gradient) {
+                    return Err(Error::Gradient {
+                        layer: layers,
+                        window: i,
+                    });
+                }
+                self.progress.advance(1);
+                writing.write(i, &gradient)
+            })?;
+        writing.finish()
+    }
+
+    fn back_through(&self, layer: usize) -> Result<()> {
+        let block = Block::load(self.checkpoint, layer, &self.device)?;
+        let states = self.states(&self.store.states(layer))?;
+        let after = self.states(&self.store.state_gradients(layer + 1))?;
+        let writing = Writing::new(&self.store.state_gradients(layer))?;
+        let shape = |role| self.checkpoint.config().shape(role);
+        let mut sums = Role::ALL.map(|role| Symmetric::zeros(shape(role).rows));
+        let mut fisher = Role::ALL.map(|role| vec![0.0; shape(role).cols]);
+        for batch in self.batches() {
+            let one = |index: usize| {
+                let walk = walk(&block, self.tensor(states.read(index)?), &self.turns);
+                let next = self.tensor(after.read(index)?);
+                let gradients = backward(&block, &walk, &self.turns, next);
+                let before = numbers(gradients.residual);
+                if !finite(&before) {
+                    return Err(Error::Gradient {
+                        layer,
+                        window: index,
+                    });
+                }
+                writing.write(index, &before)?;
+                self.progress.advance(1);
+                let outputs = gradients.outputs.map(numbers);
+                let squares = squares(&walk, &outputs)?;
+                Ok((outputs, squares))
+            };
+            let parts = batch
+                .into_par_iter()
+                .with_max_len(1)
+                .map(one)
+                .collect::<Result<Vec<_>>>()?;
+            let by_role: Vec<Vec<&[f32]>> = (0..Role::ALL.len())
+                .map(|i| {
+                    parts
+                        .iter()
+                        .map(|(outputs, _)| outputs[i].as_slice())
+                        .collect()
+                })
+                .collect();
+            add_grams(&mut sums, &by_role);
+            for (_, squares) in &parts {
+                for (sum, square) in fisher.iter_mut().flatten().zip(squares.iter().flatten()) {
+                    *sum += square;
+                }
+            }
+        }
+        for ((role, mut sum), fisher) in Role::ALL.into_iter().zip(sums).zip(fisher) {
+            sum.mirror();
+            self.store
+                .put_gradients(Site::new(layer, role), &sum, &fisher)?;
+        }
+        writing.finish()
+    }
+
+    /// Indices of windows that go through a block side by side.
+    fn batches(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let (size, all) = ((TOKENS / self.time).max(1), self.windows.len());
+        (0..all)
+            .step_by(size)
+            .map(move |first| first..(first + size).min(all))
+    }
+
+    fn states(&self, path: &Path) -> Result<States> {
+        States::open(path, self.time * self.checkpoint.config().hidden)
+    }
+
+    fn tensor(&self, numbers: Vec<f32>) -> Tensor<3> {
+        let shape = [1, self.time, self.checkpoint.config().hidden];
+        Tensor::from_data(TensorData::new(numbers, shape), &self.device)
+    }
+
+    /// Removes what is of no use once all evidence is there.
+    fn tidy(&self) -> Result<()> {
+        for layer in 0..=self.checkpoint.config().layers {
+            remove(&self.store.states(layer))?;
+            remove(&self.store.state_gradients(layer))?;
+        }
+        Ok(())
+    }
+}
+
+/// The squared gradients of a window for the inputs of each weight, in the order of [`Role::ALL`].
+fn squares(walk: &Walk, outputs: &[Vec<f32>; Role::ALL.len()]) -> Result<Vec<Vec<f64>>> {
+    let inputs = Inlet::ALL.map(|inlet| walk.stream(inlet));
+    let of = |(role, g): (Role, &Vec<f32>)| {
+        let inlet = Site::new(0, role).stream().inlet;
+        let [_, time, width] = inputs[inlet as usize].dims();
+        let x = Matrix::new(time, width, numbers(inputs[inlet as usize].clone()))?;
+        let g = Matrix::new(time, g.len() / time, g.clone())?;
+        squared_gradient(&x, &g)
+    };
+    let all: compress_core::Result<_> = Role::ALL.into_iter().zip(outputs).map(of).collect();
+    all.map_err(Error::from)
+}
+
+fn add_absolute(sums: &mut [f64], x: &[f32]) {
+    for row in x.chunks_exact(sums.len().max(1)) {
+        sums.iter_mut()
+            .zip(row)
+            .for_each(|(sum, x)| *sum += f64::from(x.abs()));
+    }
+}
+
+fn numbers(x: Tensor<3>) -> Vec<f32> {
+    // All tensors here are f32 on the CPU.
+    x.into_data().try_into_vec().unwrap_or_default()
+}
+
+/// The sum of x·0 is 0, unless an x is NaN or infinite.
+fn finite(numbers: &[f32]) -> bool {
+    numbers.iter().map(|x| x * 0.0).sum::<f32>() == 0.0
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
+}

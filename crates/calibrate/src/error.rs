@@ -1,0 +1,84 @@
+//! What can go wrong while evidence is gathered.
+
+use std::path::{Path, PathBuf};
+
+use compress_core::Stream;
+
+/// The result of gathering evidence.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// One variant per cause.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No windows, or of different lengths.
+    #[error("calibration needs windows of one length of at least 2 tokens; {problem}")]
+    Windows {
+        /// What is wrong with them.
+        problem: String,
+    },
+
+    /// An activation that is not a number.
+    #[error(
+        "{stream}: an activation of calibration window {window} is NaN or infinite; the model is damaged, or overflows on this text"
+    )]
+    Activation {
+        /// Where.
+        stream: Stream,
+        /// Which window, from 0.
+        window: usize,
+    },
+
+    /// A gradient that is not a number.
+    #[error(
+        "block {layer}: a gradient of calibration window {window} is NaN or infinite; the model is damaged, or overflows on this text"
+    )]
+    Gradient {
+        /// Index of the block.
+        layer: usize,
+        /// Which window, from 0.
+        window: usize,
+    },
+
+    /// A file of the store that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+
+    /// A file of the store that does not hold what it should.
+    #[error("{}: {problem}; remove it, and it is made anew", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+
+    /// The network failed.
+    #[error(transparent)]
+    Model(#[from] compress_models::Error),
+
+    /// Linear algebra failed.
+    #[error(transparent)]
+    Core(#[from] compress_core::Error),
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io {
+            path: path.into(),
+            source,
+        }
+    }
+
+    pub(crate) fn damaged(path: &Path, problem: impl ToString) -> Self {
+        Self::Damaged {
+            path: path.into(),
+            problem: problem.to_string(),
+        }
+    }
+}

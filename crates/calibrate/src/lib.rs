@@ -1,0 +1,34 @@
+//! Evidence about a model's weights, from running it over a calibration text.
+//!
+//! ```text
+//! H = Σ x xᵀ   over what enters a weight       one pass forward
+//! G = Σ g gᵀ   over the gradients of the loss by its outputs       one pass back
+//! f_j = Σ_samples Σ_i (∂L/∂w_ij)²              the Fisher information of each input, in the same pass
+//! ```
+//!
+//! **Memory is that of one block.** All windows go through a block before the next one is loaded; what
+//! is between the blocks, the residual stream of every window, lies on disk. The way back does the
+//! same from the last block to the first: with a block's input from disk it runs the block again, and
+//! walks back through it.
+//!
+//! **Sums lose nothing.** Products of at most 256 tokens are summed in `f32`, everything above that in
+//! `f64`, in an order that depends on nothing but the text: the same bytes for any number of threads.
+//!
+//! **Evidence is kept.** A [`Store`] is a directory of safetensors files, two per block, that belongs to
+//! one model, text and settings. A killed run goes on from the last finished block, a second run finds
+//! all of it done.
+//!
+//! L is the mean loss of a window, as in training, and a window is a sample.
+
+mod accumulate;
+mod backward;
+mod calibrate;
+mod error;
+mod forward;
+mod states;
+mod store;
+
+pub use calibrate::{Calibration, Progress, calibrate};
+pub use error::{Error, Result};
+pub use forward::{Walk, walk};
+pub use store::Store;

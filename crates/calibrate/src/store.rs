@@ -1,0 +1,184 @@
+//! Where evidence is kept: a directory of one safetensors file per stream and per weight.
+//!
+//! ```text
+//! 3.attention.safetensors   gram [n(n+1)/2] F64: the lower triangle of H, row after row
+//!                           mean_absolute [n], mean_square [n] F64: of each channel
+//! 3.query.safetensors       gram [m(m+1)/2] F64: that of G
+//!                           input_fisher [n] F64
+//! about.json                for people: which model, text and settings
+//! ```
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use compress_core::{Evidence, Inlet, Needs, Role, Site, Stream, Symmetric};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::{Error, Result};
+
+/// The evidence of one model, text and settings.
+pub struct Store {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens or makes the store for what `about` describes, within `root`. Whatever decides the
+    /// numbers must be in `about`; it is hashed to the folder's name. Waits while another run is
+    /// writing there.
+    pub fn open(root: &Path, about: &Value) -> Result<Self> {
+        let text = format!("{about:#}\n");
+        let digest = Sha256::digest(text.as_bytes());
+        let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let folder = root.join(name);
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let path = folder.join(".lock");
+        let lock = File::create(&path).map_err(Error::io(&path))?;
+        lock.lock().map_err(Error::io(&path))?;
+        let path = folder.join("about.json");
+        fs::write(&path, text).map_err(Error::io(&path))?;
+        Ok(Self {
+            folder,
+            _lock: lock,
+        })
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether all that is needed of a model with so many blocks is there.
+    #[must_use]
+    pub fn has(&self, needs: Needs, layers: usize) -> bool {
+        (0..layers).all(|layer| {
+            (!needs.activations || self.has_activations(layer))
+                && (!needs.gradients || self.has_gradients(layer))
+        })
+    }
+
+    /// Whether a block's activations are there.
+    pub(crate) fn has_activations(&self, layer: usize) -> bool {
+        Inlet::ALL
+            .iter()
+            .all(|&inlet| self.of_stream(Stream::new(layer, inlet)).exists())
+    }
+
+    /// Whether a block's gradients are there.
+    pub(crate) fn has_gradients(&self, layer: usize) -> bool {
+        Role::ALL
+            .iter()
+            .all(|&role| self.of_site(Site::new(layer, role)).exists())
+    }
+
+    pub(crate) fn put_activations(
+        &self,
+        stream: Stream,
+        gram: &Symmetric,
+        mean_absolute: &[f64],
+        tokens: usize,
+    ) -> Result<()> {
+        let mean_square: Vec<f64> = gram.diagonal().map(|x| x / tokens as f64).collect();
+        let tensors = [
+            ("gram", gram.lower()),
+            ("mean_absolute", mean_absolute.to_vec()),
+            ("mean_square", mean_square),
+        ];
+        write(&self.of_stream(stream), &tensors)
+    }
+
+    pub(crate) fn put_gradients(
+        &self,
+        site: Site,
+        gram: &Symmetric,
+        input_fisher: &[f64],
+    ) -> Result<()> {
+        let tensors = [
+            ("gram", gram.lower()),
+            ("input_fisher", input_fisher.to_vec()),
+        ];
+        write(&self.of_site(site), &tensors)
+    }
+
+    /// The residual stream before block `layer`, of all windows.
+    pub(crate) fn states(&self, layer: usize) -> PathBuf {
+        self.folder.join(format!("{layer}.states"))
+    }
+
+    /// The gradient by the residual stream before block `layer`, of all windows.
+    pub(crate) fn state_gradients(&self, layer: usize) -> PathBuf {
+        self.folder.join(format!("{layer}.state_gradients"))
+    }
+
+    fn of_stream(&self, stream: Stream) -> PathBuf {
+        self.folder
+            .join(format!("{stream}.activations.safetensors"))
+    }
+
+    fn of_site(&self, site: Site) -> PathBuf {
+        self.folder.join(format!("{site}.gradients.safetensors"))
+    }
+}
+
+impl Evidence for Store {
+    fn activations(&self, stream: Stream) -> compress_core::Result<Symmetric> {
+        gram(&self.of_stream(stream)).map_err(compress_core::Error::source)
+    }
+
+    fn output_gradients(&self, site: Site) -> compress_core::Result<Symmetric> {
+        gram(&self.of_site(site)).map_err(compress_core::Error::source)
+    }
+
+    fn input_fisher(&self, site: Site) -> compress_core::Result<Vec<f64>> {
+        read(&self.of_site(site), "input_fisher").map_err(compress_core::Error::source)
+    }
+}
+
+fn gram(path: &Path) -> Result<Symmetric> {
+    let lower = read(path, "gram")?;
+    let size = ((8.0 * lower.len() as f64 + 1.0).sqrt() as usize - 1) / 2;
+    Symmetric::from_lower(size, &lower)
+        .ok_or_else(|| Error::damaged(path, "`gram` is not a triangle"))
+}
+
+fn read(path: &Path, name: &str) -> Result<Vec<f64>> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::damaged(path, e))?;
+    let tensor = file.tensor(name).map_err(|e| Error::damaged(path, e))?;
+    if tensor.dtype() != Dtype::F64 {
+        return Err(Error::damaged(path, format!("`{name}` is not F64")));
+    }
+    let number = |b: &[u8]| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+    let numbers: Vec<f64> = tensor.data().chunks_exact(8).map(number).collect();
+    if numbers.iter().any(|x| !x.is_finite()) {
+        return Err(Error::damaged(
+            path,
+            format!("`{name}` holds NaN or infinity"),
+        ));
+    }
+    Ok(numbers)
+}
+
+/// Written beside and renamed, so that a file is whole or not there.
+fn write(path: &Path, tensors: &[(&str, Vec<f64>)]) -> Result<()> {
+    let bytes: Vec<_> = tensors
+        .iter()
+        .map(|(name, numbers)| {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+            (*name, numbers.len(), bytes)
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, length, bytes)| {
+        let view = TensorView::new(Dtype::F64, vec![*length], bytes);
+        Ok((*name, view.map_err(|e| Error::damaged(path, e))?))
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
+    let part = path.with_extension("part");
+    safetensors::serialize_to_file(views, None, &part).map_err(|e| Error::damaged(&part, e))?;
+    fs::rename(&part, path).map_err(Error::io(path))
+}

@@ -1,0 +1,188 @@
+//! Measurements for the methods that need them: from the store, or taken now.
+
+use std::{env, path::PathBuf, sync::Mutex};
+
+use anyhow::{Context as _, Result, bail};
+use compress_calibrate::{Progress, Store, calibrate};
+use compress_core::{Needs, Survey, testing::Random};
+use compress_evaluate::Protocol;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{args::Planning, model::Opened, progress, shipped, text};
+
+/// Windows to calibrate on where the user says nothing.
+const SAMPLES: usize = 64;
+
+/// What a method's measurements are taken from.
+struct Sample {
+    windows: Vec<Vec<u32>>,
+    /// What the sample is, for records.
+    about: Value,
+}
+
+impl Sample {
+    /// Reads and cuts the calibration text as the arguments say; `context` is the evaluation's.
+    fn new(arguments: &Planning, context: Option<usize>, model: &Opened) -> Result<Self> {
+        let options = &arguments.calibration;
+        let (name, text) = match &options.calibrate {
+            Some(path) => (path.display().to_string(), text::read(path)?),
+            None if model.is_shipped() => (
+                "shipped calibration text".to_owned(),
+                shipped::CALIBRATION.to_owned(),
+            ),
+            None => bail!(
+                "this needs a text to calibrate on: give --calibrate FILE, of the kind that the model is meant for, \
+                 but not the one that the result is judged by"
+            ),
+        };
+        let config = model.checkpoint.config();
+        let trained = config.context.min(1024);
+        let protocol = Protocol {
+            context: options.calibrate_ctx.or(context).unwrap_or(trained),
+            windows: options.samples.filter(|_| options.seed.is_none()),
+            bos: false,
+            documents: None,
+        };
+        let cut = protocol.cut(&text, &model.checkpoint.tokenizer()?, config.bos);
+        let mut windows = cut.with_context(|| format!("cannot calibrate on {name}"))?;
+        if let Some(seed) = options.seed {
+            shuffle(&mut windows, seed);
+        }
+        let wanted = options.samples.unwrap_or(SAMPLES.min(windows.len()));
+        if windows.len() < wanted {
+            let found = windows.len();
+            bail!(
+                "{name} has {found} windows of {} tokens, but --samples asks for {wanted}",
+                protocol.context
+            );
+        }
+        windows.truncate(wanted);
+        let about = json!({
+            "text": name,
+            "windows": wanted,
+            "context": protocol.context,
+            "seed": options.seed,
+        });
+        Ok(Self { windows, about })
+    }
+
+    /// What decides the measurements.
+    fn key(&self, model: &str) -> Value {
+        let tokens = self.windows.iter().flatten();
+        let tokens: Vec<u8> = tokens.flat_map(|token| token.to_le_bytes()).collect();
+        let digest = Sha256::digest(tokens);
+        json!({
+            "version": 1,
+            "model": model,
+            "tokens": digest.iter().map(|b| format!("{b:02x}")).collect::<String>(),
+            "windows": self.windows.len(),
+        })
+    }
+}
+
+/// The measurements that a method asked for, if it asked for any.
+pub struct Evidence(Option<(Store, Value)>);
+
+impl Evidence {
+    /// Takes from the store what is there, and measures the rest; `context` is the evaluation's.
+    pub fn gather(
+        needs: Needs,
+        arguments: &Planning,
+        context: Option<usize>,
+        model: &Opened,
+    ) -> Result<Self> {
+        if needs == Needs::NOTHING {
+            return Ok(Self(None));
+        }
+        let sample = Sample::new(arguments, context, model)?;
+        let root = &arguments.calibration.evidence;
+        let root = root.clone().map_or_else(cache, Ok)?;
+        let store = Store::open(&root, &sample.key(&model.id()?.digest))?;
+        let bar = Bar::new(arguments.printing.quiet);
+        calibrate(&model.checkpoint, &sample.windows, needs, &store, &bar)?;
+        bar.finish();
+        Ok(Self(Some((store, sample.about))))
+    }
+
+    /// Gives a survey what was measured.
+    pub fn inform<'a>(&'a self, survey: Survey<'a>) -> Survey<'a> {
+        match &self.0 {
+            Some((store, _)) => survey.with_evidence(store),
+            None => survey,
+        }
+    }
+
+    /// What tells it from other evidence.
+    pub fn key(&self) -> Option<String> {
+        let (store, _) = self.0.as_ref()?;
+        Some(store.folder().file_name()?.to_string_lossy().into_owned())
+    }
+
+    /// What it was measured on, for records.
+    pub fn about(&self) -> Option<Value> {
+        self.0.as_ref().map(|(_, about)| about.clone())
+    }
+}
+
+/// The user's cache, as the platform has it.
+fn cache() -> Result<PathBuf> {
+    let place = |variable: &str, below: &str| {
+        let value = env::var_os(variable).filter(|value| !value.is_empty())?;
+        Some(PathBuf::from(value).join(below))
+    };
+    place("XDG_CACHE_HOME", "compress/evidence")
+        .or_else(|| place("LOCALAPPDATA", "compress/evidence"))
+        .or_else(|| place("HOME", ".cache/compress/evidence"))
+        .context("no folder for measurements: give one by --evidence, or set HOME")
+}
+
+/// Fisher and Yates' shuffle.
+fn shuffle<T>(things: &mut [T], seed: u64) {
+    let mut random = Random(seed);
+    for last in (1..things.len()).rev() {
+        let other = (f64::from(random.uniform()) * (last + 1) as f64) as usize;
+        things.swap(last, other.min(last));
+    }
+}
+
+/// A bar for each of the passes.
+struct Bar {
+    quiet: bool,
+    current: Mutex<Option<ProgressBar>>,
+}
+
+impl Bar {
+    fn new(quiet: bool) -> Self {
+        Self {
+            quiet,
+            current: Mutex::new(None),
+        }
+    }
+
+    fn current(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
+        self.current
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = self.current().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Progress for Bar {
+    fn start(&self, what: &'static str, steps: usize) {
+        self.finish();
+        *self.current() = Some(progress::bar(what, steps, self.quiet));
+    }
+
+    fn advance(&self, steps: usize) {
+        if let Some(bar) = &*self.current() {
+            bar.inc(steps as u64);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Where activations enter linear weights: some weights share what they read.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Role, Site};
+
+/// Which of a block's activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inlet {
+    /// The normed residual stream that query, key and value read.
+    Attention,
+    /// The mixed values of all heads, which the output weight reads.
+    Output,
+    /// The normed residual stream that gate and up read.
+    FeedForward,
+    /// The gated activations that the down weight reads.
+    Down,
+}
+
+impl Inlet {
+    /// In the order in which a block comes by them.
+    pub const ALL: [Self; 4] = [Self::Attention, Self::Output, Self::FeedForward, Self::Down];
+
+    /// The word used in evidence files and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attention => "attention",
+            Self::Output => "output",
+            Self::FeedForward => "feed_forward",
+            Self::Down => "down",
+        }
+    }
+
+    /// The weights that read it.
+    #[must_use]
+    pub const fn readers(self) -> &'static [Role] {
+        match self {
+            Self::Attention => &[Role::Query, Role::Key, Role::Value],
+            Self::Output => &[Role::Output],
+            Self::FeedForward => &[Role::Gate, Role::Up],
+            Self::Down => &[Role::Down],
+        }
+    }
+}
+
+/// One block's activations at one inlet, written `3.attention`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stream {
+    /// Index of the block, from 0.
+    pub layer: usize,
+    /// Where in the block.
+    pub inlet: Inlet,
+}
+
+impl Stream {
+    /// The stream at `inlet` of block `layer`.
+    #[must_use]
+    pub const fn new(layer: usize, inlet: Inlet) -> Self {
+        Self { layer, inlet }
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}.{}", self.layer, self.inlet.name()))
+    }
+}
+
+impl Site {
+    /// The stream that the weight reads.
+    #[must_use]
+    pub const fn stream(self) -> Stream {
+        let inlet = match self.role {
+            Role::Query | Role::Key | Role::Value => Inlet::Attention,
+            Role::Output => Inlet::Output,
+            Role::Gate | Role::Up => Inlet::FeedForward,
+            Role::Down => Inlet::Down,
+        };
+        Stream::new(self.layer, inlet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_weight_reads_the_stream_that_counts_it_among_its_readers() {
+        for site in Site::all(3) {
+            let stream = site.stream();
+            assert_eq!(stream.layer, site.layer);
+            assert!(stream.inlet.readers().contains(&site.role));
+        }
+        let readers: usize = Inlet::ALL.iter().map(|inlet| inlet.readers().len()).sum();
+        assert_eq!(readers, Role::ALL.len());
+    }
+}
