@@ -6,7 +6,7 @@ use burn::{
     tensor::{Bool, Int, Tensor, module::attention, ops::AttentionModuleOptions},
 };
 
-use crate::{Linear, cache::LayerCache, rotary::Turns};
+use crate::{Linear, cache::LayerCache, causal, rotary::Turns};
 
 /// Softmax(Q Kᵀ / √d) V over the tokens up to each token, with heads of size d.
 #[derive(Module, Debug)]
@@ -66,6 +66,9 @@ impl Attention {
             Some(cache) => cache.extend(key, value),
             None => (key, value),
         };
+        if let Some(mixed) = causal::attend(&query, &key, &value, self.window) {
+            return mixed;
+        }
         let mask = self.window_mask(time, key.dims()[2], &key);
         // Shared heads are repeated: burn's attention gives NaN under autodiff if it has to do that.
         let options = AttentionModuleOptions {

@@ -23,6 +23,7 @@
 mod attention;
 mod block;
 mod cache;
+mod causal;
 mod decoder;
 mod device;
 mod error;

@@ -20,6 +20,7 @@
 mod budget;
 mod error;
 mod evidence;
+mod exponential;
 mod factor;
 mod format;
 pub mod linalg;
@@ -36,6 +37,7 @@ pub mod testing;
 pub use budget::Budget;
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Needs};
+pub use exponential::exponentiate;
 pub use factor::{Factor, Form};
 pub use format::Format;
 pub use matrix::{Matrix, Shape};

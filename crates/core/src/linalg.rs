@@ -172,19 +172,32 @@ fn decompose<T: Real>(symmetric: Mat<T>, count: usize) -> Result<(Vec<f64>, Mat<
 pub struct Slab<'a> {
     data: &'a [f32],
     shape: Shape,
+    stride: usize,
 }
 
 impl<'a> Slab<'a> {
     /// The matrix of the given shape at the start of a slice; an error when the slice is too short.
     pub fn new(data: &'a [f32], shape: Shape) -> Result<Self> {
-        let found = data.len();
-        let data = data.get(..shape.size());
-        let data = data.ok_or(Error::Length { shape, found })?;
-        Ok(Self { data, shape })
+        Self::strided(data, shape, shape.cols)
+    }
+
+    /// The same with rows that begin `stride` numbers apart.
+    pub fn strided(data: &'a [f32], shape: Shape, stride: usize) -> Result<Self> {
+        let needed = shape.rows.saturating_sub(1) * stride + shape.cols;
+        if data.len() < needed || stride < shape.cols {
+            let found = data.len();
+            return Err(Error::Length { shape, found });
+        }
+        Ok(Self {
+            data,
+            shape,
+            stride,
+        })
     }
 
     fn view(self) -> MatRef<'a, f32> {
-        MatRef::from_row_major_slice(self.data, self.shape.rows, self.shape.cols)
+        let Shape { rows, cols } = self.shape;
+        MatRef::from_row_major_slice_with_stride(self.data, rows, cols, self.stride)
     }
 }
 
@@ -201,19 +214,32 @@ pub enum Right {
 ///
 /// Within a pool of threads that share other work it uses its own thread only, else all cores.
 pub fn product_of_slabs(a: Slab<'_>, b: Slab<'_>, right: Right) -> Result<Vec<f32>> {
+    let cols = match right {
+        Right::AsIs => b.shape.cols,
+        Right::Transposed => b.shape.rows,
+    };
+    let mut out = vec![0.0; a.shape.rows * cols];
+    product_into(&mut out, a, b, right)?;
+    Ok(out)
+}
+
+/// The same into memory that is there already and exactly large enough.
+pub fn product_into(out: &mut [f32], a: Slab<'_>, b: Slab<'_>, right: Right) -> Result<()> {
     let b = match right {
         Right::AsIs => b.view(),
         Right::Transposed => b.view().transpose(),
     };
     let a = a.view();
     fit(a, b)?;
-    let (rows, cols) = (a.nrows(), b.ncols());
-    let mut out = vec![0.0; rows * cols];
-    let target = faer::MatMut::from_row_major_slice_mut(&mut out, rows, cols);
+    let (shape, found) = (Shape::new(a.nrows(), b.ncols()), out.len());
+    if found != shape.size() {
+        return Err(Error::Length { shape, found });
+    }
+    let target = faer::MatMut::from_row_major_slice_mut(out, shape.rows, shape.cols);
     let alone = rayon::current_thread_index().is_none();
     let threads = if alone { Par::rayon(0) } else { Par::Seq };
     matmul(target, Accum::Replace, a, b, 1.0, threads);
-    Ok(out)
+    Ok(())
 }
 
 /// How many products are summed in `f32` before the sum goes on in `f64`.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData};
+use compress_core::exponentiate;
 use compress_models::Decoder;
 
 use crate::{Error, Result};
@@ -83,9 +84,15 @@ pub fn log_sum_exp(logits: &[f32], window: usize, position: usize) -> Result<f64
     let (low, high) = logits
         .iter()
         .fold((f32::INFINITY, f32::NEG_INFINITY), range);
+    let mut part = [0.0; 1024];
     let sum: f32 = logits
-        .chunks(4096)
-        .map(|part| part.iter().map(|x| (x - high).exp()).sum::<f32>())
+        .chunks(part.len())
+        .map(|logits| {
+            let part = &mut part[..logits.len()];
+            part.iter_mut().zip(logits).for_each(|(x, logit)| *x = logit - high);
+            exponentiate(part);
+            part.iter().sum::<f32>()
+        })
         .sum();
     let result = f64::from(high) + f64::from(sum).ln();
     // A NaN anywhere makes the sum NaN; infinities show at the ends of the range.
