@@ -50,7 +50,10 @@ pub fn attend(
         let (text, head) = (index / heads, index % heads);
         heads_of.attend(text, head, head * shared / heads)
     };
-    let mixed = (0..batch * heads).into_par_iter().map(one).collect::<Option<Vec<_>>>()?;
+    let mixed = (0..batch * heads)
+        .into_par_iter()
+        .map(one)
+        .collect::<Option<Vec<_>>>()?;
     let mut numbers = vec![0.0; batch * queries * heads * size];
     for (index, head) in mixed.iter().enumerate() {
         let (text, place) = (index / heads, index % heads);
@@ -81,7 +84,10 @@ impl Heads<'_> {
         let mut mixed = vec![0.0; self.queries * self.size];
         let mut scores = vec![0.0; BLOCK.min(self.queries) * self.keys];
         let before = self.keys - self.queries; // keys that all queries see
-        for (first, mixed) in (0..).step_by(BLOCK).zip(mixed.chunks_mut(BLOCK * self.size)) {
+        for (first, mixed) in (0..)
+            .step_by(BLOCK)
+            .zip(mixed.chunks_mut(BLOCK * self.size))
+        {
             let count = mixed.len() / self.size;
             let end = before + first + count;
             let start = (before + first + 1).saturating_sub(self.window);
@@ -95,7 +101,9 @@ impl Heads<'_> {
                 softmax(scores, seen.start - start..seen.end - start, self.size);
             }
             let scores = Slab::new(scores, Shape::new(count, end - start)).ok()?;
-            let value = self.value.rows(text, group, start, end - start, self.size)?;
+            let value = self
+                .value
+                .rows(text, group, start, end - start, self.size)?;
             product_into(mixed, scores, value, Right::AsIs).ok()?;
         }
         Some(mixed)
@@ -124,7 +132,11 @@ struct Strided<'a> {
 impl<'a> Strided<'a> {
     fn of(tensor: &'a FlexTensor) -> Option<Self> {
         let layout = tensor.layout();
-        let strides: Vec<usize> = layout.strides().iter().filter_map(|&s| s.try_into().ok()).collect();
+        let strides: Vec<usize> = layout
+            .strides()
+            .iter()
+            .filter_map(|&s| s.try_into().ok())
+            .collect();
         let [text, head, time, 1] = strides[..] else {
             return None;
         };
@@ -134,7 +146,14 @@ impl<'a> Strided<'a> {
         })
     }
 
-    fn rows(&self, text: usize, head: usize, first: usize, count: usize, size: usize) -> Option<Slab<'a>> {
+    fn rows(
+        &self,
+        text: usize,
+        head: usize,
+        first: usize,
+        count: usize,
+        size: usize,
+    ) -> Option<Slab<'a>> {
         let [by_text, by_head, by_time] = self.strides;
         let start = text * by_text + head * by_head + first * by_time;
         Slab::strided(self.numbers.get(start..)?, Shape::new(count, size), by_time).ok()

@@ -1,16 +1,54 @@
 //! exp of many numbers at a time.
+//!
+//! Written so that the compiler makes vector instructions of it, which it cannot of a call of
+//! `f32::exp`; `pulp` picks the widest that the processor has.
 
 use std::f32::consts::LOG2_E;
 
+use pulp::Arch;
+
 /// Replaces each number by its exponential, to 2 units in the last place; below −87 by 0.
-///
-/// The compiler turns this into vector instructions, which it cannot with the call of `f32::exp`.
 pub fn exponentiate(numbers: &mut [f32]) {
-    numbers.iter_mut().for_each(|x| *x = exp(*x));
+    Arch::new().dispatch(
+        #[inline(always)]
+        || numbers.iter_mut().for_each(|x| *x = exp(*x)),
+    );
 }
 
+/// log Σ exp of some numbers; none where one of them is not finite.
+#[must_use]
+pub fn log_sum_exp(numbers: &[f32]) -> Option<f64> {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let most = numbers.iter().fold(
+                f32::NEG_INFINITY,
+                |most, &x| if x > most { x } else { most },
+            );
+            let mut sums = [0.0; LANES]; // of the exponentials
+            let mut zeros = [0.0; LANES]; // of x·0, which is NaN where x is not finite
+            let chunks = numbers.chunks_exact(LANES);
+            let mut rest = [most; LANES];
+            let count = chunks.remainder().len();
+            rest[..count].copy_from_slice(chunks.remainder());
+            for chunk in chunks.chain([&rest[..]]) {
+                for ((sum, zero), x) in sums.iter_mut().zip(&mut zeros).zip(chunk) {
+                    *sum += exp(x - most);
+                    *zero += x * 0.0;
+                }
+            }
+            let padding = (LANES - count) as f32; // each of them counted as exp(0)
+            let sum = f64::from(sums.iter().sum::<f32>()) - f64::from(padding);
+            (zeros.iter().sum::<f32>() == 0.0).then(|| f64::from(most) + sum.ln())
+        },
+    )
+}
+
+/// Sums that run side by side.
+const LANES: usize = 64;
+
 /// exp(x) = 2ⁿ · exp(r), n the integer nearest to x·log₂e, |r| ≤ ½ ln 2, exp(r) by its series.
-#[inline]
+#[inline(always)]
 fn exp(x: f32) -> f32 {
     /// Adding and subtracting this rounds to an integer: 1.5 · 2²³.
     const ROUND: f32 = 12_582_912.0;
@@ -20,12 +58,26 @@ fn exp(x: f32) -> f32 {
     let inside = x.clamp(-87.0, 88.0);
     let n = (inside * LOG2_E + ROUND) - ROUND;
     let r = (inside - n * LN_2[0]) - n * LN_2[1];
-    let series = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    let series = [
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ];
     let power = series.iter().fold(1.0 / 5040.0, |sum, c| sum * r + c);
     let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
     let result = power * scale;
     let result = if x < -87.0 { 0.0 } else { result };
-    if x > 88.0 { (x - 88.0) * f32::MAX + result } else if x.is_nan() { x } else { result }
+    if x > 88.0 {
+        (x - 88.0) * f32::MAX + result
+    } else if x.is_nan() {
+        x
+    } else {
+        result
+    }
 }
 
 #[cfg(test)]
@@ -40,15 +92,48 @@ mod tests {
             exponentiate(&mut found);
             let exact = f64::from(x).exp();
             let error = (f64::from(found[0]) - exact).abs() / exact;
-            assert!(x < -87.0 || error < 2.5e-7, "exp({x}) is {} , off by {error:e}", found[0]);
+            assert!(
+                x < -87.0 || error < 2.5e-7,
+                "exp({x}) is {} , off by {error:e}",
+                found[0]
+            );
         }
     }
 
     #[test]
     fn what_is_out_of_range_stays_recognisable() {
-        let mut x = [f32::NEG_INFINITY, -200.0, 0.0, 200.0, f32::INFINITY, f32::NAN];
+        let mut x = [
+            f32::NEG_INFINITY,
+            -200.0,
+            0.0,
+            200.0,
+            f32::INFINITY,
+            f32::NAN,
+        ];
         exponentiate(&mut x);
         assert_eq!(x[..3], [0.0, 0.0, 1.0]);
         assert!(x[3] > 1e38 && x[4] == f32::INFINITY && x[5].is_nan());
+    }
+
+    #[test]
+    fn the_logarithm_of_a_sum_of_exponentials_is_that_of_f64() {
+        for count in [1, 2, 63, 64, 65, 1000] {
+            let numbers: Vec<f32> = (0..count)
+                .map(|i| (i * 37 % 101) as f32 / 7.0 - 3.0)
+                .collect();
+            let exact = numbers
+                .iter()
+                .map(|&x| f64::from(x).exp())
+                .sum::<f64>()
+                .ln();
+            let found = log_sum_exp(&numbers).unwrap();
+            assert!(
+                (found - exact).abs() < 2e-6,
+                "{count}: {found} is not {exact}"
+            );
+        }
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(log_sum_exp(&[1.0, bad, 2.0]).is_none(), "{bad}");
+        }
     }
 }

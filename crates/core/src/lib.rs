@@ -37,7 +37,7 @@ pub mod testing;
 pub use budget::Budget;
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Needs};
-pub use exponential::exponentiate;
+pub use exponential::{exponentiate, log_sum_exp};
 pub use factor::{Factor, Form};
 pub use format::Format;
 pub use matrix::{Matrix, Shape};

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use compress_core::exponentiate;
 use compress_models::Decoder;
 use serde::Serialize;
 
@@ -125,11 +126,20 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
 fn divergence(p: &[f32], q: &[f32], window: usize, position: usize) -> Result<f64> {
     let shift_p = log_sum_exp(p, window, position)?;
     let shift_q = log_sum_exp(q, window, position)?;
-    let terms = p.iter().zip(q).map(|(&p, &q)| {
-        let log_p = f64::from(p) - shift_p;
-        log_p.exp() * (log_p - f64::from(q) + shift_q)
-    });
-    Ok(terms.sum::<f64>().max(0.0))
+    let shift = shift_q - shift_p;
+    let mut shares = [0.0; 1024];
+    let mut sum = 0.0;
+    for (p, q) in p.chunks(shares.len()).zip(q.chunks(shares.len())) {
+        let shares = &mut shares[..p.len()];
+        let logarithms = shares.iter_mut().zip(p);
+        logarithms.for_each(|(share, p)| *share = p - shift_p as f32);
+        exponentiate(shares);
+        let terms = shares.iter().zip(p).zip(q);
+        sum += terms
+            .map(|((share, p), q)| f64::from(*share) * (f64::from(*p) - f64::from(*q) + shift))
+            .sum::<f64>();
+    }
+    Ok(sum.max(0.0))
 }
 
 /// Index of the largest logit, the first of equals.

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData};
-use compress_core::exponentiate;
 use compress_models::Decoder;
 
 use crate::{Error, Result};
@@ -80,26 +79,5 @@ pub fn loss(logits: &Logits, slice: &Range<usize>, index: usize, window: &[u32])
 
 /// log Σ exp of the logits of one position; an error where one of them is not finite.
 pub fn log_sum_exp(logits: &[f32], window: usize, position: usize) -> Result<f64> {
-    let range = |(low, high): (f32, f32), &x: &f32| (low.min(x), high.max(x));
-    let (low, high) = logits
-        .iter()
-        .fold((f32::INFINITY, f32::NEG_INFINITY), range);
-    let mut part = [0.0; 1024];
-    let sum: f32 = logits
-        .chunks(part.len())
-        .map(|logits| {
-            let part = &mut part[..logits.len()];
-            part.iter_mut().zip(logits).for_each(|(x, logit)| *x = logit - high);
-            exponentiate(part);
-            part.iter().sum::<f32>()
-        })
-        .sum();
-    let result = f64::from(high) + f64::from(sum).ln();
-    // A NaN anywhere makes the sum NaN; infinities show at the ends of the range.
-    let finite = result.is_finite() && low.is_finite();
-    if finite {
-        Ok(result)
-    } else {
-        Err(Error::NonFinite { window, position })
-    }
+    compress_core::log_sum_exp(logits).ok_or(Error::NonFinite { window, position })
 }
