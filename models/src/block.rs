@@ -1,8 +1,9 @@
 //! One block: attention, then the feed-forward layer, each added to the residual stream.
 
 use burn::{module::Module, nn::RmsNorm, tensor::Tensor};
+use compress_core::Role;
 
-use crate::{Attention, FeedForward, cache::LayerCache, rotary::Turns};
+use crate::{Attention, FeedForward, Linear, cache::LayerCache, rotary::Turns};
 
 /// A block of the decoder.
 #[derive(Module, Debug)]
@@ -31,5 +32,19 @@ impl Block {
                 .attention
                 .forward(self.attention_norm.forward(x), turns, cache);
         x.clone() + self.feed_forward.forward(self.feed_forward_norm.forward(x))
+    }
+
+    /// One of its weights.
+    pub const fn linear_mut(&mut self, role: Role) -> &mut Linear {
+        let (attention, feed_forward) = (&mut self.attention, &mut self.feed_forward);
+        match role {
+            Role::Query => &mut attention.query,
+            Role::Key => &mut attention.key,
+            Role::Value => &mut attention.value,
+            Role::Output => &mut attention.output,
+            Role::Gate => &mut feed_forward.gate,
+            Role::Up => &mut feed_forward.up,
+            Role::Down => &mut feed_forward.down,
+        }
     }
 }

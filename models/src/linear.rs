@@ -2,9 +2,9 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::Tensor,
+    tensor::{Device, Tensor, TensorData},
 };
-use compress_core::linalg::Right;
+use compress_core::{Factor, Matrix, linalg::Right};
 
 use crate::product::product;
 
@@ -52,6 +52,22 @@ impl Linear {
         };
         shape[D - 1] = y.dims()[1];
         y.reshape(shape)
+    }
+
+    /// Puts a factor in the weight's place.
+    pub fn replace(&mut self, factor: Factor, device: &Device) {
+        let parameter = |matrix: Matrix| {
+            let shape = [matrix.rows(), matrix.cols()];
+            let data = TensorData::new(matrix.into_data(), shape);
+            Param::from_tensor(Tensor::from_data(data, device))
+        };
+        self.weight = match factor {
+            Factor::Whole(weight) => Weight::Whole(parameter(weight)),
+            Factor::LowRank { up, down } => Weight::LowRank(LowRank {
+                up: parameter(up),
+                down: parameter(down),
+            }),
+        };
     }
 
     /// From gradients by the outputs to gradients by the inputs: … × out to … × in.

@@ -2,7 +2,7 @@
 
 use compress_core::{
     Matrix, Symmetric,
-    linalg::{add_outer_products, product_of_transposed},
+    linalg::{add_cross_products, add_outer_products, product_of_transposed},
 };
 use rayon::prelude::*;
 
@@ -30,6 +30,16 @@ pub fn add_grams(sums: &mut [Symmetric], windows: &[Vec<&[f32]>]) {
                 add_outer_products(band, first, n, x);
             }
         });
+}
+
+/// Adds Σ x yᵀ of some windows to a sum of m × n; windows with their widths m and n.
+pub fn add_crosses(sum: &mut [f64], x: (&[&[f32]], usize), y: (&[&[f32]], usize)) {
+    let bands = sum.par_chunks_mut(BAND * y.1).enumerate().with_max_len(1);
+    bands.for_each(|(i, band)| {
+        for (left, right) in x.0.iter().zip(y.0) {
+            add_cross_products(band, i * BAND, (left, x.1), (right, y.1));
+        }
+    });
 }
 
 /// Σ_i (Σ_t g_ti x_tj)² for each input j: the squared gradient of one sample, summed over outputs.

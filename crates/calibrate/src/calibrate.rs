@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Tokens that go through a block side by side, in windows: what all cores hold at a time.
-const TOKENS: usize = 4096;
+pub const TOKENS: usize = 4096;
 
 /// Told of each window's way through each block: how many there will be, and one more done.
 pub trait Progress: Sync {
@@ -66,11 +66,7 @@ impl<'a> Calibration<'a> {
         store: &'a Store,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
-        let time = windows.first().map_or(0, Vec::len);
-        if time < 2 || windows.iter().any(|window| window.len() != time) {
-            let problem = format!("got {} windows, the first of {time} tokens", windows.len());
-            return Err(Error::Windows { problem });
-        }
+        let time = length(windows)?;
         let device = Device::flex();
         let ends = Decoder::load_ends(checkpoint, &device)?;
         Ok(Self {
@@ -318,6 +314,16 @@ impl<'a> Calibration<'a> {
     }
 }
 
+/// The length that all windows have.
+pub fn length(windows: &[Vec<u32>]) -> Result<usize> {
+    let time = windows.first().map_or(0, Vec::len);
+    if time < 2 || windows.iter().any(|window| window.len() != time) {
+        let problem = format!("got {} windows, the first of {time} tokens", windows.len());
+        return Err(Error::Windows { problem });
+    }
+    Ok(time)
+}
+
 /// The squared gradients of a window for the inputs of each weight, in the order of [`Role::ALL`].
 fn squares(walk: &Walk, outputs: &[Vec<f32>; Role::ALL.len()]) -> Result<Vec<Vec<f64>>> {
     let inputs = Inlet::ALL.map(|inlet| walk.stream(inlet));
@@ -340,17 +346,17 @@ fn add_absolute(sums: &mut [f64], x: &[f32]) {
     }
 }
 
-fn numbers(x: Tensor<3>) -> Vec<f32> {
+pub fn numbers(x: Tensor<3>) -> Vec<f32> {
     // All tensors here are f32 on the CPU.
     x.into_data().try_into_vec().unwrap_or_default()
 }
 
 /// The sum of x·0 is 0, unless an x is NaN or infinite.
-fn finite(numbers: &[f32]) -> bool {
+pub fn finite(numbers: &[f32]) -> bool {
     numbers.iter().map(|x| x * 0.0).sum::<f32>() == 0.0
 }
 
-fn remove(path: &Path) -> Result<()> {
+pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
         _ => Ok(()),

@@ -25,10 +25,13 @@ mod backward;
 mod calibrate;
 mod error;
 mod forward;
+mod sequential;
+mod stages;
 mod states;
 mod store;
 
 pub use calibrate::{Calibration, Progress, calibrate};
 pub use error::{Error, Result};
 pub use forward::{Walk, walk};
+pub use sequential::{Measured, Sequential, Aim};
 pub use store::Store;

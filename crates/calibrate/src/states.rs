@@ -50,7 +50,9 @@ pub struct Writing {
 impl Writing {
     /// Starts a file.
     pub fn new(path: &Path) -> Result<Self> {
-        let unfinished = path.with_extension("part");
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".part");
+        let unfinished = PathBuf::from(unfinished);
         let file = File::create(&unfinished).map_err(Error::io(&unfinished))?;
         Ok(Self {
             path: path.into(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use compress_calibrate::Aim;
 use compress_core::{Budget, Format, Pattern, Selection};
 use compress_fwsvd::{Fisher, FwSvd};
 use compress_models::DeviceChoice;
@@ -140,9 +141,35 @@ pub struct Calibrating {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
+    /// Compress block after block, and measure each behind those that are compressed already.
+    #[arg(long)]
+    pub sequential: bool,
+
+    /// Aim at the original's outputs behind compressed blocks too, so that each weight makes good for
+    /// the cuts before it; implies --sequential.
+    #[arg(long)]
+    pub refit: bool,
+
     /// Where measurements are kept for further runs [default: compress/evidence in the user's cache].
     #[arg(long, value_name = "DIR")]
     pub evidence: Option<PathBuf>,
+}
+
+impl Calibrating {
+    /// Whether blocks are compressed one after the other.
+    pub const fn in_sequence(&self) -> bool {
+        self.sequential || self.refit
+    }
+
+    /// What weights behind compressed ones are to give.
+    pub fn aim(&self) -> Aim {
+        let env = |name: &str, default: f64| std::env::var(name).ok().and_then(|x| x.parse().ok()).unwrap_or(default);
+        Aim {
+            original: if self.refit { env("SHARE", 1.0) } else { 0.0 },
+            residual: self.refit && env("RESIDUAL", 1.0) > 0.0,
+            damping: env("DAMP", 1e-2),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

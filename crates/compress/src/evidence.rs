@@ -83,7 +83,12 @@ impl Sample {
 }
 
 /// The measurements that a method asked for, if it asked for any.
-pub struct Evidence(Option<(Store, Value)>);
+pub struct Evidence(Option<Gathered>);
+
+struct Gathered {
+    store: Store,
+    sample: Sample,
+}
 
 impl Evidence {
     /// Takes from the store what is there, and measures the rest; `context` is the evaluation's.
@@ -93,7 +98,8 @@ impl Evidence {
         context: Option<usize>,
         model: &Opened,
     ) -> Result<Self> {
-        if needs == Needs::NOTHING {
+        let sequential = arguments.calibration.in_sequence();
+        if needs == Needs::NOTHING && !sequential {
             return Ok(Self(None));
         }
         let sample = Sample::new(arguments, context, model)?;
@@ -103,26 +109,31 @@ impl Evidence {
         let bar = Bar::new(arguments.printing.quiet);
         calibrate(&model.checkpoint, &sample.windows, needs, &store, &bar)?;
         bar.finish();
-        Ok(Self(Some((store, sample.about))))
+        Ok(Self(Some(Gathered { store, sample })))
     }
 
     /// Gives a survey what was measured.
     pub fn inform<'a>(&'a self, survey: Survey<'a>) -> Survey<'a> {
         match &self.0 {
-            Some((store, _)) => survey.with_evidence(store),
+            Some(gathered) => survey.with_evidence(&gathered.store),
             None => survey,
         }
     }
 
     /// What tells it from other evidence.
     pub fn key(&self) -> Option<String> {
-        let (store, _) = self.0.as_ref()?;
-        Some(store.folder().file_name()?.to_string_lossy().into_owned())
+        let gathered = self.0.as_ref()?;
+        Some(gathered.store.folder().file_name()?.to_string_lossy().into_owned())
     }
 
     /// What it was measured on, for records.
     pub fn about(&self) -> Option<Value> {
-        self.0.as_ref().map(|(_, about)| about.clone())
+        self.0.as_ref().map(|gathered| gathered.sample.about.clone())
+    }
+
+    /// The tokens that it was measured on; none where there was no need for any.
+    pub fn windows(&self) -> Option<&[Vec<u32>]> {
+        self.0.as_ref().map(|gathered| gathered.sample.windows.as_slice())
     }
 }
 
@@ -148,13 +159,13 @@ fn shuffle<T>(things: &mut [T], seed: u64) {
 }
 
 /// A bar for each of the passes.
-struct Bar {
+pub struct Bar {
     quiet: bool,
     current: Mutex<Option<ProgressBar>>,
 }
 
 impl Bar {
-    fn new(quiet: bool) -> Self {
+    pub fn new(quiet: bool) -> Self {
         Self {
             quiet,
             current: Mutex::new(None),
@@ -167,7 +178,8 @@ impl Bar {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn finish(&self) {
+    /// Removes the bar.
+    pub fn finish(&self) {
         if let Some(bar) = self.current().take() {
             bar.finish_and_clear();
         }

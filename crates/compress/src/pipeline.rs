@@ -1,11 +1,20 @@
 //! The way from a budget to a written model, the same for every method.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytesize::ByteSize;
 use compress_checkpoint::{Layout, Writer};
-use compress_core::{Budget, Edit, Factor, Form, Method, Plan, Site, Survey};
+use compress_calibrate::{Aim, Measured, Sequential};
+use compress_core::{
+    Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Role, Shape, Site, Stream,
+    Survey, Symmetric, Weights,
+};
 use rayon::prelude::*;
 
 use crate::{
@@ -183,6 +192,95 @@ pub fn compress<M: Method>(
         errors: errors.into_iter().flatten().collect(),
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// Carries out every step behind those before it, each measured on the model as far as it is compressed.
+pub fn compress_in_sequence<M: Method>(
+    method: &M,
+    plan: &Plan<M::Step>,
+    survey: &Survey<'_>,
+    writer: &Writer<'_>,
+    arguments: &Planning,
+    walks: &mut Sequential<'_>,
+    aim: Aim,
+) -> Result<Compressed> {
+    let start = Instant::now();
+    let mut by_stream: BTreeMap<Stream, Vec<usize>> = BTreeMap::new();
+    for (index, planned) in plan.steps.iter().enumerate() {
+        let streams: BTreeSet<_> = forms_of(planned).map(Site::stream).collect();
+        let [stream] = streams.iter().copied().collect::<Vec<_>>()[..] else {
+            bail!("--sequential needs steps that change weights of one input; {planned:?} does not");
+        };
+        by_stream.entry(stream).or_default().push(index);
+    }
+    let mut errors = BTreeMap::new();
+    let layers = survey.sites().map(|(site, _)| site.layer + 1).max();
+    for layer in 0..layers.unwrap_or(0) {
+        walks.through(layer, |measured| {
+            let here = by_stream.get(&measured.stream).map_or(&[][..], Vec::as_slice);
+            let behind = Behind { survey, measured, aim };
+            let one = |&index: &usize| {
+                let survey = Survey::new(&behind, |_| true).with_evidence(&behind);
+                let step = plan.steps.get(index).context("a plan without this step")?;
+                let edits = method.compress(&step.step, &survey)?;
+                let factors = edits.into_iter().map(|edit| written(edit, arguments.form.dense));
+                let factors = factors.collect::<Result<Vec<_>>>()?;
+                writer.put(index, &factors)?;
+                Ok(factors)
+            };
+            let factors = here.par_iter().map(one).collect::<Result<Vec<_>>>()?;
+            let factors = factors.into_iter().flatten();
+            Ok::<_, anyhow::Error>(factors.map(|(site, factor, error)| {
+                errors.insert(site, error);
+                (site, factor)
+            }).collect())
+        })?;
+    }
+    Ok(Compressed {
+        errors,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+fn forms_of<S: compress_core::Step>(planned: &Planned<S>) -> impl Iterator<Item = Site> {
+    planned.step.forms().into_iter().map(|(site, _)| site)
+}
+
+/// A survey as it looks behind weights that are compressed already: other inputs, and weights that aim
+/// at the original's outputs all the same.
+struct Behind<'a> {
+    survey: &'a Survey<'a>,
+    measured: &'a Measured,
+    aim: Aim,
+}
+
+impl Weights for Behind<'_> {
+    fn shapes(&self) -> BTreeMap<Site, Shape> {
+        self.survey.sites().collect()
+    }
+
+    fn load(&self, site: Site) -> compress_core::Result<Matrix> {
+        self.measured.retarget(&self.survey.weight(site)?, self.aim)
+    }
+}
+
+impl Evidence for Behind<'_> {
+    fn activations(&self, stream: Stream) -> compress_core::Result<Symmetric> {
+        if stream == self.measured.stream {
+            Ok(self.measured.activations.clone())
+        } else {
+            let role = stream.inlet.readers().first().copied().unwrap_or(Role::Down);
+            self.survey.activations(Site::new(stream.layer, role))
+        }
+    }
+
+    fn output_gradients(&self, site: Site) -> compress_core::Result<Symmetric> {
+        self.survey.output_gradients(site)
+    }
+
+    fn input_fisher(&self, site: Site) -> compress_core::Result<Vec<f64>> {
+        self.survey.input_fisher(site)
+    }
 }
 
 fn written(edit: Edit, dense: bool) -> Result<(Site, Factor, f64)> {

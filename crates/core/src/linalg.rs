@@ -251,18 +251,34 @@ const RUN: usize = 256;
 /// `band` holds those rows, `first` is the index of the first of them. Bands are what threads share a
 /// sum by: each element is summed in the same order, whatever the bands.
 pub fn add_outer_products(band: &mut [f64], first: usize, n: usize, x: &[f32]) {
-    let rows = band.len() / n;
-    let width = first + rows;
+    add(band, first, n, first + band.len() / n, (x, n), (x, n));
+}
+
+/// Adds `Σ x yᵀ` over the rows x of a t × m and y of a t × n matrix to some rows of an m × n matrix.
+pub fn add_cross_products(band: &mut [f64], first: usize, x: (&[f32], usize), y: (&[f32], usize)) {
+    add(band, first, y.1, y.1, x, y);
+}
+
+/// Adds to the first `width` columns of a band; x and y with their widths.
+fn add(
+    band: &mut [f64],
+    first: usize,
+    cols: usize,
+    width: usize,
+    x: (&[f32], usize),
+    y: (&[f32], usize),
+) {
+    let rows = band.len() / cols;
     let mut run = vec![0.0_f32; rows * width];
-    for tokens in x.chunks(RUN * n) {
-        let x = MatRef::from_row_major_slice(tokens, tokens.len() / n, n);
-        let (left, right) = (x.subcols(first, rows).transpose(), x.subcols(0, width));
+    for (x_run, y_run) in x.0.chunks(RUN * x.1).zip(y.0.chunks(RUN * y.1)) {
+        let left = MatRef::from_row_major_slice(x_run, x_run.len() / x.1, x.1);
+        let right = MatRef::from_row_major_slice(y_run, y_run.len() / y.1, y.1);
         let target = faer::MatMut::from_row_major_slice_mut(&mut run, rows, width);
+        let (left, right) = (left.subcols(first, rows).transpose(), right.subcols(0, width));
         matmul(target, Accum::Replace, left, right, 1.0, Par::Seq);
-        for (sums, added) in band.chunks_exact_mut(n).zip(run.chunks_exact(width)) {
-            sums.iter_mut()
-                .zip(added)
-                .for_each(|(sum, x)| *sum += f64::from(*x));
+        for (sums, added) in band.chunks_exact_mut(cols).zip(run.chunks_exact(width)) {
+            let pairs = sums.iter_mut().zip(added);
+            pairs.for_each(|(sum, x)| *sum += f64::from(*x));
         }
     }
 }
@@ -294,6 +310,31 @@ impl From<&Symmetric> for Double {
 }
 
 impl Double {
+    /// A matrix from its numbers, row after row; an error when they do not fill the shape.
+    pub fn new(rows: usize, cols: usize, numbers: &[f64]) -> Result<Self> {
+        let (shape, found) = (Shape::new(rows, cols), numbers.len());
+        if found != shape.size() {
+            return Err(Error::Length { shape, found });
+        }
+        Ok(Self(
+            MatRef::from_row_major_slice(numbers, rows, cols).to_owned(),
+        ))
+    }
+
+    /// `self + scale · other`, of one shape.
+    pub fn plus(mut self, scale: f64, other: &Self) -> Result<Self> {
+        let shape = |m: &Self| Shape::new(m.rows(), m.cols());
+        if shape(&self) != shape(other) {
+            let (left, right) = (shape(&self), shape(other));
+            return Err(Error::Product { left, right });
+        }
+        for j in 0..self.cols() {
+            let pairs = self.0.col_mut(j).iter_mut().zip(other.0.col(j).iter());
+            pairs.for_each(|(x, y)| *x += scale * y);
+        }
+        Ok(self)
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use compress_calibrate::Sequential;
 use compress_checkpoint::{Card, Checkpoint, Layout, Output, Record, Writer};
 use compress_core::{Method, Plan, Survey};
 use serde_json::json;
@@ -10,7 +11,7 @@ use serde_json::json;
 use crate::{
     Outcome,
     args::{By, Running, With},
-    evidence::Evidence,
+    evidence::{Bar, Evidence},
     interrupt,
     model::Opened,
     pipeline::{self, Compressed},
@@ -54,7 +55,7 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Outcome> {
         &task(method, &plan, &evidence, arguments)?,
     )?;
     interrupt::work_directory(Some(writer.work()));
-    let done = carry_out(method, arguments, &model, &survey, &plan, &writer, text);
+    let done = carry_out(method, arguments, &model, &survey, &plan, &writer, &evidence, text);
     let done = match done {
         Ok(done) => done,
         Err(error) => return Err(give_up(error, writer)),
@@ -72,9 +73,10 @@ fn carry_out<'a, M: Method>(
     survey: &Survey<'_>,
     plan: &'a Plan<M::Step>,
     writer: &Writer<'_>,
+    evidence: &Evidence,
     text: Option<Prepared>,
 ) -> Result<Done<'a, M::Step>> {
-    let compressed = pipeline::compress(method, plan, survey, writer, &arguments.planning)?;
+    let compressed = compress_weights(method, arguments, model, survey, plan, writer, evidence)?;
     writer.write_others()?;
     let written = Checkpoint::open(&writer.work())?;
     let quiet = arguments.planning.printing.quiet;
@@ -89,6 +91,27 @@ fn carry_out<'a, M: Method>(
         measured,
         bytes: written.file_bytes(),
     })
+}
+
+/// All at once, or block after block.
+fn compress_weights<M: Method>(
+    method: &M,
+    arguments: &Running,
+    model: &Opened,
+    survey: &Survey<'_>,
+    plan: &Plan<M::Step>,
+    writer: &Writer<'_>,
+    evidence: &Evidence,
+) -> Result<Compressed> {
+    let planning = &arguments.planning;
+    let windows = match evidence.windows() {
+        Some(windows) if planning.calibration.in_sequence() => windows,
+        _ => return pipeline::compress(method, plan, survey, writer, planning),
+    };
+    let bar = Bar::new(planning.printing.quiet);
+    let mut walks = Sequential::begin(&model.checkpoint, windows, &writer.work(), &bar)?;
+    let aim = planning.calibration.aim();
+    pipeline::compress_in_sequence(method, plan, survey, writer, planning, &mut walks, aim)
 }
 
 /// After a failure to write the work directory stays, so that the run can go on; any other failure
@@ -120,6 +143,8 @@ fn task<M: Method>(
         "method": method.name(),
         "options": serde_json::to_value(method)?,
         "evidence": evidence.key(),
+        "sequential": arguments.planning.calibration.sequential,
+        "refit": arguments.planning.calibration.refit,
         "plan": plan,
         "dtype": form.dtype,
         "dense": form.dense,

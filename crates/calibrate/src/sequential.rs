@@ -1,0 +1,287 @@
+//! Compressing block after block, each measured behind the ones that are compressed already.
+//!
+//! Two walks go through the network side by side: the original's, and that of the model as far as it
+//! is compressed. At each inlet, with x of the first walk and z of the second,
+//!
+//! ```text
+//! H = Σ z zᵀ    N = Σ x zᵀ    R = Σ (residual of the first − residual of the second) zᵀ
+//! W* = argmin_V Σ ‖t − V z‖² + ε‖V − W‖² = (T + ε W)(H + ε I)⁻¹,   T = Σ t zᵀ
+//! ```
+//!
+//! and the method compresses W* in place of W, under H. Which target t it is decides what the cut
+//! makes good:
+//!
+//! - t = W z leaves W* = W: the cut weight is to do with its inputs what the whole one would do with
+//!   them. What went wrong before stays wrong.
+//! - t = W x, and for weights that write to the residual stream t = W x + what that stream lacks: the
+//!   cut weight is to give what the original has at this place, so that it makes good for the cuts
+//!   before it as far as its inputs allow.
+//!
+//! What is between the stages lies on disk, two numbers per channel and walk.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Tensor, TensorData};
+use compress_checkpoint::Checkpoint;
+use compress_core::{Factor, Inlet, Matrix, Role, Site, Stream, Symmetric, linalg::Double};
+use compress_models::{Block, Decoder, Device, Turns};
+use rayon::prelude::*;
+
+use crate::{
+    Error, Progress, Result,
+    accumulate::{add_crosses, add_grams},
+    calibrate::{TOKENS, finite, numbers, remove},
+    stages::{State, advance},
+    states::{States, Writing},
+};
+
+/// What a cut weight is to give.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Aim {
+    /// How much of the original's output is aimed at; the rest is what the whole weight would give for
+    /// the compressed model's inputs.
+    pub original: f64,
+    /// Whether weights that write to the residual stream make good for what that stream lacks.
+    pub residual: bool,
+    /// ε, as a fraction of the mean of the diagonal of H.
+    pub damping: f64,
+}
+
+/// What was measured at one inlet of one block.
+pub struct Measured {
+    /// Where.
+    pub stream: Stream,
+    /// H of the compressed model.
+    pub activations: Symmetric,
+    inputs: Vec<f64>,    // N: n × n
+    residuals: Vec<f64>, // R: hidden × n; empty where the weights do not write to the residual stream
+}
+
+/// The two walks.
+pub struct Sequential<'a> {
+    checkpoint: &'a Checkpoint,
+    windows: usize,
+    time: usize,
+    turns: Turns,
+    device: Device,
+    walks: [Walk; 2], // the original's, the compressed model's
+    progress: &'a dyn Progress,
+}
+
+/// The files of one walk: the residual stream and the stream at the current inlet.
+struct Walk {
+    residual: PathBuf,
+    stream: PathBuf,
+}
+
+impl Walk {
+    fn new(folder: &Path, name: &str) -> Self {
+        Self {
+            residual: folder.join(format!("{name}.residual")),
+            stream: folder.join(format!("{name}.stream")),
+        }
+    }
+}
+
+impl<'a> Sequential<'a> {
+    /// Starts both walks before the first block; their files go to `folder`, and are removed when the
+    /// last block is done.
+    pub fn begin(
+        checkpoint: &'a Checkpoint,
+        windows: &[Vec<u32>],
+        folder: &Path,
+        progress: &'a dyn Progress,
+    ) -> Result<Self> {
+        let device = Device::flex();
+        let ends = Decoder::load_ends(checkpoint, &device)?;
+        let time = crate::calibrate::length(windows)?;
+        let walks = ["original", "compressed"].map(|name| Walk::new(folder, name));
+        for walk in &walks {
+            let (residual, stream) = (Writing::new(&walk.residual)?, Writing::new(&walk.stream)?);
+            windows.par_iter().enumerate().try_for_each(|(i, window)| {
+                let embedded = numbers(ends.embed(&[window])?);
+                residual.write(i, &embedded)?;
+                stream.write(i, &embedded)
+            })?;
+            residual.finish()?;
+            stream.finish()?;
+        }
+        let steps = checkpoint.config().layers * windows.len() * (Inlet::ALL.len() + 1);
+        progress.start("sequential", steps);
+        Ok(Self {
+            checkpoint,
+            windows: windows.len(),
+            time,
+            turns: ends.rotary.turns(0..time, &device),
+            device,
+            walks,
+            progress,
+        })
+    }
+
+    /// Takes both walks through block `layer`. At each inlet `compress` is given what was measured, and
+    /// answers with the factors of the weights that read it.
+    pub fn through<E: From<Error>>(
+        &mut self,
+        layer: usize,
+        mut compress: impl FnMut(&Measured) -> std::result::Result<Vec<(Site, Factor)>, E>,
+    ) -> std::result::Result<(), E> {
+        let original = Block::load(self.checkpoint, layer, &self.device).map_err(Error::from)?;
+        let mut compressed = original.clone();
+        let mut from = None;
+        for inlet in Inlet::ALL {
+            let measured = self.advance([&original, &compressed], from, Stream::new(layer, inlet))?;
+            for (site, factor) in compress(&measured)? {
+                let weight = compressed.linear_mut(site.role);
+                weight.replace(factor, &self.device);
+            }
+            from = Some(inlet);
+        }
+        let end = Stream::new(layer, Inlet::Down);
+        self.past_the_last([&original, &compressed], end)?;
+        if layer + 1 == self.checkpoint.config().layers {
+            for walk in &self.walks {
+                remove(&walk.residual)?;
+                remove(&walk.stream)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn past_the_last(&self, blocks: [&Block; 2], from: Stream) -> Result<()> {
+        let old = self.width(from.inlet);
+        self.step(blocks, Some(from.inlet), old, |_, _| Ok(()))
+    }
+
+    fn advance(
+        &self,
+        blocks: [&Block; 2],
+        from: Option<Inlet>,
+        to: Stream,
+    ) -> Result<Measured> {
+        let hidden = self.checkpoint.config().hidden;
+        let (old, new) = (from.map_or(hidden, |inlet| self.width(inlet)), self.width(to.inlet));
+        let writes = matches!(to.inlet, Inlet::Output | Inlet::Down);
+        let mut grams = [Symmetric::zeros(new)];
+        let mut inputs = vec![0.0; new * new];
+        let mut residuals = vec![0.0; if writes { hidden * new } else { 0 }];
+        self.step(blocks, from, old, |first, batch| {
+            let part = |of: fn(&[Numbers; 2]) -> &Vec<f32>| {
+                batch.iter().map(|pair| of(pair).as_slice()).collect::<Vec<_>>()
+            };
+            let z = part(|pair| &pair[1].stream);
+            if let Some(window) = z.iter().position(|z| !finite(z)) {
+                let window = first + window;
+                return Err(Error::Activation { stream: to, window });
+            }
+            let x = part(|pair| &pair[0].stream);
+            add_crosses(&mut inputs, (&x, new), (&z, new));
+            if writes {
+                let lack = batch.iter().map(|[a, b]| difference(&a.residual, &b.residual));
+                let lack: Vec<Vec<f32>> = lack.collect();
+                let lack: Vec<&[f32]> = lack.iter().map(Vec::as_slice).collect();
+                add_crosses(&mut residuals, (&lack, hidden), (&z, new));
+            }
+            add_grams(&mut grams, &[z]);
+            Ok(())
+        })?;
+        let [mut activations] = grams;
+        activations.mirror();
+        Ok(Measured {
+            stream: to,
+            activations,
+            inputs,
+            residuals,
+        })
+    }
+
+    /// Takes all windows of both walks one stage further, a batch at a time.
+    fn step(
+        &self,
+        blocks: [&Block; 2],
+        from: Option<Inlet>,
+        old: usize,
+        mut look: impl FnMut(usize, &[[Numbers; 2]]) -> Result<()>,
+    ) -> Result<()> {
+        let hidden = self.checkpoint.config().hidden;
+        let (mut read, mut written) = (Vec::new(), Vec::new());
+        for Walk { residual, stream } in &self.walks {
+            let states = States::open(residual, self.time * hidden)?;
+            read.push((states, States::open(stream, self.time * old)?));
+            written.push((Writing::new(residual)?, Writing::new(stream)?));
+        }
+        let size = (TOKENS / self.time).max(1);
+        for first in (0..self.windows).step_by(size) {
+            let batch = first..(first + size).min(self.windows);
+            let one = |index: usize| {
+                let pair = [0, 1].map(|walk| {
+                    let (residual, stream) = &read[walk];
+                    let state = State {
+                        residual: self.tensor(residual.read(index)?, hidden),
+                        stream: self.tensor(stream.read(index)?, old),
+                    };
+                    let state = advance(blocks[walk], from, state, &self.turns);
+                    let now = Numbers {
+                        residual: numbers(state.residual),
+                        stream: numbers(state.stream),
+                    };
+                    written[walk].0.write(index, &now.residual)?;
+                    written[walk].1.write(index, &now.stream)?;
+                    Ok::<_, Error>(now)
+                });
+                self.progress.advance(1);
+                let [original, compressed] = pair;
+                Ok([original?, compressed?])
+            };
+            let pairs = batch.into_par_iter().with_max_len(1).map(one);
+            look(first, &pairs.collect::<Result<Vec<_>>>()?)?;
+        }
+        for (residual, stream) in written {
+            residual.finish()?;
+            stream.finish()?;
+        }
+        Ok(())
+    }
+
+    fn width(&self, inlet: Inlet) -> usize {
+        let role = inlet.readers().first().copied().unwrap_or(Role::Down);
+        self.checkpoint.config().shape(role).cols
+    }
+
+    fn tensor(&self, numbers: Vec<f32>, width: usize) -> Tensor<3> {
+        Tensor::from_data(TensorData::new(numbers, [1, self.time, width]), &self.device)
+    }
+}
+
+/// A state on the host.
+struct Numbers {
+    residual: Vec<f32>,
+    stream: Vec<f32>,
+}
+
+impl Measured {
+    /// W*: what is to be compressed in place of W.
+    pub fn retarget(&self, weight: &Matrix, aim: Aim) -> compress_core::Result<Matrix> {
+        let h = &self.activations;
+        let n = h.size();
+        let w = Double::from(weight);
+        let there = w.times(&Double::new(n, n, &self.inputs)?)?;
+        let there = if aim.residual && !self.residuals.is_empty() {
+            there.plus(1.0, &Double::new(weight.rows(), n, &self.residuals)?)?
+        } else {
+            there
+        };
+        // T = share · there + (1 − share) · W H
+        let stay = w.times(&Double::from(h))?;
+        let none = Double::from(&Matrix::zeros(weight.rows(), n));
+        let wanted = none.plus(aim.original, &there)?.plus(1.0 - aim.original, &stay)?;
+        let epsilon = aim.damping * h.trace() / n.max(1) as f64 + f64::MIN_POSITIVE;
+        let left = Double::from(&h.clone().plus_diagonal(epsilon));
+        let right = wanted.plus(epsilon, &w)?.transposed();
+        Ok(left.solve(&right)?.transposed().to_matrix())
+    }
+}
+
+fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| a - b).collect()
+}
