@@ -64,7 +64,8 @@ class Torch:
     def __init__(self, a):
         folder = a.hf or a.model
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
-        ids = AutoTokenizer.from_pretrained(folder)(a.text.read_text(encoding="utf-8"), add_special_tokens=False).input_ids
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        ids = tokenizer(a.text.read_text(encoding="utf-8"), add_special_tokens=False).input_ids
         self.windows = torch.tensor(ids[: a.windows * a.ctx]).view(a.windows, a.ctx)
 
     def linears(self, paths):
@@ -168,7 +169,7 @@ def main():
     print(f"{'tokens per second':18} {'compress':>9} {'PyTorch':>9} {'windows at a time':>18} {'times faster':>13}")
     for name, scored in [("activations", a.ctx), ("gradients", a.ctx), ("evaluation", a.ctx - 1)]:
         tokens = a.windows * scored
-        batch, theirs = min(((size, best.get(("torch", name, size), float("inf"))) for size in (1, a.batch)), key=lambda x: x[1])
+        theirs, batch = min((best[key], key[2]) for key in best if key[:2] == ("torch", name))
         mine, theirs = tokens / best["ours", name], tokens / theirs
         print(f"{name:18} {mine:9.0f} {theirs:9.0f} {batch:18} {mine / theirs:13.2f}")
 

@@ -33,5 +33,5 @@ mod store;
 pub use calibrate::{Calibration, Progress, calibrate};
 pub use error::{Error, Result};
 pub use forward::{Walk, walk};
-pub use sequential::{Measured, Sequential, Aim};
+pub use sequential::{Aim, Measured, Sequential};
 pub use store::Store;

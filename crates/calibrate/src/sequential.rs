@@ -130,7 +130,8 @@ impl<'a> Sequential<'a> {
         let mut compressed = original.clone();
         let mut from = None;
         for inlet in Inlet::ALL {
-            let measured = self.advance([&original, &compressed], from, Stream::new(layer, inlet))?;
+            let measured =
+                self.advance([&original, &compressed], from, Stream::new(layer, inlet))?;
             for (site, factor) in compress(&measured)? {
                 let weight = compressed.linear_mut(site.role);
                 weight.replace(factor, &self.device);
@@ -153,21 +154,22 @@ impl<'a> Sequential<'a> {
         self.step(blocks, Some(from.inlet), old, |_, _| Ok(()))
     }
 
-    fn advance(
-        &self,
-        blocks: [&Block; 2],
-        from: Option<Inlet>,
-        to: Stream,
-    ) -> Result<Measured> {
+    fn advance(&self, blocks: [&Block; 2], from: Option<Inlet>, to: Stream) -> Result<Measured> {
         let hidden = self.checkpoint.config().hidden;
-        let (old, new) = (from.map_or(hidden, |inlet| self.width(inlet)), self.width(to.inlet));
+        let (old, new) = (
+            from.map_or(hidden, |inlet| self.width(inlet)),
+            self.width(to.inlet),
+        );
         let writes = matches!(to.inlet, Inlet::Output | Inlet::Down);
         let mut grams = [Symmetric::zeros(new)];
         let mut inputs = vec![0.0; new * new];
         let mut residuals = vec![0.0; if writes { hidden * new } else { 0 }];
         self.step(blocks, from, old, |first, batch| {
             let part = |of: fn(&[Numbers; 2]) -> &Vec<f32>| {
-                batch.iter().map(|pair| of(pair).as_slice()).collect::<Vec<_>>()
+                batch
+                    .iter()
+                    .map(|pair| of(pair).as_slice())
+                    .collect::<Vec<_>>()
             };
             let z = part(|pair| &pair[1].stream);
             if let Some(window) = z.iter().position(|z| !finite(z)) {
@@ -177,7 +179,9 @@ impl<'a> Sequential<'a> {
             let x = part(|pair| &pair[0].stream);
             add_crosses(&mut inputs, (&x, new), (&z, new));
             if writes {
-                let lack = batch.iter().map(|[a, b]| difference(&a.residual, &b.residual));
+                let lack = batch
+                    .iter()
+                    .map(|[a, b]| difference(&a.residual, &b.residual));
                 let lack: Vec<Vec<f32>> = lack.collect();
                 let lack: Vec<&[f32]> = lack.iter().map(Vec::as_slice).collect();
                 add_crosses(&mut residuals, (&lack, hidden), (&z, new));
@@ -249,7 +253,10 @@ impl<'a> Sequential<'a> {
     }
 
     fn tensor(&self, numbers: Vec<f32>, width: usize) -> Tensor<3> {
-        Tensor::from_data(TensorData::new(numbers, [1, self.time, width]), &self.device)
+        Tensor::from_data(
+            TensorData::new(numbers, [1, self.time, width]),
+            &self.device,
+        )
     }
 }
 
@@ -274,7 +281,9 @@ impl Measured {
         // T = share · there + (1 − share) · W H
         let stay = w.times(&Double::from(h))?;
         let none = Double::from(&Matrix::zeros(weight.rows(), n));
-        let wanted = none.plus(aim.original, &there)?.plus(1.0 - aim.original, &stay)?;
+        let wanted = none
+            .plus(aim.original, &there)?
+            .plus(1.0 - aim.original, &stay)?;
         let epsilon = aim.damping * h.trace() / n.max(1) as f64 + f64::MIN_POSITIVE;
         let left = Double::from(&h.clone().plus_diagonal(epsilon));
         let right = wanted.plus(epsilon, &w)?.transposed();

@@ -35,6 +35,8 @@ pub enum Verb {
         #[command(subcommand)]
         method: By<Running>,
     },
+    /// Several runs under one protocol, in one table and one picture.
+    Compare(Compare),
     /// Perplexity of a model on a text, and how far it is from an original.
     Evaluate(Evaluate),
     /// A completion script for a shell.
@@ -62,6 +64,16 @@ pub struct With<Own: Args, Job: Args> {
     pub own: Own,
     #[command(flatten)]
     pub job: Job,
+}
+
+impl<Job: Args> By<Job> {
+    /// The options of the verb.
+    pub const fn job_mut(&mut self) -> &mut Job {
+        match self {
+            Self::Svd(with) => &mut with.job,
+            Self::Fwsvd(with) => &mut with.job,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -120,8 +132,7 @@ pub struct Planning {
 }
 
 /// The text that methods with an eye for data look at. Not the text that the result is judged by!
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Calibration")]
+#[derive(Clone, Debug, Args)]
 pub struct Calibrating {
     /// The text to calibrate on, for methods that need one; the one that ships with this program for
     /// the model that does.
@@ -156,6 +167,23 @@ pub struct Calibrating {
 }
 
 impl Calibrating {
+    /// Takes from `other` what is not said here.
+    pub fn complete(&mut self, other: &Self) {
+        let Self {
+            calibrate,
+            samples,
+            calibrate_ctx,
+            seed,
+            evidence,
+            ..
+        } = other.clone();
+        self.calibrate = self.calibrate.take().or(calibrate);
+        self.samples = self.samples.or(samples);
+        self.calibrate_ctx = self.calibrate_ctx.or(calibrate_ctx);
+        self.seed = self.seed.or(seed);
+        self.evidence = self.evidence.take().or(evidence);
+    }
+
     /// Whether blocks are compressed one after the other.
     pub const fn in_sequence(&self) -> bool {
         self.sequential || self.refit
@@ -163,7 +191,12 @@ impl Calibrating {
 
     /// What weights behind compressed ones are to give.
     pub fn aim(&self) -> Aim {
-        let env = |name: &str, default: f64| std::env::var(name).ok().and_then(|x| x.parse().ok()).unwrap_or(default);
+        let env = |name: &str, default: f64| {
+            std::env::var(name)
+                .ok()
+                .and_then(|x| x.parse().ok())
+                .unwrap_or(default)
+        };
         Aim {
             original: if self.refit { env("SHARE", 1.0) } else { 0.0 },
             residual: self.refit && env("RESIDUAL", 1.0) > 0.0,
@@ -266,7 +299,7 @@ pub struct Printing {
 }
 
 /// What is scored, and where.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Text {
     /// The text to score; the sample that ships with this program where left out.
     #[arg(long = "text", value_name = "FILE")]
@@ -336,6 +369,50 @@ pub struct Evaluate {
 
     #[command(flatten)]
     pub text: Text,
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+#[derive(Debug, Args)]
+pub struct Compare {
+    #[command(flatten)]
+    pub model: Model,
+
+    /// A TOML file with a table for each variant: `[name]`, `method = "svd"`, and any option of `run`
+    /// by its name, such as `keep = 0.9` or `refit = true`.
+    #[arg(value_name = "VARIANTS.toml")]
+    pub variants: Option<PathBuf>,
+
+    /// In place of a file: these methods at every fraction of --keep.
+    #[arg(
+        long,
+        value_name = "METHOD,...",
+        value_delimiter = ',',
+        conflicts_with = "variants"
+    )]
+    pub methods: Vec<String>,
+
+    /// The fractions that go with --methods.
+    #[arg(
+        long,
+        value_name = "FRACTION,...",
+        value_delimiter = ',',
+        requires = "methods"
+    )]
+    pub keep: Vec<String>,
+
+    /// Keep the models, each in a folder named after its variant, in this one.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Draw perplexity against bytes.
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub text: Text,
+    #[command(flatten)]
+    pub calibration: Calibrating,
     #[command(flatten)]
     pub printing: Printing,
 }

@@ -123,17 +123,28 @@ impl Evidence {
     /// What tells it from other evidence.
     pub fn key(&self) -> Option<String> {
         let gathered = self.0.as_ref()?;
-        Some(gathered.store.folder().file_name()?.to_string_lossy().into_owned())
+        Some(
+            gathered
+                .store
+                .folder()
+                .file_name()?
+                .to_string_lossy()
+                .into_owned(),
+        )
     }
 
     /// What it was measured on, for records.
     pub fn about(&self) -> Option<Value> {
-        self.0.as_ref().map(|gathered| gathered.sample.about.clone())
+        self.0
+            .as_ref()
+            .map(|gathered| gathered.sample.about.clone())
     }
 
     /// The tokens that it was measured on; none where there was no need for any.
     pub fn windows(&self) -> Option<&[Vec<u32>]> {
-        self.0.as_ref().map(|gathered| gathered.sample.windows.as_slice())
+        self.0
+            .as_ref()
+            .map(|gathered| gathered.sample.windows.as_slice())
     }
 }
 

@@ -8,6 +8,7 @@ mod evidence;
 mod interrupt;
 mod model;
 mod pipeline;
+mod plot;
 mod progress;
 mod report;
 mod shipped;
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
         Verb::Methods(job) => verbs::methods::run(&job),
         Verb::Inspect(job) => verbs::inspect::run(&job),
         Verb::Plan { method } => verbs::plan::run(method),
-        Verb::Run { method } => verbs::run::run(method),
+        Verb::Run { method } => verbs::run::run(&method),
+        Verb::Compare(job) => verbs::compare::run(&job),
         Verb::Evaluate(job) => verbs::evaluate::run(&job),
         Verb::Completions { shell } => verbs::completions::run(shell),
     };

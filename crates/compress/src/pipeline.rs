@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytesize::ByteSize;
-use compress_checkpoint::{Layout, Writer};
 use compress_calibrate::{Aim, Measured, Sequential};
+use compress_checkpoint::{Layout, Writer};
 use compress_core::{
     Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Role, Shape, Site, Stream,
     Survey, Symmetric, Weights,
@@ -209,7 +209,9 @@ pub fn compress_in_sequence<M: Method>(
     for (index, planned) in plan.steps.iter().enumerate() {
         let streams: BTreeSet<_> = forms_of(planned).map(Site::stream).collect();
         let [stream] = streams.iter().copied().collect::<Vec<_>>()[..] else {
-            bail!("--sequential needs steps that change weights of one input; {planned:?} does not");
+            bail!(
+                "--sequential needs steps that change weights of one input; {planned:?} does not"
+            );
         };
         by_stream.entry(stream).or_default().push(index);
     }
@@ -217,23 +219,35 @@ pub fn compress_in_sequence<M: Method>(
     let layers = survey.sites().map(|(site, _)| site.layer + 1).max();
     for layer in 0..layers.unwrap_or(0) {
         walks.through(layer, |measured| {
-            let here = by_stream.get(&measured.stream).map_or(&[][..], Vec::as_slice);
-            let behind = Behind { survey, measured, aim };
+            let here = by_stream
+                .get(&measured.stream)
+                .map_or(&[][..], Vec::as_slice);
+            let behind = Behind {
+                survey,
+                measured,
+                aim,
+            };
             let one = |&index: &usize| {
                 let survey = Survey::new(&behind, |_| true).with_evidence(&behind);
                 let step = plan.steps.get(index).context("a plan without this step")?;
                 let edits = method.compress(&step.step, &survey)?;
-                let factors = edits.into_iter().map(|edit| written(edit, arguments.form.dense));
+                let factors = edits
+                    .into_iter()
+                    .map(|edit| written(edit, arguments.form.dense));
                 let factors = factors.collect::<Result<Vec<_>>>()?;
                 writer.put(index, &factors)?;
                 Ok(factors)
             };
             let factors = here.par_iter().map(one).collect::<Result<Vec<_>>>()?;
             let factors = factors.into_iter().flatten();
-            Ok::<_, anyhow::Error>(factors.map(|(site, factor, error)| {
-                errors.insert(site, error);
-                (site, factor)
-            }).collect())
+            Ok::<_, anyhow::Error>(
+                factors
+                    .map(|(site, factor, error)| {
+                        errors.insert(site, error);
+                        (site, factor)
+                    })
+                    .collect(),
+            )
         })?;
     }
     Ok(Compressed {
@@ -269,7 +283,12 @@ impl Evidence for Behind<'_> {
         if stream == self.measured.stream {
             Ok(self.measured.activations.clone())
         } else {
-            let role = stream.inlet.readers().first().copied().unwrap_or(Role::Down);
+            let role = stream
+                .inlet
+                .readers()
+                .first()
+                .copied()
+                .unwrap_or(Role::Down);
             self.survey.activations(Site::new(stream.layer, role))
         }
     }

@@ -274,7 +274,10 @@ fn add(
         let left = MatRef::from_row_major_slice(x_run, x_run.len() / x.1, x.1);
         let right = MatRef::from_row_major_slice(y_run, y_run.len() / y.1, y.1);
         let target = faer::MatMut::from_row_major_slice_mut(&mut run, rows, width);
-        let (left, right) = (left.subcols(first, rows).transpose(), right.subcols(0, width));
+        let (left, right) = (
+            left.subcols(first, rows).transpose(),
+            right.subcols(0, width),
+        );
         matmul(target, Accum::Replace, left, right, 1.0, Par::Seq);
         for (sums, added) in band.chunks_exact_mut(cols).zip(run.chunks_exact(width)) {
             let pairs = sums.iter_mut().zip(added);

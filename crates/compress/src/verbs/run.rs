@@ -19,14 +19,37 @@ use crate::{
     verbs::{evaluate::Prepared, plan::foretell},
 };
 
-pub fn run(method: By<Running>) -> Result<Outcome> {
+pub fn run(method: &By<Running>) -> Result<Outcome> {
+    let done = perform(method)?;
+    let job = match method {
+        By::Svd(With { job, .. }) | By::Fwsvd(With { job, .. }) => job,
+    };
+    if job.planning.printing.json {
+        report::print(done.json)?;
+    } else {
+        report::print(done.text)?;
+    }
+    Ok(done.outcome)
+}
+
+/// What is told of a run.
+pub struct Told {
+    /// To programs.
+    pub json: serde_json::Value,
+    /// To people.
+    text: String,
+    outcome: Outcome,
+}
+
+/// Does all of it but the telling.
+pub fn perform(method: &By<Running>) -> Result<Told> {
     match method {
-        By::Svd(With { own, job }) => compress(&own.method(), &job),
-        By::Fwsvd(With { own, job }) => compress(&own.method(), &job),
+        By::Svd(With { own, job }) => compress(&own.method(), job),
+        By::Fwsvd(With { own, job }) => compress(&own.method(), job),
     }
 }
 
-fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Outcome> {
+fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
     let planning = &arguments.planning;
     let quiet = planning.printing.quiet;
     let model = Opened::open(planning.model.name.as_deref(), quiet)?;
@@ -55,15 +78,20 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Outcome> {
         &task(method, &plan, &evidence, arguments)?,
     )?;
     interrupt::work_directory(Some(writer.work()));
-    let done = carry_out(method, arguments, &model, &survey, &plan, &writer, &evidence, text);
+    let done = carry_out(
+        method, arguments, &model, &survey, &plan, &writer, &evidence, text,
+    );
     let done = match done {
         Ok(done) => done,
         Err(error) => return Err(give_up(error, writer)),
     };
     writer.finish(&done.record(method, &evidence)?, &done.card())?;
     interrupt::work_directory(None);
-    done.print(method.name())?;
-    Ok(done.outcome(layout.bytes()))
+    Ok(Told {
+        json: done.json(method.name())?,
+        text: done.text(method.name()),
+        outcome: done.outcome(layout.bytes()),
+    })
 }
 
 fn carry_out<'a, M: Method>(
@@ -251,31 +279,31 @@ impl<S: compress_core::Step> Done<'_, S> {
         }
     }
 
-    fn print(&self, method: &str) -> Result<()> {
-        if self.arguments.planning.printing.json {
-            return report::print(self.json(method)?);
-        }
+    fn text(&self, method: &str) -> String {
         let errors = &self.compressed.errors;
-        report::print(format_args!(
+        let mut lines = vec![format!(
             "{}: {} by {method}, {} weights in {:.1} s, mean relative squared error {}",
             self.arguments.output.display(),
             self.model.name,
             errors.len(),
             self.compressed.seconds,
             report::figure(errors.values().sum::<f64>() / errors.len().max(1) as f64),
-        ))?;
+        )];
         let (Some(text), Some((before, after))) = (&self.text, &self.measured) else {
-            let bytes = report::size(self.bytes);
-            return report::print(format_args!("{bytes} of weights, not evaluated"));
+            lines.push(format!(
+                "{} of weights, not evaluated",
+                report::size(self.bytes)
+            ));
+            return lines.join("\n");
         };
-        report::print(text.title())?;
-        report::print(report::comparison(before, after))?;
+        lines.push(text.title());
+        lines.push(report::comparison(before, after).to_string());
         if self.model.checkpoint.is_gguf() {
             let file = report::size(self.model.checkpoint.file_bytes());
             let note = "`before` has the bytes of the output's number format; the GGUF file itself";
-            report::print(format_args!("{note} has {file}"))?;
+            lines.push(format!("{note} has {file}"));
         }
-        Ok(())
+        lines.join("\n")
     }
 
     /// Whether the output has the size that the plan promised, to 1 %, and that was asked for.

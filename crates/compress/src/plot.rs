@@ -1,0 +1,114 @@
+//! A picture of a comparison: perplexity against bytes, a line per method and options.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use plotters::prelude::*;
+
+use crate::verbs::compare::Row;
+
+/// One colour per line, told apart by most eyes.
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(90, 90, 90),
+];
+
+/// Writes an SVG.
+pub fn draw(path: &Path, rows: &[Row]) -> Result<()> {
+    let lines = lines(rows);
+    ensure!(
+        !lines.is_empty(),
+        "there is nothing to plot: no variant has figures"
+    );
+    render(path, &lines)
+        .map_err(|e| anyhow!("{e}"))
+        .with_context(|| format!("cannot draw {}", path.display()))
+}
+
+/// Megabytes and perplexities, by the command without its budget.
+fn lines(rows: &[Row]) -> BTreeMap<String, Vec<(f64, f64)>> {
+    let mut lines: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    for row in rows {
+        let Some(after) = row.report().map(|report| &report["after"]) else {
+            continue;
+        };
+        if let (Some(bytes), Some(perplexity)) =
+            (after["bytes"].as_f64(), after["perplexity"].as_f64())
+        {
+            lines
+                .entry(without_budget(&row.command))
+                .or_default()
+                .push((bytes / 1e6, perplexity));
+        }
+    }
+    for points in lines.values_mut() {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
+    lines
+}
+
+fn without_budget(command: &str) -> String {
+    let mut words = command.split_whitespace();
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--keep" || word == "--target-size" {
+            words.next();
+        } else {
+            kept.push(word);
+        }
+    }
+    kept.join(" ")
+}
+
+fn render(
+    path: &Path,
+    lines: &BTreeMap<String, Vec<(f64, f64)>>,
+) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let points = || lines.values().flatten();
+    let range = |of: fn(&(f64, f64)) -> f64| {
+        let least = points().map(of).fold(f64::INFINITY, f64::min);
+        let most = points().map(of).fold(f64::NEG_INFINITY, f64::max);
+        (least, most)
+    };
+    let (bytes, perplexity) = (range(|point| point.0), range(|point| point.1));
+    let margin = (bytes.1 - bytes.0).max(0.01 * bytes.1) * 0.05;
+    let area = SVGBackend::new(path, (800, 500)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .margin(15)
+        .x_label_area_size(40)
+        .y_label_area_size(65)
+        .build_cartesian_2d(
+            bytes.0 - margin..bytes.1 + margin,
+            (perplexity.0 * 0.9..perplexity.1 * 1.1).log_scale(),
+        )?;
+    chart
+        .configure_mesh()
+        .x_desc("megabytes of weights")
+        .y_desc("perplexity")
+        .light_line_style(WHITE)
+        .draw()?;
+    for ((name, points), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
+        let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+        chart
+            .draw_series(line)?
+            .label(name)
+            .legend(|(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], colour.stroke_width(2)));
+        let dots = points
+            .iter()
+            .map(|&point| Circle::new(point, 3, colour.filled()));
+        chart.draw_series(dots)?;
+    }
+    chart
+        .configure_series_labels()
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
+    area.present()?;
+    Ok(())
+}

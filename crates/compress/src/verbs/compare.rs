@@ -1,0 +1,291 @@
+//! `compress compare MODEL VARIANTS.toml`: several runs under one protocol, in one table.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    Outcome,
+    args::{Arguments, Compare, Verb},
+    plot, progress,
+    report::{self, figure},
+    verbs::run,
+};
+
+/// A named set of arguments of `run`.
+struct Variant {
+    name: String,
+    /// The method and its options.
+    words: Vec<String>,
+}
+
+/// What came of a variant.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub name: String,
+    /// The method and its options, as on the command line.
+    pub command: String,
+    #[serde(flatten)]
+    pub outcome: Finding,
+}
+
+/// Figures, or the reason why there are none.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// What `run --json` gave.
+    Report(Value),
+    /// Why it failed.
+    Error(String),
+}
+
+pub fn run(job: &Compare) -> Result<Outcome> {
+    let variants = match &job.variants {
+        Some(path) => read(path)?,
+        None => crossed(&job.methods, &job.keep)?,
+    };
+    let folder = match &job.output {
+        Some(folder) => {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+            None
+        }
+        None => Some(TempDir::new().context("no temporary directory for the outputs")?),
+    };
+    let bar = progress::bar("variants", variants.len(), job.printing.quiet);
+    let mut rows = Vec::new();
+    for variant in variants {
+        let place = match (&job.output, &folder) {
+            (Some(folder), _) => folder.join(&variant.name),
+            (None, Some(folder)) => folder.path().join("output"),
+            (None, None) => bail!("no place for the outputs"),
+        };
+        let outcome = match measure(job, &variant, &place) {
+            Ok(report) => Finding::Report(report),
+            Err(error) => Finding::Error(format!("{error:#}")),
+        };
+        if folder.is_some() && place.exists() {
+            fs::remove_dir_all(&place)
+                .with_context(|| format!("cannot remove {}", place.display()))?;
+        }
+        bar.inc(1);
+        rows.push(Row {
+            name: variant.name,
+            command: variant.words.join(" "),
+            outcome,
+        });
+    }
+    bar.finish_and_clear();
+    if let Some(path) = &job.plot {
+        plot::draw(path, &rows)?;
+    }
+    show(job, &rows)?;
+    let failed = |row: &Row| matches!(row.outcome, Finding::Error(_));
+    Ok(if rows.iter().any(failed) {
+        Outcome::Broken
+    } else {
+        Outcome::Kept
+    })
+}
+
+/// Runs a variant as `compress run` would.
+fn measure(job: &Compare, variant: &Variant, place: &Path) -> Result<Value> {
+    let mut words: Vec<String> = vec!["compress".into(), "run".into()];
+    words.extend(variant.words.iter().cloned());
+    words.extend(job.model.name.clone());
+    words.extend([
+        "--output".into(),
+        place.display().to_string(),
+        "--quiet".into(),
+    ]);
+    let arguments = Arguments::try_parse_from(&words).map_err(|e| {
+        let text = e.render().to_string();
+        let text = text.lines().next().unwrap_or_default().to_owned();
+        anyhow::anyhow!(text.trim_start_matches("error: ").to_owned())
+    })?;
+    let Verb::Run { mut method } = arguments.verb else {
+        bail!("`{}` is no method", variant.words.join(" "));
+    };
+    let running = method.job_mut();
+    running.text = job.text.clone();
+    running.planning.calibration.complete(&job.calibration);
+    let done = run::perform(&method)?;
+    Ok(done.json)
+}
+
+/// A file with a table per variant: `[name]`, `method = "svd"`, and any option of `run` by its name.
+fn read(path: &Path) -> Result<Vec<Variant>> {
+    let name = path.display();
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    let tables: toml::Table =
+        toml::from_str(&text).with_context(|| format!("{name} is not TOML"))?;
+    ensure!(
+        !tables.is_empty(),
+        "{name} holds no variant: write a table `[name]` for each"
+    );
+    let variant = |(variant, options): (String, toml::Value)| {
+        let toml::Value::Table(mut options) = options else {
+            bail!("{name}: `{variant}` is no table of options");
+        };
+        let Some(toml::Value::String(method)) = options.remove("method") else {
+            bail!("{name}: `{variant}` does not say its method, as in `method = \"svd\"`");
+        };
+        let mut words = vec![method];
+        for (option, value) in options {
+            push(&mut words, &option, &value)
+                .with_context(|| format!("{name}: `{option}` of `{variant}`"))?;
+        }
+        Ok(Variant {
+            name: variant,
+            words,
+        })
+    };
+    tables.into_iter().map(variant).collect()
+}
+
+/// An option as words of a command line.
+fn push(words: &mut Vec<String>, option: &str, value: &toml::Value) -> Result<()> {
+    let flag = format!("--{option}");
+    match value {
+        toml::Value::Boolean(true) => words.push(flag),
+        toml::Value::Boolean(false) => {}
+        toml::Value::String(text) => words.extend([flag, text.clone()]),
+        toml::Value::Integer(number) => words.extend([flag, number.to_string()]),
+        toml::Value::Float(number) => words.extend([flag, number.to_string()]),
+        toml::Value::Array(values) => {
+            for value in values {
+                push(words, option, value)?;
+            }
+        }
+        _ => bail!("is neither a text, a number, true or false, nor a list of these"),
+    }
+    Ok(())
+}
+
+/// Every method at every kept fraction.
+fn crossed(methods: &[String], keep: &[String]) -> Result<Vec<Variant>> {
+    ensure!(
+        !methods.is_empty() && !keep.is_empty(),
+        "say what to compare: a file of variants, or --methods and --keep"
+    );
+    let one = |method: &String, keep: &String| Variant {
+        name: format!("{method}-{keep}"),
+        words: vec![method.clone(), "--keep".into(), keep.clone()],
+    };
+    let pairs = methods
+        .iter()
+        .flat_map(|method| keep.iter().map(move |keep| one(method, keep)));
+    Ok(pairs.collect())
+}
+
+fn show(job: &Compare, rows: &[Row]) -> Result<()> {
+    let reports = || rows.iter().filter_map(Row::report);
+    if job.printing.json {
+        let original = reports().next().map(|report| report["before"].clone());
+        let text = reports().next().map(|report| report["text"].clone());
+        return report::print(json!({ "original": original, "text": text, "variants": rows }));
+    }
+    let mut table = report::plain([
+        "variant",
+        "perplexity",
+        "KL mean",
+        "same top",
+        "bytes",
+        "×",
+        "compress",
+        "error",
+    ]);
+    if let Some(report) = reports().next() {
+        report::print(title(report))?;
+        let before = &report["before"];
+        table.add_row([
+            "original".to_owned(),
+            number(&before["perplexity"]),
+            String::new(),
+            String::new(),
+            report::size(before["bytes"].as_u64().unwrap_or_default() as usize),
+            String::new(),
+            String::new(),
+            String::new(),
+        ]);
+    }
+    for row in rows {
+        table.add_row(cells(row));
+    }
+    report::print(table)
+}
+
+fn title(report: &Value) -> String {
+    let text = &report["text"];
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    format!(
+        "{} on {}, {} windows, ctx {}, {}, {}",
+        word(&report["model"]),
+        word(&text["name"]),
+        text["windows"],
+        text["context"],
+        if text["bos"] == true {
+            "BOS first"
+        } else {
+            "no BOS"
+        },
+        word(&text["device"]),
+    )
+}
+
+fn cells(row: &Row) -> [String; 8] {
+    let name = row.name.clone();
+    let Some(report) = row.report() else {
+        let error = match &row.outcome {
+            Finding::Error(error) => error.clone(),
+            Finding::Report(_) => String::new(),
+        };
+        let empty = String::new;
+        return [
+            name,
+            empty(),
+            empty(),
+            empty(),
+            empty(),
+            empty(),
+            empty(),
+            error,
+        ];
+    };
+    let (before, after) = (&report["before"], &report["after"]);
+    let bytes = |side: &Value| side["bytes"].as_f64().unwrap_or(f64::NAN);
+    [
+        name,
+        number(&after["perplexity"]),
+        number(&after["kl"]["mean"]),
+        format!(
+            "{:.1} %",
+            100.0 * after["kl"]["same_top"].as_f64().unwrap_or(f64::NAN)
+        ),
+        report::size(bytes(after) as usize),
+        format!("{:.3}", bytes(after) / bytes(before)),
+        format!(
+            "{:.1} s",
+            report["compress_seconds"].as_f64().unwrap_or(f64::NAN)
+        ),
+        String::new(),
+    ]
+}
+
+fn number(value: &Value) -> String {
+    value.as_f64().map(figure).unwrap_or_default()
+}
+
+impl Row {
+    /// The figures, if there are any.
+    pub fn report(&self) -> Option<&Value> {
+        match &self.outcome {
+            Finding::Report(report) => Some(report),
+            Finding::Error(_) => None,
+        }
+    }
+}
