@@ -26,6 +26,7 @@ use compress_checkpoint::Checkpoint;
 use compress_core::{Factor, Inlet, Matrix, Role, Site, Stream, Symmetric, linalg::Double};
 use compress_models::{Block, Decoder, Device, Turns};
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::{
     Error, Progress, Result,
@@ -36,7 +37,7 @@ use crate::{
 };
 
 /// What a cut weight is to give.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Aim {
     /// How much of the original's output is aimed at; the rest is what the whole weight would give for
     /// the compressed model's inputs.
@@ -45,6 +46,22 @@ pub struct Aim {
     pub residual: bool,
     /// ε, as a fraction of the mean of the diagonal of H.
     pub damping: f64,
+}
+
+impl Aim {
+    /// t = W z: what the whole weight would give for the same inputs.
+    pub const INPUTS: Self = Self {
+        original: 0.0,
+        residual: false,
+        damping: 0.0,
+    };
+
+    /// t = what the original gives at this place, the residual stream included.
+    pub const ORIGINAL: Self = Self {
+        original: 1.0,
+        residual: true,
+        damping: 0.1,
+    };
 }
 
 /// What was measured at one inlet of one block.
@@ -84,8 +101,8 @@ impl Walk {
 }
 
 impl<'a> Sequential<'a> {
-    /// Starts both walks before the first block; their files go to `folder`, and are removed when the
-    /// last block is done.
+    /// Starts both walks before the first block; their files go to `folder`, and are removed by
+    /// [`finish`](Self::finish).
     pub fn begin(
         checkpoint: &'a Checkpoint,
         windows: &[Vec<u32>],
@@ -140,11 +157,14 @@ impl<'a> Sequential<'a> {
         }
         let end = Stream::new(layer, Inlet::Down);
         self.past_the_last([&original, &compressed], end)?;
-        if layer + 1 == self.checkpoint.config().layers {
-            for walk in &self.walks {
-                remove(&walk.residual)?;
-                remove(&walk.stream)?;
-            }
+        Ok(())
+    }
+
+    /// Removes the files of both walks.
+    pub fn finish(self) -> Result<()> {
+        for walk in &self.walks {
+            remove(&walk.residual)?;
+            remove(&walk.stream)?;
         }
         Ok(())
     }
@@ -269,6 +289,9 @@ struct Numbers {
 impl Measured {
     /// W*: what is to be compressed in place of W.
     pub fn retarget(&self, weight: &Matrix, aim: Aim) -> compress_core::Result<Matrix> {
+        if aim == Aim::INPUTS {
+            return Ok(weight.clone());
+        }
         let h = &self.activations;
         let n = h.size();
         let w = Double::from(weight);

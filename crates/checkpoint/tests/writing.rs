@@ -38,6 +38,8 @@ fn edits() -> BTreeMap<Site, Form> {
 fn record() -> Record {
     Record {
         made_by: "a test".into(),
+        options: serde_json::Value::Null,
+        calibration: None,
         method: "none".into(),
         source: SourceId {
             name: "fixture".into(),

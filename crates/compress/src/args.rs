@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use compress_calibrate::Aim;
-use compress_core::{Budget, Format, Pattern, Selection};
+use compress_core::{Budget, Format, Needs, Pattern, Selection};
 use compress_fwsvd::{Fisher, FwSvd};
 use compress_models::DeviceChoice;
 use compress_svd::{Objective, Svd};
@@ -152,14 +152,8 @@ pub struct Calibrating {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
-    /// Compress block after block, and measure each behind those that are compressed already.
-    #[arg(long)]
-    pub sequential: bool,
-
-    /// Aim at the original's outputs behind compressed blocks too, so that each weight makes good for
-    /// the cuts before it; implies --sequential.
-    #[arg(long)]
-    pub refit: bool,
+    #[command(flatten)]
+    pub order: Order,
 
     /// Where measurements are kept for further runs [default: compress/evidence in the user's cache].
     #[arg(long, value_name = "DIR")]
@@ -184,25 +178,35 @@ impl Calibrating {
         self.evidence = self.evidence.take().or(evidence);
     }
 
-    /// Whether blocks are compressed one after the other.
-    pub const fn in_sequence(&self) -> bool {
-        self.sequential || self.refit
-    }
-
-    /// What weights behind compressed ones are to give.
-    pub fn aim(&self) -> Aim {
-        let env = |name: &str, default: f64| {
-            std::env::var(name)
-                .ok()
-                .and_then(|x| x.parse().ok())
-                .unwrap_or(default)
-        };
-        Aim {
-            original: if self.refit { env("SHARE", 1.0) } else { 0.0 },
-            residual: self.refit && env("RESIDUAL", 1.0) > 0.0,
-            damping: env("DAMP", 1e-2),
+    /// What weights behind compressed ones aim at; none where all are compressed at once.
+    pub fn aim(&self, needs: Needs) -> Option<Aim> {
+        let Order { one_shot, sequential, refit } = self.order;
+        if refit || (needs != Needs::NOTHING && !one_shot && !sequential) {
+            Some(Aim::ORIGINAL)
+        } else {
+            sequential.then_some(Aim::INPUTS)
         }
     }
+}
+
+/// In which order weights are measured and compressed [default: --refit for methods that measure].
+#[derive(Clone, Copy, Debug, Args)]
+#[group(multiple = false)]
+pub struct Order {
+    /// Measure once, on the original, and compress all weights at once: the fastest.
+    #[arg(long)]
+    pub one_shot: bool,
+
+    /// Compress block after block, and measure each behind those that are compressed already. By
+    /// itself it rarely helps: weights learn to work with damaged inputs, and pass the damage on.
+    #[arg(long)]
+    pub sequential: bool,
+
+    /// As --sequential, and each weight aims at what the original gives at its place, so that it makes
+    /// good for the cuts before it: two more passes, and by far the best. Methods that measure do so
+    /// unless told otherwise.
+    #[arg(long)]
+    pub refit: bool,
 }
 
 #[derive(Debug, Args)]

@@ -98,8 +98,7 @@ impl Evidence {
         context: Option<usize>,
         model: &Opened,
     ) -> Result<Self> {
-        let sequential = arguments.calibration.in_sequence();
-        if needs == Needs::NOTHING && !sequential {
+        if needs == Needs::NOTHING && arguments.calibration.aim(needs).is_none() {
             return Ok(Self(None));
         }
         let sample = Sample::new(arguments, context, model)?;

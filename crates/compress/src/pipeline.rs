@@ -201,7 +201,7 @@ pub fn compress_in_sequence<M: Method>(
     survey: &Survey<'_>,
     writer: &Writer<'_>,
     arguments: &Planning,
-    walks: &mut Sequential<'_>,
+    mut walks: Sequential<'_>,
     aim: Aim,
 ) -> Result<Compressed> {
     let start = Instant::now();
@@ -250,6 +250,7 @@ pub fn compress_in_sequence<M: Method>(
             )
         })?;
     }
+    walks.finish()?;
     Ok(Compressed {
         errors,
         seconds: start.elapsed().as_secs_f64(),

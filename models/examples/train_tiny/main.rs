@@ -6,7 +6,7 @@
 //!
 //! STORIES.txt holds stories separated by lines `<|endoftext|>`. The last two hundredths of them are
 //! held out; the sample text that ships comes from there. Written anew whenever the held-out loss is
-//! measured, so that stopping early leaves a model.
+//! measured, so that stopping early leaves a model; a folder that holds a model is trained further.
 
 mod corpus;
 mod folder;
@@ -56,8 +56,12 @@ fn main() -> Result<()> {
         .with_context(|| format!("cannot read {}", stories.display()))?;
     std::fs::create_dir_all(&folder)?;
     let corpus = Corpus::new(&text, &folder)?;
-    folder::initialise(&folder)?;
-    train(&corpus, &folder, Schedule::new(minutes))
+    // A model that is there already is trained further, more gently.
+    let further = folder.join("model.safetensors").exists();
+    if !further {
+        folder::initialise(&folder)?;
+    }
+    train(&corpus, &folder, Schedule::new(minutes, further))
 }
 
 fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> Result<()> {

@@ -9,14 +9,17 @@ const WARM_UP: usize = 100;
 pub struct Schedule {
     start: Instant,
     seconds: f64,
+    peak: f64,
     pub step: usize,
 }
 
 impl Schedule {
-    pub fn new(minutes: f64) -> Self {
+    /// A schedule for a new model, or for one that is trained further.
+    pub fn new(minutes: f64, further: bool) -> Self {
         Self {
             start: Instant::now(),
             seconds: minutes * 60.0,
+            peak: if further { PEAK / 2.0 } else { PEAK },
             step: 0,
         }
     }
@@ -34,6 +37,6 @@ impl Schedule {
         let progress = self.start.elapsed().as_secs_f64() / self.seconds;
         let rise = ((self.step + 1) as f64 / WARM_UP as f64).min(1.0);
         let fall = 0.55 + 0.45 * (PI * progress).cos();
-        (progress < 1.0).then_some(PEAK * rise * fall)
+        (progress < 1.0).then_some(self.peak * rise * fall)
     }
 }

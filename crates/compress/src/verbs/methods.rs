@@ -15,13 +15,36 @@ struct About {
     paper: &'static str,
 }
 
-const METHODS: [About; 1] = [About {
-    name: "svd",
-    does: "each linear weight becomes two thin factors, same kept fraction everywhere",
-    needs: "nothing",
-    costs: "one eigendecomposition per weight; quality falls fast below keep 0.95",
-    paper: "Eckart & Young 1936",
-}];
+const METHODS: [About; 4] = [
+    About {
+        name: "svd",
+        does: "each weight becomes two thin factors, same kept fraction everywhere",
+        needs: "nothing",
+        costs: "one eigendecomposition per weight; quality falls fast below keep 0.95",
+        paper: "Eckart & Young 1936",
+    },
+    About {
+        name: "svd --metric activation",
+        does: "the same with the least error of the outputs on a text",
+        needs: "a calibration text",
+        costs: "about three forward passes over it; one with --one-shot",
+        paper: "arXiv 2403.07378",
+    },
+    About {
+        name: "fwsvd",
+        does: "the same with the least change of the loss, by its gradients on both sides",
+        needs: "a calibration text",
+        costs: "about seven forward passes over it; four with --one-shot",
+        paper: "arXiv 2505.17974",
+    },
+    About {
+        name: "fwsvd --fisher rows",
+        does: "the same with one number for each input",
+        needs: "a calibration text",
+        costs: "as fwsvd, for less",
+        paper: "arXiv 2207.00112",
+    },
+];
 
 pub fn run(job: &Methods) -> Result<Outcome> {
     if job.printing.json {

@@ -132,14 +132,15 @@ fn compress_weights<M: Method>(
     evidence: &Evidence,
 ) -> Result<Compressed> {
     let planning = &arguments.planning;
-    let windows = match evidence.windows() {
-        Some(windows) if planning.calibration.in_sequence() => windows,
-        _ => return pipeline::compress(method, plan, survey, writer, planning),
+    let (Some(windows), Some(aim)) = (evidence.windows(), planning.calibration.aim(method.needs()))
+    else {
+        return pipeline::compress(method, plan, survey, writer, planning);
     };
     let bar = Bar::new(planning.printing.quiet);
-    let mut walks = Sequential::begin(&model.checkpoint, windows, &writer.work(), &bar)?;
-    let aim = planning.calibration.aim();
-    pipeline::compress_in_sequence(method, plan, survey, writer, planning, &mut walks, aim)
+    let walks = Sequential::begin(&model.checkpoint, windows, &writer.work(), &bar)?;
+    let done = pipeline::compress_in_sequence(method, plan, survey, writer, planning, walks, aim)?;
+    bar.finish();
+    Ok(done)
 }
 
 /// After a failure to write the work directory stays, so that the run can go on; any other failure
@@ -171,8 +172,7 @@ fn task<M: Method>(
         "method": method.name(),
         "options": serde_json::to_value(method)?,
         "evidence": evidence.key(),
-        "sequential": arguments.planning.calibration.sequential,
-        "refit": arguments.planning.calibration.refit,
+        "aim": arguments.planning.calibration.aim(method.needs()),
         "plan": plan,
         "dtype": form.dtype,
         "dense": form.dense,

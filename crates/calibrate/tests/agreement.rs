@@ -1,0 +1,196 @@
+//! Evidence is what its definition says, and the same however it came about.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
+use compress_calibrate::{Error, Progress, Store, calibrate, walk};
+use compress_checkpoint::Checkpoint;
+use compress_core::{Evidence as _, Inlet, Needs, Role, Site, Stream};
+use compress_models::{Block, Decoder, Device, Weight};
+use serde_json::json;
+
+const NETWORKS: [&str; 4] = ["llama", "mistral_window", "qwen2", "qwen3"];
+
+const ALL: Needs = Needs {
+    activations: true,
+    gradients: true,
+};
+
+struct Silent;
+
+impl Progress for Silent {
+    fn start(&self, _: &'static str, _: usize) {}
+    fn advance(&self, _: usize) {}
+}
+
+fn network(name: &str) -> Checkpoint {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/networks");
+    Checkpoint::open(&folder.join(name)).unwrap()
+}
+
+fn windows(vocabulary: usize) -> Vec<Vec<u32>> {
+    let token = |window: usize, place: usize| ((window * 31 + place * place * 7) % vocabulary) as u32;
+    (0..3)
+        .map(|window| (0..20).map(|place| token(window, place)).collect())
+        .collect()
+}
+
+fn measured(model: &Checkpoint) -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), &json!({})).unwrap();
+    let windows = windows(model.config().vocabulary);
+    calibrate(model, &windows, ALL, &store, &Silent).unwrap();
+    (folder, store)
+}
+
+fn contents(store: &Store) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(store.folder()).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// ‖a − b‖ / ‖b‖
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |x: f64| x * x;
+    let apart: f64 = a.iter().zip(b).map(|(a, b)| norm(a - b)).sum();
+    (apart / b.iter().map(|&b| norm(b)).sum::<f64>()).sqrt()
+}
+
+#[test]
+fn gram_matrices_are_the_sums_of_the_outer_products_of_what_enters() {
+    for name in NETWORKS {
+        let model = network(name);
+        let (_folder, store) = measured(&model);
+        let device = Device::flex();
+        let decoder = Decoder::load_ends(&model, &device).unwrap();
+        let turns = decoder.rotary.turns(0..20, &device);
+        let mut states: Vec<Tensor<3>> = windows(model.config().vocabulary)
+            .iter()
+            .map(|window| decoder.embed(&[window]).unwrap())
+            .collect();
+        for layer in 0..model.config().layers {
+            let block = Block::load(&model, layer, &device).unwrap();
+            let walks: Vec<_> = states.iter().map(|x| walk(&block, x.clone(), &turns)).collect();
+            for inlet in Inlet::ALL {
+                let x: Vec<f32> = walks
+                    .iter()
+                    .flat_map(|walk| walk.stream(inlet).into_data().try_into_vec::<f32>().unwrap())
+                    .collect();
+                let gram = store.activations(Stream::new(layer, inlet)).unwrap();
+                let n = gram.size();
+                let mut naive = vec![0.0; n * n];
+                for x in x.chunks_exact(n) {
+                    for (i, &a) in x.iter().enumerate() {
+                        for (j, &b) in x.iter().enumerate() {
+                            naive[i * n + j] += f64::from(a) * f64::from(b);
+                        }
+                    }
+                }
+                let off = distance(gram.data(), &naive);
+                assert!(off < 1e-6, "{name}, {layer}.{}: {off:e}", inlet.name());
+            }
+            states = walks.into_iter().map(|walk| walk.next).collect();
+        }
+    }
+}
+
+/// Squared gradients by walking back through the whole network at once, as burn does it.
+#[test]
+fn fisher_information_is_that_of_automatic_differentiation() {
+    for name in NETWORKS {
+        let model = network(name);
+        let (_folder, store) = measured(&model);
+        let device = Device::flex().autodiff();
+        let mut decoder = Decoder::load(&model, &device).unwrap();
+        let mut sums: BTreeMap<Site, Vec<f64>> = BTreeMap::new();
+        for window in windows(model.config().vocabulary) {
+            let hidden = decoder.hidden(&[&window[..window.len() - 1]]).unwrap();
+            let [_, time, width] = hidden.dims();
+            let logits = decoder.logits(hidden.reshape([time, width]));
+            let targets: Vec<i32> = window[1..].iter().map(|&token| token as i32).collect();
+            let targets: Tensor<2, Int> =
+                Tensor::from_data(TensorData::new(targets, [time, 1]), &device);
+            let loss = log_softmax(logits, 1).gather(1, targets).mean().neg();
+            let gradients = loss.backward();
+            for site in Site::all(model.config().layers) {
+                let linear = decoder.blocks[site.layer].linear_mut(site.role);
+                let Weight::Whole(weight) = &linear.weight else {
+                    panic!("{site} is not whole");
+                };
+                let gradient = weight.val().grad(&gradients).unwrap();
+                let inputs = gradient.dims()[1];
+                let numbers = gradient.into_data().try_into_vec::<f32>().unwrap();
+                let sum = sums.entry(site).or_insert_with(|| vec![0.0; inputs]);
+                for row in numbers.chunks_exact(inputs) {
+                    for (sum, &d) in sum.iter_mut().zip(row) {
+                        *sum += f64::from(d).powi(2);
+                    }
+                }
+            }
+        }
+        for (site, sum) in sums {
+            let off = distance(&store.input_fisher(site).unwrap(), &sum);
+            assert!(off < 1e-3, "{name}, {site}: {off:e}");
+        }
+    }
+}
+
+#[test]
+fn evidence_that_is_partly_there_is_completed_to_the_same_bytes() {
+    let model = network("llama");
+    let (folder, store) = measured(&model);
+    let whole = contents(&store);
+    let windows = windows(model.config().vocabulary);
+    for lost in ["1.attention.activations", "0.key.gradients", "1.down.gradients"] {
+        fs::remove_file(store.folder().join(format!("{lost}.safetensors"))).unwrap();
+        calibrate(&model, &windows, ALL, &store, &Silent).unwrap();
+        assert_eq!(contents(&store), whole, "without {lost}");
+    }
+    drop(folder);
+}
+
+#[test]
+fn gradients_asked_for_later_are_those_asked_for_at_once() {
+    let model = network("qwen3");
+    let (_folder, store) = measured(&model);
+    let whole = contents(&store);
+    let other = tempfile::tempdir().unwrap();
+    let later = Store::open(other.path(), &json!({})).unwrap();
+    let windows = windows(model.config().vocabulary);
+    let first = Needs {
+        activations: true,
+        gradients: false,
+    };
+    calibrate(&model, &windows, first, &later, &Silent).unwrap();
+    calibrate(&model, &windows, ALL, &later, &Silent).unwrap();
+    let names = |contents: BTreeMap<PathBuf, Vec<u8>>| -> Vec<_> { contents.into_values().collect() };
+    assert_eq!(names(contents(&later)), names(whole));
+}
+
+#[test]
+fn windows_that_are_no_windows_are_refused() {
+    let model = network("llama");
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), &json!({})).unwrap();
+    for windows in [vec![], vec![vec![1]], vec![vec![1, 2, 3], vec![1, 2]]] {
+        let outcome = calibrate(&model, &windows, ALL, &store, &Silent);
+        assert!(matches!(outcome, Err(Error::Windows { .. })), "{windows:?}");
+    }
+}
+
+#[test]
+fn damaged_evidence_is_named() {
+    let model = network("llama");
+    let (_folder, store) = measured(&model);
+    let path = store.folder().join("0.query.gradients.safetensors");
+    fs::write(&path, b"not a safetensors file").unwrap();
+    let error = store.output_gradients(Site::new(0, Role::Query)).unwrap_err();
+    assert!(error.to_string().contains("0.query.gradients"), "{error}");
+}
