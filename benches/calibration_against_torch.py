@@ -48,7 +48,7 @@ class Ours:
         """Seconds of a run with no evidence yet, and of the same run again with all of it there."""
         with tempfile.TemporaryDirectory(dir=self.place) as place:
             command = [
-                "run", *method, self.a.model, "-o", Path(place, "cut"), "--force", "--keep", "0.99", "--only", ONLY,
+                "run", *method, self.a.model, "--one-shot", "-o", Path(place, "cut"), "--force", "--keep", "0.99", "--only", ONLY,
                 "--calibrate", self.a.text, "--samples", str(self.a.windows), "--calibrate-ctx", str(self.a.ctx),
                 "--evidence", Path(place, "evidence"), "--no-evaluate", "--device", "cpu", "--json", "--quiet",
             ]  # fmt: skip

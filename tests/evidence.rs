@@ -9,7 +9,14 @@
 #[allow(dead_code, reason = "shared with test programs that use the rest")]
 mod common;
 
-use std::{collections::BTreeMap, fs, path::Path, process::Stdio, thread, time::{Duration, Instant}};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 use common::{command, compress, fixture, folder, success, text};
 use serde_json::Value;
@@ -17,7 +24,16 @@ use serde_json::Value;
 /// Arguments of a run on the shipped model, small enough to be done in a second.
 fn arguments<'a>(method: &[&'a str], output: &'a Path, evidence: &'a Path) -> Vec<&'a str> {
     let place = ["-o", text(output), "--evidence", text(evidence)];
-    let size = ["--keep", "0.7", "--samples", "6", "--calibrate-ctx", "64", "--no-evaluate", "-q"];
+    let size = [
+        "--keep",
+        "0.7",
+        "--samples",
+        "6",
+        "--calibrate-ctx",
+        "64",
+        "--no-evaluate",
+        "-q",
+    ];
     [&["run"], method, &place, &size].concat()
 }
 
@@ -77,9 +93,16 @@ fn the_number_of_threads_changes_no_byte() {
     let place = folder();
     let mut outputs = Vec::new();
     for threads in ["1", "4"] {
-        let (output, evidence) = (place.path().join(threads), place.path().join("e".to_owned() + threads));
+        let (output, evidence) = (
+            place.path().join(threads),
+            place.path().join("e".to_owned() + threads),
+        );
         let arguments = arguments(&["fwsvd", "--refit"], &output, &evidence);
-        let run = command().args(arguments).env("RAYON_NUM_THREADS", threads).output().unwrap();
+        let run = command()
+            .args(arguments)
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .unwrap();
         success(&run);
         outputs.push(files(&output));
     }
@@ -90,9 +113,18 @@ fn the_number_of_threads_changes_no_byte() {
 fn evidence_is_taken_once_and_never_for_another_text() {
     let place = folder();
     let (output, evidence) = (place.path().join("out"), place.path().join("evidence"));
-    let first = arguments(&["svd", "--metric", "activation", "--force"], &output, &evidence);
+    let first = arguments(
+        &["svd", "--metric", "activation", "--force"],
+        &output,
+        &evidence,
+    );
     success(&compress(&first));
-    let folders = || fs::read_dir(&evidence).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let folders = || {
+        fs::read_dir(&evidence)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect::<Vec<_>>()
+    };
     let one = folders();
     assert_eq!(one.len(), 1);
     let stamp = |name: &str| fs::metadata(one[0].join(name)).unwrap().modified().unwrap();
@@ -111,7 +143,12 @@ fn only_some_weights_can_be_refitted() {
     let some = ["fwsvd", "--refit", "--only", "1-2"];
     success(&compress(&arguments(&some, &output, &evidence)));
     let names: Vec<_> = files(&output).into_keys().collect();
-    assert!(!names.iter().any(|name| name.contains("residual") || name.contains("stream")), "{names:?}");
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.contains("residual") || name.contains("stream")),
+        "{names:?}"
+    );
 }
 
 #[test]
@@ -127,7 +164,10 @@ fn what_a_method_needs_and_does_not_get_is_said() {
     fs::write(&short, "Once upon a time.").unwrap();
     let error = failure(&[&base[..], &["--calibrate", text(&short)]].concat());
     assert!(error.contains("short.txt"), "{error}");
-    let many: Vec<&str> = base.iter().map(|&word| if word == "6" { "600000" } else { word }).collect();
+    let many: Vec<&str> = base
+        .iter()
+        .map(|&word| if word == "6" { "600000" } else { word })
+        .collect();
     let error = failure(&many);
     assert!(error.contains("600000"), "{error}");
     let error = failure(&[&base[..], &["--fisher", "columns"]].concat());
@@ -138,7 +178,10 @@ fn what_a_method_needs_and_does_not_get_is_said() {
 #[test]
 fn variants_are_compared_and_one_that_fails_says_so() {
     let place = folder();
-    let (variants, plot) = (place.path().join("variants.toml"), place.path().join("plot.svg"));
+    let (variants, plot) = (
+        place.path().join("variants.toml"),
+        place.path().join("plot.svg"),
+    );
     let evidence = place.path().join("evidence");
     fs::write(
         &variants,
@@ -159,22 +202,60 @@ fn variants_are_compared_and_one_that_fails_says_so() {
     )
     .unwrap();
     let run = compress(&[
-        "compare", "--ctx", "64", "--windows", "4", "--samples", "6", "--evidence", text(&evidence),
-        "--plot", text(&plot), "--json", "-q", "--methods", "svd", "--keep", "0.9",
+        "compare",
+        "--ctx",
+        "64",
+        "--windows",
+        "4",
+        "--samples",
+        "6",
+        "--evidence",
+        text(&evidence),
+        "--plot",
+        text(&plot),
+        "--json",
+        "-q",
+        "--methods",
+        "svd",
+        "--keep",
+        "0.9",
     ]);
     let json: Value = serde_json::from_str(&success(&run)).unwrap();
     assert_eq!(json["variants"].as_array().unwrap().len(), 1);
     let model = fixture("../../models/tiny");
     let run = compress(&[
-        "compare", text(&model), text(&variants), "--calibrate", text(&model.join("calibration.txt")),
-        "--ctx", "64", "--windows", "4", "--samples", "6",
-        "--evidence", text(&evidence), "--plot", text(&plot), "--json", "-q",
+        "compare",
+        text(&model),
+        text(&variants),
+        "--calibrate",
+        text(&model.join("calibration.txt")),
+        "--ctx",
+        "64",
+        "--windows",
+        "4",
+        "--samples",
+        "6",
+        "--evidence",
+        text(&evidence),
+        "--plot",
+        text(&plot),
+        "--json",
+        "-q",
     ]);
-    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(
+        run.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
     let json: Value = serde_json::from_slice(&run.stdout).unwrap();
     let rows = json["variants"].as_array().unwrap();
     let perplexity = |row: &Value| row["report"]["after"]["perplexity"].as_f64().unwrap();
     assert!(perplexity(&rows[1]) < perplexity(&rows[0]));
-    assert!(rows[2]["error"].as_str().unwrap().contains("keep"), "{}", rows[2]);
+    assert!(
+        rows[2]["error"].as_str().unwrap().contains("keep"),
+        "{}",
+        rows[2]
+    );
     assert!(fs::read_to_string(&plot).unwrap().contains("<svg"));
 }

@@ -149,6 +149,50 @@ fn truncated_stories15m_has_the_perplexity_that_pytorch_finds() {
     }
 }
 
+#[test]
+#[ignore = "needs ../shared"]
+fn the_closed_forms_have_the_perplexities_that_pytorch_finds() {
+    let (model, words) = stories();
+    let evidence = folder();
+    let variants =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../benches/closed_forms.toml");
+    let calibration = shared("text/tinystories_train_head.txt");
+    let found = json(&[
+        "compare",
+        text(&model),
+        text(&variants),
+        "--calibrate",
+        text(&calibration),
+        "--evidence",
+        text(evidence.path()),
+        "--text",
+        text(&words),
+        "--ctx",
+        "256",
+        "--windows",
+        "64",
+    ]);
+    for (name, expected) in [
+        ("rows 0.9", 38.63),
+        ("rows 0.8", 104.6),
+        ("rows 0.6", 475.0),
+        ("activation 0.9", 9.374),
+        ("activation 0.8", 14.01),
+        ("activation 0.6", 35.17),
+        ("kronecker 0.9", 8.553),
+        ("kronecker 0.8", 12.37),
+        ("kronecker 0.6", 30.05),
+    ] {
+        let rows = found["variants"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["name"] == name).unwrap();
+        near(
+            &row["report"]["after"]["perplexity"],
+            expected,
+            0.03 * expected,
+        );
+    }
+}
+
 /// The size that a plan's own figures promise for a model in f32.
 fn planned_bytes(run: &Value, plan: &str) -> f64 {
     let plan: Value = serde_json::from_str(plan).unwrap();

@@ -30,8 +30,8 @@ INLETS = {"attention": "query", "output": "output", "feed_forward": "gate", "dow
 # In H only the rounding of sums is ours to answer for: 3e-7 where nothing comes before, at the first
 # block. Further on the activations themselves come from two f32 passes that round differently. On
 # stories15m theirs is 0.8e-6 from a pass in f64 and ours 1.1e-6; each block adds a little.
-# On the way back such differences grow more; 0.1 % is what was asked for.
-TOLERANCES = {"H": 5e-6, "mean_absolute": 1e-5, "mean_square": 1e-5, "G": 1e-3, "input_fisher": 1e-3}
+# On the way back such differences grow more.
+TOLERANCES = {"H": 5e-6, "mean_absolute": 1e-5, "mean_square": 1e-5, "G": 1e-4, "input_fisher": 1e-4}
 
 
 def ours(program, a):
@@ -39,7 +39,7 @@ def ours(program, a):
     with tempfile.TemporaryDirectory() as place:
         evidence = Path(place, "evidence")
         subprocess.run(
-            [program, "run", "fwsvd", a.model, "-o", Path(place, "cut"), "--keep", "0.5", "--no-evaluate", "--quiet",
+            [program, "run", "fwsvd", a.model, "--one-shot", "-o", Path(place, "cut"), "--keep", "0.5", "--no-evaluate", "--quiet",
              "--calibrate", a.text, "--samples", str(a.windows), "--calibrate-ctx", str(a.ctx), "--evidence", evidence],
             check=True, capture_output=True,
         )  # fmt: skip

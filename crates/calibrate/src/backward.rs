@@ -4,7 +4,7 @@
 //! back through a norm, the attention of one window or the gate: no graph is larger than that.
 
 use burn::tensor::{Tensor, TensorData};
-use compress_core::Role;
+use compress_core::{Role, exponentiate};
 use compress_models::{Block, Decoder, FeedForward, Turns};
 
 use crate::Walk;
@@ -74,8 +74,11 @@ fn softmax_minus_truth(logits: Tensor<2>, targets: &[u32], count: f32) -> Tensor
     let mut numbers = logits.into_data().try_into_vec::<f32>().unwrap_or_default();
     for (row, &target) in numbers.chunks_exact_mut(vocabulary).zip(targets) {
         let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        row.iter_mut().for_each(|x| *x = (*x - most).exp());
-        let scale = (row.iter().sum::<f32>() * count).recip();
+        row.iter_mut().for_each(|x| *x -= most);
+        exponentiate(row);
+        // In f64: of a large vocabulary, f32 would lose the many small terms.
+        let sum: f64 = row.iter().map(|&x| f64::from(x)).sum();
+        let scale = (sum * f64::from(count)).recip() as f32;
         row.iter_mut().for_each(|x| *x *= scale);
         if let Some(x) = row.get_mut(target as usize) {
             *x -= count.recip();

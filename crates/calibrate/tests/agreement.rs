@@ -9,10 +9,11 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
-use compress_calibrate::{Error, Progress, Store, calibrate, walk};
+use compress_calibrate::{Aim, Error, Measured, Progress, Sequential, Store, calibrate, walk};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Evidence as _, Inlet, Needs, Role, Site, Stream};
+use compress_core::{Evidence as _, Inlet, Needs, Role, Site, Stream, Weights as _};
 use compress_models::{Block, Decoder, Device, Weight};
+use safetensors::{SafeTensors, tensor::TensorView};
 use serde_json::json;
 
 const NETWORKS: [&str; 4] = ["llama", "mistral_window", "qwen2", "qwen3"];
@@ -35,7 +36,8 @@ fn network(name: &str) -> Checkpoint {
 }
 
 fn windows(vocabulary: usize) -> Vec<Vec<u32>> {
-    let token = |window: usize, place: usize| ((window * 31 + place * place * 7) % vocabulary) as u32;
+    let token =
+        |window: usize, place: usize| ((window * 31 + place * place * 7) % vocabulary) as u32;
     (0..3)
         .map(|window| (0..20).map(|place| token(window, place)).collect())
         .collect()
@@ -52,7 +54,9 @@ fn measured(model: &Checkpoint) -> (tempfile::TempDir, Store) {
 fn contents(store: &Store) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = fs::read_dir(store.folder()).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
-    paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    paths
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
 }
 
 /// ‖a − b‖ / ‖b‖
@@ -77,11 +81,19 @@ fn gram_matrices_are_the_sums_of_the_outer_products_of_what_enters() {
             .collect();
         for layer in 0..model.config().layers {
             let block = Block::load(&model, layer, &device).unwrap();
-            let walks: Vec<_> = states.iter().map(|x| walk(&block, x.clone(), &turns)).collect();
+            let walks: Vec<_> = states
+                .iter()
+                .map(|x| walk(&block, x.clone(), &turns))
+                .collect();
             for inlet in Inlet::ALL {
                 let x: Vec<f32> = walks
                     .iter()
-                    .flat_map(|walk| walk.stream(inlet).into_data().try_into_vec::<f32>().unwrap())
+                    .flat_map(|walk| {
+                        walk.stream(inlet)
+                            .into_data()
+                            .try_into_vec::<f32>()
+                            .unwrap()
+                    })
                     .collect();
                 let gram = store.activations(Stream::new(layer, inlet)).unwrap();
                 let n = gram.size();
@@ -148,7 +160,11 @@ fn evidence_that_is_partly_there_is_completed_to_the_same_bytes() {
     let (folder, store) = measured(&model);
     let whole = contents(&store);
     let windows = windows(model.config().vocabulary);
-    for lost in ["1.attention.activations", "0.key.gradients", "1.down.gradients"] {
+    for lost in [
+        "1.attention.activations",
+        "0.key.gradients",
+        "1.down.gradients",
+    ] {
         fs::remove_file(store.folder().join(format!("{lost}.safetensors"))).unwrap();
         calibrate(&model, &windows, ALL, &store, &Silent).unwrap();
         assert_eq!(contents(&store), whole, "without {lost}");
@@ -170,7 +186,8 @@ fn gradients_asked_for_later_are_those_asked_for_at_once() {
     };
     calibrate(&model, &windows, first, &later, &Silent).unwrap();
     calibrate(&model, &windows, ALL, &later, &Silent).unwrap();
-    let names = |contents: BTreeMap<PathBuf, Vec<u8>>| -> Vec<_> { contents.into_values().collect() };
+    let names =
+        |contents: BTreeMap<PathBuf, Vec<u8>>| -> Vec<_> { contents.into_values().collect() };
     assert_eq!(names(contents(&later)), names(whole));
 }
 
@@ -191,6 +208,77 @@ fn damaged_evidence_is_named() {
     let (_folder, store) = measured(&model);
     let path = store.folder().join("0.query.gradients.safetensors");
     fs::write(&path, b"not a safetensors file").unwrap();
-    let error = store.output_gradients(Site::new(0, Role::Query)).unwrap_err();
+    let error = store
+        .output_gradients(Site::new(0, Role::Query))
+        .unwrap_err();
     assert!(error.to_string().contains("0.query.gradients"), "{error}");
+}
+
+#[test]
+fn a_model_that_overflows_is_named_by_block_inlet_and_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = network("llama");
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(source.path().join(name), folder.path().join(name)).unwrap();
+    }
+    let path = folder.path().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let large = |name: &str| {
+        name == Site::new(1, Role::Up).weight() || name == Site::new(1, Role::Gate).weight()
+    };
+    let changed: Vec<(String, TensorView<'_>)> = tensors.tensors();
+    let grown: Vec<Vec<u8>> = changed
+        .iter()
+        .map(|(name, tensor)| {
+            let scale = if large(name) { 1e25 } else { 1.0 };
+            let numbers = tensor
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            numbers.flat_map(|x| (x * scale).to_le_bytes()).collect()
+        })
+        .collect();
+    let views = changed.iter().zip(&grown).map(|((name, tensor), bytes)| {
+        (
+            name,
+            TensorView::new(tensor.dtype(), tensor.shape().to_vec(), bytes).unwrap(),
+        )
+    });
+    safetensors::serialize_to_file(views, None, &path).unwrap();
+    let model = Checkpoint::open(folder.path()).unwrap();
+    let store = Store::open(folder.path(), &json!({})).unwrap();
+    let outcome = calibrate(
+        &model,
+        &windows(model.config().vocabulary),
+        ALL,
+        &store,
+        &Silent,
+    );
+    let Err(Error::Activation { stream, .. }) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(stream, Stream::new(1, Inlet::Down));
+}
+
+#[test]
+fn behind_nothing_that_is_cut_the_aim_is_the_weight_itself() {
+    let model = network("qwen2");
+    let folder = tempfile::tempdir().unwrap();
+    let windows = windows(model.config().vocabulary);
+    let mut walks = Sequential::begin(&model, &windows, folder.path(), &Silent).unwrap();
+    for layer in 0..model.config().layers {
+        let look = |measured: &Measured| {
+            for &role in measured.stream.inlet.readers() {
+                let weight = model.load(Site::new(layer, role)).unwrap();
+                let aim = measured.retarget(&weight, Aim::ORIGINAL).unwrap();
+                let off = aim.squared_distance(&weight) / weight.squared_norm();
+                assert!(off < 1e-9, "{}, {role}: {off:e}", measured.stream);
+            }
+            Ok::<_, Error>(Vec::new())
+        };
+        walks.through(layer, look).unwrap();
+    }
+    walks.finish().unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -180,7 +180,11 @@ impl Calibrating {
 
     /// What weights behind compressed ones aim at; none where all are compressed at once.
     pub fn aim(&self, needs: Needs) -> Option<Aim> {
-        let Order { one_shot, sequential, refit } = self.order;
+        let Order {
+            one_shot,
+            sequential,
+            refit,
+        } = self.order;
         if refit || (needs != Needs::NOTHING && !one_shot && !sequential) {
             Some(Aim::ORIGINAL)
         } else {

@@ -74,7 +74,7 @@ impl Sample {
         let tokens: Vec<u8> = tokens.flat_map(|token| token.to_le_bytes()).collect();
         let digest = Sha256::digest(tokens);
         json!({
-            "version": 1,
+            "version": 2, // of the way of measuring
             "model": model,
             "tokens": digest.iter().map(|b| format!("{b:02x}")).collect::<String>(),
             "windows": self.windows.len(),

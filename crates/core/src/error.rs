@@ -87,6 +87,17 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// Measurements that are all zero.
+    #[error(
+        "{site}: all {what} on the calibration text are zero, so they say nothing about this weight; use another text, or leave the weight out by --skip"
+    )]
+    NoSignal {
+        /// Where.
+        site: Site,
+        /// What is zero.
+        what: &'static str,
+    },
+
     /// A plan touches one weight twice.
     #[error("{site}: the plan has two steps for this weight; keep one of them")]
     Twice {

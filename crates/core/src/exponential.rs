@@ -28,7 +28,7 @@ pub fn log_sum_exp(numbers: &[f32]) -> Option<f64> {
             let mut sums = [0.0; LANES]; // of the exponentials
             let mut zeros = [0.0; LANES]; // of x·0, which is NaN where x is not finite
             let chunks = numbers.chunks_exact(LANES);
-            let mut rest = [most; LANES];
+            let mut rest = [most - 200.0; LANES]; // whose exponential is 0
             let count = chunks.remainder().len();
             rest[..count].copy_from_slice(chunks.remainder());
             for chunk in chunks.chain([&rest[..]]) {
@@ -37,8 +37,7 @@ pub fn log_sum_exp(numbers: &[f32]) -> Option<f64> {
                     *zero += x * 0.0;
                 }
             }
-            let padding = (LANES - count) as f32; // each of them counted as exp(0)
-            let sum = f64::from(sums.iter().sum::<f32>()) - f64::from(padding);
+            let sum = sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
             (zeros.iter().sum::<f32>() == 0.0).then(|| f64::from(most) + sum.ln())
         },
     )

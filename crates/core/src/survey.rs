@@ -55,12 +55,16 @@ impl<'a> Survey<'a> {
 
     /// G = Σ g gᵀ over the gradients of the loss by a site's outputs; out × out.
     pub fn output_gradients(&self, site: Site) -> Result<Symmetric> {
-        self.evidence(site, "gradients")?.output_gradients(site)
+        let what = "gradients";
+        let sum = self.evidence(site, what)?.output_gradients(site)?;
+        used(site, what, sum.trace(), sum)
     }
 
     /// The Fisher information of each input of a site; in.
     pub fn input_fisher(&self, site: Site) -> Result<Vec<f64>> {
-        self.evidence(site, "gradients")?.input_fisher(site)
+        let what = "gradients";
+        let fisher = self.evidence(site, what)?.input_fisher(site)?;
+        used(site, what, fisher.iter().sum(), fisher)
     }
 
     fn evidence(&self, site: Site, what: &'static str) -> Result<&'a dyn Evidence> {
@@ -94,6 +98,51 @@ impl<'a> Survey<'a> {
                 value,
             }),
             None => Ok(weight),
+        }
+    }
+}
+
+/// What was measured, unless all of it is zero: then it says nothing about the site.
+fn used<T>(site: Site, what: &'static str, sum: f64, measured: T) -> Result<T> {
+    if sum > 0.0 {
+        Ok(measured)
+    } else {
+        Err(Error::NoSignal { site, what })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Role, Stream, testing::Toy};
+
+    struct Nothing;
+
+    impl Evidence for Nothing {
+        fn activations(&self, _: Stream) -> Result<Symmetric> {
+            Ok(Symmetric::zeros(24))
+        }
+
+        fn output_gradients(&self, _: Site) -> Result<Symmetric> {
+            Ok(Symmetric::zeros(24))
+        }
+
+        fn input_fisher(&self, _: Site) -> Result<Vec<f64>> {
+            Ok(vec![0.0; 24])
+        }
+    }
+
+    #[test]
+    fn a_weight_that_the_text_never_used_is_named() {
+        let toy = Toy::new(1);
+        let survey = Survey::new(&toy, |_| true).with_evidence(&Nothing);
+        let site = Site::new(1, Role::Output);
+        for error in [
+            survey.activations(site).unwrap_err(),
+            survey.output_gradients(site).unwrap_err(),
+            survey.input_fisher(site).unwrap_err(),
+        ] {
+            assert!(error.to_string().starts_with("1.output: all"), "{error}");
         }
     }
 }
