@@ -114,7 +114,7 @@ fn evidence_is_taken_once_and_never_for_another_text() {
     let place = folder();
     let (output, evidence) = (place.path().join("out"), place.path().join("evidence"));
     let first = arguments(
-        &["svd", "--metric", "activation", "--force"],
+        &["svd", "--metric", "activation", "--one-shot", "--force"],
         &output,
         &evidence,
     );

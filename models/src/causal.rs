@@ -12,7 +12,7 @@ use burn::{
         Flex,
         flex::{FlexTensor, Layout},
     },
-    tensor::{Bytes, DType, Device, Tensor},
+    tensor::{Bytes, DType, Tensor},
 };
 use compress_core::{
     Shape, exponentiate,
@@ -160,11 +160,8 @@ impl<'a> Strided<'a> {
     }
 }
 
-/// The tensor without burn's wrapping, where it is one of f32 on the CPU.
+/// The tensor without burn's wrapping, where it is one of f32 on the CPU and not differentiated.
 fn plain(tensor: &Tensor<4>) -> Option<FlexTensor> {
-    if tensor.device() != Device::flex() {
-        return None;
-    }
     let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?;
     (tensor.dtype() == DType::F32).then_some(tensor)
 }

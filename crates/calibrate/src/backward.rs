@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 use compress_core::{Role, exponentiate};
 use compress_models::{Block, Decoder, FeedForward, Turns};
 
-use crate::Walk;
+use crate::{Result, Walk, calibrate::numbers};
 
 /// Gradients of a window's loss.
 pub struct Gradients {
@@ -45,7 +45,7 @@ pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> G
 }
 
 /// The gradient of a window's mean loss by the residual stream after the last block, 1 × time × hidden.
-pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Tensor<3> {
+pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Result<Tensor<3>> {
     /// How many logits are held at a time.
     const LOGITS: usize = 1 << 22;
 
@@ -58,20 +58,19 @@ pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Tensor<3> {
         let count = step.min(predicting - first);
         let logits = ends.logits(hidden.clone().narrow(0, first, count));
         let targets = window.get(first + 1..).unwrap_or_default();
-        let by_logits = softmax_minus_truth(logits, targets, predicting as f32);
+        let by_logits = softmax_minus_truth(logits, targets, predicting as f32)?;
         slices.push(ends.logits_backward(by_logits));
     }
     slices.push(Tensor::zeros([1, width], &last.device()));
     let by_hidden = Tensor::cat(slices, 0).reshape([1, time, width]);
     let [gradient] = through([last], by_hidden, |[x]| ends.norm.forward(x));
-    gradient
+    Ok(gradient)
 }
 
 /// (softmax(logits) − one at the target) / count, row by row.
-fn softmax_minus_truth(logits: Tensor<2>, targets: &[u32], count: f32) -> Tensor<2> {
+fn softmax_minus_truth(logits: Tensor<2>, targets: &[u32], count: f32) -> Result<Tensor<2>> {
     let ([rows, vocabulary], device) = (logits.dims(), logits.device());
-    // Infallible on the CPU; elsewhere an empty result shows as an error of shape.
-    let mut numbers = logits.into_data().try_into_vec::<f32>().unwrap_or_default();
+    let mut numbers = numbers(logits.unsqueeze())?;
     for (row, &target) in numbers.chunks_exact_mut(vocabulary).zip(targets) {
         let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         row.iter_mut().for_each(|x| *x -= most);
@@ -84,7 +83,8 @@ fn softmax_minus_truth(logits: Tensor<2>, targets: &[u32], count: f32) -> Tensor
             *x -= count.recip();
         }
     }
-    Tensor::from_data(TensorData::new(numbers, [rows, vocabulary]), &device)
+    let data = TensorData::new(numbers, [rows, vocabulary]);
+    Ok(Tensor::from_data(data, &device))
 }
 
 /// Gradients by the inputs of a function from the gradient by its output.

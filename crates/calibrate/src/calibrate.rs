@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Tokens that go through a block side by side, in windows: what all cores hold at a time.
-pub const TOKENS: usize = 4096;
+const TOKENS: usize = 4096;
 
 /// Told of each window's way through each block: how many there will be, and one more done.
 pub trait Progress: Sync {
@@ -28,7 +28,7 @@ pub trait Progress: Sync {
 }
 
 /// A model and the text that it is run over.
-pub struct Calibration<'a> {
+struct Calibration<'a> {
     checkpoint: &'a Checkpoint,
     windows: &'a [Vec<u32>],
     store: &'a Store,
@@ -48,15 +48,25 @@ pub fn calibrate(
     progress: &dyn Progress,
 ) -> Result<()> {
     let layers = checkpoint.config().layers;
-    if store.has(needs, layers) {
-        return Ok(());
+    if store.missing(needs, layers) == Needs::NOTHING {
+        return store.tidy_if_alone();
     }
-    let pass = Calibration::new(checkpoint, windows, store, progress)?;
-    pass.forward(needs)?;
-    if needs.gradients {
-        pass.back()?;
+    let _alone = store.lock()?;
+    // Another run may have done it while this one waited.
+    let needs = store.missing(needs, layers);
+    if needs != Needs::NOTHING {
+        let pass = Calibration::new(checkpoint, windows, store, progress)?;
+        pass.forward(needs)?;
+        if needs.gradients {
+            pass.back()?;
+        }
     }
-    pass.tidy()
+    store.tidy()
+}
+
+/// Windows that go through a block side by side: a fixed number of tokens, but no core without one.
+pub fn side_by_side(time: usize) -> usize {
+    (TOKENS / time).max(rayon::current_num_threads())
 }
 
 impl<'a> Calibration<'a> {
@@ -118,7 +128,7 @@ impl<'a> Calibration<'a> {
         self.windows
             .par_iter()
             .enumerate()
-            .try_for_each(|(i, window)| writing.write(i, &numbers(self.ends.embed(&[window])?)))?;
+            .try_for_each(|(i, window)| writing.write(i, &numbers(self.ends.embed(&[window])?)?))?;
         writing.finish()
     }
 
@@ -126,17 +136,14 @@ impl<'a> Calibration<'a> {
         let block = Block::load(self.checkpoint, layer, &self.device)?;
         let states = self.states(&self.store.states(layer))?;
         let writing = Writing::new(&self.store.states(layer + 1))?;
-        let width = |inlet: Inlet| {
-            let role = inlet.readers().first().copied().unwrap_or(Role::Down);
-            self.checkpoint.config().shape(role).cols
-        };
+        let width = |inlet: Inlet| self.checkpoint.config().shape(inlet.reader()).cols;
         let mut sums =
             Inlet::ALL.map(|inlet| Symmetric::zeros(if measure { width(inlet) } else { 0 }));
         let mut absolute = Inlet::ALL.map(|inlet| vec![0.0; width(inlet)]);
         for batch in self.batches() {
             let streams = |index: usize| {
                 let walk = walk(&block, self.tensor(states.read(index)?), &self.turns);
-                writing.write(index, &numbers(walk.next.clone()))?;
+                writing.write(index, &numbers(walk.next.clone())?)?;
                 self.progress.advance(1);
                 if measure {
                     self.streams(layer, index, &walk)
@@ -176,7 +183,7 @@ impl<'a> Calibration<'a> {
     /// The streams of a window, in the order of [`Inlet::ALL`], all of their numbers finite.
     fn streams(&self, layer: usize, window: usize, walk: &Walk) -> Result<Vec<Vec<f32>>> {
         let stream = |inlet| {
-            let x = numbers(walk.stream(inlet));
+            let x = numbers(walk.stream(inlet))?;
             let stream = Stream::new(layer, inlet);
             if finite(&x) {
                 Ok(x)
@@ -220,7 +227,7 @@ impl<'a> Calibration<'a> {
             .with_max_len(1)
             .try_for_each(|(i, window)| {
                 let last = self.tensor(states.read(i)?);
-                let gradient = numbers(of_loss(&self.ends, last, window));
+                let gradient = numbers(of_loss(&self.ends, last, window)?)?;
                 if !finite(&gradient) {
                     return Err(Error::Gradient {
                         layer: layers,
@@ -246,7 +253,7 @@ impl<'a> Calibration<'a> {
                 let walk = walk(&block, self.tensor(states.read(index)?), &self.turns);
                 let next = self.tensor(after.read(index)?);
                 let gradients = backward(&block, &walk, &self.turns, next);
-                let before = numbers(gradients.residual);
+                let before = numbers(gradients.residual)?;
                 if !finite(&before) {
                     return Err(Error::Gradient {
                         layer,
@@ -255,7 +262,8 @@ impl<'a> Calibration<'a> {
                 }
                 writing.write(index, &before)?;
                 self.progress.advance(1);
-                let outputs = gradients.outputs.map(numbers);
+                let outputs = gradients.outputs.into_iter().map(numbers);
+                let outputs = outputs.collect::<Result<Vec<_>>>()?;
                 let squares = squares(&walk, &outputs)?;
                 Ok((outputs, squares))
             };
@@ -289,7 +297,7 @@ impl<'a> Calibration<'a> {
 
     /// Indices of windows that go through a block side by side.
     fn batches(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
-        let (size, all) = ((TOKENS / self.time).max(1), self.windows.len());
+        let (size, all) = (side_by_side(self.time), self.windows.len());
         (0..all)
             .step_by(size)
             .map(move |first| first..(first + size).min(all))
@@ -302,15 +310,6 @@ impl<'a> Calibration<'a> {
     fn tensor(&self, numbers: Vec<f32>) -> Tensor<3> {
         let shape = [1, self.time, self.checkpoint.config().hidden];
         Tensor::from_data(TensorData::new(numbers, shape), &self.device)
-    }
-
-    /// Removes what is of no use once all evidence is there.
-    fn tidy(&self) -> Result<()> {
-        for layer in 0..=self.checkpoint.config().layers {
-            remove(&self.store.states(layer))?;
-            remove(&self.store.state_gradients(layer))?;
-        }
-        Ok(())
     }
 }
 
@@ -325,17 +324,15 @@ pub fn length(windows: &[Vec<u32>]) -> Result<usize> {
 }
 
 /// The squared gradients of a window for the inputs of each weight, in the order of [`Role::ALL`].
-fn squares(walk: &Walk, outputs: &[Vec<f32>; Role::ALL.len()]) -> Result<Vec<Vec<f64>>> {
-    let inputs = Inlet::ALL.map(|inlet| walk.stream(inlet));
+fn squares(walk: &Walk, outputs: &[Vec<f32>]) -> Result<Vec<Vec<f64>>> {
     let of = |(role, g): (Role, &Vec<f32>)| {
-        let inlet = Site::new(0, role).stream().inlet;
-        let [_, time, width] = inputs[inlet as usize].dims();
-        let x = Matrix::new(time, width, numbers(inputs[inlet as usize].clone()))?;
+        let x = walk.stream(Site::new(0, role).stream().inlet);
+        let [_, time, width] = x.dims();
+        let x = Matrix::new(time, width, numbers(x)?)?;
         let g = Matrix::new(time, g.len() / time, g.clone())?;
-        squared_gradient(&x, &g)
+        Ok(squared_gradient(&x, &g)?)
     };
-    let all: compress_core::Result<_> = Role::ALL.into_iter().zip(outputs).map(of).collect();
-    all.map_err(Error::from)
+    Role::ALL.into_iter().zip(outputs).map(of).collect()
 }
 
 fn add_absolute(sums: &mut [f64], x: &[f32]) {
@@ -346,9 +343,13 @@ fn add_absolute(sums: &mut [f64], x: &[f32]) {
     }
 }
 
-pub fn numbers(x: Tensor<3>) -> Vec<f32> {
-    // All tensors here are f32 on the CPU.
-    x.into_data().try_into_vec().unwrap_or_default()
+/// The numbers of a tensor, on the host.
+pub fn numbers(x: Tensor<3>) -> Result<Vec<f32>> {
+    let numbers = x.into_data().try_into_vec();
+    numbers.map_err(|e| {
+        let problem = format!("{e:?}");
+        compress_models::Error::Execution { problem }.into()
+    })
 }
 
 /// The sum of x·0 is 0, unless an x is NaN or infinite.

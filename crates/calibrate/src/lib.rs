@@ -11,11 +11,11 @@
 //! same from the last block to the first: with a block's input from disk it runs the block again, and
 //! walks back through it.
 //!
-//! **Sums lose nothing.** Products of at most 256 tokens are summed in `f32`, everything above that in
+//! **Sums lose next to nothing** (3·10⁻⁷). Products of at most 256 tokens are summed in `f32`, everything above that in
 //! `f64`, in an order that depends on nothing but the text: the same bytes for any number of threads.
 //!
-//! **Evidence is kept.** A [`Store`] is a directory of safetensors files, two per block, that belongs to
-//! one model, text and settings. A killed run goes on from the last finished block, a second run finds
+//! **Evidence is kept.** A [`Store`] is a directory of safetensors files, one per stream and per weight,
+//! that belongs to one model and one list of tokens. A killed run goes on from the last finished block, a second run finds
 //! all of it done.
 //!
 //! L is the mean loss of a window, as in training, and a window is a sample.
@@ -30,7 +30,7 @@ mod stages;
 mod states;
 mod store;
 
-pub use calibrate::{Calibration, Progress, calibrate};
+pub use calibrate::{Progress, calibrate};
 pub use error::{Error, Result};
 pub use forward::{Walk, walk};
 pub use sequential::{Aim, Measured, Sequential};

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Factor, Inlet, Matrix, Role, Site, Stream, Symmetric, linalg::Double};
+use compress_core::{Factor, Inlet, Matrix, Site, Stream, Symmetric, linalg::Double};
 use compress_models::{Block, Decoder, Device, Turns};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -31,7 +31,7 @@ use serde::Serialize;
 use crate::{
     Error, Progress, Result,
     accumulate::{add_crosses, add_grams},
-    calibrate::{TOKENS, finite, numbers, remove},
+    calibrate::{finite, numbers, remove, side_by_side},
     stages::{State, advance},
     states::{States, Writing},
 };
@@ -81,17 +81,17 @@ pub struct Sequential<'a> {
     time: usize,
     turns: Turns,
     device: Device,
-    walks: [Walk; 2], // the original's, the compressed model's
+    walks: [Files; 2], // the original's, the compressed model's
     progress: &'a dyn Progress,
 }
 
 /// The files of one walk: the residual stream and the stream at the current inlet.
-struct Walk {
+struct Files {
     residual: PathBuf,
     stream: PathBuf,
 }
 
-impl Walk {
+impl Files {
     fn new(folder: &Path, name: &str) -> Self {
         Self {
             residual: folder.join(format!("{name}.residual")),
@@ -112,11 +112,11 @@ impl<'a> Sequential<'a> {
         let device = Device::flex();
         let ends = Decoder::load_ends(checkpoint, &device)?;
         let time = crate::calibrate::length(windows)?;
-        let walks = ["original", "compressed"].map(|name| Walk::new(folder, name));
+        let walks = ["original", "compressed"].map(|name| Files::new(folder, name));
         for walk in &walks {
             let (residual, stream) = (Writing::new(&walk.residual)?, Writing::new(&walk.stream)?);
             windows.par_iter().enumerate().try_for_each(|(i, window)| {
-                let embedded = numbers(ends.embed(&[window])?);
+                let embedded = numbers(ends.embed(&[window])?)?;
                 residual.write(i, &embedded)?;
                 stream.write(i, &embedded)
             })?;
@@ -191,12 +191,11 @@ impl<'a> Sequential<'a> {
                     .map(|pair| of(pair).as_slice())
                     .collect::<Vec<_>>()
             };
-            let z = part(|pair| &pair[1].stream);
-            if let Some(window) = z.iter().position(|z| !finite(z)) {
+            let (x, z) = (part(|pair| &pair[0].stream), part(|pair| &pair[1].stream));
+            if let Some(window) = (0..x.len()).find(|&i| !finite(x[i]) || !finite(z[i])) {
                 let window = first + window;
                 return Err(Error::Activation { stream: to, window });
             }
-            let x = part(|pair| &pair[0].stream);
             add_crosses(&mut inputs, (&x, new), (&z, new));
             if writes {
                 let lack = batch
@@ -229,12 +228,12 @@ impl<'a> Sequential<'a> {
     ) -> Result<()> {
         let hidden = self.checkpoint.config().hidden;
         let (mut read, mut written) = (Vec::new(), Vec::new());
-        for Walk { residual, stream } in &self.walks {
+        for Files { residual, stream } in &self.walks {
             let states = States::open(residual, self.time * hidden)?;
             read.push((states, States::open(stream, self.time * old)?));
             written.push((Writing::new(residual)?, Writing::new(stream)?));
         }
-        let size = (TOKENS / self.time).max(1);
+        let size = side_by_side(self.time);
         for first in (0..self.windows).step_by(size) {
             let batch = first..(first + size).min(self.windows);
             let one = |index: usize| {
@@ -246,8 +245,8 @@ impl<'a> Sequential<'a> {
                     };
                     let state = advance(blocks[walk], from, state, &self.turns);
                     let now = Numbers {
-                        residual: numbers(state.residual),
-                        stream: numbers(state.stream),
+                        residual: numbers(state.residual)?,
+                        stream: numbers(state.stream)?,
                     };
                     written[walk].0.write(index, &now.residual)?;
                     written[walk].1.write(index, &now.stream)?;
@@ -268,8 +267,7 @@ impl<'a> Sequential<'a> {
     }
 
     fn width(&self, inlet: Inlet) -> usize {
-        let role = inlet.readers().first().copied().unwrap_or(Role::Down);
-        self.checkpoint.config().shape(role).cols
+        self.checkpoint.config().shape(inlet.reader()).cols
     }
 
     fn tensor(&self, numbers: Vec<f32>, width: usize) -> Tensor<3> {

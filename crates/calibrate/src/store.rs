@@ -1,11 +1,13 @@
 //! Where evidence is kept: a directory of one safetensors file per stream and per weight.
 //!
 //! ```text
-//! 3.attention.safetensors   gram [n(n+1)/2] F64: the lower triangle of H, row after row
+//! 3.attention.activations.safetensors
+//!                           gram [n(n+1)/2] F64: the lower triangle of H, row after row
 //!                           mean_absolute [n], mean_square [n] F64: of each channel
-//! 3.query.safetensors       gram [m(m+1)/2] F64: that of G
+//! 3.query.gradients.safetensors
+//!                           gram [m(m+1)/2] F64: that of G
 //!                           input_fisher [n] F64
-//! about.json                for people: which model, text and settings
+//! about.json                what decides the numbers: digests of the model and of the tokens
 //! ```
 
 use std::{
@@ -18,33 +20,61 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Result, calibrate::remove};
 
 /// The evidence of one model, text and settings.
 pub struct Store {
     folder: PathBuf,
-    _lock: File,
 }
 
 impl Store {
     /// Opens or makes the store for what `about` describes, within `root`. Whatever decides the
-    /// numbers must be in `about`; it is hashed to the folder's name. Waits while another run is
-    /// writing there.
+    /// numbers must be in `about`; it is hashed to the folder's name.
     pub fn open(root: &Path, about: &Value) -> Result<Self> {
         let text = format!("{about:#}\n");
         let digest = Sha256::digest(text.as_bytes());
         let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
         let folder = root.join(name);
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        let path = folder.join(".lock");
-        let lock = File::create(&path).map_err(Error::io(&path))?;
-        lock.lock().map_err(Error::io(&path))?;
         let path = folder.join("about.json");
         fs::write(&path, text).map_err(Error::io(&path))?;
-        Ok(Self {
-            folder,
-            _lock: lock,
-        })
+        Ok(Self { folder })
+    }
+
+    /// Keeps other runs from measuring the same until what is returned goes; waits for one that does.
+    pub(crate) fn lock(&self) -> Result<File> {
+        let path = self.folder.join(".lock");
+        let lock = File::create(&path).map_err(Error::io(&path))?;
+        if lock.try_lock().is_err() {
+            eprintln!("waiting for another run, which measures the same");
+            lock.lock().map_err(Error::io(&path))?;
+        }
+        Ok(lock)
+    }
+
+    /// Removes what killed runs have left, unless a run is at it.
+    pub(crate) fn tidy_if_alone(&self) -> Result<()> {
+        let path = self.folder.join(".lock");
+        let lock = File::create(&path).map_err(Error::io(&path))?;
+        match lock.try_lock() {
+            Ok(()) => self.tidy(),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes what passes have left between the blocks.
+    pub(crate) fn tidy(&self) -> Result<()> {
+        for entry in fs::read_dir(&self.folder).map_err(Error::io(&self.folder))? {
+            let path = entry.map_err(Error::io(&self.folder))?.path();
+            let kind = path.extension().unwrap_or_default();
+            if ["states", "state_gradients", "part"]
+                .iter()
+                .any(|name| kind == *name)
+            {
+                remove(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where it lies.
@@ -53,13 +83,14 @@ impl Store {
         &self.folder
     }
 
-    /// Whether all that is needed of a model with so many blocks is there.
+    /// What of the needed is not there for all blocks of a model with so many.
     #[must_use]
-    pub fn has(&self, needs: Needs, layers: usize) -> bool {
-        (0..layers).all(|layer| {
-            (!needs.activations || self.has_activations(layer))
-                && (!needs.gradients || self.has_gradients(layer))
-        })
+    pub fn missing(&self, needs: Needs, layers: usize) -> Needs {
+        let all = |has: fn(&Self, usize) -> bool| (0..layers).all(|layer| has(self, layer));
+        Needs {
+            activations: needs.activations && !all(Self::has_activations),
+            gradients: needs.gradients && !all(Self::has_gradients),
+        }
     }
 
     /// Whether a block's activations are there.

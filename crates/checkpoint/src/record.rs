@@ -17,6 +17,9 @@ pub struct Record {
     /// What its evidence was measured on; absent where it needed none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Value>,
+    /// What weights behind compressed ones aimed at; null where all were compressed at once.
+    #[serde(default)]
+    pub aim: Value,
     /// The model it was made from.
     pub source: SourceId,
     /// Number format of the computed tensors.
@@ -25,7 +28,8 @@ pub struct Record {
     pub dense: bool,
     /// The plan, in the form in which `--plan` takes it.
     pub plan: Value,
-    /// ‖W − Ŵ‖² / ‖W‖² of every changed weight, in the norm that the method minimises.
+    /// ‖W − Ŵ‖² / ‖W‖² of every changed weight, in the norm that the method minimises; W is what the
+    /// method aimed at.
     pub errors: Value,
     /// What running both models showed; absent where that was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -168,9 +168,17 @@ impl Calibrating {
             samples,
             calibrate_ctx,
             seed,
+            order,
             evidence,
-            ..
         } = other.clone();
+        let Order {
+            one_shot,
+            sequential,
+            refit,
+        } = self.order;
+        if !(one_shot || sequential || refit) {
+            self.order = order;
+        }
         self.calibrate = self.calibrate.take().or(calibrate);
         self.samples = self.samples.or(samples);
         self.calibrate_ctx = self.calibrate_ctx.or(calibrate_ctx);

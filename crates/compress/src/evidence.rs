@@ -1,6 +1,6 @@
 //! Measurements for the methods that need them: from the store, or taken now.
 
-use std::{env, path::PathBuf, sync::Mutex};
+use std::{env, path::PathBuf, sync::Mutex, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use compress_calibrate::{Progress, Store, calibrate};
@@ -69,16 +69,17 @@ impl Sample {
     }
 
     /// What decides the measurements.
-    fn key(&self, model: &str) -> Value {
+    fn key(&self, model: &Opened) -> Result<Value> {
         let tokens = self.windows.iter().flatten();
         let tokens: Vec<u8> = tokens.flat_map(|token| token.to_le_bytes()).collect();
         let digest = Sha256::digest(tokens);
-        json!({
-            "version": 2, // of the way of measuring
-            "model": model,
+        Ok(json!({
+            "version": 3, // of the way of measuring
+            "model": model.id()?.digest,
+            "config": model.checkpoint.config().json,
             "tokens": digest.iter().map(|b| format!("{b:02x}")).collect::<String>(),
             "windows": self.windows.len(),
-        })
+        }))
     }
 }
 
@@ -88,6 +89,7 @@ pub struct Evidence(Option<Gathered>);
 struct Gathered {
     store: Store,
     sample: Sample,
+    seconds: f64,
 }
 
 impl Evidence {
@@ -98,17 +100,29 @@ impl Evidence {
         context: Option<usize>,
         model: &Opened,
     ) -> Result<Self> {
-        if needs == Needs::NOTHING && arguments.calibration.aim(needs).is_none() {
+        let aim = arguments.calibration.aim(needs);
+        if needs == Needs::NOTHING && aim.is_none() {
             return Ok(Self(None));
         }
         let sample = Sample::new(arguments, context, model)?;
         let root = &arguments.calibration.evidence;
         let root = root.clone().map_or_else(cache, Ok)?;
-        let store = Store::open(&root, &sample.key(&model.id()?.digest))?;
+        let store = Store::open(&root, &sample.key(model)?)?;
+        // Behind compressed blocks activations are measured anew.
+        let needs = Needs {
+            activations: needs.activations && aim.is_none(),
+            ..needs
+        };
         let bar = Bar::new(arguments.printing.quiet);
+        let start = Instant::now();
         calibrate(&model.checkpoint, &sample.windows, needs, &store, &bar)?;
         bar.finish();
-        Ok(Self(Some(Gathered { store, sample })))
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(Self(Some(Gathered {
+            store,
+            sample,
+            seconds,
+        })))
     }
 
     /// Gives a survey what was measured.
@@ -137,6 +151,11 @@ impl Evidence {
         self.0
             .as_ref()
             .map(|gathered| gathered.sample.about.clone())
+    }
+
+    /// How long measuring took in this run.
+    pub fn seconds(&self) -> f64 {
+        self.0.as_ref().map_or(0.0, |gathered| gathered.seconds)
     }
 
     /// The tokens that it was measured on; none where there was no need for any.

@@ -12,7 +12,7 @@ use bytesize::ByteSize;
 use compress_calibrate::{Aim, Measured, Sequential};
 use compress_checkpoint::{Layout, Writer};
 use compress_core::{
-    Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Role, Shape, Site, Stream,
+    Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Shape, Site, Stream,
     Survey, Symmetric, Weights,
 };
 use rayon::prelude::*;
@@ -216,7 +216,7 @@ pub fn compress_in_sequence<M: Method>(
         by_stream.entry(stream).or_default().push(index);
     }
     let mut errors = BTreeMap::new();
-    let layers = survey.sites().map(|(site, _)| site.layer + 1).max();
+    let layers = by_stream.keys().map(|stream| stream.layer + 1).max();
     for layer in 0..layers.unwrap_or(0) {
         walks.through(layer, |measured| {
             let here = by_stream
@@ -284,13 +284,8 @@ impl Evidence for Behind<'_> {
         if stream == self.measured.stream {
             Ok(self.measured.activations.clone())
         } else {
-            let role = stream
-                .inlet
-                .readers()
-                .first()
-                .copied()
-                .unwrap_or(Role::Down);
-            self.survey.activations(Site::new(stream.layer, role))
+            let site = Site::new(stream.layer, stream.inlet.reader());
+            self.survey.activations(site)
         }
     }
 

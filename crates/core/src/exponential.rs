@@ -7,7 +7,7 @@ use std::f32::consts::LOG2_E;
 
 use pulp::Arch;
 
-/// Replaces each number by its exponential, to 2 units in the last place; below −87 by 0.
+/// Replaces each number by its exponential, to 2 units in the last place (4 above 88); below −87 by 0.
 pub fn exponentiate(numbers: &mut [f32]) {
     Arch::new().dispatch(
         #[inline(always)]
@@ -28,7 +28,7 @@ pub fn log_sum_exp(numbers: &[f32]) -> Option<f64> {
             let mut sums = [0.0; LANES]; // of the exponentials
             let mut zeros = [0.0; LANES]; // of x·0, which is NaN where x is not finite
             let chunks = numbers.chunks_exact(LANES);
-            let mut rest = [most - 200.0; LANES]; // whose exponential is 0
+            let mut rest = [f32::MIN; LANES]; // whose exponential is 0
             let count = chunks.remainder().len();
             rest[..count].copy_from_slice(chunks.remainder());
             for chunk in chunks.chain([&rest[..]]) {

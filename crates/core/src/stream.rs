@@ -35,6 +35,17 @@ impl Inlet {
         }
     }
 
+    /// One of the weights that read it; they all have the same inputs.
+    #[must_use]
+    pub const fn reader(self) -> Role {
+        match self {
+            Self::Attention => Role::Query,
+            Self::Output => Role::Output,
+            Self::FeedForward => Role::Gate,
+            Self::Down => Role::Down,
+        }
+    }
+
     /// The weights that read it.
     #[must_use]
     pub const fn readers(self) -> &'static [Role] {
@@ -94,6 +105,7 @@ mod tests {
             let stream = site.stream();
             assert_eq!(stream.layer, site.layer);
             assert!(stream.inlet.readers().contains(&site.role));
+            assert!(stream.inlet.readers().contains(&stream.inlet.reader()));
         }
         let readers: usize = Inlet::ALL.iter().map(|inlet| inlet.readers().len()).sum();
         assert_eq!(readers, Role::ALL.len());

@@ -49,8 +49,9 @@ impl<'a> Survey<'a> {
 
     /// H = Σ x xᵀ over what enters a site; in × in.
     pub fn activations(&self, site: Site) -> Result<Symmetric> {
-        self.evidence(site, "activations")?
-            .activations(site.stream())
+        let what = "activations";
+        let sum = self.evidence(site, what)?.activations(site.stream())?;
+        used(site, what, sum.trace(), sum)
     }
 
     /// G = Σ g gᵀ over the gradients of the loss by a site's outputs; out × out.

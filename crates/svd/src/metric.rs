@@ -210,7 +210,9 @@ fn factors(eigen: &Eigen, sides: &Sides) -> Result<(Double, Double)> {
         return Ok((u.clone(), down));
     }
     // W (H Mᵀ U) Λ⁻¹
-    let inverse = |x: &f64| if *x > 0.0 { x.recip() } else { 0.0 };
+    // What is below the rounding of the largest says nothing, and would be divided by.
+    let noise = f64::EPSILON * u.rows() as f64 * eigen.values.first().copied().unwrap_or_default();
+    let inverse = |x: &f64| if *x > noise { x.recip() } else { 0.0 };
     let inverses: Vec<f64> = eigen.values.iter().map(inverse).collect();
     let inward = sides.weighted.transposed_times(u)?;
     Ok((sides.weight.times(&inward)?.scaled_columns(&inverses), down))

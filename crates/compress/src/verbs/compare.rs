@@ -1,6 +1,9 @@
 //! `compress compare MODEL VARIANTS.toml`: several runs under one protocol, in one table.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Component, Path},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
@@ -15,6 +18,20 @@ use crate::{
     report::{self, figure},
     verbs::run,
 };
+
+/// Options that make figures comparable, and so are no variant's own.
+const SHARED: [&str; 10] = [
+    "text",
+    "ctx",
+    "windows",
+    "bos",
+    "documents",
+    "device",
+    "no-evaluate",
+    "output",
+    "json",
+    "quiet",
+];
 
 /// A named set of arguments of `run`.
 struct Variant {
@@ -58,10 +75,10 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     };
     let bar = progress::bar("variants", variants.len(), job.printing.quiet);
     let mut rows = Vec::new();
-    for variant in variants {
+    for (index, variant) in variants.into_iter().enumerate() {
         let place = match (&job.output, &folder) {
             (Some(folder), _) => folder.join(&variant.name),
-            (None, Some(folder)) => folder.path().join("output"),
+            (None, Some(folder)) => folder.path().join(index.to_string()),
             (None, None) => bail!("no place for the outputs"),
         };
         let outcome = match measure(job, &variant, &place) {
@@ -80,10 +97,10 @@ pub fn run(job: &Compare) -> Result<Outcome> {
         });
     }
     bar.finish_and_clear();
+    show(job, &rows)?;
     if let Some(path) = &job.plot {
         plot::draw(path, &rows)?;
     }
-    show(job, &rows)?;
     let failed = |row: &Row| matches!(row.outcome, Finding::Error(_));
     Ok(if rows.iter().any(failed) {
         Outcome::Broken
@@ -114,6 +131,10 @@ fn measure(job: &Compare, variant: &Variant, place: &Path) -> Result<Value> {
     running.text = job.text.clone();
     running.planning.calibration.complete(&job.calibration);
     let done = run::perform(&method)?;
+    ensure!(
+        done.outcome == Outcome::Kept,
+        "the output has not the size that was promised"
+    );
     Ok(done.json)
 }
 
@@ -134,8 +155,18 @@ fn read(path: &Path) -> Result<Vec<Variant>> {
         let Some(toml::Value::String(method)) = options.remove("method") else {
             bail!("{name}: `{variant}` does not say its method, as in `method = \"svd\"`");
         };
+        ensure!(
+            Path::new(&variant)
+                .components()
+                .eq([Component::Normal(variant.as_ref())]),
+            "{name}: `{variant}` is no name for a folder"
+        );
         let mut words = vec![method];
         for (option, value) in options {
+            ensure!(
+                !SHARED.contains(&option.as_str()),
+                "{name}: `{option}` of `{variant}` is the same for all variants; give it on the command line"
+            );
             push(&mut words, &option, &value)
                 .with_context(|| format!("{name}: `{option}` of `{variant}`"))?;
         }
@@ -196,7 +227,7 @@ fn show(job: &Compare, rows: &[Row]) -> Result<()> {
         "same top",
         "bytes",
         "×",
-        "compress",
+        "seconds",
         "error",
     ]);
     if let Some(report) = reports().next() {
@@ -257,6 +288,7 @@ fn cells(row: &Row) -> [String; 8] {
         ];
     };
     let (before, after) = (&report["before"], &report["after"]);
+    let seconds = |what: &str| report[what].as_f64().unwrap_or(f64::NAN);
     let bytes = |side: &Value| side["bytes"].as_f64().unwrap_or(f64::NAN);
     [
         name,
@@ -270,7 +302,7 @@ fn cells(row: &Row) -> [String; 8] {
         format!("{:.3}", bytes(after) / bytes(before)),
         format!(
             "{:.1} s",
-            report["compress_seconds"].as_f64().unwrap_or(f64::NAN)
+            seconds("calibrate_seconds") + seconds("compress_seconds")
         ),
         String::new(),
     ]

@@ -7,7 +7,6 @@ use compress_core::{Method, Plan, Shape, Step, Survey};
 use crate::{
     Outcome,
     args::{By, Planning, With},
-    evidence::Evidence,
     model::Opened,
     pipeline, report,
 };
@@ -22,9 +21,7 @@ pub fn run(method: By<Planning>) -> Result<Outcome> {
 fn plan<M: Method>(method: &M, arguments: &Planning) -> Result<Outcome> {
     let model = Opened::open(arguments.model.name.as_deref(), arguments.printing.quiet)?;
     let selection = arguments.sites.selection();
-    let evidence = Evidence::gather(method.needs(), arguments, None, &model)?;
     let survey = Survey::new(&model.checkpoint, |site| selection.contains(site));
-    let survey = evidence.inform(survey);
     let plan = pipeline::plan(method, &survey, &model, arguments)?;
     let layout = Layout::new(
         &model.checkpoint,

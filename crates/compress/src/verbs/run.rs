@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use compress_calibrate::Sequential;
+use compress_calibrate::{Aim, Sequential};
 use compress_checkpoint::{Card, Checkpoint, Layout, Output, Record, Writer};
 use compress_core::{Method, Plan, Survey};
 use serde_json::json;
@@ -38,7 +38,8 @@ pub struct Told {
     pub json: serde_json::Value,
     /// To people.
     text: String,
-    outcome: Outcome,
+    /// Whether promises were kept.
+    pub outcome: Outcome,
 }
 
 /// Does all of it but the telling.
@@ -62,8 +63,6 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
     };
     let selection = planning.sites.selection();
     let survey = Survey::new(&model.checkpoint, |site| selection.contains(site));
-    let evidence = Evidence::gather(method.needs(), planning, arguments.text.ctx, &model)?;
-    let survey = evidence.inform(survey);
     let plan = pipeline::plan(method, &survey, &model, planning)?;
     let layout = Layout::new(
         &model.checkpoint,
@@ -71,6 +70,9 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
         planning.form.dtype,
     )?;
     foretell(&model.checkpoint, &layout, &survey, &plan, planning);
+    let needs = method.needs();
+    let evidence = Evidence::gather(needs, planning, arguments.text.ctx, &model)?;
+    let survey = evidence.inform(survey);
     let writer = Writer::begin(
         &model.checkpoint,
         &layout,
@@ -114,6 +116,9 @@ fn carry_out<'a, M: Method>(
         arguments,
         model,
         plan,
+        calibration: evidence.about(),
+        calibrate_seconds: evidence.seconds(),
+        aim: arguments.planning.calibration.aim(method.needs()),
         compressed,
         text,
         measured,
@@ -199,6 +204,9 @@ struct Done<'a, S: compress_core::Step> {
     arguments: &'a Running,
     model: &'a Opened,
     plan: &'a Plan<S>,
+    calibration: Option<serde_json::Value>,
+    calibrate_seconds: f64,
+    aim: Option<Aim>,
     compressed: Compressed,
     text: Option<Prepared>,
     measured: Option<(Measured, Measured)>,
@@ -214,6 +222,9 @@ impl<S: compress_core::Step> Done<'_, S> {
             "keep": self.plan.keep,
             "source_bytes": self.model.checkpoint.file_bytes(),
             "bytes": self.bytes,
+            "calibration": self.calibration,
+            "aim": self.aim,
+            "calibrate_seconds": self.calibrate_seconds,
             "compress_seconds": self.compressed.seconds,
         });
         if let (Some(text), Some((before, after))) = (&self.text, &self.measured) {
@@ -236,6 +247,7 @@ impl<S: compress_core::Step> Done<'_, S> {
             method: method.name().into(),
             options: serde_json::to_value(method)?,
             calibration: evidence.about(),
+            aim: serde_json::to_value(self.aim)?,
             source: self.plan.source.clone(),
             format: format.to_string(),
             dense: self.arguments.planning.form.dense,
@@ -289,6 +301,19 @@ impl<S: compress_core::Step> Done<'_, S> {
             self.compressed.seconds,
             report::figure(errors.values().sum::<f64>() / errors.len().max(1) as f64),
         )];
+        if let Some(calibration) = &self.calibration {
+            lines.push(format!(
+                "calibrated on {}, {} windows, ctx {}{}",
+                calibration["text"].as_str().unwrap_or_default(),
+                calibration["windows"],
+                calibration["context"],
+                match self.aim {
+                    None => ", one shot",
+                    Some(Aim::INPUTS) => ", sequential",
+                    Some(_) => ", refit",
+                },
+            ));
+        }
         let (Some(text), Some((before, after))) = (&self.text, &self.measured) else {
             lines.push(format!(
                 "{} of weights, not evaluated",
