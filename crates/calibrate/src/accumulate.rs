@@ -42,7 +42,7 @@ pub fn add_crosses(sum: &mut [f64], x: (&[&[f32]], usize), y: (&[&[f32]], usize)
     });
 }
 
-/// Σ_i (Σ_t g_ti x_tj)² for each input j: the squared gradient of one sample, summed over outputs.
+/// `Σ_i (Σ_t g_ti x_tj)²` for each input j: the squared gradient of one sample, summed over outputs.
 ///
 /// Takes x: t × in and g: t × out.
 pub fn squared_gradient(x: &Matrix, g: &Matrix) -> compress_core::Result<Vec<f64>> {

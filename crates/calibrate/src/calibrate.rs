@@ -146,7 +146,7 @@ impl<'a> Calibration<'a> {
                 writing.write(index, &numbers(walk.next.clone())?)?;
                 self.progress.advance(1);
                 if measure {
-                    self.streams(layer, index, &walk)
+                    streams_of(layer, index, &walk)
                 } else {
                     Ok(Vec::new())
                 }
@@ -178,20 +178,6 @@ impl<'a> Calibration<'a> {
             }
         }
         writing.finish()
-    }
-
-    /// The streams of a window, in the order of [`Inlet::ALL`], all of their numbers finite.
-    fn streams(&self, layer: usize, window: usize, walk: &Walk) -> Result<Vec<Vec<f32>>> {
-        let stream = |inlet| {
-            let x = numbers(walk.stream(inlet))?;
-            let stream = Stream::new(layer, inlet);
-            if finite(&x) {
-                Ok(x)
-            } else {
-                Err(Error::Activation { stream, window })
-            }
-        };
-        Inlet::ALL.into_iter().map(stream).collect()
     }
 
     /// Gradients from the loss to the first block, from the last block that an earlier run finished.
@@ -321,6 +307,20 @@ pub fn length(windows: &[Vec<u32>]) -> Result<usize> {
         return Err(Error::Windows { problem });
     }
     Ok(time)
+}
+
+/// The streams of a window, in the order of [`Inlet::ALL`], all of their numbers finite.
+fn streams_of(layer: usize, window: usize, walk: &Walk) -> Result<Vec<Vec<f32>>> {
+    let stream = |inlet| {
+        let x = numbers(walk.stream(inlet))?;
+        let stream = Stream::new(layer, inlet);
+        if finite(&x) {
+            Ok(x)
+        } else {
+            Err(Error::Activation { stream, window })
+        }
+    };
+    Inlet::ALL.into_iter().map(stream).collect()
 }
 
 /// The squared gradients of a window for the inputs of each weight, in the order of [`Role::ALL`].

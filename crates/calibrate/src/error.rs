@@ -75,7 +75,7 @@ impl Error {
         }
     }
 
-    pub(crate) fn damaged(path: &Path, problem: impl ToString) -> Self {
+    pub(crate) fn damaged(path: &Path, problem: &dyn ToString) -> Self {
         Self::Damaged {
             path: path.into(),
             problem: problem.to_string(),

@@ -33,8 +33,9 @@ impl Store {
     pub fn open(root: &Path, about: &Value) -> Result<Self> {
         let text = format!("{about:#}\n");
         let digest = Sha256::digest(text.as_bytes());
-        let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
-        let folder = root.join(name);
+        let start = digest.iter().take(8);
+        let name = start.fold(0, |name, &byte| name << 8 | u64::from(byte));
+        let folder = root.join(format!("{name:016x}"));
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let path = folder.join("about.json");
         fs::write(&path, text).map_err(Error::io(&path))?;
@@ -174,22 +175,22 @@ fn gram(path: &Path) -> Result<Symmetric> {
     let lower = read(path, "gram")?;
     let size = ((8.0 * lower.len() as f64 + 1.0).sqrt() as usize - 1) / 2;
     Symmetric::from_lower(size, &lower)
-        .ok_or_else(|| Error::damaged(path, "`gram` is not a triangle"))
+        .ok_or_else(|| Error::damaged(path, &"`gram` is not a triangle"))
 }
 
 fn read(path: &Path, name: &str) -> Result<Vec<f64>> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::damaged(path, e))?;
-    let tensor = file.tensor(name).map_err(|e| Error::damaged(path, e))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::damaged(path, &e))?;
+    let tensor = file.tensor(name).map_err(|e| Error::damaged(path, &e))?;
     if tensor.dtype() != Dtype::F64 {
-        return Err(Error::damaged(path, format!("`{name}` is not F64")));
+        return Err(Error::damaged(path, &format!("`{name}` is not F64")));
     }
     let number = |b: &[u8]| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
     let numbers: Vec<f64> = tensor.data().chunks_exact(8).map(number).collect();
     if numbers.iter().any(|x| !x.is_finite()) {
         return Err(Error::damaged(
             path,
-            format!("`{name}` holds NaN or infinity"),
+            &format!("`{name}` holds NaN or infinity"),
         ));
     }
     Ok(numbers)
@@ -206,10 +207,10 @@ fn write(path: &Path, tensors: &[(&str, Vec<f64>)]) -> Result<()> {
         .collect();
     let views = bytes.iter().map(|(name, length, bytes)| {
         let view = TensorView::new(Dtype::F64, vec![*length], bytes);
-        Ok((*name, view.map_err(|e| Error::damaged(path, e))?))
+        Ok((*name, view.map_err(|e| Error::damaged(path, &e))?))
     });
     let views = views.collect::<Result<Vec<_>>>()?;
     let part = path.with_extension("part");
-    safetensors::serialize_to_file(views, None, &part).map_err(|e| Error::damaged(&part, e))?;
+    safetensors::serialize_to_file(views, None, &part).map_err(|e| Error::damaged(&part, &e))?;
     fs::rename(&part, path).map_err(Error::io(path))
 }

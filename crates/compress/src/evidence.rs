@@ -77,7 +77,7 @@ impl Sample {
             "version": 3, // of the way of measuring
             "model": model.id()?.digest,
             "config": model.checkpoint.config().json,
-            "tokens": digest.iter().map(|b| format!("{b:02x}")).collect::<String>(),
+            "tokens": digest.as_slice(),
             "windows": self.windows.len(),
         }))
     }

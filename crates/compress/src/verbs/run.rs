@@ -80,9 +80,15 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
         &task(method, &plan, &evidence, arguments)?,
     )?;
     interrupt::work_directory(Some(writer.work()));
-    let done = carry_out(
-        method, arguments, &model, &survey, &plan, &writer, &evidence, text,
-    );
+    let task = Task {
+        method,
+        arguments,
+        model: &model,
+        survey,
+        plan: &plan,
+        evidence: &evidence,
+    };
+    let done = task.carry_out(&writer, text);
     let done = match done {
         Ok(done) => done,
         Err(error) => return Err(give_up(error, writer)),
@@ -96,56 +102,57 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
     })
 }
 
-fn carry_out<'a, M: Method>(
-    method: &M,
+/// What is to be done, once all of it is known.
+struct Task<'a, M: Method> {
+    method: &'a M,
     arguments: &'a Running,
     model: &'a Opened,
-    survey: &Survey<'_>,
+    survey: Survey<'a>,
     plan: &'a Plan<M::Step>,
-    writer: &Writer<'_>,
-    evidence: &Evidence,
-    text: Option<Prepared>,
-) -> Result<Done<'a, M::Step>> {
-    let compressed = compress_weights(method, arguments, model, survey, plan, writer, evidence)?;
-    writer.write_others()?;
-    let written = Checkpoint::open(&writer.work())?;
-    let quiet = arguments.planning.printing.quiet;
-    let measure = |text: &Prepared| measure(text, &model.checkpoint, &written, quiet);
-    let measured = text.as_ref().map(measure).transpose()?;
-    Ok(Done {
-        arguments,
-        model,
-        plan,
-        calibration: evidence.about(),
-        calibrate_seconds: evidence.seconds(),
-        aim: arguments.planning.calibration.aim(method.needs()),
-        compressed,
-        text,
-        measured,
-        bytes: written.file_bytes(),
-    })
+    evidence: &'a Evidence,
 }
 
-/// All at once, or block after block.
-fn compress_weights<M: Method>(
-    method: &M,
-    arguments: &Running,
-    model: &Opened,
-    survey: &Survey<'_>,
-    plan: &Plan<M::Step>,
-    writer: &Writer<'_>,
-    evidence: &Evidence,
-) -> Result<Compressed> {
-    let planning = &arguments.planning;
-    let (Some(windows), Some(aim)) = (evidence.windows(), planning.calibration.aim(method.needs()))
-    else {
-        return pipeline::compress(method, plan, survey, writer, planning);
-    };
-    let bar = Bar::new(planning.printing.quiet);
-    let walks = Sequential::begin(&model.checkpoint, windows, &writer.work(), &bar)?;
-    let done = pipeline::compress_in_sequence(method, plan, survey, writer, planning, walks, aim)?;
-    bar.finish();
-    Ok(done)
+impl<'a, M: Method> Task<'a, M> {
+    fn carry_out(&self, writer: &Writer<'_>, text: Option<Prepared>) -> Result<Done<'a, M::Step>> {
+        let compressed = self.compress(writer)?;
+        writer.write_others()?;
+        let written = Checkpoint::open(&writer.work())?;
+        let quiet = self.arguments.planning.printing.quiet;
+        let measure = |text: &Prepared| measure(text, &self.model.checkpoint, &written, quiet);
+        let measured = text.as_ref().map(measure).transpose()?;
+        Ok(Done {
+            arguments: self.arguments,
+            model: self.model,
+            plan: self.plan,
+            calibration: self.evidence.about(),
+            calibrate_seconds: self.evidence.seconds(),
+            aim: self.aim(),
+            compressed,
+            text,
+            measured,
+            bytes: written.file_bytes(),
+        })
+    }
+
+    /// All at once, or block after block.
+    fn compress(&self, writer: &Writer<'_>) -> Result<Compressed> {
+        let (method, plan, survey) = (self.method, self.plan, &self.survey);
+        let planning = &self.arguments.planning;
+        let (Some(windows), Some(aim)) = (self.evidence.windows(), self.aim()) else {
+            return pipeline::compress(method, plan, survey, writer, planning);
+        };
+        let bar = Bar::new(planning.printing.quiet);
+        let walks = Sequential::begin(&self.model.checkpoint, windows, &writer.work(), &bar)?;
+        let done =
+            pipeline::compress_in_sequence(method, plan, survey, writer, planning, walks, aim)?;
+        bar.finish();
+        Ok(done)
+    }
+
+    fn aim(&self) -> Option<Aim> {
+        let calibration = &self.arguments.planning.calibration;
+        calibration.aim(self.method.needs())
+    }
 }
 
 /// After a failure to write the work directory stays, so that the run can go on; any other failure
