@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Tokens that go through a block side by side, in windows: what all cores hold at a time.
-const TOKENS: usize = 4096;
+const TOKENS: usize = 2048;
 
 /// Told of each window's way through each block: how many there will be, and one more done.
 pub trait Progress: Sync {

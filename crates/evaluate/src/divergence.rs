@@ -122,7 +122,7 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     Ok((result, clock.elapsed().as_secs_f64()))
 }
 
-/// Σ p · (log p − log q), never below zero.
+/// Σ p · (log p − log q), never below zero; right to 10⁻⁶, as the exponentials are those of `f32`.
 fn divergence(p: &[f32], q: &[f32], window: usize, position: usize) -> Result<f64> {
     let shift_p = log_sum_exp(p, window, position)?;
     let shift_q = log_sum_exp(q, window, position)?;
@@ -181,7 +181,7 @@ mod tests {
         let p = [0.3, -1.0, 2.5];
         assert!(divergence(&p, &p, 0, 0).unwrap() < 1e-12);
         let shifted = p.map(|x| x + 7.0); // the same distribution
-        assert!(divergence(&p, &shifted, 0, 0).unwrap() < 1e-12);
+        assert!(divergence(&p, &shifted, 0, 0).unwrap() < 1e-6);
     }
 
     #[test]
