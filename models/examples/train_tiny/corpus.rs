@@ -22,6 +22,9 @@ pub const BOS: &str = "<|story|>";
 /// How much of the held-out text ships as the sample.
 const SAMPLE_BYTES: usize = 80_000;
 
+/// How much of the text it was trained on ships to calibrate on.
+const CALIBRATION_BYTES: usize = 150_000;
+
 /// Stories to train on and stories held out, each led by BOS.
 pub struct Corpus {
     train: Vec<u32>,
@@ -42,14 +45,11 @@ impl Corpus {
         tokenizer
             .save(folder.join("tokenizer.json"), false)
             .map_err(|e| anyhow!(e))?;
-        let mut sample = String::new();
-        for story in held_out {
-            if sample.len() + story.len() > SAMPLE_BYTES {
-                break;
-            }
-            sample = sample + story + "\n\n";
-        }
-        std::fs::write(folder.join("sample.txt"), sample)?;
+        std::fs::write(folder.join("sample.txt"), beginning(held_out, SAMPLE_BYTES))?;
+        std::fs::write(
+            folder.join("calibration.txt"),
+            beginning(train, CALIBRATION_BYTES),
+        )?;
         let corpus = Self {
             train: tokens(&tokenizer, train)?,
             held_out: tokens(&tokenizer, held_out)?,
@@ -81,6 +81,18 @@ impl Corpus {
             .map(<[u32]>::to_vec)
             .collect()
     }
+}
+
+/// The first stories that fit in so many bytes.
+fn beginning(stories: &[&str], bytes: usize) -> String {
+    let mut text = String::new();
+    for story in stories {
+        if text.len() + story.len() > bytes {
+            break;
+        }
+        text = text + story + "\n\n";
+    }
+    text
 }
 
 fn learn(stories: &[&str]) -> Result<Tokenizer> {
