@@ -1,5 +1,7 @@
 //! The whole network, from tokens to logits.
 
+use std::ops::Range;
+
 use burn::{
     module::{Module, Param},
     nn::RmsNorm,
@@ -50,8 +52,17 @@ impl Decoder {
         Ok(self.norm.forward(x))
     }
 
-    /// tokens × hidden to tokens × vocabulary. Callers slice the tokens, so that the logits of a
-    /// large vocabulary never fill memory.
+    /// Slices of so many positions, each with few enough logits that those of a large vocabulary never
+    /// fill memory: 16 MiB of them.
+    pub fn slices(&self, positions: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        const LOGITS: usize = 1 << 22;
+        let step = (LOGITS / self.vocabulary()).max(1);
+        (0..positions)
+            .step_by(step)
+            .map(move |first| first..(first + step).min(positions))
+    }
+
+    /// tokens × hidden to tokens × vocabulary. Callers take the tokens in [`slices`](Self::slices).
     #[must_use]
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.head {

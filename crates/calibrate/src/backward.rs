@@ -46,18 +46,13 @@ pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> G
 
 /// The gradient of a window's mean loss by the residual stream after the last block, 1 × time × hidden.
 pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Result<Tensor<3>> {
-    /// How many logits are held at a time.
-    const LOGITS: usize = 1 << 22;
-
     let [_, time, width] = last.dims();
     let hidden = ends.norm.forward(last.clone()).reshape([time, width]);
     let predicting = time - 1; // the last token predicts nothing that is known
-    let step = (LOGITS / ends.vocabulary()).max(1);
     let mut slices = Vec::new();
-    for first in (0..predicting).step_by(step) {
-        let count = step.min(predicting - first);
-        let logits = ends.logits(hidden.clone().narrow(0, first, count));
-        let targets = window.get(first + 1..).unwrap_or_default();
+    for slice in ends.slices(predicting) {
+        let logits = ends.logits(hidden.clone().narrow(0, slice.start, slice.len()));
+        let targets = window.get(slice.start + 1..).unwrap_or_default();
         let by_logits = softmax_minus_truth(logits, targets, predicting as f32)?;
         slices.push(ends.logits_backward(by_logits));
     }

@@ -37,32 +37,17 @@ use crate::{
 };
 
 /// What a cut weight is to give.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Aim {
-    /// How much of the original's output is aimed at; the rest is what the whole weight would give for
-    /// the compressed model's inputs.
-    pub original: f64,
-    /// Whether weights that write to the residual stream make good for what that stream lacks.
-    pub residual: bool,
-    /// ε, as a fraction of the mean of the diagonal of H.
-    pub damping: f64,
-}
-
-impl Aim {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aim {
     /// t = W z: what the whole weight would give for the same inputs.
-    pub const INPUTS: Self = Self {
-        original: 0.0,
-        residual: false,
-        damping: 0.0,
-    };
-
+    Inputs,
     /// t = what the original gives at this place, the residual stream included.
-    pub const ORIGINAL: Self = Self {
-        original: 1.0,
-        residual: true,
-        damping: 0.1,
-    };
+    Original,
 }
+
+/// ε, as a fraction of the mean of the diagonal of H.
+const DAMPING: f64 = 0.1;
 
 /// What was measured at one inlet of one block.
 pub struct Measured {
@@ -70,14 +55,16 @@ pub struct Measured {
     pub stream: Stream,
     /// H of the compressed model.
     pub activations: Symmetric,
-    inputs: Vec<f64>,    // N: n × n
-    residuals: Vec<f64>, // R: hidden × n; empty where the weights do not write to the residual stream
+    aim: Aim,
+    inputs: Vec<f64>,    // N: n × n; empty where the aim is what the inputs give
+    residuals: Vec<f64>, // R: hidden × n; empty where it is not aimed at, or not written to
 }
 
 /// The two walks.
 pub struct Sequential<'a> {
     checkpoint: &'a Checkpoint,
     windows: usize,
+    aim: Aim,
     time: usize,
     turns: Turns,
     device: Device,
@@ -106,6 +93,7 @@ impl<'a> Sequential<'a> {
     pub fn begin(
         checkpoint: &'a Checkpoint,
         windows: &[Vec<u32>],
+        aim: Aim,
         folder: &Path,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
@@ -128,6 +116,7 @@ impl<'a> Sequential<'a> {
         Ok(Self {
             checkpoint,
             windows: windows.len(),
+            aim,
             time,
             turns: ends.rotary.turns(0..time, &device),
             device,
@@ -180,9 +169,10 @@ impl<'a> Sequential<'a> {
             from.map_or(hidden, |inlet| self.width(inlet)),
             self.width(to.inlet),
         );
-        let writes = matches!(to.inlet, Inlet::Output | Inlet::Down);
+        let original = self.aim == Aim::Original;
+        let writes = original && matches!(to.inlet, Inlet::Output | Inlet::Down);
         let mut grams = [Symmetric::zeros(new)];
-        let mut inputs = vec![0.0; new * new];
+        let mut inputs = vec![0.0; if original { new * new } else { 0 }];
         let mut residuals = vec![0.0; if writes { hidden * new } else { 0 }];
         self.step(blocks, from, old, |first, batch| {
             let part = |of: fn(&[Numbers; 2]) -> &Vec<f32>| {
@@ -196,7 +186,9 @@ impl<'a> Sequential<'a> {
                 let window = first + window;
                 return Err(Error::Activation { stream: to, window });
             }
-            add_crosses(&mut inputs, (&x, new), (&z, new));
+            if original {
+                add_crosses(&mut inputs, (&x, new), (&z, new));
+            }
             if writes {
                 let lack = batch
                     .iter()
@@ -213,6 +205,7 @@ impl<'a> Sequential<'a> {
         Ok(Measured {
             stream: to,
             activations,
+            aim: self.aim,
             inputs,
             residuals,
         })
@@ -286,26 +279,20 @@ struct Numbers {
 
 impl Measured {
     /// W*: what is to be compressed in place of W.
-    pub fn retarget(&self, weight: &Matrix, aim: Aim) -> compress_core::Result<Matrix> {
-        if aim == Aim::INPUTS {
+    pub fn retarget(&self, weight: &Matrix) -> compress_core::Result<Matrix> {
+        if self.aim == Aim::Inputs {
             return Ok(weight.clone());
         }
         let h = &self.activations;
         let n = h.size();
         let w = Double::from(weight);
-        let there = w.times(&Double::new(n, n, &self.inputs)?)?;
-        let there = if aim.residual && !self.residuals.is_empty() {
-            there.plus(1.0, &Double::new(weight.rows(), n, &self.residuals)?)?
+        let wanted = w.times(&Double::new(n, n, &self.inputs)?)?;
+        let wanted = if self.residuals.is_empty() {
+            wanted
         } else {
-            there
+            wanted.plus(1.0, &Double::new(weight.rows(), n, &self.residuals)?)?
         };
-        // T = share · there + (1 − share) · W H
-        let stay = w.times(&Double::from(h))?;
-        let none = Double::from(&Matrix::zeros(weight.rows(), n));
-        let wanted = none
-            .plus(aim.original, &there)?
-            .plus(1.0 - aim.original, &stay)?;
-        let epsilon = aim.damping * h.trace() / n.max(1) as f64 + f64::MIN_POSITIVE;
+        let epsilon = DAMPING * h.trace() / n.max(1) as f64 + f64::MIN_POSITIVE;
         let left = Double::from(&h.clone().plus_diagonal(epsilon));
         let right = wanted.plus(epsilon, &w)?.transposed();
         Ok(left.solve(&right)?.transposed().to_matrix())

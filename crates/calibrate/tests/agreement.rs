@@ -266,12 +266,13 @@ fn behind_nothing_that_is_cut_the_aim_is_the_weight_itself() {
     let model = network("qwen2");
     let folder = tempfile::tempdir().unwrap();
     let windows = windows(model.config().vocabulary);
-    let mut walks = Sequential::begin(&model, &windows, folder.path(), &Silent).unwrap();
+    let mut walks =
+        Sequential::begin(&model, &windows, Aim::Original, folder.path(), &Silent).unwrap();
     for layer in 0..model.config().layers {
         let look = |measured: &Measured| {
             for &role in measured.stream.inlet.readers() {
                 let weight = model.load(Site::new(layer, role)).unwrap();
-                let aim = measured.retarget(&weight, Aim::ORIGINAL).unwrap();
+                let aim = measured.retarget(&weight).unwrap();
                 let off = aim.squared_distance(&weight) / weight.squared_norm();
                 assert!(off < 1e-9, "{}, {role}: {off:e}", measured.stream);
             }

@@ -68,6 +68,14 @@ pub struct With<Own: Args, Job: Args> {
 
 impl<Job: Args> By<Job> {
     /// The options of the verb.
+    pub const fn job(&self) -> &Job {
+        match self {
+            Self::Svd(with) => &with.job,
+            Self::Fwsvd(with) => &with.job,
+        }
+    }
+
+    /// The options of the verb, to be changed.
     pub const fn job_mut(&mut self) -> &mut Job {
         match self {
             Self::Svd(with) => &mut with.job,
@@ -194,9 +202,9 @@ impl Calibrating {
             refit,
         } = self.order;
         if refit || (needs != Needs::NOTHING && !one_shot && !sequential) {
-            Some(Aim::ORIGINAL)
+            Some(Aim::Original)
         } else {
-            sequential.then_some(Aim::INPUTS)
+            sequential.then_some(Aim::Inputs)
         }
     }
 }

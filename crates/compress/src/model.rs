@@ -1,6 +1,6 @@
 //! From what the user calls a model to an open checkpoint.
 
-use std::path::Path;
+use std::{path::Path, sync::OnceLock};
 
 use anyhow::{Context as _, Result, bail};
 use compress_checkpoint::Checkpoint;
@@ -14,6 +14,7 @@ use crate::{progress, shipped};
 pub struct Opened {
     pub checkpoint: Checkpoint,
     pub name: String,
+    digest: OnceLock<String>,
     /// Holds the shipped model's files while they are in use.
     folder: Option<TempDir>,
 }
@@ -27,6 +28,7 @@ impl Opened {
             return Ok(Self {
                 checkpoint,
                 name: shipped::NAME.into(),
+                digest: OnceLock::new(),
                 folder: Some(folder),
             });
         };
@@ -35,6 +37,7 @@ impl Opened {
             return Ok(Self {
                 checkpoint: Checkpoint::open(path)?,
                 name: name.into(),
+                digest: OnceLock::new(),
                 folder: None,
             });
         }
@@ -49,6 +52,7 @@ impl Opened {
         Ok(Self {
             checkpoint: Checkpoint::open(&local)?,
             name: name.into(),
+            digest: OnceLock::new(),
             folder: None,
         })
     }
@@ -58,11 +62,17 @@ impl Opened {
         self.folder.is_some()
     }
 
-    /// What identifies the model in a plan.
+    /// What identifies the model in a plan. All of its weights are read for it, the first time.
     pub fn id(&self) -> Result<SourceId> {
+        let digest = if let Some(digest) = self.digest.get() {
+            digest.clone()
+        } else {
+            let digest = self.checkpoint.digest()?;
+            self.digest.get_or_init(|| digest).clone()
+        };
         Ok(SourceId {
             name: self.name.clone(),
-            digest: self.checkpoint.digest()?,
+            digest,
         })
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytesize::ByteSize;
-use compress_calibrate::{Aim, Measured, Sequential};
+use compress_calibrate::{Measured, Sequential};
 use compress_checkpoint::{Layout, Writer};
 use compress_core::{
     Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Shape, Site, Stream,
@@ -164,27 +164,20 @@ pub fn compress<M: Method>(
 ) -> Result<Compressed> {
     let start = Instant::now();
     let bar = progress::bar("compressing", plan.steps.len(), arguments.printing.quiet);
-    let one = |(index, planned): (usize, &compress_core::Planned<M::Step>)| {
+    let one = |index: usize| {
         if let Some(errors) = writer.finished().get(&index) {
             bar.inc(1);
             return Ok(errors.clone());
         }
-        let edits = method.compress(&planned.step, survey)?;
-        let factors = edits
-            .into_iter()
-            .map(|edit| written(edit, arguments.form.dense))
-            .collect::<Result<Vec<_>>>()?;
-        writer.put(index, &factors)?;
+        let factors = carry_out(method, plan, index, survey, writer, arguments)?;
         bar.inc(1);
         Ok(factors
             .into_iter()
             .map(|(site, _, error)| (site, error))
             .collect::<Vec<_>>())
     };
-    let errors = plan
-        .steps
-        .par_iter()
-        .enumerate()
+    let errors = (0..plan.steps.len())
+        .into_par_iter()
         .map(one)
         .collect::<Result<Vec<_>>>()?;
     bar.finish_and_clear();
@@ -202,7 +195,6 @@ pub fn compress_in_sequence<M: Method>(
     writer: &Writer<'_>,
     arguments: &Planning,
     mut walks: Sequential<'_>,
-    aim: Aim,
 ) -> Result<Compressed> {
     let start = Instant::now();
     let mut by_stream: BTreeMap<Stream, Vec<usize>> = BTreeMap::new();
@@ -222,21 +214,10 @@ pub fn compress_in_sequence<M: Method>(
             let here = by_stream
                 .get(&measured.stream)
                 .map_or(&[][..], Vec::as_slice);
-            let behind = Behind {
-                survey,
-                measured,
-                aim,
-            };
+            let behind = Behind { survey, measured };
             let one = |&index: &usize| {
                 let survey = Survey::new(&behind, |_| true).with_evidence(&behind);
-                let step = plan.steps.get(index).context("a plan without this step")?;
-                let edits = method.compress(&step.step, &survey)?;
-                let factors = edits
-                    .into_iter()
-                    .map(|edit| written(edit, arguments.form.dense));
-                let factors = factors.collect::<Result<Vec<_>>>()?;
-                writer.put(index, &factors)?;
-                Ok(factors)
+                carry_out(method, plan, index, &survey, writer, arguments)
             };
             let factors = here.par_iter().map(one).collect::<Result<Vec<_>>>()?;
             let factors = factors.into_iter().flatten();
@@ -257,6 +238,25 @@ pub fn compress_in_sequence<M: Method>(
     })
 }
 
+/// Carries out one step and writes what it gives.
+fn carry_out<M: Method>(
+    method: &M,
+    plan: &Plan<M::Step>,
+    index: usize,
+    survey: &Survey<'_>,
+    writer: &Writer<'_>,
+    arguments: &Planning,
+) -> Result<Vec<(Site, Factor, f64)>> {
+    let planned = plan.steps.get(index).context("a plan without this step")?;
+    let edits = method.compress(&planned.step, survey)?;
+    let factors = edits
+        .into_iter()
+        .map(|edit| written(edit, arguments.form.dense));
+    let factors = factors.collect::<Result<Vec<_>>>()?;
+    writer.put(index, &factors)?;
+    Ok(factors)
+}
+
 fn forms_of<S: compress_core::Step>(planned: &Planned<S>) -> impl Iterator<Item = Site> {
     planned.step.forms().into_iter().map(|(site, _)| site)
 }
@@ -266,7 +266,6 @@ fn forms_of<S: compress_core::Step>(planned: &Planned<S>) -> impl Iterator<Item 
 struct Behind<'a> {
     survey: &'a Survey<'a>,
     measured: &'a Measured,
-    aim: Aim,
 }
 
 impl Weights for Behind<'_> {
@@ -275,7 +274,7 @@ impl Weights for Behind<'_> {
     }
 
     fn load(&self, site: Site) -> compress_core::Result<Matrix> {
-        self.measured.retarget(&self.survey.weight(site)?, self.aim)
+        self.measured.retarget(&self.survey.weight(site)?)
     }
 }
 

@@ -7,9 +7,6 @@ use compress_models::Decoder;
 
 use crate::{Error, Result};
 
-/// How many logits are held at a time: 16 MiB of them.
-const LOGITS: usize = 1 << 22;
-
 /// A window after the last norm of a model, ready for its head.
 pub struct Predictions<'a> {
     decoder: &'a Decoder,
@@ -29,11 +26,7 @@ impl<'a> Predictions<'a> {
 
     /// Slices of the positions that predict a token of the window: all but the last.
     pub fn slices(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let end = self.hidden.dims()[0].saturating_sub(1);
-        let step = (LOGITS / self.decoder.vocabulary()).max(1);
-        (0..end)
-            .step_by(step)
-            .map(move |first| first..(first + step).min(end))
+        self.decoder.slices(self.hidden.dims()[0].saturating_sub(1))
     }
 
     /// The logits of a slice, positions × vocabulary.

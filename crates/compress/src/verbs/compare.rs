@@ -65,27 +65,18 @@ pub fn run(job: &Compare) -> Result<Outcome> {
         Some(path) => read(path)?,
         None => crossed(&job.methods, &job.keep)?,
     };
-    let folder = match &job.output {
-        Some(folder) => {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make {}", folder.display()))?;
-            None
-        }
-        None => Some(TempDir::new().context("no temporary directory for the outputs")?),
-    };
+    let passing = TempDir::new().context("no temporary directory for the outputs")?;
+    let folder = job.output.as_deref().unwrap_or(passing.path());
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let bar = progress::bar("variants", variants.len(), job.printing.quiet);
     let mut rows = Vec::new();
-    for (index, variant) in variants.into_iter().enumerate() {
-        let place = match (&job.output, &folder) {
-            (Some(folder), _) => folder.join(&variant.name),
-            (None, Some(folder)) => folder.path().join(index.to_string()),
-            (None, None) => bail!("no place for the outputs"),
-        };
+    for variant in variants {
+        let place = folder.join(&variant.name);
         let outcome = match measure(job, &variant, &place) {
             Ok(report) => Finding::Report(report),
             Err(error) => Finding::Error(format!("{error:#}")),
         };
-        if folder.is_some() && place.exists() {
+        if job.output.is_none() && place.exists() {
             fs::remove_dir_all(&place)
                 .with_context(|| format!("cannot remove {}", place.display()))?;
         }

@@ -21,10 +21,7 @@ use crate::{
 
 pub fn run(method: &By<Running>) -> Result<Outcome> {
     let done = perform(method)?;
-    let job = match method {
-        By::Svd(With { job, .. }) | By::Fwsvd(With { job, .. }) => job,
-    };
-    if job.planning.printing.json {
+    if method.job().planning.printing.json {
         report::print(done.json)?;
     } else {
         report::print(done.text)?;
@@ -73,13 +70,6 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
     let needs = method.needs();
     let evidence = Evidence::gather(needs, planning, arguments.text.ctx, &model)?;
     let survey = evidence.inform(survey);
-    let writer = Writer::begin(
-        &model.checkpoint,
-        &layout,
-        output,
-        &task(method, &plan, &evidence, arguments)?,
-    )?;
-    interrupt::work_directory(Some(writer.work()));
     let task = Task {
         method,
         arguments,
@@ -88,12 +78,14 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
         plan: &plan,
         evidence: &evidence,
     };
+    let writer = Writer::begin(&model.checkpoint, &layout, output, &task.describe()?)?;
+    interrupt::work_directory(Some(writer.work()));
     let done = task.carry_out(&writer, text);
     let done = match done {
         Ok(done) => done,
         Err(error) => return Err(give_up(error, writer)),
     };
-    writer.finish(&done.record(method, &evidence)?, &done.card())?;
+    writer.finish(&done.record(method)?, &done.card())?;
     interrupt::work_directory(None);
     Ok(Told {
         json: done.json(method.name())?,
@@ -142,11 +134,26 @@ impl<'a, M: Method> Task<'a, M> {
             return pipeline::compress(method, plan, survey, writer, planning);
         };
         let bar = Bar::new(planning.printing.quiet);
-        let walks = Sequential::begin(&self.model.checkpoint, windows, &writer.work(), &bar)?;
-        let done =
-            pipeline::compress_in_sequence(method, plan, survey, writer, planning, walks, aim)?;
+        let model = &self.model.checkpoint;
+        let walks = Sequential::begin(model, windows, aim, &writer.work(), &bar)?;
+        let done = pipeline::compress_in_sequence(method, plan, survey, writer, planning, walks)?;
         bar.finish();
         Ok(done)
+    }
+
+    /// Everything that decides the bytes of the output, as text.
+    fn describe(&self) -> Result<String> {
+        let form = &self.arguments.planning.form;
+        let task = json!({
+            "method": self.method.name(),
+            "options": serde_json::to_value(self.method)?,
+            "evidence": self.evidence.key(),
+            "aim": self.aim(),
+            "plan": self.plan,
+            "dtype": form.dtype,
+            "dense": form.dense,
+        });
+        Ok(task.to_string())
     }
 
     fn aim(&self) -> Option<Aim> {
@@ -170,26 +177,6 @@ fn give_up(error: anyhow::Error, writer: Writer<'_>) -> anyhow::Error {
         Ok(()) => error,
         Err(second) => error.context(second),
     }
-}
-
-/// Everything that decides the bytes of the output, as text.
-fn task<M: Method>(
-    method: &M,
-    plan: &Plan<M::Step>,
-    evidence: &Evidence,
-    arguments: &Running,
-) -> Result<String> {
-    let form = &arguments.planning.form;
-    let task = json!({
-        "method": method.name(),
-        "options": serde_json::to_value(method)?,
-        "evidence": evidence.key(),
-        "aim": arguments.planning.calibration.aim(method.needs()),
-        "plan": plan,
-        "dtype": form.dtype,
-        "dense": form.dense,
-    });
-    Ok(task.to_string())
 }
 
 /// Before and after. A GGUF source is compared at the format in which the output is written.
@@ -242,7 +229,7 @@ impl<S: compress_core::Step> Done<'_, S> {
         Ok(json)
     }
 
-    fn record<M: Method>(&self, method: &M, evidence: &Evidence) -> Result<Record> {
+    fn record<M: Method>(&self, method: &M) -> Result<Record> {
         let format = self
             .arguments
             .planning
@@ -253,7 +240,7 @@ impl<S: compress_core::Step> Done<'_, S> {
             made_by: format!("compress {}", env!("CARGO_PKG_VERSION")),
             method: method.name().into(),
             options: serde_json::to_value(method)?,
-            calibration: evidence.about(),
+            calibration: self.calibration.clone(),
             aim: serde_json::to_value(self.aim)?,
             source: self.plan.source.clone(),
             format: format.to_string(),
@@ -316,8 +303,8 @@ impl<S: compress_core::Step> Done<'_, S> {
                 calibration["context"],
                 match self.aim {
                     None => ", one shot",
-                    Some(Aim::INPUTS) => ", sequential",
-                    Some(_) => ", refit",
+                    Some(Aim::Inputs) => ", sequential",
+                    Some(Aim::Original) => ", refit",
                 },
             ));
         }
