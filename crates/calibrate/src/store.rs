@@ -7,6 +7,8 @@
 //! 3.query.gradients.safetensors
 //!                           gram [m(m+1)/2] F64: that of G
 //!                           input_fisher [n] F64
+//! 3.query.kronecker.spectrum.safetensors
+//!                           values [min(m, n)] F64: what each rank is worth in that norm
 //! about.json                what decides the numbers: digests of the model and of the tokens
 //! ```
 
@@ -152,6 +154,11 @@ impl Store {
             .join(format!("{stream}.activations.safetensors"))
     }
 
+    fn of_spectrum(&self, site: Site, norm: &str) -> PathBuf {
+        self.folder
+            .join(format!("{site}.{norm}.spectrum.safetensors"))
+    }
+
     fn of_site(&self, site: Site) -> PathBuf {
         self.folder.join(format!("{site}.gradients.safetensors"))
     }
@@ -168,6 +175,22 @@ impl Evidence for Store {
 
     fn input_fisher(&self, site: Site) -> compress_core::Result<Vec<f64>> {
         read(&self.of_site(site), "input_fisher").map_err(compress_core::Error::source)
+    }
+
+    fn spectrum(&self, site: Site, norm: &str) -> compress_core::Result<Option<Vec<f64>>> {
+        let path = self.of_spectrum(site, norm);
+        let found = path.exists().then(|| read(&path, "values"));
+        found.transpose().map_err(compress_core::Error::source)
+    }
+
+    fn remember_spectrum(
+        &self,
+        site: Site,
+        norm: &str,
+        spectrum: &[f64],
+    ) -> compress_core::Result<()> {
+        let tensors = [("values", spectrum.to_vec())];
+        write(&self.of_spectrum(site, norm), &tensors).map_err(compress_core::Error::source)
     }
 }
 

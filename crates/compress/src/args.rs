@@ -9,7 +9,8 @@ use compress_calibrate::Aim;
 use compress_core::{Budget, Format, Needs, Pattern, Selection};
 use compress_fwsvd::{Fisher, FwSvd};
 use compress_models::DeviceChoice;
-use compress_svd::{Objective, Svd};
+use compress_svd::{Norm, Svd};
+use compress_welore::{Count as Counting, Score, Welore};
 
 /// Makes large language models smaller and shows what it cost.
 #[derive(Debug, Parser)]
@@ -55,6 +56,9 @@ pub enum By<Job: Args> {
     /// Fisher-weighted SVD, the same kept fraction everywhere: needs gradients over a calibration
     /// text, about four forward passes; the best of the closed forms.
     Fwsvd(With<FwSvdOptions, Job>),
+    /// A rank for every weight by one threshold on all spectra: at the same size far better than the
+    /// same fraction everywhere, for the same data and time.
+    Welore(With<WeloreOptions, Job>),
 }
 
 /// A method's own options beside those of a verb.
@@ -72,6 +76,7 @@ impl<Job: Args> By<Job> {
         match self {
             Self::Svd(with) => &with.job,
             Self::Fwsvd(with) => &with.job,
+            Self::Welore(with) => &with.job,
         }
     }
 
@@ -80,6 +85,7 @@ impl<Job: Args> By<Job> {
         match self {
             Self::Svd(with) => &mut with.job,
             Self::Fwsvd(with) => &mut with.job,
+            Self::Welore(with) => &mut with.job,
         }
     }
 }
@@ -88,15 +94,22 @@ impl<Job: Args> By<Job> {
 pub struct SvdOptions {
     /// Which error is made small: `plain`, that of the weights, or `activation`, that of the outputs
     /// on a calibration text.
-    #[arg(long, value_name = "METRIC", default_value = "plain")]
-    pub metric: Objective,
+    #[arg(long, value_name = "METRIC", default_value = "plain", value_parser = objective)]
+    pub metric: Norm,
 }
 
 impl SvdOptions {
     pub const fn method(&self) -> Svd {
-        Svd {
-            objective: self.metric,
-        }
+        Svd { norm: self.metric }
+    }
+}
+
+/// The norms that `svd` takes; those with gradients are `fwsvd`'s.
+fn objective(text: &str) -> Result<Norm, String> {
+    match text {
+        "plain" => Ok(Norm::Plain),
+        "activation" => Ok(Norm::Activation),
+        _ => Err("a metric is plain or activation; fwsvd has more".into()),
     }
 }
 
@@ -112,6 +125,34 @@ impl FwSvdOptions {
     pub const fn method(&self) -> FwSvd {
         FwSvd {
             fisher: self.fisher,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct WeloreOptions {
+    /// What the threshold runs over: `minmax`, the paper's normalised singular values, needs no data;
+    /// `energy`, shares of the outputs on a calibration text; `loss`, the estimated change of the
+    /// loss, needs gradients and is by far the best.
+    #[arg(long, value_name = "SCORE", default_value = "loss")]
+    pub score: Score,
+
+    /// What the budget counts: `ranks`, every rank at its full price, even those of a weight that then
+    /// stays whole; `stored`, what is stored; `envelope`, what is stored, and a weight stays whole as
+    /// soon as that is worth its price [default: stored for minmax, else envelope].
+    #[arg(long, value_name = "COUNT")]
+    pub count: Option<Counting>,
+}
+
+impl WeloreOptions {
+    pub fn method(&self) -> Welore {
+        let usual = match self.score {
+            Score::MinMax => Counting::Stored,
+            Score::Energy | Score::Loss => Counting::Envelope,
+        };
+        Welore {
+            score: self.score,
+            count: self.count.unwrap_or(usual),
         }
     }
 }
@@ -135,6 +176,11 @@ pub struct Planning {
     pub form: OutputForm,
     #[command(flatten)]
     pub calibration: Calibrating,
+
+    /// Draw the plan: what every weight keeps, by block and role.
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+
     #[command(flatten)]
     pub printing: Printing,
 }
@@ -378,6 +424,11 @@ pub struct Inspect {
     /// Shapes and bytes only, without the singular spectra.
     #[arg(long)]
     pub no_spectra: bool,
+
+    /// Draw the spectra: σᵢ / σ₁ of every weight, a panel for each role.
+    #[arg(long, value_name = "FILE.svg", conflicts_with = "no_spectra")]
+    pub plot: Option<PathBuf>,
+
     #[command(flatten)]
     pub printing: Printing,
 }

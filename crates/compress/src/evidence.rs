@@ -4,7 +4,7 @@ use std::{env, path::PathBuf, sync::Mutex, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use compress_calibrate::{Progress, Store, calibrate};
-use compress_core::{Needs, Survey, testing::Random};
+use compress_core::{Method, Needs, Survey, testing::Random};
 use compress_evaluate::Protocol;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -93,26 +93,50 @@ struct Gathered {
 }
 
 impl Evidence {
-    /// Takes from the store what is there, and measures the rest; `context` is the evaluation's.
-    pub fn gather(
-        needs: Needs,
+    /// What a method must know to make the plan; `context` is the evaluation's.
+    pub fn to_plan<M: Method>(
+        method: &M,
         arguments: &Planning,
         context: Option<usize>,
         model: &Opened,
     ) -> Result<Self> {
+        if arguments.target.plan.is_some() || method.plans_by() == Needs::NOTHING {
+            return Ok(Self(None));
+        }
+        Self::gather(method.plans_by(), arguments, context, model)
+    }
+
+    /// What a method must know to carry out its plan.
+    pub fn to_compress<M: Method>(
+        method: &M,
+        arguments: &Planning,
+        context: Option<usize>,
+        model: &Opened,
+    ) -> Result<Self> {
+        let needs = method.needs();
         let aim = arguments.calibration.aim(needs);
         if needs == Needs::NOTHING && aim.is_none() {
             return Ok(Self(None));
         }
-        let sample = Sample::new(arguments, context, model)?;
-        let root = &arguments.calibration.evidence;
-        let root = root.clone().map_or_else(cache, Ok)?;
-        let store = Store::open(&root, &sample.key(model)?)?;
         // Behind compressed blocks activations are measured anew.
         let needs = Needs {
             activations: needs.activations && aim.is_none(),
             ..needs
         };
+        Self::gather(needs, arguments, context, model)
+    }
+
+    /// Takes from the store what is there, and measures the rest.
+    fn gather(
+        needs: Needs,
+        arguments: &Planning,
+        context: Option<usize>,
+        model: &Opened,
+    ) -> Result<Self> {
+        let sample = Sample::new(arguments, context, model)?;
+        let root = &arguments.calibration.evidence;
+        let root = root.clone().map_or_else(cache, Ok)?;
+        let store = Store::open(&root, &sample.key(model)?)?;
         let bar = Bar::new(arguments.printing.quiet);
         let start = Instant::now();
         calibrate(&model.checkpoint, &sample.windows, needs, &store, &bar)?;

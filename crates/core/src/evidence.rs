@@ -39,4 +39,14 @@ pub trait Evidence: Sync {
     /// The Fisher information of each input of a weight: Σ over samples and outputs of the squared
     /// gradient of a sample's mean loss by the weight's elements; in.
     fn input_fisher(&self, site: Site) -> Result<Vec<f64>>;
+
+    /// A spectrum that was found before, in a norm that these measurements make.
+    fn spectrum(&self, _site: Site, _norm: &str) -> Result<Option<Vec<f64>>> {
+        Ok(None)
+    }
+
+    /// Keeps a spectrum for further runs, where there is a place for it.
+    fn remember_spectrum(&self, _site: Site, _norm: &str, _spectrum: &[f64]) -> Result<()> {
+        Ok(())
+    }
 }

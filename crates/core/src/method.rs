@@ -18,6 +18,11 @@ pub trait Method: Sync + Serialize {
     /// The measurements that planning and compressing rest on.
     fn needs(&self) -> Needs;
 
+    /// Those of them that planning itself rests on.
+    fn plans_by(&self) -> Needs {
+        Needs::NOTHING
+    }
+
     /// Decides every step; no weight is rewritten. What would not shrink gets no step.
     fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Self::Step>>;
 

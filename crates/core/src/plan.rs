@@ -26,8 +26,11 @@ pub struct Plan<S: Step> {
     /// The budget that it was made for; absent in a plan written by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Budget>,
-    /// What to do.
+    /// What to do; in `WeLore`'s terms the low-rank components, LRC.
     pub steps: Vec<Planned<S>>,
+    /// Weights that were chosen but stay whole, N-LRC in those terms; informative.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub whole: Vec<Site>,
 }
 
 /// A step, and what it is estimated to save.
@@ -51,6 +54,13 @@ impl<S: Step> Plan<S> {
         steps: Vec<S>,
         survey: &Survey<'_>,
     ) -> Result<Self> {
+        let touched: HashSet<Site> = steps
+            .iter()
+            .flat_map(Step::forms)
+            .map(|(site, _)| site)
+            .collect();
+        let whole = survey.sites().map(|(site, _)| site);
+        let whole = whole.filter(|site| !touched.contains(site)).collect();
         let planned = |step: S| {
             let mut parameters = [0, 0];
             for (site, form) in step.forms() {
@@ -69,6 +79,7 @@ impl<S: Step> Plan<S> {
             source,
             keep,
             steps,
+            whole,
         })
     }
 

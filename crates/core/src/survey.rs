@@ -1,6 +1,9 @@
 //! What is known of a model: its sites, shapes and weights, and the evidence from running it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use crate::{Error, Evidence, Matrix, Result, Shape, Site, Symmetric};
 
@@ -19,6 +22,7 @@ pub struct Survey<'a> {
     evidence: Option<&'a dyn Evidence>,
     shapes: BTreeMap<Site, Shape>,
     chosen: Vec<Site>,
+    spectra: Mutex<BTreeMap<(Site, &'static str), Vec<f64>>>,
 }
 
 impl<'a> Survey<'a> {
@@ -35,6 +39,7 @@ impl<'a> Survey<'a> {
             evidence: None,
             shapes,
             chosen,
+            spectra: Mutex::default(),
         }
     }
 
@@ -66,6 +71,32 @@ impl<'a> Survey<'a> {
         let what = "gradients";
         let fisher = self.evidence(site, what)?.input_fisher(site)?;
         used(site, what, fisher.iter().sum(), fisher)
+    }
+
+    /// What each rank of a weight is worth in a norm of the given name, largest first: what
+    /// `decompose` finds, once; measured norms are remembered beside what they were measured by.
+    pub fn spectrum(
+        &self,
+        site: Site,
+        norm: &'static str,
+        decompose: impl FnOnce(&Matrix) -> Result<Vec<f64>>,
+    ) -> Result<Vec<f64>> {
+        let known = || self.spectra.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(spectrum) = known().get(&(site, norm)) {
+            return Ok(spectrum.clone());
+        }
+        let remembered = self.evidence.map(|found| found.spectrum(site, norm));
+        let spectrum = if let Some(spectrum) = remembered.transpose()?.flatten() {
+            spectrum
+        } else {
+            let spectrum = decompose(&self.weight(site)?)?;
+            if let Some(found) = self.evidence {
+                found.remember_spectrum(site, norm, &spectrum)?;
+            }
+            spectrum
+        };
+        known().insert((site, norm), spectrum.clone());
+        Ok(spectrum)
     }
 
     fn evidence(&self, site: Site, what: &'static str) -> Result<&'a dyn Evidence> {

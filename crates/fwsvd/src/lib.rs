@@ -41,7 +41,7 @@
 use std::str::FromStr;
 
 use compress_core::{Budget, Edit, Method, Needs, Result, Survey, Truncate};
-use compress_svd::{Metric, carry_out, uniform};
+use compress_svd::{Norm, carry_out, uniform};
 use serde::Serialize;
 
 /// Which approximation of the Fisher information.
@@ -53,6 +53,15 @@ pub enum Fisher {
     /// A matrix for the inputs and one for the outputs.
     #[default]
     Kronecker,
+}
+
+impl Fisher {
+    const fn norm(self) -> Norm {
+        match self {
+            Self::Rows => Norm::InputFisher,
+            Self::Kronecker => Norm::Kronecker,
+        }
+    }
 }
 
 impl FromStr for Fisher {
@@ -82,10 +91,7 @@ impl Method for FwSvd {
     }
 
     fn needs(&self) -> Needs {
-        Needs {
-            activations: self.fisher == Fisher::Kronecker,
-            gradients: true,
-        }
+        self.fisher.norm().needs()
     }
 
     fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Truncate>> {
@@ -93,13 +99,6 @@ impl Method for FwSvd {
     }
 
     fn compress(&self, step: &Truncate, survey: &Survey<'_>) -> Result<Vec<Edit>> {
-        carry_out(step, survey, |site| {
-            Ok(match self.fisher {
-                Fisher::Rows => Metric::input_fisher(survey.input_fisher(site)?),
-                Fisher::Kronecker => {
-                    Metric::kronecker(survey.output_gradients(site)?, survey.activations(site)?)
-                }
-            })
-        })
+        carry_out(step, survey, self.fisher.norm())
     }
 }

@@ -30,9 +30,8 @@
 //! section 3; without its Cholesky factor, whose inverse fails for singular H.
 
 mod metric;
+mod norm;
 mod truncate;
-
-use std::str::FromStr;
 
 use compress_core::{
     Budget, Edit, Method, Needs, Result, Shape, Site, Step as _, Survey, Truncate,
@@ -40,36 +39,14 @@ use compress_core::{
 use serde::Serialize;
 
 pub use metric::{Metric, Weighting, spectrum_under, truncate_under};
+pub use norm::Norm;
 pub use truncate::{Truncated, truncate};
-
-/// Which error is made small.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Objective {
-    /// That of the weights; needs no data.
-    #[default]
-    Plain,
-    /// That of the outputs on a calibration text.
-    Activation,
-}
-
-impl FromStr for Objective {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        match text {
-            "plain" => Ok(Self::Plain),
-            "activation" => Ok(Self::Activation),
-            _ => Err("a metric is plain or activation".into()),
-        }
-    }
-}
 
 /// Truncated SVD at the same kept fraction everywhere.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Svd {
-    /// Which error is made small.
-    pub objective: Objective,
+    /// Which error is made small: [`Norm::Plain`] or [`Norm::Activation`].
+    pub norm: Norm,
 }
 
 impl Method for Svd {
@@ -80,10 +57,7 @@ impl Method for Svd {
     }
 
     fn needs(&self) -> Needs {
-        Needs {
-            activations: self.objective == Objective::Activation,
-            gradients: false,
-        }
+        self.norm.needs()
     }
 
     fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Truncate>> {
@@ -91,26 +65,18 @@ impl Method for Svd {
     }
 
     fn compress(&self, step: &Truncate, survey: &Survey<'_>) -> Result<Vec<Edit>> {
-        carry_out(step, survey, |site| match self.objective {
-            Objective::Plain => Ok(Metric::PLAIN),
-            Objective::Activation => Ok(Metric::activation(survey.activations(site)?)),
-        })
+        carry_out(step, survey, self.norm)
     }
 }
 
-/// Truncates one weight in the norm that `metric` gives for it.
-pub fn carry_out(
-    step: &Truncate,
-    survey: &Survey<'_>,
-    metric: impl Fn(Site) -> Result<Metric>,
-) -> Result<Vec<Edit>> {
+/// Truncates one weight in the given norm.
+pub fn carry_out(step: &Truncate, survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
     step.check(|site| survey.shape(site))?;
     let weight = survey.weight(step.site)?;
-    let metric = metric(step.site)?;
-    let Truncated { factor, error } = if metric.is_plain() {
+    let Truncated { factor, error } = if norm == Norm::Plain {
         truncate(&weight, step.rank)?
     } else {
-        truncate_under(&metric, &weight, step.rank)?
+        truncate_under(&norm.metric(step.site, survey)?, &weight, step.rank)?
     };
     Ok(vec![Edit::Replace {
         site: step.site,

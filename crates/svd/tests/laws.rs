@@ -12,16 +12,14 @@ use compress_core::{
     linalg::{Double, product, singular_values},
     testing::{self, Random, Toy},
 };
-use compress_svd::{Metric, Objective, Svd, spectrum_under, truncate, truncate_under};
+use compress_svd::{Metric, Norm, Svd, spectrum_under, truncate, truncate_under};
 
 type Outcome = compress_core::Result<()>;
 
 const BOTH: [Svd; 2] = [
+    Svd { norm: Norm::Plain },
     Svd {
-        objective: Objective::Plain,
-    },
-    Svd {
-        objective: Objective::Activation,
+        norm: Norm::Activation,
     },
 ];
 

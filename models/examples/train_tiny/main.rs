@@ -17,8 +17,10 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use burn::{
     grad_clipping::GradientClippingConfig,
-    module::Module,
-    optim::{AdamWConfig, GradientsAccumulator, GradientsParams},
+    module::{Module, ParamGroup},
+    optim::{
+        AdamWConfig, AdjustLrFn, GradientsAccumulator, GradientsParams, ModuleOptimizer, MuonConfig,
+    },
     tensor::{Device, Int, Tensor, TensorData, activation::log_softmax},
 };
 use compress_checkpoint::Checkpoint;
@@ -67,11 +69,7 @@ fn main() -> Result<()> {
 fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> Result<()> {
     let device = Device::flex().autodiff();
     let mut model = Decoder::load(&Checkpoint::open(folder)?, &device)?;
-    let mut optimiser = AdamWConfig::new()
-        .with_beta_2(0.95)
-        .with_weight_decay(0.1)
-        .init()
-        .with_grad_clipping(GradientClippingConfig::Norm(1.0).init());
+    let mut optimiser = optimiser();
     let (start, mut seen) = (Instant::now(), 0.0);
     while let Some(rate) = schedule.rate() {
         let windows: Vec<&[u32]> = (0..BATCH).map(|_| corpus.window(CONTEXT + 1)).collect();
@@ -101,6 +99,21 @@ fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> R
         }
     }
     Ok(())
+}
+
+/// Muon for the weights of the blocks, `AdamW` for the embedding and the norms. Muon's updates have flat
+/// spectra, and so have the weights that they add up to: none of their ranks is there for nothing.
+fn optimiser() -> ModuleOptimizer {
+    let clipping = || GradientClippingConfig::Norm(1.0).init();
+    // At AdamW's rate.
+    let muon = MuonConfig::new().with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW);
+    let weights = ParamGroup::from_predicates(vec!["blocks.", ".weight"]);
+    AdamWConfig::new()
+        .with_beta_2(0.95)
+        .with_weight_decay(0.0)
+        .init()
+        .with_grad_clipping(clipping())
+        .with_group(weights, muon.build(), None)
 }
 
 /// Mean loss of some windows, and half of its gradients: two such halves make a batch.

@@ -80,6 +80,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
             fs::remove_dir_all(&place)
                 .with_context(|| format!("cannot remove {}", place.display()))?;
         }
+        bar.println(told(&variant.name, &outcome));
         bar.inc(1);
         rows.push(Row {
             name: variant.name,
@@ -90,7 +91,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     bar.finish_and_clear();
     show(job, &rows)?;
     if let Some(path) = &job.plot {
-        plot::draw(path, &rows)?;
+        plot::comparison::draw(path, &rows)?;
     }
     let failed = |row: &Row| matches!(row.outcome, Finding::Error(_));
     Ok(if rows.iter().any(failed) {
@@ -98,6 +99,18 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     } else {
         Outcome::Kept
     })
+}
+
+/// A line as soon as there is something to tell: a long comparison may be read while it runs.
+fn told(name: &str, outcome: &Finding) -> String {
+    match outcome {
+        Finding::Report(report) => {
+            let perplexity = report["after"]["perplexity"].as_f64();
+            let perplexity = perplexity.map_or_else(String::new, figure);
+            format!("{name}: perplexity {perplexity}")
+        }
+        Finding::Error(error) => format!("{name}: {error}"),
+    }
 }
 
 /// Runs a variant as `compress run` would.

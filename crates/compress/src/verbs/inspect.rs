@@ -10,7 +10,7 @@ use crate::{
     Outcome,
     args::Inspect,
     model::Opened,
-    progress,
+    plot, progress,
     report::{self, figure},
 };
 
@@ -26,6 +26,8 @@ struct Row {
     break_even_rank: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     spectrum: Option<Spectrum>,
+    #[serde(skip)]
+    sigma: Vec<f64>,
 }
 
 /// A summary of a weight's singular values.
@@ -61,6 +63,13 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
     };
     let weights = sites.par_iter().map(one).collect::<Result<Vec<_>>>()?;
     bar.finish_and_clear();
+    if let Some(path) = &job.plot {
+        let spectra: Vec<_> = weights
+            .iter()
+            .map(|w| (w.site, w.sigma.as_slice()))
+            .collect();
+        plot::spectra::draw(path, &spectra)?;
+    }
     if job.printing.json {
         report::print(json(&model, &weights)?)?;
     } else {
@@ -79,6 +88,11 @@ fn weight(model: &Checkpoint, site: Site, spectra: bool) -> Result<Row> {
     let tensors = names
         .map(|name| Ok(model.tensor(&name)?))
         .collect::<Result<Vec<&Tensor>>>()?;
+    let sigma = if spectra {
+        spectrum(model, site)?
+    } else {
+        Vec::new()
+    };
     Ok(Row {
         site,
         rows: shape.rows,
@@ -90,15 +104,12 @@ fn weight(model: &Checkpoint, site: Site, spectra: bool) -> Result<Row> {
             .unwrap_or_default(),
         bytes: tensors.iter().map(|tensor| tensor.bytes()).sum(),
         break_even_rank: shape.break_even_rank(),
-        spectrum: if spectra {
-            Some(spectrum(model, site)?)
-        } else {
-            None
-        },
+        spectrum: spectra.then(|| summary(&sigma)),
+        sigma,
     })
 }
 
-fn spectrum(model: &Checkpoint, site: Site) -> Result<Spectrum> {
+fn spectrum(model: &Checkpoint, site: Site) -> Result<Vec<f64>> {
     let dense = model.factor(site)?.dense()?;
     if let Some((row, column, value)) = dense.first_non_finite() {
         return Err(compress_core::Error::NonFinite {
@@ -109,7 +120,7 @@ fn spectrum(model: &Checkpoint, site: Site) -> Result<Spectrum> {
         }
         .into());
     }
-    Ok(summary(&singular_values(&dense)?))
+    Ok(singular_values(&dense)?)
 }
 
 fn summary(sigma: &[f64]) -> Spectrum {

@@ -15,7 +15,7 @@ struct About {
     paper: &'static str,
 }
 
-const METHODS: [About; 4] = [
+const METHODS: [About; 5] = [
     About {
         name: "svd",
         does: "each weight becomes two thin factors, same kept fraction everywhere",
@@ -43,6 +43,13 @@ const METHODS: [About; 4] = [
         needs: "a calibration text",
         costs: "as fwsvd, for less",
         paper: "arXiv 2207.00112",
+    },
+    About {
+        name: "welore",
+        does: "a rank for each weight, by one threshold on what ranks are worth to the loss",
+        needs: "a calibration text; nothing with --score minmax",
+        costs: "as fwsvd",
+        paper: "arXiv 2407.11239",
     },
 ];
 

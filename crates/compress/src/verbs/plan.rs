@@ -7,14 +7,16 @@ use compress_core::{Method, Plan, Shape, Step, Survey};
 use crate::{
     Outcome,
     args::{By, Planning, With},
+    evidence::Evidence,
     model::Opened,
-    pipeline, report,
+    pipeline, plot, report,
 };
 
 pub fn run(method: By<Planning>) -> Result<Outcome> {
     match method {
         By::Svd(With { own, job }) => plan(&own.method(), &job),
         By::Fwsvd(With { own, job }) => plan(&own.method(), &job),
+        By::Welore(With { own, job }) => plan(&own.method(), &job),
     }
 }
 
@@ -22,26 +24,31 @@ fn plan<M: Method>(method: &M, arguments: &Planning) -> Result<Outcome> {
     let model = Opened::open(arguments.model.name.as_deref(), arguments.printing.quiet)?;
     let selection = arguments.sites.selection();
     let survey = Survey::new(&model.checkpoint, |site| selection.contains(site));
+    let foresight = Evidence::to_plan(method, arguments, None, &model)?;
+    let survey = foresight.inform(survey);
     let plan = pipeline::plan(method, &survey, &model, arguments)?;
     let layout = Layout::new(
         &model.checkpoint,
         &pipeline::forms(&plan, &arguments.form),
         arguments.form.dtype,
     )?;
-    foretell(&model.checkpoint, &layout, &survey, &plan, arguments);
+    foretell(&model.checkpoint, &layout, &survey, &plan, arguments)?;
     report::print(serde_json::to_string_pretty(&plan)?)?;
     Ok(Outcome::Kept)
 }
 
 /// What a plan will cost in bytes, disk and memory, told on stderr before anything is done; when
-/// quiet, only the warning that the output will be larger.
+/// quiet, only the warning that the output will be larger. And its picture, where one is asked for.
 pub fn foretell<S: Step>(
     source: &Checkpoint,
     layout: &Layout,
     survey: &Survey<'_>,
     plan: &Plan<S>,
     arguments: &Planning,
-) {
+) -> Result<()> {
+    if let Some(path) = &arguments.plot {
+        plot::ranks::draw(path, survey, &plan.forms())?;
+    }
     let (before, after) = (source.file_bytes(), layout.bytes());
     if !arguments.printing.quiet {
         let mut table = report::plain(["", "now", "planned"]);
@@ -56,9 +63,14 @@ pub fn foretell<S: Step>(
             count(layout.parameters()),
         );
         row(
-            "weights changed",
+            "weights changed (LRC)",
             String::new(),
             plan.steps.len().to_string(),
+        );
+        row(
+            "weights whole (N-LRC)",
+            String::new(),
+            plan.whole.len().to_string(),
         );
         row("free disk needed", String::new(), report::size(after));
         let memory = |bytes| format!("about {}", report::size(bytes));
@@ -82,6 +94,7 @@ pub fn foretell<S: Step>(
             report::size(after - before)
         );
     }
+    Ok(())
 }
 
 /// On each core one weight, its Gram matrix and eigenvectors (at worst in f64), and its factors;

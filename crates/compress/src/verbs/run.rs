@@ -44,6 +44,7 @@ pub fn perform(method: &By<Running>) -> Result<Told> {
     match method {
         By::Svd(With { own, job }) => compress(&own.method(), job),
         By::Fwsvd(With { own, job }) => compress(&own.method(), job),
+        By::Welore(With { own, job }) => compress(&own.method(), job),
     }
 }
 
@@ -60,15 +61,17 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
     };
     let selection = planning.sites.selection();
     let survey = Survey::new(&model.checkpoint, |site| selection.contains(site));
+    let context = arguments.text.ctx;
+    let foresight = Evidence::to_plan(method, planning, context, &model)?;
+    let survey = foresight.inform(survey);
     let plan = pipeline::plan(method, &survey, &model, planning)?;
     let layout = Layout::new(
         &model.checkpoint,
         &pipeline::forms(&plan, &planning.form),
         planning.form.dtype,
     )?;
-    foretell(&model.checkpoint, &layout, &survey, &plan, planning);
-    let needs = method.needs();
-    let evidence = Evidence::gather(needs, planning, arguments.text.ctx, &model)?;
+    foretell(&model.checkpoint, &layout, &survey, &plan, planning)?;
+    let evidence = Evidence::to_compress(method, planning, context, &model)?;
     let survey = evidence.inform(survey);
     let task = Task {
         method,
@@ -77,6 +80,7 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
         survey,
         plan: &plan,
         evidence: &evidence,
+        calibrate_seconds: foresight.seconds() + evidence.seconds(),
     };
     let writer = Writer::begin(&model.checkpoint, &layout, output, &task.describe()?)?;
     interrupt::work_directory(Some(writer.work()));
@@ -102,6 +106,7 @@ struct Task<'a, M: Method> {
     survey: Survey<'a>,
     plan: &'a Plan<M::Step>,
     evidence: &'a Evidence,
+    calibrate_seconds: f64,
 }
 
 impl<'a, M: Method> Task<'a, M> {
@@ -117,7 +122,7 @@ impl<'a, M: Method> Task<'a, M> {
             model: self.model,
             plan: self.plan,
             calibration: self.evidence.about(),
-            calibrate_seconds: self.evidence.seconds(),
+            calibrate_seconds: self.calibrate_seconds,
             aim: self.aim(),
             compressed,
             text,
@@ -213,6 +218,8 @@ impl<S: compress_core::Step> Done<'_, S> {
             "method": method,
             "model": self.model.name,
             "output": self.arguments.output,
+            "lrc": self.plan.steps.len(),
+            "n_lrc": self.plan.whole.len(),
             "keep": self.plan.keep,
             "source_bytes": self.model.checkpoint.file_bytes(),
             "bytes": self.bytes,

@@ -1,22 +1,12 @@
 //! A picture of a comparison: perplexity against bytes, a line per method and options.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, error::Error, path::Path};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use plotters::prelude::*;
 
+use super::{COLOURS, Canvas};
 use crate::verbs::compare::Row;
-
-/// One colour per line, told apart by most eyes.
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(90, 90, 90),
-];
 
 /// Writes an SVG.
 pub fn draw(path: &Path, rows: &[Row]) -> Result<()> {
@@ -25,9 +15,7 @@ pub fn draw(path: &Path, rows: &[Row]) -> Result<()> {
         !lines.is_empty(),
         "there is nothing to plot: no variant has figures"
     );
-    render(path, &lines)
-        .map_err(|e| anyhow!("{e}"))
-        .with_context(|| format!("cannot draw {}", path.display()))
+    super::write(path, (800, 500), |canvas| render(canvas, &lines))
 }
 
 /// Megabytes and perplexities, by the command without its budget.
@@ -66,9 +54,9 @@ fn without_budget(command: &str) -> String {
 }
 
 fn render(
-    path: &Path,
+    canvas: &Canvas<'_>,
     lines: &BTreeMap<String, Vec<(f64, f64)>>,
-) -> std::result::Result<(), Box<dyn std::error::Error>> {
+) -> std::result::Result<(), Box<dyn Error>> {
     let points = || lines.values().flatten();
     let range = |of: fn(&(f64, f64)) -> f64| {
         let least = points().map(of).fold(f64::INFINITY, f64::min);
@@ -77,9 +65,7 @@ fn render(
     };
     let (bytes, perplexity) = (range(|point| point.0), range(|point| point.1));
     let margin = (bytes.1 - bytes.0).max(0.01 * bytes.1) * 0.05;
-    let area = SVGBackend::new(path, (800, 500)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
+    let mut chart = ChartBuilder::on(canvas)
         .margin(15)
         .x_label_area_size(40)
         .y_label_area_size(65)
@@ -109,6 +95,5 @@ fn render(
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;
-    area.present()?;
     Ok(())
 }

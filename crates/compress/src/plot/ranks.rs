@@ -1,0 +1,84 @@
+//! A picture of a plan: what every weight keeps, by block and role.
+
+use std::{error::Error, path::Path};
+
+use anyhow::Result;
+use compress_core::{Form, Role, Site, Survey};
+use plotters::{
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+
+use super::{Canvas, shade};
+
+/// Height and width of a cell, in pixels.
+const CELL: (i32, i32) = (26, 64);
+
+/// Room for the names of blocks and roles.
+const MARGIN: (i32, i32) = (70, 60);
+
+/// Writes a heat map: the fraction of its parameters that each weight keeps, with its rank.
+pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<()> {
+    let cells: Vec<Cell> = survey
+        .sites()
+        .map(|(site, shape)| {
+            let form = forms.iter().find(|(at, _)| *at == site);
+            let form = form.map_or(Form::Whole, |(_, form)| *form);
+            Cell {
+                site,
+                kept: form.parameters(shape) as f64 / shape.size() as f64,
+                label: match form {
+                    Form::Whole => "whole".to_owned(),
+                    Form::LowRank { rank } => rank.to_string(),
+                },
+            }
+        })
+        .collect();
+    let layers = cells.iter().map(|cell| cell.site.layer + 1).max();
+    let height = MARGIN.0 + CELL.0 * layers.unwrap_or(0) as i32 + 15;
+    let width = MARGIN.1 + CELL.1 * Role::ALL.len() as i32 + 15;
+    super::write(path, (width as u32, height as u32), |canvas| {
+        render(canvas, &cells)
+    })
+}
+
+struct Cell {
+    site: Site,
+    /// Share of its parameters.
+    kept: f64,
+    label: String,
+}
+
+fn render(canvas: &Canvas<'_>, cells: &[Cell]) -> std::result::Result<(), Box<dyn Error>> {
+    let centred = |colour: RGBColor| {
+        let font = ("sans-serif", 12).into_font().color(&colour);
+        font.pos(Pos::new(HPos::Center, VPos::Center))
+    };
+    let corner = |layer: usize, role: usize| {
+        (
+            MARGIN.1 + CELL.1 * role as i32,
+            MARGIN.0 + CELL.0 * layer as i32,
+        )
+    };
+    let middle = |(x, y): (i32, i32)| (x + CELL.1 / 2, y + CELL.0 / 2);
+    let title = "rank, and share of the parameters kept (white 0, dark all)";
+    canvas.draw(&Text::new(title, (10, 12), ("sans-serif", 14)))?;
+    for (index, role) in Role::ALL.iter().enumerate() {
+        let (x, y) = middle(corner(0, index));
+        canvas.draw(&Text::new(role.name(), (x, y - CELL.0), centred(BLACK)))?;
+    }
+    for cell in cells {
+        let Some(role) = Role::ALL.iter().position(|&role| role == cell.site.role) else {
+            continue;
+        };
+        let place = corner(cell.site.layer, role);
+        let end = (place.0 + CELL.1 - 1, place.1 + CELL.0 - 1);
+        canvas.draw(&Rectangle::new([place, end], shade(cell.kept).filled()))?;
+        let ink = if cell.kept > 0.5 { WHITE } else { BLACK };
+        canvas.draw(&Text::new(cell.label.clone(), middle(place), centred(ink)))?;
+        let (x, y) = middle(corner(cell.site.layer, 0));
+        let name = format!("block {}", cell.site.layer);
+        canvas.draw(&Text::new(name, (x - CELL.1, y), centred(BLACK)))?;
+    }
+    Ok(())
+}

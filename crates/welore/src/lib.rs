@@ -1,0 +1,102 @@
+//! `WeLore`: every weight gets the rank that it deserves, by one threshold on the spectra of all.
+//!
+//! ```text
+//! rank of W = #{ i : score(W, i) ≥ τ }       τ such that the parameters meet the budget
+//!
+//! minmax   (σᵢ − σ_min) / (σ_max − σ_min)     the paper's
+//! energy   λᵢ / Σλ / (m + n)                  λ of W H Wᵀ: what share of its outputs, per parameter
+//! loss     λᵢ / (m + n)                       λ of (G^½ W H^½)²: what loss, per parameter
+//! ```
+//!
+//! A rank costs m + n parameters, so that a weight above its break-even rank m·n / (m + n) stays whole:
+//! the paper's N-LRC, beside the low-rank components, LRC, that may be fine-tuned. The first two scores
+//! are normalised within each weight and say nothing of how much the weight matters; the third needs no
+//! normalisation, since its eigenvalues estimate the change of the loss itself.
+//!
+//! Spectra that fall slowly make bad pairs of factors: half of the parameters of a square weight buy a
+//! quarter of a flat spectrum. [`Count::Envelope`] sees that: a weight stays whole as soon as all of
+//! its remaining ranks together are worth their price, which is the upper concave envelope of worth
+//! against parameters, and optimal up to the last weight.
+//!
+//! ```
+//! use compress_core::{Budget, Method, Survey, testing::{Toy, ToyEvidence}};
+//! use compress_welore::{Count, Score, Welore};
+//!
+//! let model = Toy::new(1);
+//! let survey = Survey::new(&model, |_| true).with_evidence(&ToyEvidence);
+//! let method = Welore { score: Score::Loss, count: Count::Envelope };
+//! let steps = method.plan(&survey, Budget::keep(0.5)?)?;
+//! assert!(steps.iter().any(|step| step.rank != steps[0].rank)); // not the same everywhere
+//! # Ok::<(), compress_core::Error>(())
+//! ```
+//!
+//! # References
+//!
+//! Jaiswal et al., *From `GaLore` to `WeLore`*, arXiv 2407.11239: equation 4, LRC and N-LRC. Its
+//! published code has thresholds by hand for two models, lets weights above break-even grow, and takes
+//! ranks for parameters; here the threshold is found, for parameters.
+
+mod allocate;
+mod score;
+
+use compress_core::{Budget, Edit, Method, Needs, Result, Survey, Truncate};
+use compress_svd::carry_out;
+use rayon::prelude::*;
+use serde::Serialize;
+
+pub use allocate::{Allocation, Candidate, Count, allocate};
+pub use score::Score;
+
+/// Truncated SVD at the ranks that one threshold gives.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Welore {
+    /// What the threshold runs over; it also says which error the cut makes small.
+    pub score: Score,
+    /// What the budget counts.
+    pub count: Count,
+}
+
+impl Welore {
+    /// Every chosen weight with the scores of its ranks.
+    pub fn candidates(&self, survey: &Survey<'_>) -> Result<Vec<Candidate>> {
+        let sites: Vec<_> = survey.sites().collect();
+        let one = |&(site, shape)| {
+            let spectrum = self.score.norm().spectrum(site, survey)?;
+            let scores = self.score.of(&spectrum, shape);
+            Ok(Candidate {
+                site,
+                shape,
+                scores,
+            })
+        };
+        sites.par_iter().map(one).collect()
+    }
+}
+
+impl Method for Welore {
+    type Step = Truncate;
+
+    fn name(&self) -> &'static str {
+        "welore"
+    }
+
+    fn needs(&self) -> Needs {
+        self.score.norm().needs()
+    }
+
+    fn plans_by(&self) -> Needs {
+        self.needs()
+    }
+
+    fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Truncate>> {
+        if budget == Budget::ALL {
+            return Ok(Vec::new());
+        }
+        let candidates = self.candidates(survey)?;
+        Ok(allocate(&candidates, budget, self.count).steps)
+    }
+
+    fn compress(&self, step: &Truncate, survey: &Survey<'_>) -> Result<Vec<Edit>> {
+        carry_out(step, survey, self.score.norm())
+    }
+}
