@@ -35,6 +35,21 @@ impl Block {
     }
 
     /// One of its weights.
+    #[must_use]
+    pub const fn linear(&self, role: Role) -> &Linear {
+        let (attention, feed_forward) = (&self.attention, &self.feed_forward);
+        match role {
+            Role::Query => &attention.query,
+            Role::Key => &attention.key,
+            Role::Value => &attention.value,
+            Role::Output => &attention.output,
+            Role::Gate => &feed_forward.gate,
+            Role::Up => &feed_forward.up,
+            Role::Down => &feed_forward.down,
+        }
+    }
+
+    /// One of its weights, to be changed.
     pub const fn linear_mut(&mut self, role: Role) -> &mut Linear {
         let (attention, feed_forward) = (&mut self.attention, &mut self.feed_forward);
         match role {

@@ -6,7 +6,7 @@ use burn::{
 };
 use compress_core::{Factor, Matrix, linalg::Right};
 
-use crate::product::product;
+use crate::product::{product, product_of_transposed};
 
 /// The weight of a linear layer, in the form in which it is stored.
 #[derive(Module, Debug)]
@@ -68,6 +68,54 @@ impl Linear {
                 down: parameter(down),
             }),
         };
+    }
+
+    /// Its matrices, each with the suffix that its tensor has after the module's name.
+    #[must_use]
+    pub fn matrices(&self) -> Vec<(&'static str, Tensor<2>)> {
+        match &self.weight {
+            Weight::Whole(weight) => vec![("weight", weight.val())],
+            Weight::LowRank(LowRank { up, down }) => {
+                vec![("down.weight", down.val()), ("up.weight", up.val())]
+            }
+        }
+    }
+
+    /// Puts matrices in the place of its own, in the order of [`matrices`](Self::matrices).
+    pub fn set_matrices(&mut self, values: impl IntoIterator<Item = Tensor<2>>) {
+        let own: Vec<&mut Param<Tensor<2>>> = match &mut self.weight {
+            Weight::Whole(weight) => vec![weight],
+            Weight::LowRank(LowRank { up, down }) => vec![down, up],
+        };
+        for (own, value) in own.into_iter().zip(values) {
+            *own = Param::from_tensor(value);
+        }
+    }
+
+    /// The gradients by its matrices, in their order, from what went in, … × in, and the gradient by
+    /// what came out, … × out.
+    #[must_use]
+    pub fn gradients<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        gradient: Tensor<D>,
+    ) -> Vec<Tensor<2>> {
+        let flat = |x: Tensor<D>| {
+            let width = x.dims()[D - 1];
+            x.reshape([-1, width as i32])
+        };
+        let (x, g): (Tensor<2>, Tensor<2>) = (flat(input), flat(gradient));
+        match &self.weight {
+            Weight::Whole(_) => vec![product_of_transposed(g, x)],
+            Weight::LowRank(LowRank { up, down }) => {
+                let inner = times(x.clone(), down); // tokens × r
+                let by_inner = product(g.clone(), up.val(), Right::AsIs);
+                vec![
+                    product_of_transposed(by_inner, x),
+                    product_of_transposed(g, inner),
+                ]
+            }
+        }
     }
 
     /// From gradients by the outputs to gradients by the inputs: … × out to … × in.

@@ -12,7 +12,7 @@ use burn::{
 };
 use compress_core::{
     Shape,
-    linalg::{Right, Slab, product_of_slabs},
+    linalg::{Right, Slab, product_of_slabs, product_of_transposed_slabs},
 };
 
 /// Below this many rows, burn's matrix–vector kernel is the faster.
@@ -22,12 +22,13 @@ const ROWS: usize = 8;
 pub fn product(x: Tensor<2>, weight: Tensor<2>, right: Right) -> Tensor<2> {
     // A tensor on a GPU, or one that is differentiated, is not to be had as a plain one.
     if x.dims()[0] >= ROWS {
-        let primitive = |tensor: &Tensor<2>| tensor.clone().try_into_primitive::<Flex>().ok();
-        let ours = |x, weight| ours(&x, &weight, right);
-        if let Some(product) = primitive(&x)
-            .zip(primitive(&weight))
-            .and_then(|(x, w)| ours(x, w))
-        {
+        let [rows, cols] = weight.dims();
+        let outputs = match right {
+            Right::AsIs => cols,
+            Right::Transposed => rows,
+        };
+        let kernel = |x: Slab<'_>, weight: Slab<'_>| product_of_slabs(x, weight, right);
+        if let Some(product) = ours(&x, &weight, kernel, [x.dims()[0], outputs]) {
             return product;
         }
     }
@@ -37,12 +38,23 @@ pub fn product(x: Tensor<2>, weight: Tensor<2>, right: Right) -> Tensor<2> {
     }
 }
 
-/// None where a tensor does not lie row after row, in `f32`.
-fn ours(x: &FlexTensor, weight: &FlexTensor, right: Right) -> Option<Tensor<2>> {
-    let (a, b) = (slab(x)?, slab(weight)?);
-    let numbers = product_of_slabs(a, b, right).ok()?;
-    let rows = x.layout().shape()[0];
-    let shape = [rows, numbers.len() / rows];
+/// xᵀ · y, m × n from t × m and t × n.
+pub fn product_of_transposed(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+    let shape = [x.dims()[1], y.dims()[1]];
+    let ours = ours(&x, &y, product_of_transposed_slabs, shape);
+    ours.unwrap_or_else(|| x.transpose().matmul(y))
+}
+
+/// By a kernel on the host; none where a tensor does not lie row after row, in `f32`, on the CPU.
+fn ours(
+    a: &Tensor<2>,
+    b: &Tensor<2>,
+    kernel: impl FnOnce(Slab<'_>, Slab<'_>) -> compress_core::Result<Vec<f32>>,
+    shape: [usize; 2],
+) -> Option<Tensor<2>> {
+    let primitive = |tensor: &Tensor<2>| tensor.clone().try_into_primitive::<Flex>().ok();
+    let (a, b) = (primitive(a)?, primitive(b)?);
+    let numbers = kernel(slab(&a)?, slab(&b)?).ok()?;
     let layout = Layout::contiguous(shape.into());
     let product = FlexTensor::new(Bytes::from_elems(numbers), layout, DType::F32);
     Some(Tensor::from_primitive::<Flex>(product))

@@ -15,9 +15,12 @@ pub struct Gradients {
     pub residual: Tensor<3>,
     /// By the output of each weight, in the order of [`Role::ALL`].
     pub outputs: [Tensor<3>; Role::ALL.len()],
+    /// By the output of each norm, that of attention first.
+    pub norms: [Tensor<3>; 2],
 }
 
 /// Walks back through a block; `next` is the gradient by what comes out of it.
+#[must_use]
 pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> Gradients {
     let (a, f) = (&block.attention, &block.feed_forward);
     let gated = f.down.backward(next.clone());
@@ -26,7 +29,8 @@ pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> G
     });
     let normed = f.gate.backward(gate.clone()) + f.up.backward(up.clone());
     let norm = &block.feed_forward_norm;
-    let [bent] = through([walk.middle.clone()], normed, |[x]| norm.forward(x));
+    let [bent] = through([walk.middle.clone()], normed.clone(), |[x]| norm.forward(x));
+    let feed_forward_normed = normed;
     let middle = next.clone() + bent;
 
     let mixed = a.output.backward(middle.clone());
@@ -37,41 +41,51 @@ pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> G
         + a.key.backward(key.clone())
         + a.value.backward(value.clone());
     let norm = &block.attention_norm;
-    let [bent] = through([walk.residual.clone()], normed, |[x]| norm.forward(x));
+    let [bent] = through([walk.residual.clone()], normed.clone(), |[x]| norm.forward(x));
     Gradients {
         residual: middle.clone() + bent,
         outputs: [query, key, value, middle, gate, up, next],
+        norms: [normed, feed_forward_normed],
     }
 }
 
-/// The gradient of a window's mean loss by the residual stream after the last block, 1 × time × hidden.
-pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Result<Tensor<3>> {
+/// A window's mean loss, and its gradient by the residual stream after the last block, 1 × time × hidden.
+pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Result<(f64, Tensor<3>)> {
     let [_, time, width] = last.dims();
     let hidden = ends.norm.forward(last.clone()).reshape([time, width]);
     let predicting = time - 1; // the last token predicts nothing that is known
     let mut slices = Vec::new();
+    let mut loss = 0.0;
     for slice in ends.slices(predicting) {
         let logits = ends.logits(hidden.clone().narrow(0, slice.start, slice.len()));
         let targets = window.get(slice.start + 1..).unwrap_or_default();
-        let by_logits = softmax_minus_truth(logits, targets, predicting as f32)?;
+        let (surprise, by_logits) = softmax_minus_truth(logits, targets, predicting as f32)?;
+        loss += surprise;
         slices.push(ends.logits_backward(by_logits));
     }
     slices.push(Tensor::zeros([1, width], &last.device()));
     let by_hidden = Tensor::cat(slices, 0).reshape([1, time, width]);
     let [gradient] = through([last], by_hidden, |[x]| ends.norm.forward(x));
-    Ok(gradient)
+    Ok((loss / predicting as f64, gradient))
 }
 
-/// (softmax(logits) − one at the target) / count, row by row.
-fn softmax_minus_truth(logits: Tensor<2>, targets: &[u32], count: f32) -> Result<Tensor<2>> {
+/// Σ −ln softmax(logits) at the targets, and (softmax(logits) − one at the target) / count, row by row.
+fn softmax_minus_truth(
+    logits: Tensor<2>,
+    targets: &[u32],
+    count: f32,
+) -> Result<(f64, Tensor<2>)> {
     let ([rows, vocabulary], device) = (logits.dims(), logits.device());
     let mut numbers = numbers(logits.unsqueeze())?;
+    let mut surprise = 0.0;
     for (row, &target) in numbers.chunks_exact_mut(vocabulary).zip(targets) {
         let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         row.iter_mut().for_each(|x| *x -= most);
+        let true_logit = row.get(target as usize).copied().unwrap_or_default();
         exponentiate(row);
         // In f64: of a large vocabulary, f32 would lose the many small terms.
         let sum: f64 = row.iter().map(|&x| f64::from(x)).sum();
+        surprise += sum.ln() - f64::from(true_logit);
         let scale = (sum * f64::from(count)).recip() as f32;
         row.iter_mut().for_each(|x| *x *= scale);
         if let Some(x) = row.get_mut(target as usize) {
@@ -79,7 +93,7 @@ fn softmax_minus_truth(logits: Tensor<2>, targets: &[u32], count: f32) -> Result
         }
     }
     let data = TensorData::new(numbers, [rows, vocabulary]);
-    Ok(Tensor::from_data(data, &device))
+    Ok((surprise, Tensor::from_data(data, &device)))
 }
 
 /// Gradients by the inputs of a function from the gradient by its output.

@@ -213,7 +213,7 @@ impl<'a> Calibration<'a> {
             .with_max_len(1)
             .try_for_each(|(i, window)| {
                 let last = self.tensor(states.read(i)?);
-                let gradient = numbers(of_loss(&self.ends, last, window)?)?;
+                let gradient = numbers(of_loss(&self.ends, last, window)?.1)?;
                 if !finite(&gradient) {
                     return Err(Error::Gradient {
                         layer: layers,

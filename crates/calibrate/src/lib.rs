@@ -30,6 +30,7 @@ mod stages;
 mod states;
 mod store;
 
+pub use backward::{Gradients, backward, of_loss};
 pub use calibrate::{Progress, calibrate};
 pub use error::{Error, Result};
 pub use forward::{Walk, walk};

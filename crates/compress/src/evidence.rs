@@ -4,7 +4,7 @@ use std::{env, path::PathBuf, sync::Mutex, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use compress_calibrate::{Progress, Store, calibrate};
-use compress_core::{Method, Needs, Survey, testing::Random};
+use compress_core::{Method, Needs, Random, Survey};
 use compress_evaluate::Protocol;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ impl Sample {
         let cut = protocol.cut(&text, &model.checkpoint.tokenizer()?, config.bos);
         let mut windows = cut.with_context(|| format!("cannot calibrate on {name}"))?;
         if let Some(seed) = options.seed {
-            shuffle(&mut windows, seed);
+            Random(seed).shuffle(&mut windows);
         }
         let wanted = options.samples.unwrap_or(SAMPLES.min(windows.len()));
         if windows.len() < wanted {
@@ -200,15 +200,6 @@ fn cache() -> Result<PathBuf> {
         .or_else(|| place("LOCALAPPDATA", "compress/evidence"))
         .or_else(|| place("HOME", ".cache/compress/evidence"))
         .context("no folder for measurements: give one by --evidence, or set HOME")
-}
-
-/// Fisher and Yates' shuffle.
-fn shuffle<T>(things: &mut [T], seed: u64) {
-    let mut random = Random(seed);
-    for last in (1..things.len()).rev() {
-        let other = (f64::from(random.uniform()) * (last + 1) as f64) as usize;
-        things.swap(last, other.min(last));
-    }
 }
 
 /// A bar for each of the passes.

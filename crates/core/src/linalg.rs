@@ -223,13 +223,24 @@ pub fn product_of_slabs(a: Slab<'_>, b: Slab<'_>, right: Right) -> Result<Vec<f3
     Ok(out)
 }
 
-/// The same into memory that is there already and exactly large enough.
+/// `aᵀ · b`, m × n from t × m and t × n: the gradient of a weight is such a product.
+pub fn product_of_transposed_slabs(a: Slab<'_>, b: Slab<'_>) -> Result<Vec<f32>> {
+    let shape = Shape::new(a.shape.cols, b.shape.cols);
+    let mut out = vec![0.0; shape.size()];
+    write_product(&mut out, a.view().transpose(), b.view())?;
+    Ok(out)
+}
+
+/// [`product_of_slabs`] into memory that is there already and exactly large enough.
 pub fn product_into(out: &mut [f32], a: Slab<'_>, b: Slab<'_>, right: Right) -> Result<()> {
     let b = match right {
         Right::AsIs => b.view(),
         Right::Transposed => b.view().transpose(),
     };
-    let a = a.view();
+    write_product(out, a.view(), b)
+}
+
+fn write_product(out: &mut [f32], a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<()> {
     fit(a, b)?;
     let (shape, found) = (Shape::new(a.nrows(), b.ncols()), out.len());
     if found != shape.size() {

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+pub use crate::Random;
+
 use crate::{
     Budget, Edit, Error, Evidence, Factor, Matrix, Method, Result, Role, Shape, Site, Step, Stream,
     Survey, Symmetric, Weights,
@@ -80,26 +82,7 @@ impl Evidence for ToyEvidence {
     }
 }
 
-/// A small generator of numbers: the same everywhere, good enough for test matrices.
-#[derive(Clone, Debug)]
-pub struct Random(pub u64);
-
 impl Random {
-    /// A number of mean 0 and variance 1, near enough to normal (a sum of twelve uniform ones).
-    pub fn normal(&mut self) -> f32 {
-        (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
-    }
-
-    /// A number in [0, 1).
-    pub fn uniform(&mut self) -> f32 {
-        // Knuth's multiplier and increment for 64 bits; the upper bits are the random ones.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / (1u64 << 24) as f32
-    }
-
     /// A matrix of independent normal numbers.
     pub fn matrix(&mut self, rows: usize, cols: usize) -> Matrix {
         Matrix::from_fn(rows, cols, |_, _| self.normal())

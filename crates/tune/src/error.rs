@@ -1,0 +1,79 @@
+//! What can go wrong in training.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+/// What went wrong.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Nothing of the model would change.
+    #[error(
+        "there is nothing to train: the model has no low-rank component; compress it first, or train `factors` or `norms`"
+    )]
+    Nothing,
+
+    /// The loss is no number any more.
+    #[error("the loss at step {step} is {loss}; try a lower --rate")]
+    Diverged {
+        /// The step, counted from 0.
+        step: usize,
+        /// Its loss.
+        loss: f64,
+    },
+
+    /// A journal that another training wrote.
+    #[error("{} belongs to another training; remove it, or give --force", path.display())]
+    OtherTask {
+        /// Where it lies.
+        path: PathBuf,
+    },
+
+    /// A journal that cannot be read.
+    #[error("{} is damaged: {problem}; remove it", path.display())]
+    Damaged {
+        /// Where it lies.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+
+    /// The system refused.
+    #[error("{}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+
+    /// In walking through the model.
+    #[error(transparent)]
+    Calibrate(#[from] compress_calibrate::Error),
+
+    /// In running the model.
+    #[error(transparent)]
+    Model(#[from] compress_models::Error),
+
+    /// In scoring it.
+    #[error(transparent)]
+    Evaluate(#[from] compress_evaluate::Error),
+}
+
+/// A result with this crate's error.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn damaged(path: impl Into<PathBuf>, problem: &dyn std::fmt::Display) -> Self {
+        Self::Damaged {
+            path: path.into(),
+            problem: problem.to_string(),
+        }
+    }
+}

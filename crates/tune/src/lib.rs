@@ -1,0 +1,135 @@
+//! Fine-tuning of what compression has left: the low-rank components are trained, the rest is frozen.
+//!
+//! ```text
+//! distillation   min Σ ‖block(z) − y‖² / Σ ‖y‖²     block after block, z from the tuned blocks before it,
+//!                                                   y what the original's block gives on its own way
+//! language       min −(1/T) Σ ln p(token)           the whole model
+//! ```
+//!
+//! The gradient of a pair of factors needs no product of the size of the weight. With x going into
+//! W = A · B and g the gradient by what comes out,
+//!
+//! ```text
+//! ∂L/∂A = gᵀ · (x Bᵀ)      m × r
+//! ∂L/∂B = (g A)ᵀ · x       r × n
+//! ```
+//!
+//! so that a component of rank r costs r (m + n) / (m n) of a full gradient, in time and in the memory
+//! of the optimiser. Distillation comes first where much was cut: it needs no gradient of the whole
+//! model, and repairs each block with all that the text tells about its outputs, not only about the
+//! next token.
+//!
+//! # References
+//!
+//! Jaiswal et al., *From `GaLore` to `WeLore`*, arXiv 2407.11239, section 4: only the low-rank
+//! components are trained. Block by block against the original: Jiao et al., *`TinyBERT`*, 2020, and
+//! most work on heavy truncation since. `AdamW` after Loshchilov & Hutter, 2019.
+
+mod distillation;
+mod error;
+mod journal;
+mod language;
+mod optimiser;
+mod schedule;
+mod trained;
+
+use compress_calibrate::Progress;
+use serde::Serialize;
+use serde_json::Value;
+
+pub use distillation::distil;
+pub use error::{Error, Result};
+pub use journal::Journal;
+pub use language::{Step, loss_and_gradients, train};
+pub use optimiser::Optimiser;
+pub use schedule::Schedule;
+pub use trained::Trained;
+
+/// How to train.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Options {
+    /// Which numbers change.
+    pub trained: Trained,
+    /// Steps of the optimiser; for distillation, those of each block.
+    pub steps: usize,
+    /// Windows per step; their gradients are accumulated.
+    pub batch: usize,
+    /// The largest learning rate.
+    pub rate: f64,
+    /// Steps until it is reached.
+    pub warm_up: usize,
+    /// Gradients longer than this are cut to it.
+    pub clip: f64,
+    /// What each step takes off the numbers, as a fraction of the rate.
+    pub decay: f64,
+    /// Steps between two looks at the held-out windows.
+    pub interval: usize,
+    /// Looks without a better loss after which training stops.
+    pub patience: usize,
+    /// Decides the order of the windows.
+    pub seed: u64,
+}
+
+/// What is trained on, what is held out, and whom to tell.
+#[derive(Clone, Copy)]
+pub struct Lesson<'a> {
+    /// Windows of equal length to train on.
+    pub windows: &'a [Vec<u32>],
+    /// Windows that decide when to stop.
+    pub held_out: &'a [Vec<u32>],
+    /// How to train.
+    pub options: &'a Options,
+    /// Told of every step.
+    pub progress: &'a dyn Progress,
+}
+
+impl Lesson<'_> {
+    /// The windows of a step.
+    fn batch(&self, step: usize) -> Vec<&[u32]> {
+        let places = self.places(step).into_iter();
+        places.map(|place| self.windows[place].as_slice()).collect()
+    }
+
+    /// Which windows a step takes: each once, in an order that the seed decides, before any comes again.
+    fn places(&self, step: usize) -> Vec<usize> {
+        let (count, batch) = (self.windows.len(), self.options.batch);
+        (step * batch..(step + 1) * batch)
+            .map(|place| {
+                let (epoch, place) = (place / count, place % count);
+                let mut order: Vec<usize> = (0..count).collect();
+                compress_core::Random(self.options.seed.wrapping_add(epoch as u64))
+                    .shuffle(&mut order);
+                order[place]
+            })
+            .collect()
+    }
+}
+
+/// A point of the loss curve.
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+pub struct Point {
+    /// Steps that were made.
+    pub step: usize,
+    /// The block that is distilled; none where the whole model is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<usize>,
+    /// The learning rate.
+    pub rate: f64,
+    /// Mean loss of the step's windows, before it.
+    pub loss: f64,
+    /// Mean loss of the held-out windows, after it; not at every step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<f64>,
+}
+
+/// What decides the outcome of training, to be compared when a killed run goes on; `what` names the
+/// models and the text.
+#[must_use]
+pub fn task(lesson: &Lesson<'_>, what: &Value) -> Value {
+    serde_json::json!({
+        "options": lesson.options,
+        "windows": lesson.windows.len(),
+        "held_out": lesson.held_out.len(),
+        "of": what,
+    })
+}

@@ -1,0 +1,61 @@
+//! `AdamW` over a list of matrices, with clipped gradients.
+
+use burn::{
+    optim::{AdamW, AdamWConfig, AdamWState, Optimizer as _},
+    tensor::Tensor,
+};
+use rayon::prelude::*;
+
+use crate::Options;
+
+/// The moments of every matrix, beside the rule.
+#[derive(Clone)]
+pub struct Optimiser {
+    rule: AdamW,
+    clip: f64,
+    /// In the order of the matrices; none before the first step.
+    pub states: Vec<Option<AdamWState<2>>>,
+}
+
+impl Optimiser {
+    /// Without any memory, for so many matrices.
+    #[must_use]
+    pub fn new(options: &Options, count: usize) -> Self {
+        let rule = AdamWConfig::new()
+            .with_beta_2(0.95)
+            .with_weight_decay(options.decay as f32);
+        Self {
+            rule: rule.build(),
+            clip: options.clip,
+            states: vec![None; count],
+        }
+    }
+
+    /// The matrices after one step at the given rate.
+    pub fn step(
+        &mut self,
+        rate: f64,
+        values: Vec<Tensor<2>>,
+        gradients: Vec<Tensor<2>>,
+    ) -> Vec<Tensor<2>> {
+        let squares = gradients.par_iter().map(|g| {
+            let square: Tensor<1> = (g.clone() * g.clone()).sum();
+            square.into_scalar::<f64>()
+        });
+        let length = squares.collect::<Vec<_>>().iter().sum::<f64>().sqrt();
+        let scale = (self.clip / length).min(1.0);
+        let states = std::mem::take(&mut self.states);
+        let one = |((value, gradient), state)| {
+            let gradient: Tensor<2> = gradient;
+            self.rule.step(rate, value, gradient * scale, state)
+        };
+        let (values, states) = values
+            .into_par_iter()
+            .zip(gradients)
+            .zip(states)
+            .map(one)
+            .unzip();
+        self.states = states;
+        values
+    }
+}
