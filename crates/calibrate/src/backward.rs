@@ -41,7 +41,9 @@ pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> G
         + a.key.backward(key.clone())
         + a.value.backward(value.clone());
     let norm = &block.attention_norm;
-    let [bent] = through([walk.residual.clone()], normed.clone(), |[x]| norm.forward(x));
+    let [bent] = through([walk.residual.clone()], normed.clone(), |[x]| {
+        norm.forward(x)
+    });
     Gradients {
         residual: middle.clone() + bent,
         outputs: [query, key, value, middle, gate, up, next],
@@ -70,11 +72,7 @@ pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Result<(f64, 
 }
 
 /// Σ −ln softmax(logits) at the targets, and (softmax(logits) − one at the target) / count, row by row.
-fn softmax_minus_truth(
-    logits: Tensor<2>,
-    targets: &[u32],
-    count: f32,
-) -> Result<(f64, Tensor<2>)> {
+fn softmax_minus_truth(logits: Tensor<2>, targets: &[u32], count: f32) -> Result<(f64, Tensor<2>)> {
     let ([rows, vocabulary], device) = (logits.dims(), logits.device());
     let mut numbers = numbers(logits.unsqueeze())?;
     let mut surprise = 0.0;

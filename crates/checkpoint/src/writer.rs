@@ -113,6 +113,23 @@ impl<'a> Writer<'a> {
         self.journal.note(step, errors)
     }
 
+    /// Puts other numbers in the place of a tensor that is no weight of a site, such as a norm.
+    pub fn replace(&self, name: &str, numbers: &[f32]) -> Result<()> {
+        let placed = self
+            .layout
+            .tensors
+            .iter()
+            .find(|placed| placed.name == name);
+        let Some(placed) = placed else {
+            return Err(Error::MissingTensor {
+                path: self.work(),
+                name: name.into(),
+            });
+        };
+        let bytes = encode(placed, numbers, &self.work())?;
+        self.write(placed, 0, &bytes)
+    }
+
     /// Writes what is not weights: config, tokenizer, modelling file, and the source's other files.
     pub fn write_others(&self) -> Result<()> {
         let work = self.work();

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use compress_calibrate::Aim;
 use compress_core::{Budget, Format, Needs, Pattern, Selection};
 use compress_fwsvd::{Fisher, FwSvd};
 use compress_models::DeviceChoice;
 use compress_svd::{Norm, Svd};
+use compress_tune::{Options, Trained};
 use compress_welore::{Count as Counting, Score, Welore};
 
 /// Makes large language models smaller and shows what it cost.
@@ -38,6 +39,9 @@ pub enum Verb {
     },
     /// Several runs under one protocol, in one table and one picture.
     Compare(Compare),
+    /// Train what compression has left of a model, most of it frozen: the strongest recovery after
+    /// heavy cuts, for minutes to hours.
+    Tune(Box<Tune>),
     /// Perplexity of a model on a text, and how far it is from an original.
     Evaluate(Evaluate),
     /// A completion script for a shell.
@@ -446,6 +450,133 @@ pub struct Evaluate {
     pub text: Text,
     #[command(flatten)]
     pub printing: Printing,
+}
+
+#[derive(Debug, Args)]
+pub struct Tune {
+    /// The compressed model: a directory that `run` wrote.
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+
+    /// The model that was compressed: what distillation learns from, and what divergence is measured
+    /// from.
+    #[arg(long, value_name = "ORIGINAL")]
+    pub original: Option<String>,
+
+    /// The text to train on; may be repeated. Not the text that the result is judged by!
+    #[arg(long, value_name = "FILE", required = true)]
+    pub corpus: Vec<PathBuf>,
+
+    /// What is learnt: `distillation`, block after block what the original's blocks give, the fastest
+    /// repair; or `language`, the next token through the whole model, best after it.
+    #[arg(long, default_value = "language")]
+    pub objective: Aspect,
+
+    /// What is trained, a list: `lrc`, the low-rank components; `factors`, those and the weights that
+    /// stayed whole; `norms`, the scales of the norms.
+    #[arg(long, value_name = "LIST", default_value = "lrc")]
+    pub train: Trained,
+
+    /// Steps of the optimiser; for distillation, those of each block [default: two rounds of the corpus].
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+
+    /// Windows per step, whose gradients are accumulated.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub batch: usize,
+
+    /// Tokens per window [default: as --ctx, or 512].
+    #[arg(long, value_name = "N")]
+    pub train_ctx: Option<usize>,
+
+    /// The largest learning rate; it rises over the first twentieth of the steps and falls as a cosine.
+    #[arg(long, default_value_t = 1e-3)]
+    pub rate: f64,
+
+    /// Gradients longer than this are cut to it.
+    #[arg(long, default_value_t = 1.0)]
+    pub clip: f64,
+
+    /// Weight decay, as a fraction of the rate.
+    #[arg(long, default_value_t = 0.0)]
+    pub decay: f64,
+
+    /// Windows at the ends of the texts that are held out to decide when to stop.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub held_out: usize,
+
+    /// Steps between two looks at them; a killed training goes on from the last look.
+    #[arg(long, value_name = "N", default_value_t = 25)]
+    pub every: usize,
+
+    /// Looks without a better loss after which training stops; the best is what is written.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub patience: usize,
+
+    /// Decides the order of the windows.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// The directory to write; it must not exist.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+
+    /// Replace the output, if it exists and is an earlier output or empty, and what another training
+    /// to the same place has left.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Write the loss curve as JSON.
+    #[arg(long, value_name = "FILE.json")]
+    pub log: Option<PathBuf>,
+
+    /// Draw the loss curve.
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+
+    /// Don't run the models afterwards.
+    #[arg(long)]
+    pub no_evaluate: bool,
+
+    #[command(flatten)]
+    pub text: Text,
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+impl Tune {
+    /// How to train on so many windows.
+    pub fn options(&self, windows: usize) -> Options {
+        let steps = self.steps.unwrap_or(2 * windows.div_ceil(self.batch));
+        Options {
+            trained: self.train,
+            steps,
+            batch: self.batch,
+            rate: self.rate,
+            warm_up: steps / 20,
+            clip: self.clip,
+            decay: self.decay,
+            interval: self.every,
+            patience: self.patience,
+            seed: self.seed,
+        }
+    }
+}
+
+/// What training makes small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Aspect {
+    Language,
+    Distillation,
+}
+
+impl Aspect {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Language => "language",
+            Self::Distillation => "distillation",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,6 @@ use compress_core::{Method, Needs, Random, Survey};
 use compress_evaluate::Protocol;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::{args::Planning, model::Opened, progress, shipped, text};
 
@@ -70,14 +69,11 @@ impl Sample {
 
     /// What decides the measurements.
     fn key(&self, model: &Opened) -> Result<Value> {
-        let tokens = self.windows.iter().flatten();
-        let tokens: Vec<u8> = tokens.flat_map(|token| token.to_le_bytes()).collect();
-        let digest = Sha256::digest(tokens);
         Ok(json!({
             "version": 3, // of the way of measuring
             "model": model.id()?.digest,
             "config": model.checkpoint.config().json,
-            "tokens": digest.as_slice(),
+            "tokens": text::digest(self.windows.iter().flatten()),
             "windows": self.windows.len(),
         }))
     }

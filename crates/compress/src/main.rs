@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Inspect(job) => verbs::inspect::run(&job),
         Verb::Plan { method } => verbs::plan::run(method),
         Verb::Run { method } => verbs::run::run(&method),
+        Verb::Tune(job) => verbs::tune::run(&job),
         Verb::Compare(job) => verbs::compare::run(&job),
         Verb::Evaluate(job) => verbs::evaluate::run(&job),
         Verb::Completions { shell } => verbs::completions::run(shell),

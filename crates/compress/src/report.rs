@@ -150,6 +150,25 @@ pub fn grouped(number: usize) -> String {
         })
 }
 
+/// The command line of this run, as one would type it.
+pub fn command() -> String {
+    std::env::args()
+        .skip(1)
+        .fold("compress".to_owned(), |line, word| {
+            line + " " + &quoted(&word)
+        })
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,9 +5,7 @@ use compress_calibrate::{backward, walk};
 use compress_models::{Block, Decoder, Turns};
 use rayon::prelude::*;
 
-use crate::{
-    Error, Journal, Lesson, Optimiser, Point, Result, Schedule, language, trained,
-};
+use crate::{Error, Journal, Lesson, Optimiser, Point, Result, Schedule, language, trained};
 
 /// What goes through the blocks: the original's residual stream, and that of the model.
 struct Streams {

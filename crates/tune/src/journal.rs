@@ -85,7 +85,10 @@ impl Journal {
             let tensor = file.tensor(&format!("{kind}.{name}"));
             let tensor = tensor.map_err(|e| Error::damaged(&self.path, &e))?;
             let [rows, cols] = *tensor.shape() else {
-                return Err(Error::damaged(&self.path, &format!("`{name}` is no matrix")));
+                return Err(Error::damaged(
+                    &self.path,
+                    &format!("`{name}` is no matrix"),
+                ));
             };
             let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
             let numbers: Vec<f32> = tensor.data().chunks_exact(4).map(number).collect();
@@ -93,7 +96,10 @@ impl Journal {
             Ok(Tensor::<2>::from_data(data, device))
         };
         let all = |kind: &'static str| names.iter().map(move |name| read(kind, name));
-        if names.first().is_some_and(|name| read("moment_1", name).is_ok()) {
+        if names
+            .first()
+            .is_some_and(|name| read("moment_1", name).is_ok())
+        {
             let moments = all("moment_1").zip(all("moment_2"));
             let time = self.curve.len();
             let states = moments.map(|(first, second)| {

@@ -23,11 +23,7 @@ pub struct Step {
 ///
 /// Windows go side by side, on all cores; their gradients are added in their order, so that the sums
 /// are the same for any number of threads.
-pub fn loss_and_gradients(
-    model: &Decoder,
-    trained: Trained,
-    windows: &[&[u32]],
-) -> Result<Step> {
+pub fn loss_and_gradients(model: &Decoder, trained: Trained, windows: &[&[u32]]) -> Result<Step> {
     let turns = {
         let time = windows.first().map_or(0, |window| window.len());
         model.rotary.turns(0..time, &model.device())

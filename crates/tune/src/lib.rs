@@ -43,7 +43,7 @@ pub use journal::Journal;
 pub use language::{Step, loss_and_gradients, train};
 pub use optimiser::Optimiser;
 pub use schedule::Schedule;
-pub use trained::Trained;
+pub use trained::{Trained, count, norms};
 
 /// How to train.
 #[derive(Clone, Copy, Debug, Serialize)]

@@ -29,13 +29,19 @@ impl Trained {
         norms: false,
     };
 
+    /// Whether a weight of a block is trained.
+    #[must_use]
+    pub const fn holds(self, block: &Block, role: Role) -> bool {
+        match block.linear(role).weight {
+            Weight::LowRank(_) => self.lrc || self.factors,
+            Weight::Whole(_) => self.factors,
+        }
+    }
+
     fn weights(self, block: &Block) -> impl Iterator<Item = Role> {
         Role::ALL
             .into_iter()
-            .filter(move |&role| match block.linear(role).weight {
-                Weight::LowRank(_) => self.lrc || self.factors,
-                Weight::Whole(_) => self.factors,
-            })
+            .filter(move |&role| self.holds(block, role))
     }
 
     /// The matrices of a block that are trained, each with its tensor's name; norms are 1 × hidden.
@@ -45,16 +51,13 @@ impl Trained {
         for role in self.weights(block) {
             let module = Site::new(layer, role).module();
             let own = block.linear(role).matrices();
-            all.extend(own.into_iter().map(|(suffix, value)| (format!("{module}.{suffix}"), value)));
+            all.extend(
+                own.into_iter()
+                    .map(|(suffix, value)| (format!("{module}.{suffix}"), value)),
+            );
         }
         if self.norms {
-            for (name, norm) in [
-                ("input_layernorm", &block.attention_norm),
-                ("post_attention_layernorm", &block.feed_forward_norm),
-            ] {
-                let name = format!("model.layers.{layer}.{name}.weight");
-                all.push((name, norm.gamma.val().unsqueeze()));
-            }
+            all.extend(norms(block, layer));
         }
         all
     }
@@ -96,6 +99,27 @@ impl Trained {
         }
         all
     }
+}
+
+/// The scales of a block's norms, 1 × hidden, each with its tensor's name.
+#[must_use]
+pub fn norms(block: &Block, layer: usize) -> [(String, Tensor<2>); 2] {
+    [
+        ("input_layernorm", &block.attention_norm),
+        ("post_attention_layernorm", &block.feed_forward_norm),
+    ]
+    .map(|(name, norm)| {
+        let name = format!("model.layers.{layer}.{name}.weight");
+        (name, norm.gamma.val().unsqueeze())
+    })
+}
+
+/// How many numbers of a model are trained.
+#[must_use]
+pub fn count(model: &Decoder, trained: Trained) -> usize {
+    named(model, trained)
+        .map(|(_, value)| value.dims().iter().product::<usize>())
+        .sum()
 }
 
 /// The names of all trained matrices of a model, block after block; an error where there are none.

@@ -1,6 +1,7 @@
 //! Pictures, as SVG.
 
 pub mod comparison;
+pub mod curve;
 pub mod ranks;
 pub mod spectra;
 

@@ -7,3 +7,4 @@ pub mod inspect;
 pub mod methods;
 pub mod plan;
 pub mod run;
+pub mod tune;

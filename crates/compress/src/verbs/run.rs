@@ -280,15 +280,10 @@ impl<S: compress_core::Step> Done<'_, S> {
             }
             _ => String::new(),
         };
-        let command = std::env::args()
-            .skip(1)
-            .fold("compress".to_owned(), |line, word| {
-                line + " " + &quoted(&word)
-            });
         Card {
             name,
             table,
-            command,
+            command: report::command(),
         }
     }
 
@@ -351,15 +346,5 @@ impl<S: compress_core::Step> Done<'_, S> {
         } else {
             Outcome::Kept
         }
-    }
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
