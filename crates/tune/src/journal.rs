@@ -3,7 +3,8 @@
 //! ```text
 //! value.NAME, best.NAME            the matrices now, and as the held-out windows liked them best
 //! moment_1.NAME, moment_2.NAME     the optimiser's memory
-//! metadata: task, curve            what decides the outcome, as JSON; and the loss curve so far
+//! curve [points, 5] F64            the loss curve so far: step, block, rate, loss, held-out loss; NaN for none
+//! metadata: task                   what decides the outcome, as JSON
 //! ```
 
 use std::{
@@ -55,14 +56,9 @@ impl Journal {
         let (_, header) =
             SafeTensors::read_metadata(&bytes).map_err(|e| Error::damaged(path, &e))?;
         let about = header.metadata().as_ref();
-        let json = |key: &str| {
-            let text = about.and_then(|about| about.get(key));
-            text.ok_or_else(|| Error::damaged(path, &format!("`{key}` is missing")))
-        };
-        let task = journal.task.to_string();
-        if json("task")? == &task {
-            journal.curve =
-                serde_json::from_str(json("curve")?).map_err(|e| Error::damaged(path, &e))?;
+        let found = about.and_then(|about| about.get("task"));
+        if found == Some(&journal.task.to_string()) {
+            journal.curve = curve(path, &bytes)?;
             journal.found = Some(bytes);
         } else if !force {
             return Err(Error::OtherTask { path: path.into() });
@@ -145,15 +141,13 @@ impl Journal {
             let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
             Ok((name, view.map_err(|e| Error::damaged(&self.path, &e))?))
         });
-        let views = views.collect::<Result<Vec<_>>>()?;
-        let curve = serde_json::to_string(&self.curve);
-        let about = HashMap::from([
-            ("task".to_owned(), self.task.to_string()),
-            (
-                "curve".to_owned(),
-                curve.map_err(|e| Error::damaged(&self.path, &e))?,
-            ),
-        ]);
+        let mut views = views.collect::<Result<Vec<_>>>()?;
+        let (name, points) = (CURVE.to_owned(), self.curve.iter().flat_map(row));
+        let bytes: Vec<u8> = points.flat_map(f64::to_le_bytes).collect();
+        let shape = vec![self.curve.len(), COLUMNS];
+        let view = TensorView::new(Dtype::F64, shape, &bytes);
+        views.push((&name, view.map_err(|e| Error::damaged(&self.path, &e))?));
+        let about = HashMap::from([("task".to_owned(), self.task.to_string())]);
         let part = self.path.with_extension("part");
         safetensors::serialize_to_file(views, Some(about), &part)
             .map_err(|e| Error::damaged(&part, &e))?;
@@ -167,4 +161,30 @@ impl Journal {
             _ => Ok(()),
         }
     }
+}
+
+/// The tensor of the loss curve, and its columns: as text its numbers would be rounded.
+const CURVE: &str = "curve";
+const COLUMNS: usize = 5;
+
+fn row(point: &Point) -> [f64; COLUMNS] {
+    let block = point.block.map_or(f64::NAN, |block| block as f64);
+    let held_out = point.held_out.unwrap_or(f64::NAN);
+    [point.step as f64, block, point.rate, point.loss, held_out]
+}
+
+fn curve(path: &Path, bytes: &[u8]) -> Result<Vec<Point>> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| Error::damaged(path, &e))?;
+    let tensor = file.tensor(CURVE).map_err(|e| Error::damaged(path, &e))?;
+    let number = |b: &[u8]| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+    let numbers: Vec<f64> = tensor.data().chunks_exact(8).map(number).collect();
+    let known = |x: f64| (!x.is_nan()).then_some(x);
+    let point = |row: &[f64]| Point {
+        step: row[0] as usize,
+        block: known(row[1]).map(|block| block as usize),
+        rate: row[2],
+        loss: row[3],
+        held_out: known(row[4]),
+    };
+    Ok(numbers.chunks_exact(COLUMNS).map(point).collect())
 }
