@@ -69,7 +69,7 @@ fn the_shipped_model_is_cut_and_measured_without_any_argument() {
     let (before, after) = (&result["before"], &result["after"]);
     let number = |value: &Value| value.as_f64().unwrap();
     assert!(number(&after["bytes"]) < number(&before["bytes"]));
-    assert!(number(&after["perplexity"]) > number(&before["perplexity"]));
+    assert!(number(&after["perplexity"]) > 2.0 * number(&before["perplexity"]));
     assert!(number(&after["kl"]["mean"]) > 0.0 && number(&after["kl"]["same_top"]) < 1.0);
     for field in [
         "perplexity",

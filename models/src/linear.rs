@@ -6,10 +6,7 @@ use burn::{
 };
 use compress_core::{Factor, Matrix, linalg::Right};
 
-use crate::{
-    Error, Result,
-    product::{product, product_of_transposed},
-};
+use crate::product::{product, product_of_transposed};
 
 /// The weight of a linear layer, in the form in which it is stored.
 #[derive(Module, Debug)]
@@ -55,27 +52,6 @@ impl Linear {
         };
         shape[D - 1] = y.dims()[1];
         y.reshape(shape)
-    }
-
-    /// The weight as it is, on the host.
-    pub fn factor(&self) -> Result<Factor> {
-        let matrix = |weight: &Param<Tensor<2>>| {
-            let weight = weight.val();
-            let [rows, cols] = weight.dims();
-            let numbers = weight.into_data().try_into_vec();
-            let numbers = numbers.map_err(|e| Error::Execution {
-                problem: format!("{e:?}"),
-            })?;
-            Matrix::new(rows, cols, numbers)
-                .map_err(|e| Error::from(compress_checkpoint::Error::from(e)))
-        };
-        Ok(match &self.weight {
-            Weight::Whole(weight) => Factor::Whole(matrix(weight)?),
-            Weight::LowRank(LowRank { up, down }) => Factor::LowRank {
-                up: matrix(up)?,
-                down: matrix(down)?,
-            },
-        })
     }
 
     /// Puts a factor in the weight's place.

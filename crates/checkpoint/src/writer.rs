@@ -113,7 +113,7 @@ impl<'a> Writer<'a> {
         self.journal.note(step, errors)
     }
 
-    /// Puts other numbers in the place of a tensor that is no weight of a site, such as a norm.
+    /// Puts other numbers in the place of a tensor that keeps its shape.
     pub fn replace(&self, name: &str, numbers: &[f32]) -> Result<()> {
         let placed = self
             .layout

@@ -429,6 +429,12 @@ pub struct Inspect {
     #[arg(long)]
     pub no_spectra: bool,
 
+    /// Compare with the original, as a check after tuning: how the effective ranks have changed, and
+    /// how many of each weight's 10 largest singular vectors no original one explains (intruder
+    /// dimensions: cosine below 0.6), which are paid for by what the model knew before.
+    #[arg(long, value_name = "ORIGINAL", conflicts_with = "no_spectra")]
+    pub against: Option<String>,
+
     /// Draw the spectra: σᵢ / σ₁ of every weight, a panel for each role.
     #[arg(long, value_name = "FILE.svg", conflicts_with = "no_spectra")]
     pub plot: Option<PathBuf>,

@@ -27,6 +27,7 @@
 
 mod distillation;
 mod error;
+mod intruders;
 mod journal;
 mod language;
 mod optimiser;
@@ -39,11 +40,12 @@ use serde_json::Value;
 
 pub use distillation::distil;
 pub use error::{Error, Result};
+pub use intruders::{COSINE, LOOKED_AT, closest_originals};
 pub use journal::Journal;
 pub use language::{Step, loss_and_gradients, train};
 pub use optimiser::Optimiser;
 pub use schedule::Schedule;
-pub use trained::{Trained, count, norms};
+pub use trained::{Trained, count, tensors};
 
 /// How to train.
 #[derive(Clone, Copy, Debug, Serialize)]

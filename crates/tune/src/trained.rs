@@ -29,9 +29,7 @@ impl Trained {
         norms: false,
     };
 
-    /// Whether a weight of a block is trained.
-    #[must_use]
-    pub const fn holds(self, block: &Block, role: Role) -> bool {
+    const fn holds(self, block: &Block, role: Role) -> bool {
         match block.linear(role).weight {
             Weight::LowRank(_) => self.lrc || self.factors,
             Weight::Whole(_) => self.factors,
@@ -102,8 +100,7 @@ impl Trained {
 }
 
 /// The scales of a block's norms, 1 × hidden, each with its tensor's name.
-#[must_use]
-pub fn norms(block: &Block, layer: usize) -> [(String, Tensor<2>); 2] {
+fn norms(block: &Block, layer: usize) -> [(String, Tensor<2>); 2] {
     [
         ("input_layernorm", &block.attention_norm),
         ("post_attention_layernorm", &block.feed_forward_norm),
@@ -117,14 +114,14 @@ pub fn norms(block: &Block, layer: usize) -> [(String, Tensor<2>); 2] {
 /// How many numbers of a model are trained.
 #[must_use]
 pub fn count(model: &Decoder, trained: Trained) -> usize {
-    named(model, trained)
+    tensors(model, trained)
         .map(|(_, value)| value.dims().iter().product::<usize>())
         .sum()
 }
 
 /// The names of all trained matrices of a model, block after block; an error where there are none.
 pub fn names(model: &Decoder, trained: Trained) -> Result<Vec<String>> {
-    let names: Vec<String> = named(model, trained).map(|(name, _)| name).collect();
+    let names: Vec<String> = tensors(model, trained).map(|(name, _)| name).collect();
     if names.is_empty() {
         return Err(Error::Nothing);
     }
@@ -133,10 +130,11 @@ pub fn names(model: &Decoder, trained: Trained) -> Result<Vec<String>> {
 
 /// Those matrices.
 pub fn matrices(model: &Decoder, trained: Trained) -> Vec<Tensor<2>> {
-    named(model, trained).map(|(_, value)| value).collect()
+    tensors(model, trained).map(|(_, value)| value).collect()
 }
 
-fn named(model: &Decoder, trained: Trained) -> impl Iterator<Item = (String, Tensor<2>)> {
+/// The trained matrices of a model, block after block, each with its tensor's name.
+pub fn tensors(model: &Decoder, trained: Trained) -> impl Iterator<Item = (String, Tensor<2>)> {
     let blocks = model.blocks.iter().enumerate();
     blocks.flat_map(move |(layer, block)| trained.matrices(block, layer))
 }

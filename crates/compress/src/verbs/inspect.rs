@@ -1,8 +1,10 @@
 //! `compress inspect MODEL`: every weight's shape, bytes and singular spectrum.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use comfy_table::ColumnConstraint;
 use compress_checkpoint::{Checkpoint, Tensor};
-use compress_core::{Form, Shape, Site, linalg::singular_values};
+use compress_core::{Form, Matrix, Shape, Site, linalg::singular_values};
+use compress_tune::{COSINE, LOOKED_AT, closest_originals};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -26,6 +28,8 @@ struct Row {
     break_even_rank: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     spectrum: Option<Spectrum>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<Change>,
     #[serde(skip)]
     sigma: Vec<f64>,
 }
@@ -45,8 +49,26 @@ struct Spectrum {
     rank_of_90_percent: usize,
 }
 
+/// How a weight differs from the original's.
+#[derive(Debug, Serialize)]
+struct Change {
+    /// The original's effective rank.
+    effective_rank_before: f64,
+    /// How many of the largest singular vectors no original one explains.
+    intruders: usize,
+    /// The least of their cosines to the closest original one.
+    least_cosine: f32,
+}
+
 pub fn run(job: &Inspect) -> Result<Outcome> {
-    let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
+    let quiet = job.printing.quiet;
+    let model = Opened::open(job.model.name.as_deref(), quiet)?;
+    let original = job.against.as_deref();
+    let original = original.map(|name| Opened::open(Some(name), quiet));
+    let original = original.transpose()?;
+    if let Some(original) = &original {
+        comparable(&model, original)?;
+    }
     let selection = job.sites.selection();
     let sites: Vec<Site> = model
         .checkpoint
@@ -55,9 +77,10 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
         .copied()
         .filter(|&site| selection.contains(site))
         .collect();
-    let bar = progress::bar("decomposing", sites.len(), job.printing.quiet);
+    let bar = progress::bar("decomposing", sites.len(), quiet);
+    let original = original.as_ref().map(|original| &original.checkpoint);
     let one = |&site: &Site| {
-        let weight = weight(&model.checkpoint, site, !job.no_spectra)?;
+        let weight = weight(&model.checkpoint, original, site, !job.no_spectra)?;
         bar.inc(1);
         anyhow::Ok(weight)
     };
@@ -78,7 +101,28 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
     Ok(Outcome::Kept)
 }
 
-fn weight(model: &Checkpoint, site: Site, spectra: bool) -> Result<Row> {
+fn comparable(model: &Opened, original: &Opened) -> Result<()> {
+    let (a, b) = (model.checkpoint.config(), original.checkpoint.config());
+    let shapes = |site: &Site| (a.shape(site.role), b.shape(site.role));
+    let same = |site: Site| {
+        let (a, b) = shapes(&site);
+        a == b
+    };
+    ensure!(
+        a.layers == b.layers && Site::all(a.layers).all(same),
+        "{} is no original of {}: their weights have other shapes",
+        original.name,
+        model.name
+    );
+    Ok(())
+}
+
+fn weight(
+    model: &Checkpoint,
+    original: Option<&Checkpoint>,
+    site: Site,
+    spectra: bool,
+) -> Result<Row> {
     let shape = model.config().shape(site.role);
     let form = model.forms().get(&site).copied().unwrap_or(Form::Whole);
     let names = form
@@ -88,11 +132,13 @@ fn weight(model: &Checkpoint, site: Site, spectra: bool) -> Result<Row> {
     let tensors = names
         .map(|name| Ok(model.tensor(&name)?))
         .collect::<Result<Vec<&Tensor>>>()?;
-    let sigma = if spectra {
-        spectrum(model, site)?
-    } else {
-        Vec::new()
-    };
+    let (mut sigma, mut changed) = (Vec::new(), None);
+    if spectra {
+        let dense = dense(model, site)?;
+        sigma = singular_values(&dense)?;
+        let compare = |original| change(&dense, form, original, site);
+        changed = original.map(compare).transpose()?;
+    }
     Ok(Row {
         site,
         rows: shape.rows,
@@ -105,11 +151,28 @@ fn weight(model: &Checkpoint, site: Site, spectra: bool) -> Result<Row> {
         bytes: tensors.iter().map(|tensor| tensor.bytes()).sum(),
         break_even_rank: shape.break_even_rank(),
         spectrum: spectra.then(|| summary(&sigma)),
+        change: changed,
         sigma,
     })
 }
 
-fn spectrum(model: &Checkpoint, site: Site) -> Result<Vec<f64>> {
+/// Compares a weight with the original's; directions beyond its rank are nobody's.
+fn change(dense: &Matrix, form: Form, original: &Checkpoint, site: Site) -> Result<Change> {
+    let before = self::dense(original, site)?;
+    let count = match form {
+        Form::Whole => LOOKED_AT,
+        Form::LowRank { rank } => LOOKED_AT.min(rank),
+    };
+    let closest = closest_originals(&before, dense, count)?;
+    Ok(Change {
+        effective_rank_before: summary(&singular_values(&before)?).effective_rank,
+        intruders: closest.iter().filter(|cosine| **cosine < COSINE).count(),
+        least_cosine: closest.into_iter().fold(1.0, f32::min),
+    })
+}
+
+/// A weight multiplied out, all of its numbers finite.
+fn dense(model: &Checkpoint, site: Site) -> Result<Matrix> {
     let dense = model.factor(site)?.dense()?;
     if let Some((row, column, value)) = dense.first_non_finite() {
         return Err(compress_core::Error::NonFinite {
@@ -120,7 +183,7 @@ fn spectrum(model: &Checkpoint, site: Site) -> Result<Vec<f64>> {
         }
         .into());
     }
-    Ok(singular_values(&dense)?)
+    Ok(dense)
 }
 
 fn summary(sigma: &[f64]) -> Spectrum {
@@ -178,13 +241,23 @@ fn print(model: &Opened, weights: &[Row]) -> Result<()> {
         "effective rank",
         "90 % rank",
         "break-even rank",
+        "rank before",
+        "intruders",
+        "least cosine",
     ]);
+    let compared = weights.iter().any(|weight| weight.change.is_some());
+    if !compared {
+        for column in table.column_iter_mut().skip(11) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
     for weight in weights {
         let form = match weight.form {
             Form::Whole => "whole".to_owned(),
             Form::LowRank { rank } => format!("rank {rank}"),
         };
         let of = |f: fn(&Spectrum) -> String| weight.spectrum.as_ref().map(f).unwrap_or_default();
+        let change = |f: fn(&Change) -> String| weight.change.as_ref().map(f).unwrap_or_default();
         table.add_row([
             weight.site.to_string(),
             Shape::new(weight.rows, weight.cols).to_string(),
@@ -197,6 +270,9 @@ fn print(model: &Opened, weights: &[Row]) -> Result<()> {
             of(|s| format!("{:.1}", s.effective_rank)),
             of(|s| s.rank_of_90_percent.to_string()),
             format!("{:.1}", weight.break_even_rank),
+            change(|c| format!("{:.1}", c.effective_rank_before)),
+            change(|c| c.intruders.to_string()),
+            change(|c| format!("{:.3}", c.least_cosine)),
         ]);
     }
     report::print(table)

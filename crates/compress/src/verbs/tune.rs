@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use compress_checkpoint::{Card, Checkpoint, Layout, Output, Record, Writer};
-use compress_core::{Role, Site};
 use compress_evaluate::Protocol;
 use compress_models::{Decoder, Device, Tensor};
 use compress_tune::{Journal, Lesson, Options, Point, distil, task, train};
@@ -131,9 +130,9 @@ fn corpus(job: &Tune, model: &Opened) -> Result<(Windows, Windows)> {
     Ok((windows, held_out))
 }
 
-fn numbers(scale: Tensor<2>) -> Result<Vec<f32>> {
-    let numbers = scale.into_data().try_into_vec();
-    numbers.map_err(|e| anyhow!("cannot read a norm: {e:?}"))
+fn numbers(name: &str, value: Tensor<2>) -> Result<Vec<f32>> {
+    let numbers = value.into_data().try_into_vec();
+    numbers.map_err(|e| anyhow!("cannot read `{name}`: {e:?}"))
 }
 
 /// What training took.
@@ -176,32 +175,11 @@ impl Done<'_> {
         original: Option<&Opened>,
     ) -> Result<String> {
         let source = &self.model.checkpoint;
-        let what = self.options.trained;
-        let roles = |layer: usize| {
-            let block = decoder.blocks.get(layer);
-            let trained = move |role: &Role| block.is_some_and(|block| what.holds(block, *role));
-            Role::ALL.into_iter().filter(trained)
-        };
-        let sites: Vec<Site> = (0..decoder.blocks.len())
-            .flat_map(|layer| roles(layer).map(move |role| Site::new(layer, role)))
-            .collect();
-        let forms = source.forms().iter();
-        let forms: BTreeMap<_, _> = forms
-            .filter(|(site, _)| sites.contains(site))
-            .map(|(site, form)| (*site, *form))
-            .collect();
-        let layout = Layout::new(source, &forms, None)?;
+        // Every tensor keeps its name, shape and place.
+        let layout = Layout::new(source, &BTreeMap::new(), None)?;
         let writer = Writer::begin(source, &layout, output, &self.about.to_string())?;
-        for (index, &site) in sites.iter().enumerate() {
-            let factor = decoder.blocks[site.layer].linear(site.role).factor()?;
-            writer.put(index, &[(site, factor, 0.0)])?;
-        }
-        if what.norms {
-            for (layer, block) in decoder.blocks.iter().enumerate() {
-                for (name, scale) in compress_tune::norms(block, layer) {
-                    writer.replace(&name, &numbers(scale)?)?;
-                }
-            }
+        for (name, value) in compress_tune::tensors(decoder, self.options.trained) {
+            writer.replace(&name, &numbers(&name, value)?)?;
         }
         writer.write_others()?;
         let written = Checkpoint::open(&writer.work())?;
