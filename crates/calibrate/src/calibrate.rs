@@ -25,6 +25,10 @@ pub trait Progress: Sync {
     fn start(&self, what: &'static str, steps: usize);
     /// So many are done.
     fn advance(&self, steps: usize);
+    /// Something to be seen beside them.
+    fn show(&self, _news: &str) {}
+    /// All is done.
+    fn finish(&self) {}
 }
 
 /// A model and the text that it is run over.

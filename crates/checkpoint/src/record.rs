@@ -1,8 +1,12 @@
 //! `compression.json`: what was done to a model, to which one, and what it cost.
 
+use std::fs;
+
 use compress_core::SourceId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::Checkpoint;
 
 /// The contents of `compression.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +38,18 @@ pub struct Record {
     /// What running both models showed; absent where that was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Value>,
+    /// The record of the model it was made from, where that was an output as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Value>,
+}
+
+impl Record {
+    /// The record that lies beside a model's weights; none where it is no output.
+    #[must_use]
+    pub fn of(model: &Checkpoint) -> Option<Value> {
+        let text = fs::read_to_string(model.path().join(FILE)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
 }
 
 /// The file's name.

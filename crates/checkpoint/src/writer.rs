@@ -127,6 +127,10 @@ impl<'a> Writer<'a> {
             });
         };
         let bytes = encode(placed, numbers, &self.work())?;
+        if bytes.len() != placed.bytes {
+            let problem = format!("{} numbers for tensor `{name}`", numbers.len());
+            return Err(Error::damaged(self.work(), problem));
+        }
         self.write(placed, 0, &bytes)
     }
 

@@ -98,7 +98,7 @@ impl<Job: Args> By<Job> {
 pub struct SvdOptions {
     /// Which error is made small: `plain`, that of the weights, or `activation`, that of the outputs
     /// on a calibration text.
-    #[arg(long, value_name = "METRIC", default_value = "plain", value_parser = objective)]
+    #[arg(long, value_name = "METRIC", default_value = "plain", value_parser = metric)]
     pub metric: Norm,
 }
 
@@ -109,7 +109,7 @@ impl SvdOptions {
 }
 
 /// The norms that `svd` takes; those with gradients are `fwsvd`'s.
-fn objective(text: &str) -> Result<Norm, String> {
+fn metric(text: &str) -> Result<Norm, String> {
     match text {
         "plain" => Ok(Norm::Plain),
         "activation" => Ok(Norm::Activation),
@@ -476,7 +476,7 @@ pub struct Tune {
     /// What is learnt: `distillation`, block after block what the original's blocks give, the fastest
     /// repair; or `language`, the next token through the whole model, best after it.
     #[arg(long, default_value = "language")]
-    pub objective: Aspect,
+    pub objective: Objective,
 
     /// What is trained, a list: `lrc`, the low-rank components; `factors`, those and the weights that
     /// stayed whole; `norms`, the scales of the norms.
@@ -484,11 +484,11 @@ pub struct Tune {
     pub train: Trained,
 
     /// Steps of the optimiser; for distillation, those of each block [default: two rounds of the corpus].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub steps: Option<usize>,
 
     /// Windows per step, whose gradients are accumulated.
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     pub batch: usize,
 
     /// Tokens per window [default: as --ctx, or 512].
@@ -496,32 +496,38 @@ pub struct Tune {
     pub train_ctx: Option<usize>,
 
     /// The largest learning rate; it rises over the first twentieth of the steps and falls as a cosine.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-3, value_parser = positive)]
     pub rate: f64,
 
     /// Gradients longer than this are cut to it.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
     pub clip: f64,
 
     /// Weight decay, as a fraction of the rate.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
     pub decay: f64,
 
     /// Windows at the ends of the texts that are held out to decide when to stop.
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
     pub held_out: usize,
 
-    /// Steps between two looks at them; a killed training goes on from the last look.
-    #[arg(long, value_name = "N", default_value_t = 25)]
+    /// Steps between two looks at them; a killed training goes on from the last look, a distillation from
+    /// the last block.
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = at_least_one)]
     pub every: usize,
 
     /// Looks without a better loss after which training stops; the best is what is written.
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     pub patience: usize,
 
     /// Decides the order of the windows.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+
+    /// Number format of all tensors: f32, f16 or bf16 [default: the model's own]. A coarse one swallows
+    /// small changes.
+    #[arg(long, value_name = "FORMAT")]
+    pub dtype: Option<Format>,
 
     /// The directory to write; it must not exist.
     #[arg(short, long, value_name = "DIR")]
@@ -550,6 +556,22 @@ pub struct Tune {
     pub printing: Printing,
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|&number| number > 0);
+    number.ok_or_else(|| "a whole number above 0".into())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = not_negative(text).ok().filter(|&number| number > 0.0);
+    number.ok_or_else(|| "a number above 0".into())
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    let number = number.filter(|number| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| "a number of at least 0".into())
+}
+
 impl Tune {
     /// How to train on so many windows.
     pub fn options(&self, windows: usize) -> Options {
@@ -571,12 +593,12 @@ impl Tune {
 
 /// What training makes small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Aspect {
+pub enum Objective {
     Language,
     Distillation,
 }
 
-impl Aspect {
+impl Objective {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Language => "language",

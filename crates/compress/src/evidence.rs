@@ -217,13 +217,6 @@ impl Bar {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-
-    /// Removes the bar.
-    pub fn finish(&self) {
-        if let Some(bar) = self.current().take() {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 impl Progress for Bar {
@@ -235,6 +228,18 @@ impl Progress for Bar {
     fn advance(&self, steps: usize) {
         if let Some(bar) = &*self.current() {
             bar.inc(steps as u64);
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = self.current().take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn show(&self, news: &str) {
+        if let Some(bar) = &*self.current() {
+            bar.set_message(news.to_owned());
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{path::Path, sync::OnceLock};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use compress_checkpoint::Checkpoint;
-use compress_core::SourceId;
+use compress_core::{Role, SourceId};
 use compress_hub::{ModelId, Settings};
 use tempfile::TempDir;
 
@@ -60,6 +60,20 @@ impl Opened {
     /// Whether it is the model that is part of this program.
     pub const fn is_shipped(&self) -> bool {
         self.folder.is_some()
+    }
+
+    /// Refuses a model that another cannot have been made from, since their shapes differ.
+    pub fn check_original_of(&self, other: &Self) -> Result<()> {
+        let (a, b) = (self.checkpoint.config(), other.checkpoint.config());
+        let ends = |c: &compress_checkpoint::Config| (c.layers, c.hidden, c.vocabulary);
+        let same = |role: Role| a.shape(role) == b.shape(role);
+        ensure!(
+            ends(a) == ends(b) && Role::ALL.into_iter().all(same),
+            "{} is no original of {}: their weights have other shapes",
+            self.name,
+            other.name
+        );
+        Ok(())
     }
 
     /// What identifies the model in a plan. All of its weights are read for it, the first time.

@@ -3,11 +3,13 @@
 use std::{
     fmt::Display,
     io::{self, Write as _},
+    path::Path,
 };
 
 use anyhow::Result;
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
+use compress_checkpoint::Card;
 use compress_evaluate::{Divergence, Latency, Perplexity};
 use serde::Serialize;
 
@@ -150,8 +152,18 @@ pub fn grouped(number: usize) -> String {
         })
 }
 
+/// The model card of an output.
+pub fn card(output: &Path, table: String) -> Card {
+    let name = output.file_name().unwrap_or_default();
+    Card {
+        name: name.to_string_lossy().into_owned(),
+        table,
+        command: command(),
+    }
+}
+
 /// The command line of this run, as one would type it.
-pub fn command() -> String {
+fn command() -> String {
     std::env::args()
         .skip(1)
         .fold("compress".to_owned(), |line, word| {

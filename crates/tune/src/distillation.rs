@@ -1,11 +1,26 @@
 //! Training block after block to give what the original's blocks give.
+//!
+//! ```text
+//! min (1/T) Σ_t ‖block(z)_t − y_t‖² / ‖y_t‖²     z what the tuned blocks before it give,
+//!                                                y what the original's block gives on its own way
+//! ```
+//!
+//! Each token counts alike, as it does to the norm that reads the residual stream next: some tokens, the
+//! first above all, are a thousand times as long as the rest and would otherwise be all that is learnt.
+//! Takes the tuned model, one block of the original, and both streams of all windows.
 
 use burn::tensor::Tensor;
 use compress_calibrate::{backward, walk};
+use compress_checkpoint::Checkpoint;
 use compress_models::{Block, Decoder, Turns};
 use rayon::prelude::*;
 
-use crate::{Error, Journal, Lesson, Optimiser, Point, Result, Schedule, language, trained};
+use crate::{
+    Error, Journal, Lesson, Optimiser, Point, Result, Schedule,
+    curve::{best, looks_in_vain, steps},
+    sums::add,
+    trained,
+};
 
 /// What goes through the blocks: the original's residual stream, and that of the model.
 struct Streams {
@@ -14,14 +29,13 @@ struct Streams {
 }
 
 impl Streams {
-    fn new(original: &Decoder, model: &Decoder, windows: &[Vec<u32>]) -> Result<Self> {
-        let embed = |decoder: &Decoder| {
-            let each = windows.iter().map(|window| decoder.embed(&[window]));
-            each.collect::<std::result::Result<Vec<_>, _>>()
-        };
+    /// Both begin with the embedding, which is never compressed.
+    fn new(model: &Decoder, windows: &[Vec<u32>]) -> Result<Self> {
+        let each = windows.iter().map(|window| model.embed(&[window]));
+        let embedded = each.collect::<std::result::Result<Vec<_>, _>>()?;
         Ok(Self {
-            original: embed(original)?,
-            model: embed(model)?,
+            original: embedded.clone(),
+            model: embedded,
         })
     }
 
@@ -35,17 +49,13 @@ impl Streams {
         pass(&mut self.model, block, turns);
     }
 
-    /// Σ ‖block(z) − y‖² / Σ ‖y‖²
+    /// The mean over all windows of how far the block's outputs are from what they aim at.
     fn error(&self, block: &Block, turns: &Turns) -> f64 {
         let each = self.model.par_iter().zip(&self.original).with_max_len(1);
-        let each: Vec<(f64, f64)> = each
-            .map(|(z, y)| {
-                let lack = block.forward(z.clone(), turns, None) - y.clone();
-                (square(&lack), square(y))
-            })
+        let each: Vec<f64> = each
+            .map(|(z, y)| Miss::new(block.forward(z.clone(), turns, None), y.clone()).loss)
             .collect();
-        let sum = |of: fn(&(f64, f64)) -> f64| each.iter().map(of).sum::<f64>();
-        sum(|pair| pair.0) / sum(|pair| pair.1)
+        each.iter().sum::<f64>() / each.len().max(1) as f64
     }
 }
 
@@ -54,14 +64,30 @@ fn pass(streams: &mut [Tensor<3>], block: &Block, turns: &Turns) {
     streams.par_iter_mut().with_max_len(1).for_each(one);
 }
 
-fn square(x: &Tensor<3>) -> f64 {
-    (x.clone() * x.clone()).sum().into_scalar::<f64>()
+/// How far a window's outputs are from what they aim at.
+struct Miss {
+    loss: f64,
+    /// By the outputs.
+    gradient: Tensor<3>,
 }
 
-/// Trains a model's blocks, first to last, each behind those that are trained already. Holds the
-/// streams of all windows.
+impl Miss {
+    fn new(outputs: Tensor<3>, aim: Tensor<3>) -> Self {
+        let [_, time, _] = aim.dims();
+        let lengths = (aim.clone() * aim.clone()).sum_dim(2) + f32::MIN_POSITIVE; // 1 × time × 1
+        let lack = outputs - aim;
+        let weighted = lack.clone() / lengths / time as f64;
+        let products = (lack * weighted.clone()).into_data();
+        Self {
+            loss: products.iter::<f32>().map(f64::from).sum(),
+            gradient: weighted * 2.0,
+        }
+    }
+}
+
+/// Trains a model's blocks, first to last, each behind those that are trained already.
 pub fn distil(
-    original: &Decoder,
+    original: &Checkpoint,
     model: &mut Decoder,
     lesson: &Lesson<'_>,
     journal: &mut Journal,
@@ -77,31 +103,33 @@ pub fn distil(
     }
     let time = lesson.windows.first().map_or(0, Vec::len);
     let turns = model.rotary.turns(0..time, &model.device());
-    let mut learn = Streams::new(original, model, lesson.windows)?;
-    let mut test = Streams::new(original, model, lesson.held_out)?;
+    let mut learn = Streams::new(model, lesson.windows)?;
+    let mut test = Streams::new(model, lesson.held_out)?;
     let blocks = model.blocks.len();
     lesson.progress.start("distilling", blocks * options.steps);
     for layer in 0..blocks {
+        let whole = Block::load(original, layer, &model.device())?;
         for streams in [&mut learn, &mut test] {
-            streams.aim(&original.blocks[layer], &turns);
+            streams.aim(&whole, &turns);
         }
         let mut block = model.blocks[layer].clone();
+        let mut made = 0;
         if layer >= done && !what.matrices(&block, layer).is_empty() {
-            let held_out = test.error(&block, &turns);
-            journal.curve.push(Point {
-                step: 0,
-                block: Some(layer),
-                rate: 0.0,
-                loss: held_out,
-                held_out: Some(held_out),
-            });
-            descend(&mut block, layer, (&learn, &test), &turns, lesson, journal)?;
+            let course = Course {
+                layer,
+                learn: &learn,
+                test: &test,
+                turns: &turns,
+                lesson,
+            };
+            let curve = course.descend(&mut block)?;
+            made = steps(&curve);
+            journal.curve.extend(curve);
             model.blocks[layer] = block.clone();
             let values = trained::matrices(model, what);
             journal.save(&names, &values, &values, &nothing)?;
-        } else {
-            lesson.progress.advance(options.steps);
         }
+        lesson.progress.advance(options.steps - made);
         for streams in [&mut learn, &mut test] {
             streams.follow(&block, &turns);
         }
@@ -109,59 +137,77 @@ pub fn distil(
     Ok(())
 }
 
-/// Trains one block; it ends as it was when the held-out windows liked it best.
-fn descend(
-    block: &mut Block,
+/// The training of one block.
+struct Course<'a> {
     layer: usize,
-    (learn, test): (&Streams, &Streams),
-    turns: &Turns,
-    lesson: &Lesson<'_>,
-    journal: &mut Journal,
-) -> Result<()> {
-    let options = lesson.options;
-    let what = options.trained;
-    let values = |block: &Block| -> Vec<Tensor<2>> {
-        let named = what.matrices(block, layer).into_iter();
-        named.map(|(_, value)| value).collect()
-    };
-    let whole: f64 = learn.original.iter().map(square).sum();
-    let scale = learn.original.len() as f64 / whole; // per window
-    let schedule = Schedule::new(options);
-    let mut optimiser = Optimiser::new(options, values(block).len());
-    let (mut best, mut least) = (values(block), f64::INFINITY);
-    for step in 0..options.steps {
-        let places = lesson.places(step);
-        let share = scale / places.len() as f64;
+    learn: &'a Streams,
+    test: &'a Streams,
+    turns: &'a Turns,
+    lesson: &'a Lesson<'a>,
+}
+
+impl Course<'_> {
+    /// Trains the block; it ends as it was when the held-out windows liked it best.
+    fn descend(&self, block: &mut Block) -> Result<Vec<Point>> {
+        let options = self.lesson.options;
+        let (layer, what) = (Some(self.layer), options.trained);
+        let mut curve = vec![Point::start(layer, self.test.error(block, self.turns))];
+        let mut kept = self.values(block);
+        let schedule = Schedule::new(options);
+        let mut optimiser = Optimiser::new(options, kept.len());
+        for step in 0..options.steps {
+            if looks_in_vain(&curve) >= options.patience {
+                break;
+            }
+            let (loss, gradients) = self.gradients(block, step);
+            if !loss.is_finite() {
+                return Err(Error::Diverged { step, loss });
+            }
+            let rate = schedule.rate(step);
+            let stepped = optimiser.step(rate, self.values(block), gradients);
+            what.set(block, &mut stepped.into_iter());
+            let look = (step + 1) % options.interval == 0 || step + 1 == options.steps;
+            let held_out = look.then(|| self.test.error(block, self.turns));
+            if let (Some(found), Some(least)) = (held_out, best(&curve)) {
+                self.lesson
+                    .progress
+                    .show(&format!("block {}, off by {found:.5}", self.layer));
+                if found < least {
+                    kept = self.values(block);
+                }
+            }
+            curve.push(Point {
+                step: step + 1,
+                block: layer,
+                rate,
+                loss,
+                held_out,
+            });
+            self.lesson.progress.advance(1);
+        }
+        what.set(block, &mut kept.into_iter());
+        Ok(curve)
+    }
+
+    /// The loss of a step's windows, and its gradients by what is trained.
+    fn gradients(&self, block: &Block, step: usize) -> (f64, Vec<Tensor<2>>) {
+        let what = self.lesson.options.trained;
+        let places = self.lesson.places(step);
+        let share = (places.len() as f64).recip();
         let one = |&place: &usize| {
-            let walk = walk(block, learn.model[place].clone(), turns);
-            let lack = walk.next.clone() - learn.original[place].clone();
-            let loss = share * square(&lack);
-            let by = backward(block, &walk, turns, lack * (2.0 * share));
-            (loss, what.gradients(block, &walk, &by))
+            let walk = walk(block, self.learn.model[place].clone(), self.turns);
+            let miss = Miss::new(walk.next.clone(), self.learn.original[place].clone());
+            let by = backward(block, &walk, self.turns, miss.gradient * share);
+            (miss.loss, what.gradients(block, &walk, &by))
         };
         let each: Vec<_> = places.par_iter().with_max_len(1).map(one).collect();
-        let (losses, gradients): (Vec<f64>, Vec<_>) = each.into_iter().unzip();
-        let loss: f64 = losses.iter().sum();
-        if !loss.is_finite() {
-            return Err(Error::Diverged { step, loss });
-        }
-        let rate = schedule.rate(step);
-        let stepped = optimiser.step(rate, values(block), language::sum(gradients));
-        what.set(block, &mut stepped.into_iter());
-        let look = (step + 1) % options.interval == 0 || step + 1 == options.steps;
-        let held_out = look.then(|| test.error(block, turns));
-        if let Some(error) = held_out.filter(|error| *error < least) {
-            (best, least) = (values(block), error);
-        }
-        journal.curve.push(Point {
-            step: step + 1,
-            block: Some(layer),
-            rate,
-            loss,
-            held_out,
-        });
-        lesson.progress.advance(1);
+        let loss = share * each.iter().map(|(loss, _)| loss).sum::<f64>();
+        let gradients = each.into_iter().map(|(_, gradients)| gradients);
+        (loss, gradients.fold(Vec::new(), add))
     }
-    what.set(block, &mut best.into_iter());
-    Ok(())
+
+    fn values(&self, block: &Block) -> Vec<Tensor<2>> {
+        let named = self.lesson.options.trained.matrices(block, self.layer);
+        named.into_iter().map(|(_, value)| value).collect()
+    }
 }

@@ -22,15 +22,8 @@ pub enum Error {
         loss: f64,
     },
 
-    /// A journal that another training wrote.
-    #[error("{} belongs to another training; remove it, or give --force", path.display())]
-    OtherTask {
-        /// Where it lies.
-        path: PathBuf,
-    },
-
     /// A journal that cannot be read.
-    #[error("{} is damaged: {problem}; remove it", path.display())]
+    #[error("{} is damaged: {problem}; --force trains anew", path.display())]
     Damaged {
         /// Where it lies.
         path: PathBuf,

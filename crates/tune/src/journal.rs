@@ -4,11 +4,10 @@
 //! value.NAME, best.NAME            the matrices now, and as the held-out windows liked them best
 //! moment_1.NAME, moment_2.NAME     the optimiser's memory
 //! curve [points, 5] F64            the loss curve so far: step, block, rate, loss, held-out loss; NaN for none
-//! metadata: task                   what decides the outcome, as JSON
 //! ```
 
 use std::{
-    collections::HashMap,
+    borrow::Cow,
     fs,
     path::{Path, PathBuf},
 };
@@ -17,15 +16,13 @@ use burn::{
     optim::{AdamWState, AdaptiveMomentumState},
     tensor::{Device, Tensor, TensorData},
 };
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde_json::Value;
+use safetensors::{Dtype, SafeTensors, View};
 
-use crate::{Error, Optimiser, Point, Result};
+use crate::{Error, Optimiser, Point, Result, curve::steps};
 
-/// The record of one training.
+/// The record of one training, in a folder of its own: whoever opens it sees to it that it is the same one.
 pub struct Journal {
-    path: PathBuf,
-    task: Value,
+    folder: PathBuf,
     /// The loss curve up to where training stands.
     pub curve: Vec<Point>,
     found: Option<Vec<u8>>,
@@ -40,30 +37,24 @@ pub struct Restored {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or starts one; what another `task` has left is an error, or starts
-    /// anew with `force`.
-    pub fn open(path: &Path, task: Value, force: bool) -> Result<Self> {
+    /// Opens the journal in `folder`, or starts one.
+    pub fn open(folder: &Path) -> Result<Self> {
         let mut journal = Self {
-            path: path.into(),
-            task,
+            folder: folder.into(),
             curve: Vec::new(),
             found: None,
         };
-        if !path.exists() {
-            return Ok(journal);
-        }
-        let bytes = fs::read(path).map_err(Error::io(path))?;
-        let (_, header) =
-            SafeTensors::read_metadata(&bytes).map_err(|e| Error::damaged(path, &e))?;
-        let about = header.metadata().as_ref();
-        let found = about.and_then(|about| about.get("task"));
-        if found == Some(&journal.task.to_string()) {
-            journal.curve = curve(path, &bytes)?;
+        let path = journal.path();
+        if path.exists() {
+            let bytes = fs::read(&path).map_err(Error::io(&path))?;
+            journal.curve = curve(&path, &bytes)?;
             journal.found = Some(bytes);
-        } else if !force {
-            return Err(Error::OtherTask { path: path.into() });
         }
         Ok(journal)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join("state.safetensors")
     }
 
     /// What an earlier run has left of the named matrices; the optimiser remembers what it knew then.
@@ -76,15 +67,13 @@ impl Journal {
         let Some(bytes) = self.found.take() else {
             return Ok(None);
         };
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::damaged(&self.path, &e))?;
+        let path = self.path();
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::damaged(&path, &e))?;
         let read = |kind: &str, name: &String| {
             let tensor = file.tensor(&format!("{kind}.{name}"));
-            let tensor = tensor.map_err(|e| Error::damaged(&self.path, &e))?;
+            let tensor = tensor.map_err(|e| Error::damaged(&path, &e))?;
             let [rows, cols] = *tensor.shape() else {
-                return Err(Error::damaged(
-                    &self.path,
-                    &format!("`{name}` is no matrix"),
-                ));
+                return Err(Error::damaged(&path, &format!("`{name}` is no matrix")));
             };
             let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
             let numbers: Vec<f32> = tensor.data().chunks_exact(4).map(number).collect();
@@ -92,12 +81,10 @@ impl Journal {
             Ok(Tensor::<2>::from_data(data, device))
         };
         let all = |kind: &'static str| names.iter().map(move |name| read(kind, name));
-        if names
-            .first()
-            .is_some_and(|name| read("moment_1", name).is_ok())
-        {
+        let first = names.first();
+        if first.is_some_and(|name| read("moment_1", name).is_ok()) {
             let moments = all("moment_1").zip(all("moment_2"));
-            let time = self.curve.len();
+            let time = steps(&self.curve);
             let states = moments.map(|(first, second)| {
                 let momentum = AdaptiveMomentumState::new(time, first?, second?);
                 Ok(Some(AdamWState::new(momentum)))
@@ -110,7 +97,7 @@ impl Journal {
         }))
     }
 
-    /// Writes where training stands, beside what is there, and renames it.
+    /// Writes where training stands in the place of what is there, at once.
     pub fn save(
         &self,
         names: &[String],
@@ -118,53 +105,82 @@ impl Journal {
         best: &[Tensor<2>],
         optimiser: &Optimiser,
     ) -> Result<()> {
-        let mut tensors = Vec::new();
+        let mut entries = vec![("curve".to_owned(), Entry::curve(&self.curve))];
+        let mut add = |kind: &str, name: &str, matrix: &Tensor<2>| {
+            entries.push((format!("{kind}.{name}"), Entry::matrix(matrix)));
+        };
         for (index, name) in names.iter().enumerate() {
-            tensors.push((format!("value.{name}"), values[index].clone()));
-            tensors.push((format!("best.{name}"), best[index].clone()));
+            add("value", name, &values[index]);
+            add("best", name, &best[index]);
             if let Some(Some(AdamWState { momentum })) = optimiser.states.get(index) {
-                tensors.push((format!("moment_1.{name}"), momentum.moment_1.clone()));
-                tensors.push((format!("moment_2.{name}"), momentum.moment_2.clone()));
+                add("moment_1", name, &momentum.moment_1);
+                add("moment_2", name, &momentum.moment_2);
             }
         }
-        let bytes = tensors
-            .into_iter()
-            .map(|(name, tensor)| {
-                let shape = tensor.dims();
-                let numbers = tensor.into_data().try_into_vec::<f32>();
-                let numbers = numbers.map_err(|e| Error::damaged(&self.path, &format!("{e:?}")))?;
-                let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-                Ok((name, shape, bytes))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let views = bytes.iter().map(|(name, shape, bytes)| {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
-            Ok((name, view.map_err(|e| Error::damaged(&self.path, &e))?))
-        });
-        let mut views = views.collect::<Result<Vec<_>>>()?;
-        let (name, points) = (CURVE.to_owned(), self.curve.iter().flat_map(row));
-        let bytes: Vec<u8> = points.flat_map(f64::to_le_bytes).collect();
-        let shape = vec![self.curve.len(), COLUMNS];
-        let view = TensorView::new(Dtype::F64, shape, &bytes);
-        views.push((&name, view.map_err(|e| Error::damaged(&self.path, &e))?));
-        let about = HashMap::from([("task".to_owned(), self.task.to_string())]);
-        let part = self.path.with_extension("part");
-        safetensors::serialize_to_file(views, Some(about), &part)
-            .map_err(|e| Error::damaged(&part, &e))?;
-        fs::rename(&part, &self.path).map_err(Error::io(&self.path))
+        fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
+        let path = self.path();
+        safetensors::serialize_to_file(entries, None, &path).map_err(|e| Error::damaged(&path, &e))
     }
 
-    /// Removes it.
+    /// Removes it, with what kills have left of files under way.
     pub fn finish(self) -> Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&self.path)(e)),
+        match fs::remove_dir_all(&self.folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&self.folder)(e)),
             _ => Ok(()),
         }
     }
 }
 
-/// The tensor of the loss curve, and its columns: as text its numbers would be rounded.
-const CURVE: &str = "curve";
+/// A tensor on its way to disk: its bytes are made when it is its turn.
+enum Entry {
+    Matrix(Tensor<2>, [usize; 2]),
+    Curve(Vec<f64>, [usize; 2]),
+}
+
+impl Entry {
+    fn matrix(matrix: &Tensor<2>) -> Self {
+        Self::Matrix(matrix.clone(), matrix.dims())
+    }
+
+    /// As text its numbers would be rounded.
+    fn curve(curve: &[Point]) -> Self {
+        Self::Curve(curve.iter().flat_map(row).collect(), [curve.len(), COLUMNS])
+    }
+}
+
+impl View for Entry {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Self::Matrix(..) => Dtype::F32,
+            Self::Curve(..) => Dtype::F64,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        let (Self::Matrix(_, shape) | Self::Curve(_, shape)) = self;
+        shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Matrix(matrix, _) => {
+                let data = matrix.clone().into_data();
+                data.iter::<f32>().flat_map(f32::to_le_bytes).collect()
+            }
+            Self::Curve(numbers, _) => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        let size: usize = self.shape().iter().product();
+        size * match self {
+            Self::Matrix(..) => 4,
+            Self::Curve(..) => 8,
+        }
+    }
+}
+
+/// The columns of the curve's tensor.
 const COLUMNS: usize = 5;
 
 fn row(point: &Point) -> [f64; COLUMNS] {
@@ -175,7 +191,7 @@ fn row(point: &Point) -> [f64; COLUMNS] {
 
 fn curve(path: &Path, bytes: &[u8]) -> Result<Vec<Point>> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| Error::damaged(path, &e))?;
-    let tensor = file.tensor(CURVE).map_err(|e| Error::damaged(path, &e))?;
+    let tensor = file.tensor("curve").map_err(|e| Error::damaged(path, &e))?;
     let number = |b: &[u8]| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
     let numbers: Vec<f64> = tensor.data().chunks_exact(8).map(number).collect();
     let known = |x: f64| (!x.is_nan()).then_some(x);

@@ -25,6 +25,7 @@
 //! components are trained. Block by block against the original: Jiao et al., *`TinyBERT`*, 2020, and
 //! most work on heavy truncation since. `AdamW` after Loshchilov & Hutter, 2019.
 
+mod curve;
 mod distillation;
 mod error;
 mod intruders;
@@ -32,12 +33,14 @@ mod journal;
 mod language;
 mod optimiser;
 mod schedule;
+mod sums;
 mod trained;
 
 use compress_calibrate::Progress;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use curve::{Point, best, steps};
 pub use distillation::distil;
 pub use error::{Error, Result};
 pub use intruders::{COSINE, LOOKED_AT, closest_originals};
@@ -105,23 +108,6 @@ impl Lesson<'_> {
             })
             .collect()
     }
-}
-
-/// A point of the loss curve.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
-pub struct Point {
-    /// Steps that were made.
-    pub step: usize,
-    /// The block that is distilled; none where the whole model is trained.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub block: Option<usize>,
-    /// The learning rate.
-    pub rate: f64,
-    /// Mean loss of the step's windows, before it.
-    pub loss: f64,
-    /// Mean loss of the held-out windows, after it; not at every step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_out: Option<f64>,
 }
 
 /// What decides the outcome of training, to be compared when a killed run goes on; `what` names the

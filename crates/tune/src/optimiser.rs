@@ -6,7 +6,7 @@ use burn::{
 };
 use rayon::prelude::*;
 
-use crate::Options;
+use crate::{Options, sums::square};
 
 /// The moments of every matrix, beside the rule.
 #[derive(Clone)]
@@ -21,7 +21,9 @@ impl Optimiser {
     /// Without any memory, for so many matrices.
     #[must_use]
     pub fn new(options: &Options, count: usize) -> Self {
+        // Not burn's 1e-5: gradients of many numbers are smaller than that, each by itself.
         let rule = AdamWConfig::new()
+            .with_epsilon(1e-8)
             .with_beta_2(0.95)
             .with_weight_decay(options.decay as f32);
         Self {
@@ -38,11 +40,8 @@ impl Optimiser {
         values: Vec<Tensor<2>>,
         gradients: Vec<Tensor<2>>,
     ) -> Vec<Tensor<2>> {
-        let squares = gradients.par_iter().map(|g| {
-            let square: Tensor<1> = (g.clone() * g.clone()).sum();
-            square.into_scalar::<f64>()
-        });
-        let length = squares.collect::<Vec<_>>().iter().sum::<f64>().sqrt();
+        let squares: Vec<f64> = gradients.par_iter().map(square).collect();
+        let length = squares.iter().sum::<f64>().sqrt();
         let scale = (self.clip / length).min(1.0);
         let states = std::mem::take(&mut self.states);
         let one = |((value, gradient), state)| {

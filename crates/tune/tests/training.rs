@@ -18,7 +18,6 @@ use compress_core::{Role, Site, Weights as _};
 use compress_models::{Decoder, Weight};
 use compress_svd::truncate;
 use compress_tune::{Journal, Lesson, Options, Trained, distil, loss_and_gradients, train};
-use serde_json::json;
 
 const NETWORKS: [&str; 4] = ["llama", "mistral_window", "qwen2", "qwen3"];
 
@@ -196,7 +195,7 @@ fn training_learns_and_freezes_what_it_should() {
         };
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("journal");
-        let mut journal = Journal::open(&path, json!({}), false).unwrap();
+        let mut journal = Journal::open(&path).unwrap();
         train(&mut model, &lesson, &mut journal).unwrap();
         let after = loss(&model, &windows).into_scalar::<f64>();
         assert!(after < before - 0.1, "{name}: {before} to {after}");
@@ -211,7 +210,7 @@ fn training_learns_and_freezes_what_it_should() {
 #[test]
 fn distillation_comes_nearer_to_the_original() {
     let device = Device::flex();
-    let original = Decoder::load(&checkpoint("llama"), &device).unwrap();
+    let original = checkpoint("llama");
     let mut model = cut("llama", &device);
     let windows = windows(&model, 6);
     let options = options(Trained::LRC);
@@ -223,7 +222,7 @@ fn distillation_comes_nearer_to_the_original() {
     };
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("journal");
-    let mut journal = Journal::open(&path, json!({}), false).unwrap();
+    let mut journal = Journal::open(&path).unwrap();
     distil(&original, &mut model, &lesson, &mut journal).unwrap();
     for layer in 0..model.blocks.len() {
         let of_block = journal
@@ -257,7 +256,7 @@ fn a_killed_training_goes_on_to_the_same_curve() {
                 options: &full,
                 progress: &KilledAt(stop, std::sync::Mutex::new(0)),
             };
-            let mut journal = Journal::open(&path, json!({}), false).unwrap();
+            let mut journal = Journal::open(&path).unwrap();
             let run = std::panic::AssertUnwindSafe(|| {
                 train(&mut model, &lesson, &mut journal).unwrap();
                 journal.curve.clone()

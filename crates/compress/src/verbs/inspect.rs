@@ -1,6 +1,6 @@
 //! `compress inspect MODEL`: every weight's shape, bytes and singular spectrum.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use comfy_table::ColumnConstraint;
 use compress_checkpoint::{Checkpoint, Tensor};
 use compress_core::{Form, Matrix, Shape, Site, linalg::singular_values};
@@ -67,7 +67,7 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
     let original = original.map(|name| Opened::open(Some(name), quiet));
     let original = original.transpose()?;
     if let Some(original) = &original {
-        comparable(&model, original)?;
+        original.check_original_of(&model)?;
     }
     let selection = job.sites.selection();
     let sites: Vec<Site> = model
@@ -99,22 +99,6 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
         print(&model, &weights)?;
     }
     Ok(Outcome::Kept)
-}
-
-fn comparable(model: &Opened, original: &Opened) -> Result<()> {
-    let (a, b) = (model.checkpoint.config(), original.checkpoint.config());
-    let shapes = |site: &Site| (a.shape(site.role), b.shape(site.role));
-    let same = |site: Site| {
-        let (a, b) = shapes(&site);
-        a == b
-    };
-    ensure!(
-        a.layers == b.layers && Site::all(a.layers).all(same),
-        "{} is no original of {}: their weights have other shapes",
-        original.name,
-        model.name
-    );
-    Ok(())
 }
 
 fn weight(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use compress_calibrate::{Aim, Sequential};
+use compress_calibrate::{Aim, Progress as _, Sequential};
 use compress_checkpoint::{Card, Checkpoint, Layout, Output, Record, Writer};
 use compress_core::{Method, Plan, Survey};
 use serde_json::json;
@@ -169,7 +169,7 @@ impl<'a, M: Method> Task<'a, M> {
 
 /// After a failure to write the work directory stays, so that the run can go on; any other failure
 /// would only come again.
-fn give_up(error: anyhow::Error, writer: Writer<'_>) -> anyhow::Error {
+pub fn give_up(error: anyhow::Error, writer: Writer<'_>) -> anyhow::Error {
     let failed_to_write = |cause: &(dyn std::error::Error + 'static)| cause.is::<std::io::Error>();
     if error.chain().any(failed_to_write) {
         let work = writer.work();
@@ -259,17 +259,11 @@ impl<S: compress_core::Step> Done<'_, S> {
             } else {
                 None
             },
+            before: Record::of(&self.model.checkpoint),
         })
     }
 
     fn card(&self) -> Card {
-        let name = self
-            .arguments
-            .output
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
         let table = match (&self.text, &self.measured) {
             (Some(text), Some((before, after))) => {
                 format!(
@@ -280,11 +274,7 @@ impl<S: compress_core::Step> Done<'_, S> {
             }
             _ => String::new(),
         };
-        Card {
-            name,
-            table,
-            command: report::command(),
-        }
+        report::card(&self.arguments.output, table)
     }
 
     fn text(&self, method: &str) -> String {

@@ -1,24 +1,24 @@
 //! `compress tune MODEL --original ORIGINAL -o OUT`: train what compression has left.
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{collections::BTreeMap, fs, time::Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use compress_checkpoint::{Card, Checkpoint, Layout, Output, Record, Writer};
 use compress_evaluate::Protocol;
-use compress_models::{Decoder, Device, Tensor};
-use compress_tune::{Journal, Lesson, Options, Point, distil, task, train};
-use serde_json::json;
+use compress_models::{Decoder, Device};
+use compress_tune::{Journal, Lesson, Point, distil, task, train};
+use serde_json::{Value, json};
 
 use crate::{
     Outcome,
-    args::{Aspect, Tune},
+    args::{Objective, Tune},
     evidence::Bar,
     interrupt,
     model::Opened,
     plot,
     report::{self, Measured},
     text,
-    verbs::evaluate::Prepared,
+    verbs::{evaluate::Prepared, run::give_up},
 };
 
 pub fn run(job: &Tune) -> Result<Outcome> {
@@ -27,6 +27,9 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     let original = job.original.as_deref();
     let original = original.map(|name| Opened::open(Some(name), quiet));
     let original = original.transpose()?;
+    if let Some(original) = &original {
+        original.check_original_of(&model)?;
+    }
     let output = Output::new(&job.output, job.force, &model.checkpoint)?;
     let prepared = if job.no_evaluate {
         None
@@ -51,45 +54,25 @@ pub fn run(job: &Tune) -> Result<Outcome> {
             "corpus": text::digest(windows.iter().chain(&held_out).flatten()),
         }),
     );
-    let place = output.work().with_extension("tuning");
-    let mut journal = Journal::open(&place, about.clone(), job.force)?;
-    interrupt::work_directory(Some(place));
-    let mut decoder = Decoder::load(&model.checkpoint, &Device::flex())?;
-    let start = Instant::now();
-    let before = journal.curve.len();
-    match job.objective {
-        Aspect::Language => train(&mut decoder, &lesson, &mut journal)?,
-        Aspect::Distillation => {
-            let original = original.as_ref().context(
-                "distillation learns from the original: give --original, the model that was compressed",
-            )?;
-            let teacher = Decoder::load(&original.checkpoint, &Device::flex())?;
-            distil(&teacher, &mut decoder, &lesson, &mut journal)?;
-        }
-    }
-    bar.finish();
-    let trained = Trained {
-        seconds: start.elapsed().as_secs_f64(),
-        steps: journal
-            .curve
-            .iter()
-            .skip(before)
-            .filter(|p| p.step > 0)
-            .count(),
-        tokens_per_step: options.batch * windows.first().map_or(0, Vec::len),
-        parameters: compress_tune::count(&decoder, options.trained),
-    };
-    let done = Done {
+    // Every tensor keeps its name, shape and place.
+    let layout = Layout::new(&model.checkpoint, &BTreeMap::new(), job.dtype)?;
+    let writer = Writer::begin(&model.checkpoint, &layout, output, &about.to_string())?;
+    interrupt::work_directory(Some(writer.work()));
+    let task = Task {
         job,
         model: &model,
-        options: &options,
-        curve: &journal.curve,
-        trained,
+        original: original.as_ref(),
+        lesson,
         about: &about,
     };
-    done.draw()?;
-    let told = done.write(&decoder, output, prepared, original.as_ref())?;
-    journal.finish()?;
+    let told = match task.carry_out(&writer, prepared) {
+        Ok((told, journal)) => {
+            journal.finish()?;
+            writer.finish(&told.record, &told.card)?;
+            told.text
+        }
+        Err(error) => return Err(give_up(error, writer)),
+    };
     interrupt::work_directory(None);
     report::print(told)?;
     Ok(Outcome::Kept)
@@ -130,117 +113,134 @@ fn corpus(job: &Tune, model: &Opened) -> Result<(Windows, Windows)> {
     Ok((windows, held_out))
 }
 
-fn numbers(name: &str, value: Tensor<2>) -> Result<Vec<f32>> {
-    let numbers = value.into_data().try_into_vec();
-    numbers.map_err(|e| anyhow!("cannot read `{name}`: {e:?}"))
+/// A training, once all of it is known.
+struct Task<'a> {
+    job: &'a Tune,
+    model: &'a Opened,
+    original: Option<&'a Opened>,
+    lesson: Lesson<'a>,
+    about: &'a Value,
 }
 
 /// What training took.
-struct Trained {
+struct Effort {
     seconds: f64,
+    /// In this run; a killed one may have made others before.
     steps: usize,
-    tokens_per_step: usize,
     parameters: usize,
 }
 
-/// A training that is over, to be written and told of.
-struct Done<'a> {
-    job: &'a Tune,
-    model: &'a Opened,
-    options: &'a Options,
-    curve: &'a [Point],
-    trained: Trained,
-    about: &'a serde_json::Value,
+/// What is told of a training.
+struct Told {
+    record: Record,
+    card: Card,
+    text: String,
 }
 
-impl Done<'_> {
-    fn draw(&self) -> Result<()> {
+/// Before and after, on a text.
+type Measurement = (Prepared, Measured, Measured);
+
+impl Task<'_> {
+    fn carry_out(&self, writer: &Writer<'_>, text: Option<Prepared>) -> Result<(Told, Journal)> {
+        let mut journal = Journal::open(&writer.work().join("training"))?;
+        let effort = self.train(writer, &mut journal)?;
+        self.draw(&journal.curve)?;
+        writer.write_others()?;
+        let written = Checkpoint::open(&writer.work())?;
+        let measured = text.map(|text| self.measure(text, &written)).transpose()?;
+        let json = self.json(&effort, &journal.curve, measured.as_ref())?;
+        let card = self.card(measured.as_ref());
+        let text = if self.job.printing.json {
+            json.to_string()
+        } else {
+            self.text(&effort, &card.table)
+        };
+        let record = self.record(json)?;
+        Ok((Told { record, card, text }, journal))
+    }
+
+    /// Trains, and puts what came of it in its place.
+    fn train(&self, writer: &Writer<'_>, journal: &mut Journal) -> Result<Effort> {
+        let mut decoder = Decoder::load(&self.model.checkpoint, &Device::flex())?;
+        let start = Instant::now();
+        let before = made(&journal.curve);
+        match (self.job.objective, self.original) {
+            (Objective::Language, _) => train(&mut decoder, &self.lesson, journal)?,
+            (Objective::Distillation, Some(original)) => {
+                distil(&original.checkpoint, &mut decoder, &self.lesson, journal)?;
+            }
+            (Objective::Distillation, None) => bail!(
+                "distillation learns from the original: give --original, the model that was compressed"
+            ),
+        }
+        self.lesson.progress.finish();
+        let trained = self.lesson.options.trained;
+        for (name, value) in compress_tune::tensors(&decoder, trained) {
+            let numbers = value.into_data().try_into_vec();
+            let numbers: Vec<f32> = numbers.map_err(|e| anyhow!("cannot read `{name}`: {e:?}"))?;
+            writer.replace(&name, &numbers)?;
+        }
+        Ok(Effort {
+            seconds: start.elapsed().as_secs_f64(),
+            steps: made(&journal.curve) - before,
+            parameters: compress_tune::count(&decoder, trained),
+        })
+    }
+
+    fn draw(&self, curve: &[Point]) -> Result<()> {
         if let Some(path) = &self.job.plot {
-            plot::curve::draw(path, self.curve)?;
+            plot::curve::draw(path, curve)?;
         }
         if let Some(path) = &self.job.log {
-            let json = json!({ "task": self.about, "curve": self.curve });
-            std::fs::write(path, format!("{json:#}\n"))
+            let json = json!({ "task": self.about, "curve": curve });
+            fs::write(path, format!("{json:#}\n"))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())
     }
 
-    /// Writes the tuned model in the layout of the one it was, and measures both.
-    fn write(
-        &self,
-        decoder: &Decoder,
-        output: Output,
-        prepared: Option<Prepared>,
-        original: Option<&Opened>,
-    ) -> Result<String> {
-        let source = &self.model.checkpoint;
-        // Every tensor keeps its name, shape and place.
-        let layout = Layout::new(source, &BTreeMap::new(), None)?;
-        let writer = Writer::begin(source, &layout, output, &self.about.to_string())?;
-        for (name, value) in compress_tune::tensors(decoder, self.options.trained) {
-            writer.replace(&name, &numbers(&name, value)?)?;
-        }
-        writer.write_others()?;
-        let written = Checkpoint::open(&writer.work())?;
-        let measured = prepared.map(|text| {
-            let measured = self.measure(&text, &written, original)?;
-            anyhow::Ok((text, measured))
-        });
-        let measured = measured.transpose()?;
-        let json = self.json(measured.as_ref())?;
-        let card = self.card(measured.as_ref());
-        let told = if self.job.printing.json {
-            json.to_string()
-        } else {
-            self.text(&card.table)
-        };
-        writer.finish(&self.record(json)?, &card)?;
-        Ok(told)
-    }
-
-    fn measure(
-        &self,
-        text: &Prepared,
-        written: &Checkpoint,
-        original: Option<&Opened>,
-    ) -> Result<(Measured, Measured)> {
+    fn measure(&self, text: Prepared, written: &Checkpoint) -> Result<Measurement> {
         let quiet = self.job.printing.quiet;
         let model = &self.model.checkpoint;
-        Ok(match original {
-            Some(original) => {
-                let (_, before) = text.compare(&original.checkpoint, model, quiet)?;
-                (
-                    before,
-                    text.compare(&original.checkpoint, written, quiet)?.1,
-                )
-            }
+        let (before, after) = match self.original.map(|original| &original.checkpoint) {
+            Some(original) => (
+                text.compare(original, model, quiet)?.1,
+                text.compare(original, written, quiet)?.1,
+            ),
             None => (text.score(model, quiet)?, text.score(written, quiet)?),
-        })
+        };
+        Ok((text, before, after))
+    }
+
+    /// Tokens per second of training.
+    fn speed(&self, effort: &Effort) -> f64 {
+        (effort.steps * self.tokens_per_step()) as f64 / effort.seconds
+    }
+
+    fn tokens_per_step(&self) -> usize {
+        self.lesson.options.batch * self.lesson.windows.first().map_or(0, Vec::len)
     }
 
     fn json(
         &self,
-        measured: Option<&(Prepared, (Measured, Measured))>,
-    ) -> Result<serde_json::Value> {
-        let Trained {
-            seconds,
-            steps,
-            tokens_per_step,
-            parameters,
-        } = self.trained;
+        effort: &Effort,
+        curve: &[Point],
+        measured: Option<&Measurement>,
+    ) -> Result<Value> {
+        let last = curve.last().and_then(|point| point.block);
+        let of_last = curve.iter().filter(|point| point.block == last).cloned();
         let mut json = json!({
             "model": self.model.name,
             "output": self.job.output,
             "objective": self.job.objective.name(),
-            "trained_parameters": parameters,
+            "trained_parameters": effort.parameters,
             "parameters": self.model.checkpoint.parameters(),
-            "steps": steps,
-            "train_seconds": seconds,
-            "trained_tokens_per_second": (steps * tokens_per_step) as f64 / seconds,
-            "held_out_loss": self.held_out(),
+            "steps": effort.steps,
+            "train_seconds": effort.seconds,
+            "trained_tokens_per_second": self.speed(effort),
+            "held_out_loss": compress_tune::best(&of_last.collect::<Vec<_>>()),
         });
-        if let Some((text, (before, after))) = measured {
+        if let Some((text, before, after)) = measured {
             json["text"] = text.describe();
             json["before"] = serde_json::to_value(before)?;
             json["after"] = serde_json::to_value(after)?;
@@ -248,59 +248,52 @@ impl Done<'_> {
         Ok(json)
     }
 
-    /// The least loss of the held-out windows.
-    fn held_out(&self) -> Option<f64> {
-        let looks = self.curve.iter().filter_map(|point| point.held_out);
-        looks.min_by(f64::total_cmp)
-    }
-
-    fn record(&self, report: serde_json::Value) -> Result<Record> {
+    fn record(&self, report: Value) -> Result<Record> {
+        let model = &self.model.checkpoint;
         Ok(Record {
             made_by: format!("compress {}", env!("CARGO_PKG_VERSION")),
             method: "tune".into(),
-            options: serde_json::to_value(self.options)?,
+            options: serde_json::to_value(self.lesson.options)?,
             calibration: None,
-            aim: serde_json::Value::Null,
+            aim: Value::Null,
             source: self.model.id()?,
-            format: self.model.checkpoint.format().to_string(),
+            format: self.job.dtype.unwrap_or(model.format()).to_string(),
             dense: false,
-            plan: serde_json::Value::Null,
+            plan: Value::Null,
             errors: json!({}),
             report: Some(report),
+            before: Record::of(model),
         })
     }
 
-    fn card(&self, measured: Option<&(Prepared, (Measured, Measured))>) -> Card {
-        let name = Path::new(&self.job.output).file_name().unwrap_or_default();
-        let table = measured.map_or_else(String::new, |(text, (before, after))| {
+    fn card(&self, measured: Option<&Measurement>) -> Card {
+        let table = measured.map_or_else(String::new, |(text, before, after)| {
             format!(
                 "Before and after tuning, {}:\n\n{}",
                 text.title(),
                 report::comparison(before, after)
             )
         });
-        Card {
-            name: name.to_string_lossy().into_owned(),
-            table,
-            command: report::command(),
-        }
+        report::card(&self.job.output, table)
     }
 
-    fn text(&self, table: &str) -> String {
-        let Trained {
-            seconds,
-            steps,
-            tokens_per_step,
-            parameters,
-        } = self.trained;
+    fn text(&self, effort: &Effort, table: &str) -> String {
         format!(
-            "{}: {} tuned by {}, {} of {} parameters, {steps} steps of {tokens_per_step} tokens in {seconds:.1} s, {:.0} tokens/s\n{table}",
+            "{}: {} tuned by {}, {} of {} parameters, {} steps of {} tokens in {:.1} s, {:.0} tokens/s\n{table}",
             self.job.output.display(),
             self.model.name,
             self.job.objective.name(),
-            report::grouped(parameters),
+            report::grouped(effort.parameters),
             report::grouped(self.model.checkpoint.parameters()),
-            (steps * tokens_per_step) as f64 / seconds,
+            effort.steps,
+            self.tokens_per_step(),
+            effort.seconds,
+            self.speed(effort),
         )
     }
+}
+
+/// How many steps a curve tells of.
+fn made(curve: &[Point]) -> usize {
+    curve.iter().filter(|point| point.step > 0).count()
 }
