@@ -6,7 +6,7 @@ use burn::{
     tensor::{Bool, Int, Tensor, module::attention, ops::AttentionModuleOptions},
 };
 
-use crate::{Linear, cache::LayerCache, causal, rotary::Turns};
+use crate::{Linear, cache::LayerCache, causal, rotary::Turns, through};
 
 /// Softmax(Q Kᵀ / √d) V over the tokens up to each token, with heads of size d.
 #[derive(Module, Debug)]
@@ -56,12 +56,8 @@ impl Attention {
         turns: &Turns,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        let [batch, time, _] = query.dims();
-        let query = self.split(query, self.heads);
-        let key = self.split(key, self.key_value_heads);
-        let value = self.split(value, self.key_value_heads);
-        let query = turns.apply(normed(self.query_norm.as_ref(), query));
-        let key = turns.apply(normed(self.key_norm.as_ref(), key));
+        let time = query.dims()[1];
+        let [query, key, value] = self.turned([query, key, value], turns);
         let (key, value) = match cache {
             Some(cache) => cache.extend(key, value),
             None => (key, value),
@@ -83,9 +79,52 @@ impl Attention {
             None,
             options,
         );
-        mixed
-            .swap_dims(1, 2)
-            .reshape([batch, time, self.heads * self.head_size])
+        joined(mixed)
+    }
+
+    /// Gradients by what enters [`mix`](Self::mix) from the gradient by what it gives, for whole texts.
+    #[must_use]
+    pub fn mix_backward(
+        &self,
+        projections: [Tensor<3>; 3],
+        turns: &Turns,
+        gradient: Tensor<3>,
+    ) -> [Tensor<3>; 3] {
+        let [query, key, value] = self.turned(projections.clone(), turns);
+        let by_heads =
+            causal::attend_backward([&query, &key, &value], gradient.clone(), self.window);
+        let Some([by_query, by_key, by_value]) = by_heads else {
+            return through(projections, gradient, |[query, key, value]| {
+                self.mix(query, key, value, turns, None)
+            });
+        };
+        let back = turns.reversed();
+        let normed = |projection, gradient, norm: &Option<RmsNorm>, heads| {
+            let gradient = back.apply(gradient);
+            let Some(norm) = norm else {
+                return joined(gradient);
+            };
+            let projection = self.split(projection, heads);
+            let [gradient] = through([projection], gradient, |[x]| norm.forward(x));
+            joined(gradient)
+        };
+        let [query, key, _] = projections;
+        [
+            normed(query, by_query, &self.query_norm, self.heads),
+            normed(key, by_key, &self.key_norm, self.key_value_heads),
+            joined(by_value),
+        ]
+    }
+
+    /// Queries, keys and values by head, normed and turned.
+    fn turned(&self, [query, key, value]: [Tensor<3>; 3], turns: &Turns) -> [Tensor<4>; 3] {
+        let query = self.split(query, self.heads);
+        let key = self.split(key, self.key_value_heads);
+        [
+            turns.apply(normed(self.query_norm.as_ref(), query)),
+            turns.apply(normed(self.key_norm.as_ref(), key)),
+            self.split(value, self.key_value_heads),
+        ]
     }
 
     /// batch × time × heads·d to batch × heads × time × d
@@ -123,6 +162,12 @@ impl Attention {
         let too_far = (query - key).greater_equal_elem(window as i64);
         Some(too_far.reshape([1, 1, queries, keys]))
     }
+}
+
+/// batch × heads × time × d to batch × time × heads·d
+fn joined(x: Tensor<4>) -> Tensor<3> {
+    let [batch, heads, time, d] = x.dims();
+    x.swap_dims(1, 2).reshape([batch, time, heads * d])
 }
 
 fn normed(norm: Option<&RmsNorm>, x: Tensor<4>) -> Tensor<4> {

@@ -5,6 +5,8 @@
 //! queries share are not copied. burn-flex's attention for long texts makes products of 64 keys at a
 //! time, too small to be fast: half of the time of a window of 1024 tokens went there.
 
+mod backward;
+
 use std::ops::Range;
 
 use burn::{
@@ -19,6 +21,8 @@ use compress_core::{
     linalg::{Right, Slab, product_into},
 };
 use rayon::prelude::*;
+
+pub use backward::attend_backward;
 
 /// Queries that are worked on at a time.
 const BLOCK: usize = 64;
@@ -48,7 +52,8 @@ pub fn attend(
     };
     let one = |index: usize| {
         let (text, head) = (index / heads, index % heads);
-        heads_of.attend(text, head, head * shared / heads)
+        let group = head * shared / heads;
+        heads_of.attend(Place { text, head, group })
     };
     let mixed = (0..batch * heads)
         .into_par_iter()
@@ -78,35 +83,53 @@ struct Heads<'a> {
     window: usize,
 }
 
+/// A head of queries in a text, and the head of keys and values that it looks at.
+#[derive(Clone, Copy)]
+struct Place {
+    text: usize,
+    head: usize,
+    group: usize,
+}
+
 impl Heads<'_> {
     /// One head of one text: queries × d.
-    fn attend(&self, text: usize, head: usize, group: usize) -> Option<Vec<f32>> {
+    fn attend(&self, place: Place) -> Option<Vec<f32>> {
         let mut mixed = vec![0.0; self.queries * self.size];
         let mut scores = vec![0.0; BLOCK.min(self.queries) * self.keys];
-        let before = self.keys - self.queries; // keys that all queries see
-        for (first, mixed) in (0..)
-            .step_by(BLOCK)
-            .zip(mixed.chunks_mut(BLOCK * self.size))
-        {
-            let count = mixed.len() / self.size;
-            let end = before + first + count;
-            let start = (before + first + 1).saturating_sub(self.window);
-            let scores = &mut scores[..count * (end - start)];
-            let query = self.query.rows(text, head, first, count, self.size)?;
-            let key = self.key.rows(text, group, start, end - start, self.size)?;
-            product_into(scores, query, key, Right::Transposed).ok()?;
-            for (row, scores) in scores.chunks_exact_mut(end - start).enumerate() {
-                let last = before + first + row;
-                let seen = (last + 1).saturating_sub(self.window).max(start)..last + 1;
-                softmax(scores, seen.start - start..seen.end - start, self.size);
-            }
-            let scores = Slab::new(scores, Shape::new(count, end - start)).ok()?;
-            let value = self
-                .value
-                .rows(text, group, start, end - start, self.size)?;
-            product_into(mixed, scores, value, Right::AsIs).ok()?;
+        let blocks = mixed.chunks_mut(BLOCK * self.size);
+        for (first, mixed) in (0..).step_by(BLOCK).zip(blocks) {
+            let block = first..first + mixed.len() / self.size;
+            let seen = self.seen(&block);
+            let shape = Shape::new(block.len(), seen.len());
+            let scores = &mut scores[..shape.size()];
+            self.weigh(scores, place, &block)?;
+            let weights = Slab::new(scores, shape).ok()?;
+            let value = self.value.rows(place.text, place.group, &seen, self.size)?;
+            product_into(mixed, weights, value, Right::AsIs).ok()?;
         }
         Some(mixed)
+    }
+
+    /// The keys that a block of queries sees, each of them at least by one.
+    fn seen(&self, block: &Range<usize>) -> Range<usize> {
+        let before = self.keys - self.queries; // keys that all queries see
+        let start = (before + block.start + 1).saturating_sub(self.window);
+        start..before + block.end
+    }
+
+    /// How much each query of a block takes from each of the keys that the block sees.
+    fn weigh(&self, scores: &mut [f32], place: Place, block: &Range<usize>) -> Option<()> {
+        let Place { text, head, group } = place;
+        let keys = self.seen(block);
+        let query = self.query.rows(text, head, block, self.size)?;
+        let key = self.key.rows(text, group, &keys, self.size)?;
+        product_into(scores, query, key, Right::Transposed).ok()?;
+        for (row, scores) in scores.chunks_exact_mut(keys.len()).enumerate() {
+            let end = self.keys - self.queries + block.start + row + 1;
+            let start = end.saturating_sub(self.window).max(keys.start);
+            softmax(scores, start - keys.start..end - keys.start, self.size);
+        }
+        Some(())
     }
 }
 
@@ -150,13 +173,13 @@ impl<'a> Strided<'a> {
         &self,
         text: usize,
         head: usize,
-        first: usize,
-        count: usize,
+        times: &Range<usize>,
         size: usize,
     ) -> Option<Slab<'a>> {
         let [by_text, by_head, by_time] = self.strides;
-        let start = text * by_text + head * by_head + first * by_time;
-        Slab::strided(self.numbers.get(start..)?, Shape::new(count, size), by_time).ok()
+        let start = text * by_text + head * by_head + times.start * by_time;
+        let shape = Shape::new(times.len(), size);
+        Slab::strided(self.numbers.get(start..)?, shape, by_time).ok()
     }
 }
 

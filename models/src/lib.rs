@@ -33,6 +33,7 @@ mod linear;
 mod load;
 mod product;
 mod rotary;
+mod through;
 
 pub use attention::Attention;
 pub use block::Block;
@@ -45,3 +46,4 @@ pub use feed_forward::FeedForward;
 pub use generate::generate;
 pub use linear::{Linear, Weight};
 pub use rotary::{Rotary, Turns};
+pub use through::through;

@@ -61,6 +61,15 @@ impl Rotary {
 }
 
 impl Turns {
+    /// The turns that undo these; gradients go back through them.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self {
+            cos: self.cos.clone(),
+            sin: self.sin.clone().neg(),
+        }
+    }
+
     /// Turns queries or keys, batch × heads × time × d.
     #[must_use]
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {

@@ -1,11 +1,11 @@
 //! From gradients after a block to gradients before it, and by the output of each of its weights.
 //!
-//! A linear weight passes gradients on by one product. Between the weights, burn's autodiff walks
-//! back through a norm, the attention of one window or the gate: no graph is larger than that.
+//! A linear weight passes gradients on by one product, attention by a kernel. Between them, burn's
+//! autodiff walks back through a norm or the gate: no graph is larger than that.
 
 use burn::tensor::{Tensor, TensorData};
 use compress_core::{Role, exponentiate};
-use compress_models::{Block, Decoder, FeedForward, Turns};
+use compress_models::{Block, Decoder, FeedForward, Turns, through};
 
 use crate::{Result, Walk, calibrate::numbers};
 
@@ -34,9 +34,7 @@ pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> G
     let middle = next.clone() + bent;
 
     let mixed = a.output.backward(middle.clone());
-    let [query, key, value] = through(walk.projections.clone(), mixed, |[query, key, value]| {
-        a.mix(query, key, value, turns, None)
-    });
+    let [query, key, value] = a.mix_backward(walk.projections.clone(), turns, mixed);
     let normed = a.query.backward(query.clone())
         + a.key.backward(key.clone())
         + a.value.backward(value.clone());
@@ -92,19 +90,4 @@ fn softmax_minus_truth(logits: Tensor<2>, targets: &[u32], count: f32) -> Result
     }
     let data = TensorData::new(numbers, [rows, vocabulary]);
     Ok((surprise, Tensor::from_data(data, &device)))
-}
-
-/// Gradients by the inputs of a function from the gradient by its output.
-fn through<const N: usize>(
-    inputs: [Tensor<3>; N],
-    gradient: Tensor<3>,
-    function: impl FnOnce([Tensor<3>; N]) -> Tensor<3>,
-) -> [Tensor<3>; N] {
-    let inputs = inputs.map(|x| x.autodiff().require_grad());
-    let output = function(inputs.clone());
-    let mut gradients = (output * gradient.autodiff()).sum().backward();
-    inputs.map(|x| {
-        let zero = || x.clone().inner().zeros_like();
-        x.grad_remove(&mut gradients).unwrap_or_else(zero)
-    })
 }

@@ -51,6 +51,7 @@ fn record() -> Record {
         plan: Value::Null,
         errors: Value::Null,
         report: None,
+        before: None,
     }
 }
 

@@ -227,8 +227,13 @@ pub fn product_of_slabs(a: Slab<'_>, b: Slab<'_>, right: Right) -> Result<Vec<f3
 pub fn product_of_transposed_slabs(a: Slab<'_>, b: Slab<'_>) -> Result<Vec<f32>> {
     let shape = Shape::new(a.shape.cols, b.shape.cols);
     let mut out = vec![0.0; shape.size()];
-    write_product(&mut out, a.view().transpose(), b.view())?;
+    write_product(&mut out, a.view().transpose(), b.view(), Accum::Replace)?;
     Ok(out)
+}
+
+/// Adds `aᵀ · b` to numbers that are there already.
+pub fn add_product_of_transposed(sums: &mut [f32], a: Slab<'_>, b: Slab<'_>) -> Result<()> {
+    write_product(sums, a.view().transpose(), b.view(), Accum::Add)
 }
 
 /// [`product_of_slabs`] into memory that is there already and exactly large enough.
@@ -237,10 +242,15 @@ pub fn product_into(out: &mut [f32], a: Slab<'_>, b: Slab<'_>, right: Right) -> 
         Right::AsIs => b.view(),
         Right::Transposed => b.view().transpose(),
     };
-    write_product(out, a.view(), b)
+    write_product(out, a.view(), b, Accum::Replace)
 }
 
-fn write_product(out: &mut [f32], a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<()> {
+fn write_product(
+    out: &mut [f32],
+    a: MatRef<'_, f32>,
+    b: MatRef<'_, f32>,
+    how: Accum,
+) -> Result<()> {
     fit(a, b)?;
     let (shape, found) = (Shape::new(a.nrows(), b.ncols()), out.len());
     if found != shape.size() {
@@ -249,7 +259,7 @@ fn write_product(out: &mut [f32], a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Res
     let target = faer::MatMut::from_row_major_slice_mut(out, shape.rows, shape.cols);
     let alone = rayon::current_thread_index().is_none();
     let threads = if alone { Par::rayon(0) } else { Par::Seq };
-    matmul(target, Accum::Replace, a, b, 1.0, threads);
+    matmul(target, how, a, b, 1.0, threads);
     Ok(())
 }
 
