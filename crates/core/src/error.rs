@@ -135,6 +135,13 @@ pub enum Error {
         fits: Vec<usize>,
     },
 
+    /// A way to round that rests on measurements, without any.
+    #[error("{what} needs the activations of a calibration text")]
+    Unmeasured {
+        /// Which way.
+        what: &'static str,
+    },
+
     /// Codes, scales or zero points that make no quantised weight.
     #[error("a quantised weight's {what} {fault}")]
     Packed {

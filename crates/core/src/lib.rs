@@ -17,6 +17,7 @@
 //! # Ok::<(), compress_core::Error>(())
 //! ```
 
+mod bits;
 mod budget;
 mod error;
 mod evidence;
@@ -38,6 +39,7 @@ mod survey;
 mod symmetric;
 pub mod testing;
 
+pub use bits::Bits;
 pub use budget::Budget;
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Needs};
@@ -50,7 +52,7 @@ pub use method::{Edit, Method, Step, Truncate};
 pub use plan::{Plan, Planned, SourceId};
 pub use quantised::Quantised;
 pub use random::Random;
-pub use scheme::{Bits, Scheme};
+pub use scheme::Scheme;
 pub use selection::{Pattern, Selection};
 pub use site::{Role, Site};
 pub use stream::{Inlet, Stream};

@@ -56,3 +56,28 @@ pub(crate) fn unpack(bits: Bits, run: &[u32], count: usize) -> impl Iterator<Ite
         (i16::from(unsigned) + i16::from(bits.least())) as i8
     })
 }
+
+/// The columns of a row-major matrix of codes, each packed as a run; words × cols.
+pub(crate) fn pack_down(bits: Bits, codes: &[i8], cols: usize) -> Vec<u32> {
+    let mut runs = Vec::new(); // cols × words
+    for j in 0..cols {
+        pack(bits, codes.iter().skip(j).step_by(cols).copied(), &mut runs);
+    }
+    transposed(&runs, cols)
+}
+
+/// The inverse of [`pack_down`]; rows × cols.
+pub(crate) fn unpack_down(bits: Bits, packed: &[u32], rows: usize, cols: usize) -> Vec<i8> {
+    let length = words(bits, rows);
+    let runs = transposed(packed, length); // cols × words
+    let columns = runs.chunks_exact(length.max(1));
+    let codes: Vec<i8> = columns.flat_map(|run| unpack(bits, run, rows)).collect();
+    transposed(&codes, cols)
+}
+
+/// The transpose of a row-major matrix with the given number of rows.
+fn transposed<T: Copy>(matrix: &[T], rows: usize) -> Vec<T> {
+    let cols = matrix.len() / rows.max(1);
+    let column = |j| matrix.iter().skip(j).step_by(cols).copied();
+    (0..cols).flat_map(column).collect()
+}

@@ -12,6 +12,8 @@
 //! With `order`, inputs are rounded in order of falling H[j, j] rather than as they come, so that those
 //! that matter most are made good by all others.
 
+use std::borrow::Cow;
+
 use compress_core::{Result, Symmetric, linalg::Double};
 
 /// What is added to the diagonal, of its mean, where nobody says otherwise.
@@ -30,8 +32,10 @@ pub struct Hessian {
 }
 
 impl Hessian {
-    /// Prepares H for rounding, with the usual damping of 0.01; `order` is where inputs are to be
-    /// rounded in order of falling H[j, j].
+    /// Prepares H for rounding, usually with [`DAMPING`]; `order` is whether inputs are to be rounded in
+    /// order of falling H[j, j].
+    ///
+    /// Where H is singular in spite of its damping, it is damped more.
     pub fn new(h: &Symmetric, damping: f64, order: bool) -> Result<Self> {
         let mut alive = h.clone();
         let n = alive.size();
@@ -42,7 +46,7 @@ impl Hessian {
         let mut damped = alive.plus_diagonal(damping * mean);
         let mut attempt = 1;
         let root = loop {
-            match Double::from(&rearranged(&damped, order.as_deref())).root_of_inverse() {
+            match Double::from(&*rearranged(&damped, order.as_deref())).root_of_inverse() {
                 Err(_) if attempt < ATTEMPTS => {
                     let more = 10_f64.powi(attempt as i32) * damping.max(1e-6);
                     damped = damped.plus_diagonal(more * mean);
@@ -80,9 +84,9 @@ fn falling(h: &Symmetric) -> Vec<usize> {
     order
 }
 
-fn rearranged(h: &Symmetric, order: Option<&[usize]>) -> Symmetric {
+fn rearranged<'a>(h: &'a Symmetric, order: Option<&[usize]>) -> Cow<'a, Symmetric> {
     let Some(order) = order else {
-        return h.clone();
+        return Cow::Borrowed(h);
     };
     let mut turned = Symmetric::zeros(h.size());
     for (row, &i) in turned.rows_mut().zip(order) {
@@ -90,5 +94,5 @@ fn rearranged(h: &Symmetric, order: Option<&[usize]>) -> Symmetric {
             .zip(order)
             .for_each(|(x, &j)| *x = h.row(i)[j]);
     }
-    turned
+    Cow::Owned(turned)
 }

@@ -9,9 +9,15 @@
 //! GPTQ makes an error good only at later inputs; this lets earlier ones answer too. No step makes
 //! the error larger.
 
+use std::ops::Range;
+
 use compress_core::{Result, Scheme, linalg::Double};
 
-use crate::{Grid, Hessian, coded::Coded, sweep::Sweep};
+use crate::{
+    Grid, Hessian,
+    coded::{Coded, grids_of},
+    sweep::Sweep,
+};
 
 /// Fits all scales, then all levels, `rounds` times.
 pub(crate) fn refine(
@@ -35,7 +41,7 @@ fn fit_levels(coded: &mut Coded, weight: &Double, h: &Double) -> Result<()> {
     let all = weight.cols();
     Sweep::new(slope, h).columns(all, &mut |j, slope, moved| {
         let curvature = h.column(j)[j].recip();
-        let grids = crate::coded::grids_of(grids, j / group, rows);
+        let grids = grids_of(grids, j / group, rows);
         let places = levels.column_mut(j).iter_mut().zip(moved);
         for ((g, grid), (level, moved)) in slope.column(j).iter().zip(grids).zip(places) {
             let better = grid.level(*level + g * curvature / grid.step());
@@ -50,33 +56,28 @@ fn fit_scales(coded: &mut Coded, weight: &Double, h: &Double, scheme: Scheme) ->
     let slope = coded.residual(weight.clone()).times(h)?; // G
     let rows = weight.rows();
     let (levels, grids, group) = (&coded.levels, &mut coded.grids, coded.group);
-    let mut outcome = Ok(());
     Sweep::new(slope, h).groups(group, &mut |columns, slope, moved| {
         let first = columns.start / group * rows;
         let grids = grids.get_mut(first..first + rows).unwrap_or_default();
-        let own = levels.block(0..rows, columns.clone());
-        match own.times(&h.block(columns.clone(), columns.clone())) {
-            Ok(curved) => {
-                let across = dots(&own, slope, columns.start);
-                let along = dots(&own, &curved, 0);
-                let changes = change(grids, &across, &along, scheme);
-                for j in columns {
-                    let pairs = levels.column(j).iter().zip(&changes);
-                    let places = moved.column_mut(j).iter_mut().zip(pairs);
-                    places.for_each(|(moved, (level, change))| *moved = level * change);
-                }
-            }
-            Err(error) => outcome = Err(error),
+        let curved = levels.times_within(columns.clone(), h, columns.clone());
+        let across = dots(levels, columns.clone(), slope, columns.start);
+        let along = dots(levels, columns.clone(), &curved, 0);
+        let changes = change(grids, &across, &along, scheme);
+        for j in columns {
+            let pairs = levels.column(j).iter().zip(&changes);
+            let places = moved.column_mut(j).iter_mut().zip(pairs);
+            places.for_each(|(moved, (level, change))| *moved = level * change);
         }
     });
-    outcome
+    Ok(())
 }
 
-/// Σ over columns of the products of two matrices' elements, row by row; the other's columns from `start` on.
-fn dots(own: &Double, other: &Double, start: usize) -> Vec<f64> {
-    let mut sums = vec![0.0; own.rows()];
-    for j in 0..own.cols() {
-        let pairs = own.column(j).iter().zip(other.column(start + j));
+/// Row by row the sum of the products of some columns' elements with those of another matrix, whose
+/// columns are taken from `start` on.
+fn dots(levels: &Double, columns: Range<usize>, other: &Double, start: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; levels.rows()];
+    for (j, k) in columns.zip(start..) {
+        let pairs = levels.column(j).iter().zip(other.column(k));
         let places = sums.iter_mut().zip(pairs);
         places.for_each(|(sum, (a, b))| *sum += a * b);
     }

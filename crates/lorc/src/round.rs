@@ -6,46 +6,10 @@
 //!
 //! What is kept is the round with the least error ‖W − Q − L‖ in the norm of the metric.
 
-use compress_core::{Error, Matrix, Quantised, Result, Scheme, linalg::product};
+use compress_core::{Matrix, Quantised, Result, linalg::product};
 use compress_svd::Metric;
-use serde::{Deserialize, Serialize};
 
-use crate::{Hessian, Keep, Quantizer, Scaling, compensate, quantise};
-
-/// How a weight is rounded and compensated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Options {
-    /// Bits, groups, symmetry.
-    pub scheme: Scheme,
-    /// How weights get their codes.
-    pub quantizer: Quantizer,
-    /// How groups get their scales.
-    pub scaling: Scaling,
-    /// How often scales and codes are fitted to the Hessian afterwards.
-    pub refinements: usize,
-    /// Rank of the correction; 0 for none.
-    pub rank: usize,
-    /// How the correction's factors are kept.
-    pub keep: Keep,
-    /// How often the weight less its correction is quantised again.
-    pub alternations: usize,
-}
-
-impl Options {
-    /// Round to nearest, nothing else.
-    #[must_use]
-    pub fn nearest(scheme: Scheme) -> Self {
-        Self {
-            scheme,
-            quantizer: Quantizer::Nearest,
-            scaling: Scaling::Covering,
-            refinements: 0,
-            rank: 0,
-            keep: Keep::Half,
-            alternations: 0,
-        }
-    }
-}
+use crate::{Hessian, Options, compensate, quantise};
 
 /// W ≈ quantised + up · down.
 #[derive(Clone, Debug)]
@@ -67,10 +31,6 @@ pub fn round(
     metric: &Metric,
     options: &Options,
 ) -> Result<Rounded> {
-    if let Some(found) = hessian.map(Hessian::size).filter(|&n| n != weight.cols()) {
-        let (left, right) = (weight.shape(), compress_core::Shape::new(found, found));
-        return Err(Error::Product { left, right });
-    }
     let whole = metric.squared_norm(weight)?;
     let mut best = once(weight, weight, hessian, metric, options)?;
     let mut last = best.clone();
@@ -98,8 +58,7 @@ fn once(
     metric: &Metric,
     options: &Options,
 ) -> Result<Rounded> {
-    let how = (options.quantizer, options.scaling, options.refinements);
-    let quantised = quantise(rest, hessian, options.scheme, how)?;
+    let quantised = quantise(rest, hessian, options)?;
     let lost = difference(weight, &quantised.dense());
     if options.rank == 0 {
         return Ok(Rounded {

@@ -37,6 +37,16 @@ fn schemes(groups: &[Option<usize>]) -> Vec<Scheme> {
     groups.iter().copied().flat_map(all).collect()
 }
 
+/// How codes are chosen, without a correction.
+fn how(scheme: Scheme, quantizer: Quantizer, scaling: Scaling, refinements: usize) -> Options {
+    Options {
+        quantizer,
+        scaling,
+        refinements,
+        ..Options::nearest(scheme)
+    }
+}
+
 fn prepared(h: &Symmetric) -> Hessian {
     Hessian::new(h, DAMPING, false).unwrap()
 }
@@ -83,8 +93,8 @@ fn gptq_in_products_of_blocks_is_gptq_column_by_column() {
         let (weight, h) = (random.matrix(rows, cols), random.gram(cols));
         for bits in [Bits::Two, Bits::Three, Bits::Four] {
             let scheme = Scheme::symmetric(bits, group);
-            let how = (Quantizer::Gptq, Scaling::Covering, 0);
-            let ours = quantise(&weight, Some(&prepared(&h)), scheme, how).unwrap();
+            let options = how(scheme, Quantizer::Gptq, Scaling::Covering, 0);
+            let ours = quantise(&weight, Some(&prepared(&h)), &options).unwrap();
             let theirs = naive::gptq(&weight, &h, scheme);
             let ours: Vec<f64> = ours.dense().data().iter().copied().map(f64::from).collect();
             assert_eq!(ours, theirs, "{rows}×{cols} {scheme}");
@@ -101,11 +111,34 @@ fn under_the_identity_gptq_is_round_to_nearest() {
         for scheme in schemes(&[Some(16), None]) {
             for scaling in SCALINGS {
                 let with = |quantizer| {
-                    quantise(&weight, Some(&hessian), scheme, (quantizer, scaling, 0)).unwrap()
+                    quantise(&weight, Some(&hessian), &how(scheme, quantizer, scaling, 0)).unwrap()
                 };
                 assert_eq!(with(Quantizer::Gptq), with(Quantizer::Nearest), "{scheme}");
             }
         }
+    }
+}
+
+#[test]
+fn where_inputs_already_come_in_order_the_order_changes_nothing() {
+    let mut random = Random(11);
+    let weight = random.matrix(12, 48);
+    let mut h = random.gram(48);
+    for (i, row) in h.rows_mut().enumerate() {
+        row[i] = 1000.0 - i as f64;
+    }
+    for scaling in SCALINGS {
+        let options = how(
+            Scheme::symmetric(Bits::Three, None),
+            Quantizer::Gptq,
+            scaling,
+            0,
+        );
+        let with = |order| {
+            let hessian = Hessian::new(&h, DAMPING, order).unwrap();
+            quantise(&weight, Some(&hessian), &options).unwrap()
+        };
+        assert_eq!(with(true), with(false));
     }
 }
 
@@ -118,11 +151,11 @@ fn gptq_loses_less_than_rounding_and_refinement_less_still() {
         for scheme in schemes(&[Some(16), Some(64)]) {
             for scaling in SCALINGS {
                 let lost = |quantizer, refinements| {
-                    let how = (quantizer, scaling, refinements);
+                    let options = how(scheme, quantizer, scaling, refinements);
                     error(
                         &h,
                         &weight,
-                        &quantise(&weight, Some(&hessian), scheme, how).unwrap(),
+                        &quantise(&weight, Some(&hessian), &options).unwrap(),
                     )
                 };
                 let nearest = lost(Quantizer::Nearest, 0);
@@ -320,10 +353,10 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
     let mut random = Random(10);
     let (weight, h) = (random.matrix(300, 48), random.gram(48));
     let hessian = prepared(&h);
-    let how = (Quantizer::Gptq, Scaling::Searched, 2);
-    let all = quantise(&weight, Some(&hessian), four(16), how).unwrap();
+    let options = how(four(16), Quantizer::Gptq, Scaling::Searched, 2);
+    let all = quantise(&weight, Some(&hessian), &options).unwrap();
     let few = Matrix::new(10, 48, weight.data()[250 * 48..260 * 48].to_vec()).unwrap();
-    let few = quantise(&few, Some(&hessian), four(16), how).unwrap();
+    let few = quantise(&few, Some(&hessian), &options).unwrap();
     let (all, few) = (all.codes(), few.codes());
     let pairs = all.iter().skip(250 * 48).zip(&few);
     let differ = pairs.filter(|(a, b)| a != b).count();
@@ -331,7 +364,7 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
 }
 
 #[test]
-fn groups_that_do_not_fit_and_a_hessian_of_another_size_are_refused() {
+fn what_does_not_fit_or_was_not_measured_is_refused() {
     let weight = Matrix::zeros(4, 288);
     let plain = |options| round(&weight, None, &Metric::PLAIN, &options);
     let error = plain(Options::nearest(four(64))).unwrap_err().to_string();
@@ -357,6 +390,11 @@ fn groups_that_do_not_fit_and_a_hessian_of_another_size_are_refused() {
         )
         .is_err()
     );
+    for (quantizer, refinements) in [(Quantizer::Gptq, 0), (Quantizer::Nearest, 1)] {
+        let options = how(four(32), quantizer, Scaling::Covering, refinements);
+        let told = plain(options).unwrap_err().to_string();
+        assert!(told.contains("calibration text"), "{told}");
+    }
     let too_much = Options {
         rank: 5,
         ..Options::nearest(four(32))
@@ -396,8 +434,8 @@ proptest! {
         for bits in [Bits::Two, Bits::Three] {
             let scheme = Scheme::symmetric(bits, Some(12));
             let lost = |refinements| {
-                let how = (Quantizer::Gptq, Scaling::Covering, refinements);
-                error(&h, &weight, &quantise(&weight, Some(&hessian), scheme, how).unwrap())
+                let options = how(scheme, Quantizer::Gptq, Scaling::Covering, refinements);
+                error(&h, &weight, &quantise(&weight, Some(&hessian), &options).unwrap())
             };
             let errors = [0, 1, 2, 5].map(lost);
             let norm = Metric::activation(h.clone()).squared_norm(&weight).unwrap();

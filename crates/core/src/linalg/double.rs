@@ -139,13 +139,23 @@ impl Double {
         Self(Mat::zeros(rows, cols))
     }
 
-    /// Some columns of some rows.
+    /// `self[:, inner] · right[inner, target]`, for ranges of columns.
     #[must_use]
-    pub fn block(&self, rows: Range<usize>, cols: Range<usize>) -> Self {
-        let block = self
+    pub fn times_within(&self, inner: Range<usize>, right: &Self, target: Range<usize>) -> Self {
+        let mut product = Self::zeros(self.rows(), target.len());
+        let left = self.0.subcols(inner.start, inner.len());
+        let right = right
             .0
-            .submatrix(rows.start, cols.start, rows.len(), cols.len());
-        Self(block.to_owned())
+            .submatrix(inner.start, target.start, inner.len(), target.len());
+        matmul(
+            product.0.as_mut(),
+            Accum::Replace,
+            left,
+            right,
+            1.0,
+            Par::Seq,
+        );
+        product
     }
 
     /// One column.
