@@ -121,9 +121,44 @@ pub enum Error {
         expected: &'static str,
     },
 
+    /// Groups of inputs that do not divide a weight's inputs.
+    #[error(
+        "groups of {group} do not divide the {} inputs of a {shape} weight; these do: {}",
+        shape.cols, list(fits)
+    )]
+    Group {
+        /// Inputs per group.
+        group: usize,
+        /// The weight's shape.
+        shape: Shape,
+        /// Group sizes that would do.
+        fits: Vec<usize>,
+    },
+
+    /// A way to round that rests on measurements, without any.
+    #[error("{what} needs the activations of a calibration text")]
+    Unmeasured {
+        /// Which way.
+        what: &'static str,
+    },
+
+    /// Codes, scales or zero points that make no quantised weight.
+    #[error("a quantised weight's {what} {fault}")]
+    Packed {
+        /// Which of its parts.
+        what: &'static str,
+        /// What is wrong with it.
+        fault: String,
+    },
+
     /// The source of the weights failed.
     #[error("{0}")]
     Source(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn list(numbers: &[usize]) -> String {
+    let words: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+    words.join(", ")
 }
 
 impl Error {

@@ -17,6 +17,7 @@
 //! # Ok::<(), compress_core::Error>(())
 //! ```
 
+mod bits;
 mod budget;
 mod error;
 mod evidence;
@@ -26,8 +27,11 @@ mod format;
 pub mod linalg;
 mod matrix;
 mod method;
+mod packing;
 mod plan;
+mod quantised;
 mod random;
+mod scheme;
 mod selection;
 mod site;
 mod stream;
@@ -35,16 +39,20 @@ mod survey;
 mod symmetric;
 pub mod testing;
 
+pub use bits::Bits;
 pub use budget::Budget;
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Needs};
 pub use exponential::{exponentiate, log_sum_exp};
 pub use factor::{Factor, Form};
 pub use format::Format;
+pub use half::f16;
 pub use matrix::{Matrix, Shape};
 pub use method::{Edit, Method, Step, Truncate};
 pub use plan::{Plan, Planned, SourceId};
+pub use quantised::Quantised;
 pub use random::Random;
+pub use scheme::Scheme;
 pub use selection::{Pattern, Selection};
 pub use site::{Role, Site};
 pub use stream::{Inlet, Stream};

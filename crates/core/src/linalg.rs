@@ -1,4 +1,4 @@
-//! The only file that names the linear-algebra crate: products, Gram matrices, top eigenvectors.
+//! The only module that names the linear-algebra crate: products, Gram matrices, top eigenvectors.
 //!
 //! Everything runs on one thread: the pipeline gives each core a matrix of its own, which keeps
 //! both busy and makes every result independent of the number of threads.
@@ -20,12 +20,15 @@ use faer::{
             triangular::{BlockStructure, matmul as matmul_structured},
         },
         qr::no_pivoting::factor::recommended_block_size,
-        solvers::Solve as _,
     },
     traits::RealField,
 };
 
-use crate::{Error, Matrix, Result, Shape, Symmetric};
+use crate::{Error, Matrix, Result, Shape};
+
+mod double;
+
+pub use double::Double;
 
 /// Eigenvalues of a symmetric matrix, largest first, and the eigenvectors of the first few.
 #[derive(Clone, Debug)]
@@ -313,145 +316,6 @@ fn add(
 pub fn singular_values(w: &Matrix) -> Result<Vec<f64>> {
     let squares = short_gram::<f64>(w).eigenvalues()?;
     Ok(squares.into_iter().map(|x| x.max(0.0).sqrt()).collect())
-}
-
-/// A matrix in `f64`, for what would drown in the rounding of `f32`.
-#[derive(Clone, Debug)]
-pub struct Double(Mat<f64>);
-
-impl From<&Matrix> for Double {
-    fn from(m: &Matrix) -> Self {
-        let at = |i, j| f64::from(m.data()[i * m.cols() + j]);
-        Self(Mat::from_fn(m.rows(), m.cols(), at))
-    }
-}
-
-impl From<&Symmetric> for Double {
-    fn from(m: &Symmetric) -> Self {
-        let n = m.size();
-        Self(MatRef::from_row_major_slice(m.data(), n, n).to_owned())
-    }
-}
-
-impl Double {
-    /// A matrix from its numbers, row after row; an error when they do not fill the shape.
-    pub fn new(rows: usize, cols: usize, numbers: &[f64]) -> Result<Self> {
-        let (shape, found) = (Shape::new(rows, cols), numbers.len());
-        if found != shape.size() {
-            return Err(Error::Length { shape, found });
-        }
-        Ok(Self(
-            MatRef::from_row_major_slice(numbers, rows, cols).to_owned(),
-        ))
-    }
-
-    /// `self + scale · other`, of one shape.
-    pub fn plus(mut self, scale: f64, other: &Self) -> Result<Self> {
-        let shape = |m: &Self| Shape::new(m.rows(), m.cols());
-        if shape(&self) != shape(other) {
-            let (left, right) = (shape(&self), shape(other));
-            return Err(Error::Product { left, right });
-        }
-        for j in 0..self.cols() {
-            let pairs = self.0.col_mut(j).iter_mut().zip(other.0.col(j).iter());
-            pairs.for_each(|(x, y)| *x += scale * y);
-        }
-        Ok(self)
-    }
-
-    /// Number of rows.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.0.nrows()
-    }
-
-    /// Number of columns.
-    #[must_use]
-    pub fn cols(&self) -> usize {
-        self.0.ncols()
-    }
-
-    /// `self · right`, m×k by k×n.
-    pub fn times(&self, right: &Self) -> Result<Self> {
-        multiply_double(self.0.as_ref(), right.0.as_ref())
-    }
-
-    /// `selfᵀ · right`, k×m by k×n.
-    pub fn transposed_times(&self, right: &Self) -> Result<Self> {
-        multiply_double(self.0.transpose(), right.0.as_ref())
-    }
-
-    /// `self · rightᵀ`, m×k by n×k.
-    pub fn times_transposed(&self, right: &Self) -> Result<Self> {
-        multiply_double(self.0.as_ref(), right.0.transpose())
-    }
-
-    /// The matrix on its side.
-    #[must_use]
-    pub fn transposed(&self) -> Self {
-        Self(self.0.transpose().to_owned())
-    }
-
-    /// Multiplies each column by a number of its own.
-    #[must_use]
-    pub fn scaled_columns(mut self, by: &[f64]) -> Self {
-        for (j, &number) in by.iter().enumerate().take(self.cols()) {
-            self.0.col_mut(j).iter_mut().for_each(|x| *x *= number);
-        }
-        self
-    }
-
-    /// Multiplies each row by a number of its own.
-    #[must_use]
-    pub fn scaled_rows(mut self, by: &[f64]) -> Self {
-        for j in 0..self.cols() {
-            let column = self.0.col_mut(j).iter_mut();
-            column.zip(by).for_each(|(x, number)| *x *= number);
-        }
-        self
-    }
-
-    /// The Euclidean length of each column.
-    #[must_use]
-    pub fn column_norms(&self) -> Vec<f64> {
-        self.0.col_iter().map(|column| column.norm_l2()).collect()
-    }
-
-    /// For a symmetric matrix: all eigenvalues, largest first, and the eigenvectors of the `count`
-    /// largest as columns. Reads the lower triangle.
-    pub fn top_eigenvectors(self, count: usize) -> Result<(Vec<f64>, Self)> {
-        let (values, vectors) = decompose(self.0, count)?;
-        Ok((values, Self(vectors)))
-    }
-
-    /// For a symmetric matrix: all eigenvalues, largest first. Reads the lower triangle.
-    pub fn eigenvalues(&self) -> Result<Vec<f64>> {
-        eigenvalues(self.0.as_ref())
-    }
-
-    /// The solution X of `self · X = right` for a symmetric positive definite `self`.
-    pub fn solve(&self, right: &Self) -> Result<Self> {
-        let n = self.rows();
-        let factor = self.0.llt(faer::Side::Lower);
-        let factor = factor.map_err(|_| Error::Convergence {
-            what: "Cholesky decomposition",
-            shape: Shape::new(n, n),
-        })?;
-        Ok(Self(factor.solve(&right.0)))
-    }
-
-    /// Rounded to `f32`.
-    #[must_use]
-    pub fn to_matrix(&self) -> Matrix {
-        Matrix::from_fn(self.rows(), self.cols(), |i, j| self.0[(i, j)] as f32)
-    }
-}
-
-fn multiply_double(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<Double> {
-    fit(a, b)?;
-    let mut out = Mat::zeros(a.nrows(), b.ncols());
-    matmul(out.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
-    Ok(Double(out))
 }
 
 /// The two precisions of a Gram matrix.

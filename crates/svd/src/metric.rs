@@ -93,6 +93,23 @@ impl Metric {
     }
 }
 
+impl Metric {
+    /// ‖G^½ M H^½‖² of an m × n matrix: the sum of M ∘ (G M H).
+    pub fn squared_norm(&self, m: &Matrix) -> Result<f64> {
+        if self.is_plain() {
+            return Ok(m.squared_norm());
+        }
+        let m = Double::from(m);
+        let weighted = self.inputs.applied(&m)?;
+        let weighted = self.outputs.applied(&weighted.transposed())?.transposed();
+        let dot = |j: usize| -> f64 {
+            let pairs = m.column(j).iter().zip(weighted.column(j));
+            pairs.map(|(a, b)| a * b).sum()
+        };
+        Ok((0..m.cols()).map(dot).sum::<f64>().max(0.0))
+    }
+}
+
 impl Weighting {
     fn damped(h: Symmetric) -> Self {
         let mean = h.trace() / h.size().max(1) as f64;

@@ -167,6 +167,23 @@ fn the_error_under_a_metric_is_the_sum_of_the_discarded_eigenvalues() {
 }
 
 #[test]
+fn the_norm_of_a_matrix_under_a_metric_is_that_of_its_definition() {
+    let mut random = Random(9);
+    let (m, left) = (random.matrix(12, 20), random.matrix(12, 12));
+    let right = random.matrix(20, 20);
+    let metric = Metric::kronecker(gram(&left), gram(&right));
+    let (found, expected) = (
+        metric.squared_norm(&m).unwrap(),
+        error_under(&left, &m, &right),
+    );
+    assert!(
+        (found - expected).abs() < 1e-6 * expected,
+        "{found} is not {expected}"
+    );
+    assert_eq!(Metric::PLAIN.squared_norm(&m).unwrap(), m.squared_norm());
+}
+
+#[test]
 fn no_other_matrix_of_the_rank_is_nearer_under_the_metric() {
     let mut random = Random(6);
     let weight = random.matrix(10, 14);

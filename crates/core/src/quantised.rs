@@ -1,0 +1,242 @@
+//! A weight of few bits: codes, a scale per group of inputs, and a zero point where they are not
+//! symmetric.
+//!
+//! ```text
+//! W[i, j] = (code[i, j] − zero[i, j / g]) · scale[i, j / g]
+//! ```
+//!
+//! What it holds are the tensors that compressed-tensors calls `pack-quantized`:
+//!
+//! | tensor | numbers |
+//! |---|---|
+//! | `weight_packed` | i32, out × ⌈in·b / 32⌉: [`words`](Quantised::words) |
+//! | `weight_scale` | f16, out × groups: [`scales`](Quantised::scales) |
+//! | `weight_zero_point` | i32, ⌈out·b / 32⌉ × groups: [`packed_zeros`](Quantised::packed_zeros); none where symmetric |
+//! | `weight_shape` | i64, the two numbers of the shape |
+//!
+//! A scale may be negative: then the greatest magnitude lies on the other side of 0.
+//!
+//! ```
+//! use compress_core::{Bits, Quantised, Scheme, Shape, f16};
+//!
+//! let scheme = Scheme::symmetric(Bits::Four, None);
+//! let weight = Quantised::from_codes(Shape::new(1, 3), scheme, &[-8, 0, 7], vec![f16::from_f32(0.5)], vec![])?;
+//! assert_eq!(weight.dense().data(), [-4.0, 0.0, 3.5]);
+//! assert_eq!(weight.words(), [0xf80]); // each code plus 8, four bits each, the first one lowest
+//! # Ok::<(), compress_core::Error>(())
+//! ```
+
+use half::f16;
+
+use crate::{
+    Error, Matrix, Result, Scheme, Shape,
+    packing::{code, pack, pack_down, unpack, unpack_down, words},
+};
+
+/// Bytes of the two 64-bit numbers in which the shape is stored.
+const SHAPE_BYTES: usize = 16;
+
+/// A weight rounded to few bits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantised {
+    shape: Shape,
+    scheme: Scheme,
+    words: Vec<u32>,  // out × ⌈in·b / 32⌉
+    scales: Vec<f16>, // out × groups
+    zeros: Vec<i8>,   // out × groups, or none
+}
+
+impl Quantised {
+    /// From codes, row after row, and what each group has: scales, and zero points unless symmetric;
+    /// both out × groups. Fails where any of them does not fit the shape or the scheme.
+    pub fn from_codes(
+        shape: Shape,
+        scheme: Scheme,
+        codes: &[i8],
+        scales: Vec<f16>,
+        zeros: Vec<i8>,
+    ) -> Result<Self> {
+        countable(shape)?;
+        count("code", shape.size(), codes.len())?;
+        in_range("code", scheme, codes)?;
+        let mut packed = Vec::with_capacity(shape.rows * words(scheme.bits, shape.cols));
+        for row in codes.chunks_exact(shape.cols.max(1)) {
+            pack(scheme.bits, row.iter().copied(), &mut packed);
+        }
+        Self::from_parts(shape, scheme, packed, scales, zeros)
+    }
+
+    /// From the packed words of a file, with the zero points unpacked ([`unpack_zeros`](Self::unpack_zeros)).
+    pub fn from_parts(
+        shape: Shape,
+        scheme: Scheme,
+        words: Vec<u32>,
+        scales: Vec<f16>,
+        zeros: Vec<i8>,
+    ) -> Result<Self> {
+        scheme.check(shape)?;
+        countable(shape)?;
+        let groups = shape.rows * scheme.groups(shape.cols);
+        count("word", word_count(shape, scheme), words.len())?;
+        count("scale", groups, scales.len())?;
+        count(
+            "zero point",
+            if scheme.symmetric { 0 } else { groups },
+            zeros.len(),
+        )?;
+        in_range("zero point", scheme, &zeros)?;
+        if let Some(bad) = scales.iter().find(|scale| !scale.is_finite()) {
+            return Err(Error::Packed {
+                what: "scale",
+                fault: format!("is {bad}"),
+            });
+        }
+        Ok(Self {
+            shape,
+            scheme,
+            words,
+            scales,
+            zeros,
+        })
+    }
+
+    /// Output features × input features.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// How it is rounded.
+    #[must_use]
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The packed codes, out × ⌈in·b / 32⌉, row after row.
+    #[must_use]
+    pub fn words(&self) -> &[u32] {
+        &self.words
+    }
+
+    /// The scales, out × groups, row after row.
+    #[must_use]
+    pub fn scales(&self) -> &[f16] {
+        &self.scales
+    }
+
+    /// The zero points, out × groups, row after row; none where symmetric.
+    #[must_use]
+    pub fn zeros(&self) -> &[i8] {
+        &self.zeros
+    }
+
+    /// One code; none outside the shape.
+    #[must_use]
+    pub fn code(&self, row: usize, col: usize) -> Option<i8> {
+        if col >= self.shape.cols {
+            return None;
+        }
+        let bits = self.scheme.bits;
+        let stride = words(bits, self.shape.cols);
+        code(bits, self.words.get(row * stride..)?, col)
+    }
+
+    /// All codes, row after row.
+    #[must_use]
+    pub fn codes(&self) -> Vec<i8> {
+        let (bits, cols) = (self.scheme.bits, self.shape.cols);
+        let runs = self.words.chunks_exact(words(bits, cols).max(1));
+        runs.flat_map(|run| unpack(bits, run, cols)).collect()
+    }
+
+    /// The matrix that it denotes.
+    #[must_use]
+    pub fn dense(&self) -> Matrix {
+        let mut dense = Matrix::zeros(self.shape.rows, self.shape.cols);
+        let group = self.scheme.group_of(self.shape.cols);
+        let codes = self.codes();
+        let runs = dense.data_mut().chunks_exact_mut(group);
+        for (index, (values, codes)) in runs.zip(codes.chunks_exact(group)).enumerate() {
+            let scale = self.scales.get(index).copied().unwrap_or_default().to_f32();
+            let zero = i16::from(self.zeros.get(index).copied().unwrap_or_default());
+            for (value, &code) in values.iter_mut().zip(codes) {
+                *value = f32::from(i16::from(code) - zero) * scale;
+            }
+        }
+        dense
+    }
+
+    /// Bytes of its tensors on disk.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        bytes(self.shape, self.scheme)
+    }
+
+    /// The zero points as a file has them: i32, ⌈out·b / 32⌉ × groups, packed down the outputs.
+    #[must_use]
+    pub fn packed_zeros(&self) -> Vec<u32> {
+        if self.scheme.symmetric {
+            return Vec::new();
+        }
+        let groups = self.scheme.groups(self.shape.cols);
+        pack_down(self.scheme.bits, &self.zeros, groups)
+    }
+
+    /// Zero points, out × groups, from those of a file; the inverse of [`packed_zeros`](Self::packed_zeros).
+    pub fn unpack_zeros(shape: Shape, scheme: Scheme, packed: &[u32]) -> Result<Vec<i8>> {
+        scheme.check(shape)?;
+        countable(shape)?;
+        let (groups, length) = (scheme.groups(shape.cols), words(scheme.bits, shape.rows));
+        count("word of zero points", groups * length, packed.len())?;
+        Ok(unpack_down(scheme.bits, packed, shape.rows, groups))
+    }
+}
+
+/// Bytes on disk of a weight of the given shape: codes, scales, zero points and the shape itself.
+#[must_use]
+pub(crate) fn bytes(shape: Shape, scheme: Scheme) -> usize {
+    let groups = scheme.groups(shape.cols);
+    let zeros = if scheme.symmetric {
+        0
+    } else {
+        4 * words(scheme.bits, shape.rows) * groups
+    };
+    4 * word_count(shape, scheme) + 2 * shape.rows * groups + zeros + SHAPE_BYTES
+}
+
+const fn word_count(shape: Shape, scheme: Scheme) -> usize {
+    shape.rows * words(scheme.bits, shape.cols)
+}
+
+/// Whether the bits and bytes of a shape can be counted at all: a file may claim any.
+fn countable(shape: Shape) -> Result<()> {
+    let bits = shape.rows.checked_mul(shape.cols);
+    if bits.is_some_and(|size| size < usize::MAX / 64) {
+        return Ok(());
+    }
+    Err(Error::Packed {
+        what: "shape",
+        fault: format!("of {shape} is beyond any memory"),
+    })
+}
+
+fn count(what: &'static str, wanted: usize, found: usize) -> Result<()> {
+    if wanted == found {
+        return Ok(());
+    }
+    Err(Error::Packed {
+        what,
+        fault: format!("count is {found} where {wanted} are needed"),
+    })
+}
+
+fn in_range(what: &'static str, scheme: Scheme, codes: &[i8]) -> Result<()> {
+    let range = scheme.bits.least()..=scheme.bits.greatest();
+    match codes.iter().find(|code| !range.contains(code)) {
+        None => Ok(()),
+        Some(code) => Err(Error::Packed {
+            what,
+            fault: format!("is {code}, which {} cannot hold", scheme.bits),
+        }),
+    }
+}

@@ -1,0 +1,148 @@
+//! How a weight is rounded to few bits: how many, how many inputs share a scale, with or without a
+//! zero point.
+//!
+//! ```text
+//! value = (code − zero) · scale     −2^(b−1) ≤ code < 2^(b−1)
+//! bits per weight = b + 16 / g      and b / g more where there are zero points
+//! ```
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Bits, Error, Result, Shape};
+
+/// How a weight is rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Scheme {
+    /// Bits of a code.
+    pub bits: Bits,
+    /// How many inputs share a scale; none where all of a row do.
+    pub group: Option<usize>,
+    /// Whether 0 has code 0; else every group has a zero point.
+    pub symmetric: bool,
+}
+
+impl Scheme {
+    /// Symmetric codes with a scale for every `group` inputs.
+    #[must_use]
+    pub const fn symmetric(bits: Bits, group: Option<usize>) -> Self {
+        Self {
+            bits,
+            group,
+            symmetric: true,
+        }
+    }
+
+    /// How many of `inputs` share a scale.
+    #[must_use]
+    pub fn group_of(self, inputs: usize) -> usize {
+        self.group.unwrap_or(inputs).max(1)
+    }
+
+    /// How many groups a row of `inputs` has.
+    #[must_use]
+    pub fn groups(self, inputs: usize) -> usize {
+        inputs.div_ceil(self.group_of(inputs))
+    }
+
+    /// Bits per weight of codes, scales and zero points, not counting what rounds up to whole words.
+    #[must_use]
+    pub fn bits_per_weight(self, shape: Shape) -> f64 {
+        let bits = self.bits.count() as f64;
+        let zero = if self.symmetric { 0.0 } else { bits };
+        bits + (16.0 + zero) * self.groups(shape.cols) as f64 / shape.cols.max(1) as f64
+    }
+
+    /// Whether a weight of this shape can be rounded so: its inputs make whole groups.
+    pub fn check(self, shape: Shape) -> Result<()> {
+        let group = self.group_of(shape.cols);
+        if self.group != Some(0) && shape.cols.is_multiple_of(group) {
+            return Ok(());
+        }
+        Err(Error::Group {
+            group: self.group.unwrap_or(group),
+            shape,
+            fits: sizes_that_fit(shape.cols),
+        })
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.bits)?;
+        match self.group {
+            Some(group) => write!(f, " g{group}")?,
+            None => write!(f, " per row")?,
+        }
+        if self.symmetric {
+            Ok(())
+        } else {
+            write!(f, " with zero points")
+        }
+    }
+}
+
+/// The group sizes that divide a number of inputs, of those that kernels like: whole multiples of
+/// eight, at least sixteen; any divisor where there are none such.
+fn sizes_that_fit(inputs: usize) -> Vec<usize> {
+    let divisors = || (1..=inputs).filter(|size| inputs.is_multiple_of(*size));
+    let liked: Vec<_> = divisors()
+        .filter(|&size| size >= 16 && size.is_multiple_of(8))
+        .collect();
+    if liked.is_empty() {
+        divisors().collect()
+    } else {
+        liked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_does_not_fit_names_those_that_do() {
+        let check = |inputs, group| {
+            Scheme::symmetric(Bits::Four, Some(group)).check(Shape::new(10, inputs))
+        };
+        let told = |inputs, group| check(inputs, group).unwrap_err().to_string();
+        assert!(check(288, 96).is_ok());
+        assert!(told(288, 64).contains("16, 24, 32, 48, 72, 96, 144, 288"));
+        assert!(told(576, 128).contains("64, 72, 96, 144, 192"));
+        assert!(told(15, 4).contains("1, 3, 5, 15"));
+        assert!(check(15, 0).is_err());
+        assert!(
+            Scheme::symmetric(Bits::Two, None)
+                .check(Shape::new(3, 7))
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn bits_per_weight_count_scales_and_zero_points() {
+        let shape = Shape::new(10, 64);
+        let scheme = Scheme::symmetric(Bits::Four, Some(32));
+        assert!((scheme.bits_per_weight(shape) - 4.5).abs() < 1e-12);
+        let with_zeros = Scheme {
+            symmetric: false,
+            ..scheme
+        };
+        assert!((with_zeros.bits_per_weight(shape) - 4.625).abs() < 1e-12);
+        let row = Scheme::symmetric(Bits::Two, None);
+        assert!((row.bits_per_weight(shape) - 2.25).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_scheme_says_what_it_is() {
+        assert_eq!(
+            Scheme::symmetric(Bits::Four, Some(32)).to_string(),
+            "int4 g32"
+        );
+        let scheme = Scheme {
+            symmetric: false,
+            ..Scheme::symmetric(Bits::Two, None)
+        };
+        assert_eq!(scheme.to_string(), "int2 per row with zero points");
+    }
+}

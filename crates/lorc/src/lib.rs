@@ -1,0 +1,56 @@
+//! Weights of few bits, what rounding loses made good by a low-rank term.
+//!
+//! ```text
+//! Ŵ = Q + A · B       Q: m × n, b bits per number and a scale per group of g inputs
+//!                     A · B: rank r, the best for W − Q in the norm of a metric
+//! bits per weight = b + 16 / g + 16 r (m + n) / (m n)
+//! ```
+//!
+//! [`round`] does it for one weight. Codes come from rounding to nearest, or from GPTQ, which makes an
+//! error at one input good at later ones and needs H = Σ x xᵀ of a calibration text ([`Hessian`]); either
+//! may search its scales, and be refined. The term costs bits as more codes would, and
+//! [`best_rank`] says where it is worth them.
+//!
+//! GPTQ takes m·n² operations for an m × n weight, nearly all of them in matrix products, and n³ once for
+//! all weights that read one stream; a refinement takes four times as much as GPTQ.
+//!
+//! ```
+//! use compress_core::{Bits, Scheme, testing::Random};
+//! use compress_lorc::{Options, round};
+//! use compress_svd::Metric;
+//!
+//! let weight = Random(1).matrix(24, 64);
+//! let options = Options::nearest(Scheme::symmetric(Bits::Four, Some(32)));
+//! let plain = round(&weight, None, &Metric::PLAIN, &options)?;
+//! let compensated = round(&weight, None, &Metric::PLAIN, &Options { rank: 4, ..options })?;
+//! assert!(compensated.error < plain.error && plain.error < 0.01);
+//! # Ok::<(), compress_core::Error>(())
+//! ```
+//!
+//! # References
+//!
+//! Yao et al., *ZeroQuant-V2*, arXiv 2303.08302 (LoRC); the metric is that of Zhang et al., *QERA*,
+//! arXiv 2410.06040, the alternation that of Saha et al., *CALDERA*, arXiv 2405.18886.
+
+mod accept;
+mod coded;
+mod compensate;
+mod gptq;
+mod grid;
+mod hessian;
+mod options;
+mod quantise;
+mod refine;
+mod round;
+mod rtn;
+mod search;
+mod sweep;
+
+pub use accept::{best_rank, is_worth};
+pub use compensate::{Keep, compensate};
+pub use grid::Grid;
+pub use hessian::{DAMPING, Hessian};
+pub use options::{Options, Quantizer};
+pub use quantise::quantise;
+pub use round::{Rounded, round};
+pub use search::Scaling;

@@ -1,0 +1,58 @@
+//! How a weight is rounded and compensated.
+
+use compress_core::{Scheme, Shape};
+use serde::{Deserialize, Serialize};
+
+use crate::{Keep, Scaling};
+
+/// How weights get their codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantizer {
+    /// Round to nearest.
+    #[default]
+    Nearest,
+    /// GPTQ.
+    Gptq,
+}
+
+/// All that there is to choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// Bits, groups, symmetry.
+    pub scheme: Scheme,
+    /// How weights get their codes.
+    pub quantizer: Quantizer,
+    /// How groups get their scales.
+    pub scaling: Scaling,
+    /// How often scales and codes are fitted to the Hessian afterwards.
+    pub refinements: usize,
+    /// Rank of the correction; 0 for none.
+    pub rank: usize,
+    /// How the correction's factors are kept.
+    pub keep: Keep,
+    /// How often the weight less its correction is quantised again.
+    pub alternations: usize,
+}
+
+impl Options {
+    /// Round to nearest, nothing else.
+    #[must_use]
+    pub fn nearest(scheme: Scheme) -> Self {
+        Self {
+            scheme,
+            quantizer: Quantizer::Nearest,
+            scaling: Scaling::Covering,
+            refinements: 0,
+            rank: 0,
+            keep: Keep::Half,
+            alternations: 0,
+        }
+    }
+
+    /// Bits per weight of codes, scales, zero points and correction.
+    #[must_use]
+    pub fn bits_per_weight(&self, shape: Shape) -> f64 {
+        self.scheme.bits_per_weight(shape) + self.keep.bits_per_weight(shape, self.rank)
+    }
+}

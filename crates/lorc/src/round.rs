@@ -1,0 +1,86 @@
+//! One weight, rounded and compensated.
+//!
+//! ```text
+//! L ← 0;  repeat:  Q ← quantise(W − L),  L ← the best rank-r term for W − Q
+//! ```
+//!
+//! What is kept is the round with the least error ‖W − Q − L‖ in the norm of the metric.
+
+use compress_core::{Matrix, Quantised, Result, linalg::product};
+use compress_svd::Metric;
+
+use crate::{Hessian, Options, compensate, quantise};
+
+/// W ≈ quantised + up · down.
+#[derive(Clone, Debug)]
+pub struct Rounded {
+    /// Q
+    pub quantised: Quantised,
+    /// m × r
+    pub up: Option<Matrix>,
+    /// r × n
+    pub down: Option<Matrix>,
+    /// ‖W − Q − up · down‖² / ‖W‖² in the norm of the metric.
+    pub error: f64,
+}
+
+/// Rounds a weight and makes good what that loses, in the norm of a metric.
+pub fn round(
+    weight: &Matrix,
+    hessian: Option<&Hessian>,
+    metric: &Metric,
+    options: &Options,
+) -> Result<Rounded> {
+    let whole = metric.squared_norm(weight)?;
+    let mut best = once(weight, weight, hessian, metric, options)?;
+    let mut last = best.clone();
+    for _ in 0..options.alternations {
+        let (Some(up), Some(down)) = (&last.up, &last.down) else {
+            break;
+        };
+        let rest = difference(weight, &product(up, down)?);
+        last = once(weight, &rest, hessian, metric, options)?;
+        if last.error < best.error {
+            best = last.clone();
+        }
+    }
+    if whole > 0.0 {
+        best.error /= whole;
+    }
+    Ok(best)
+}
+
+/// Quantises `rest`, compensates what is then missing of `weight`; the error is not yet relative.
+fn once(
+    weight: &Matrix,
+    rest: &Matrix,
+    hessian: Option<&Hessian>,
+    metric: &Metric,
+    options: &Options,
+) -> Result<Rounded> {
+    let quantised = quantise(rest, hessian, options)?;
+    let lost = difference(weight, &quantised.dense());
+    if options.rank == 0 {
+        return Ok(Rounded {
+            quantised,
+            up: None,
+            down: None,
+            error: metric.squared_norm(&lost)?,
+        });
+    }
+    let (up, down) = compensate(&lost, metric, options.rank, options.keep)?;
+    let left = difference(&lost, &product(&up, &down)?);
+    Ok(Rounded {
+        quantised,
+        up: Some(up),
+        down: Some(down),
+        error: metric.squared_norm(&left)?,
+    })
+}
+
+fn difference(a: &Matrix, b: &Matrix) -> Matrix {
+    let mut a = a.clone();
+    let pairs = a.data_mut().iter_mut().zip(b.data());
+    pairs.for_each(|(x, y)| *x -= y);
+    a
+}
