@@ -26,6 +26,7 @@ mod format;
 pub mod linalg;
 mod matrix;
 mod method;
+pub mod packed;
 mod plan;
 mod random;
 mod selection;
