@@ -40,35 +40,61 @@ pub fn products<'a, const BITS: usize>(
     each::<_, BITS>(Plain, out, x, row);
 }
 
+/// Decides once what does not change from row to row.
 #[inline(always)]
-fn each<'a, L: Lanes, const BITS: usize>(
+pub fn each<'a, L: Lanes, const BITS: usize>(
+    lanes: L,
+    out: &mut [f32],
+    x: &Spread,
+    row: impl Fn(usize) -> Row<'a>,
+) {
+    let symmetric = out.is_empty() || row(0).zeros.is_empty();
+    match (x.shared, symmetric) {
+        (8, true) => all::<L, BITS, 8, true>(lanes, out, x, row),
+        (8, false) => all::<L, BITS, 8, false>(lanes, out, x, row),
+        (4, true) => all::<L, BITS, 4, true>(lanes, out, x, row),
+        (4, false) => all::<L, BITS, 4, false>(lanes, out, x, row),
+        (_, true) => all::<L, BITS, 1, true>(lanes, out, x, row),
+        (_, false) => all::<L, BITS, 1, false>(lanes, out, x, row),
+    }
+}
+
+#[inline(always)]
+fn all<'a, L: Lanes, const BITS: usize, const SHARED: usize, const SYMMETRIC: bool>(
     lanes: L,
     out: &mut [f32],
     x: &Spread,
     row: impl Fn(usize) -> Row<'a>,
 ) {
     for (index, out) in out.iter_mut().enumerate() {
-        *out = product::<L, BITS>(lanes, row(index), x);
+        *out = product::<L, BITS, SHARED, SYMMETRIC>(lanes, row(index), x);
     }
 }
 
 /// The product of a row and x.
 #[inline(always)]
-pub fn product<L: Lanes, const BITS: usize>(lanes: L, row: Row<'_>, x: &Spread) -> f32 {
-    let per_word = const { Places::of(BITS).per_word };
+fn product<L: Lanes, const BITS: usize, const SHARED: usize, const SYMMETRIC: bool>(
+    lanes: L,
+    row: Row<'_>,
+    x: &Spread,
+) -> f32 {
+    let (per_word, per_part) = const { (Places::of(BITS).per_word, Places::of(BITS).per_part) };
     let mut total = lanes.floats([0.0; LANES]);
     for (block, numbers) in x.blocks.iter().zip(x.numbers.chunks_exact(per_word)) {
         let words = Words::<L, BITS>::load(lanes, row.words, block.at);
         // Four sums side by side: one alone would wait for itself.
         let mut sums = [lanes.floats([0.0; LANES]); 4];
-        sums[0] = lanes.floats(start::<BITS>(row.zeros, block));
-        for k in 0..per_word {
-            let x = lanes.floats(numbers[k]);
-            sums[k % 4] = lanes.multiply_add(words.codes(lanes, k), x, sums[k % 4]);
+        sums[0] = lanes.floats(start::<BITS, SYMMETRIC>(row.zeros, block));
+        for (part, numbers) in numbers.chunks_exact(per_part).enumerate() {
+            let words = words.part(lanes, part);
+            for k in 0..per_part {
+                let x = lanes.floats(numbers[k]);
+                sums[k % 4] = lanes.multiply_add(words.codes(lanes, k), x, sums[k % 4]);
+            }
         }
         let [a, b, c, d] = sums;
         let sum = lanes.add(lanes.add(a, b), lanes.add(c, d));
-        let scales = lanes.floats(by_lane(row.scales, block, x.shared));
+        let scales = lanes.floats(by_lane::<SHARED>(row.scales, block));
         total = lanes.multiply_add(scales, sum, total);
     }
     let total = lanes.array(total);
@@ -78,8 +104,8 @@ pub fn product<L: Lanes, const BITS: usize>(lanes: L, row: Row<'_>, x: &Spread) 
 
 /// Where the sums of a block start: at what the codes are too large by, times Σ x.
 #[inline(always)]
-fn start<const BITS: usize>(zeros: &[i8], block: &Block) -> [f32; LANES] {
-    if zeros.is_empty() {
+fn start<const BITS: usize, const SYMMETRIC: bool>(zeros: &[i8], block: &Block) -> [f32; LANES] {
+    if SYMMETRIC {
         return block.start;
     }
     let offset = (1 << (BITS - 1)) as f32;
@@ -89,25 +115,43 @@ fn start<const BITS: usize>(zeros: &[i8], block: &Block) -> [f32; LANES] {
     })
 }
 
-/// The scale of each lane, read as rarely as the groups allow.
+/// The scale of each lane; so many neighbours have the same.
 #[inline(always)]
-fn by_lane(scales: &[f32], block: &Block, shared: usize) -> [f32; LANES] {
+fn by_lane<const SHARED: usize>(scales: &[f32], block: &Block) -> [f32; LANES] {
     let scale = |lane: usize| scales[usize::from(block.group[lane])];
-    match shared {
+    match SHARED {
         8 => [scale(0); LANES],
         4 => {
             let (a, b) = (scale(0), scale(4));
             [a, a, a, a, b, b, b, b]
         }
-        2 => {
-            let (a, b, c, d) = (scale(0), scale(2), scale(4), scale(6));
-            [a, a, b, b, c, c, d, d]
-        }
         _ => std::array::from_fn(scale),
     }
 }
 
+/// Words of 3-bit codes begin with the last 0, 1 or 2 bits of a code that the word before began, in
+/// turn; thirty bits of whole codes follow.
+const BEGUN: [[u32; LANES]; 3] = in_turn([0, 1, 2]);
+
+/// The code after those begins this far up …
+const LOW: [[u32; LANES]; 3] = in_turn([30, 31, 32]);
+
+/// … and its upper part, at the start of the next word, belongs this far up.
+const HIGH: [[u32; LANES]; 3] = in_turn([2, 1, 0]);
+
+/// What eight words need from the first, second or third word of the pattern on.
+const fn in_turn(pattern: [u32; 3]) -> [[u32; LANES]; 3] {
+    let mut lanes = [[0; LANES]; 3];
+    let mut i = 0;
+    while i < 3 * LANES {
+        lanes[i % 3][i / 3] = pattern[(i % 3 + i / 3) % 3];
+        i += 1;
+    }
+    lanes
+}
+
 /// Eight words of a row, ready to give their codes.
+#[derive(Clone, Copy)]
 struct Words<L: Lanes, const BITS: usize> {
     /// Codes of 3 bits are moved to the lowest bits, whatever their word's place in the pattern.
     whole: L::Words,
@@ -125,17 +169,24 @@ impl<L: Lanes, const BITS: usize> Words<L, BITS> {
                 across: whole,
             };
         }
-        // Words of 3-bit codes begin with the last 0, 2 or 1 bits of a code; 30, 30 or 30 bits of
-        // whole codes follow, and 2, 1 or 0 bits of the code that goes on in the next word.
-        let (begun, end) = ([0, 1, 2], [2, 1, 0]);
-        let place = |lane| (at + lane) % 3;
         let next = lanes.words(eight(&row[at + 1..]));
-        let low = lanes.right(whole, std::array::from_fn(|lane| 30 + begun[place(lane)]));
-        let high = lanes.left(next, std::array::from_fn(|lane| end[place(lane)]));
+        let low = lanes.right(whole, LOW[at % 3]);
+        let high = lanes.left(next, HIGH[at % 3]);
         Self {
-            whole: lanes.right(whole, std::array::from_fn(|lane| begun[place(lane)])),
+            whole: lanes.right(whole, BEGUN[at % 3]),
             across: lanes.or(low, high),
         }
+    }
+
+    /// Moves the codes of a part to where those of the first one are.
+    #[inline(always)]
+    fn part(&self, lanes: L, part: usize) -> Self {
+        let per_part = const { Places::of(BITS).per_part };
+        if per_part == const { Places::of(BITS).per_word } {
+            return *self;
+        }
+        let whole = lanes.right(self.whole, [(part * per_part * BITS) as u32; LANES]);
+        Self { whole, ..*self }
     }
 
     /// The k-th code of each word, times a power of two that x is divided by.

@@ -38,6 +38,8 @@ pub(super) struct Places {
     codes: usize,
     /// The most codes that begin in one word.
     pub per_word: usize,
+    /// Of these, so many are masked out before the rest is shifted down.
+    pub per_part: usize,
 }
 
 impl Places {
@@ -47,11 +49,19 @@ impl Places {
                 words: 3,
                 codes: 32,
                 per_word: 11,
+                per_part: 11,
+            },
+            2 => Self {
+                words: 1,
+                codes: 16,
+                per_word: 16,
+                per_part: 8,
             },
             _ => Self {
                 words: 1,
                 codes: 32 / bits,
                 per_word: 32 / bits,
+                per_part: 32 / bits,
             },
         }
     }
@@ -118,7 +128,7 @@ fn offset(bits: usize) -> f32 {
 
 /// By how much a masked k-th code is too large, inverted; the last of a word is shifted to its end.
 fn shrink(bits: usize, k: usize) -> f32 {
-    let bit = k * bits;
+    let bit = k % Places::of(bits).per_part * bits;
     match bit + bits {
         ..32 => f32::from_bits((127 - bit as u32) << 23), // 2^−bit
         _ => 1.0,

@@ -128,9 +128,8 @@ fn the_kernel_without_special_instructions_gives_the_same() {
             scales: &scales[i * 5..][..5],
             zeros: example.packed().zeros_of(i),
         };
-        let y: Vec<f32> = (0..9)
-            .map(|i| row::product::<_, BITS>(lanes::Plain, row(i), &spread))
-            .collect();
+        let mut y = [0.0; 9];
+        row::each::<_, BITS>(lanes::Plain, &mut y, &spread, row);
         assert!(example.error(&x, &y) < 1e-5);
     }
     plain::<2>();
