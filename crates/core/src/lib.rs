@@ -35,6 +35,7 @@ mod stream;
 mod survey;
 mod symmetric;
 pub mod testing;
+pub mod token;
 
 pub use budget::Budget;
 pub use error::{Error, Result};

@@ -4,6 +4,11 @@
 //! [`row`](super::row). Wider registers bring nothing there: measured with AVX-512, the loads of the
 //! other factor take the time.
 
+#![expect(
+    clippy::inline_always,
+    reason = "vector instructions are allowed in the function that all of this is inlined into"
+)]
+
 use pulp::{cast, f32x8, u32x8};
 
 /// How many.

@@ -8,6 +8,11 @@
 //! and add. A row is read from its first word to its last and is not interleaved with others: the
 //! processor then fetches ahead, which it does not for several short rows at once.
 
+#![expect(
+    clippy::inline_always,
+    reason = "vector instructions are allowed in the function that all of this is inlined into"
+)]
+
 use super::{
     lanes::{LANES, Lanes, Plain},
     spread::{Block, Places, Spread},
@@ -193,12 +198,10 @@ impl<L: Lanes, const BITS: usize> Words<L, BITS> {
     #[inline(always)]
     fn codes(&self, lanes: L, k: usize) -> L::Floats {
         let (mask, bit) = ((1 << BITS) - 1, BITS * k);
-        lanes.convert(if bit + BITS < 32 {
-            lanes.and(self.whole, mask << bit)
-        } else if bit + BITS == 32 {
-            lanes.right(self.whole, [bit as u32; LANES])
-        } else {
-            lanes.and(self.across, mask)
+        lanes.convert(match bit + BITS {
+            ..32 => lanes.and(self.whole, mask << bit),
+            32 => lanes.right(self.whole, [bit as u32; LANES]),
+            _ => lanes.and(self.across, mask),
         })
     }
 }

@@ -1,5 +1,10 @@
 //! The codes of a row as numbers, in their order: for products that are worth it.
 
+#![expect(
+    clippy::inline_always,
+    reason = "vector instructions are allowed in the function that all of this is inlined into"
+)]
+
 use pulp::Arch;
 
 /// As many codes as there is room for, without their sign: 0 … 2^bits − 1.
