@@ -37,7 +37,7 @@ const BLOCK: [Shape; 7] = [
 /// Vocabulary × hidden.
 const HEAD: Shape = Shape::new(49152, 576);
 
-const REPEATS: usize = 12;
+const REPEATS: usize = 40;
 
 struct Weight {
     shape: Shape,
@@ -85,7 +85,9 @@ fn main() -> Result<()> {
     let head: Vec<Weight> = vec![Weight::new(HEAD, 8, 576, random)];
     report("head, int8 by rows", &head, &x)?;
     dense(&x)?;
-    whole_tokens(&block(4, 64, random), &head, &x)
+    prefill(random)?;
+    hand_over();
+    whole_token(&block(4, 64, random), &head, &x)
 }
 
 /// The sum of each weight's best time, in milliseconds.
@@ -143,59 +145,69 @@ fn dense(x: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// Tokens from first to last product: handed to the pool product by product, and by two threads that
-/// wait for each other in a loop.
-fn whole_tokens(weights: &[Weight], head: &[Weight], x: &[f32]) -> Result<()> {
-    let all: Vec<Packed<'_>> = weights
-        .iter()
-        .chain(head)
-        .map(Weight::packed)
-        .collect::<Result<_>>()?;
-    let mut by_pool = f64::INFINITY;
-    for _ in 0..REPEATS * 4 {
-        let start = Instant::now();
-        for packed in &all {
-            let cols = packed.shape().cols;
-            black_box(product_of_packed(
-                Slab::new(&x[..cols], Shape::new(1, cols))?,
-                *packed,
-            )?);
-        }
-        by_pool = by_pool.min(start.elapsed().as_secs_f64() * 1e3);
-    }
+/// The products of a token by the pool, and by two threads that wait for each other in a loop.
+fn whole_token(weights: &[Weight], head: &[Weight], x: &[f32]) -> Result<()> {
+    let all = weights.iter().chain(head).map(Weight::packed);
+    let all: Vec<Packed<'_>> = all.collect::<Result<_>>()?;
+    let by_pool = best(all.len(), |index| {
+        let cols = all[index].shape().cols;
+        let x = Slab::new(&x[..cols], Shape::new(1, cols))?;
+        black_box(product_of_packed(x, all[index])?);
+        Ok(())
+    })?;
     let arrived = AtomicUsize::new(0);
-    let meet = |times: &mut usize| {
-        *times += 2;
-        arrived.fetch_add(1, Ordering::AcqRel);
-        while arrived.load(Ordering::Acquire) < *times {
-            spin_loop();
-        }
-    };
     let half = |side: usize| {
-        let (mut times, mut best) = (0, f64::INFINITY);
-        let mut out = vec![0.0; HEAD.rows];
-        for _ in 0..REPEATS * 4 {
-            let start = Instant::now();
-            for packed in &all {
-                let Shape { rows, cols } = packed.shape();
-                let middle = rows / 2;
-                if let Some(x) = packed.spread(&x[..cols]) {
-                    packed.multiply(&x, side * middle, &mut out[side * middle..][..middle]);
-                }
-                meet(&mut times);
+        let (mut meetings, mut out) = (0, vec![0.0; HEAD.rows]);
+        best(all.len(), |index| {
+            let Shape { rows, cols } = all[index].shape();
+            let middle = rows / 2;
+            if let Some(x) = all[index].spread(&x[..cols]) {
+                all[index].multiply(&x, side * middle, &mut out[side * middle..][..middle]);
             }
-            best = best.min(start.elapsed().as_secs_f64() * 1e3);
-        }
-        best
+            meetings += 2;
+            arrived.fetch_add(1, Ordering::AcqRel);
+            while arrived.load(Ordering::Acquire) < meetings {
+                spin_loop();
+            }
+            Ok(())
+        })
     };
     let by_halves = thread::scope(|scope| {
-        let other = scope.spawn(|| half(1));
-        let best = half(0);
-        drop(other.join());
-        best
-    });
+        scope.spawn(|| half(1));
+        half(0)
+    })?;
     println!(
         "a token, int4 in groups of 64 and the head: {by_pool:.2} ms by the pool, {by_halves:.2} ms by two threads that spin"
     );
     Ok(())
+}
+
+/// Many rows of x, by panels, beside the same in f32.
+fn prefill(random: &mut Random) -> Result<()> {
+    const TEXT: usize = 512;
+    let weight = Weight::new(Shape::new(1536, 576), 4, 64, random);
+    let (x, dense) = (vec![0.5; TEXT * 576], vec![0.01; weight.shape.size()]);
+    let x = Slab::new(&x, Shape::new(TEXT, 576))?;
+    let packed = best(1, |_| {
+        black_box(product_of_packed(x, weight.packed()?)?);
+        Ok(())
+    })?;
+    let whole = best(1, |_| {
+        let dense = Slab::new(&dense, weight.shape)?;
+        black_box(product_of_slabs(x, dense, Right::Transposed)?);
+        Ok(())
+    })?;
+    println!("512 × 576 by 1536 × 576: {packed:.2} ms packed, {whole:.2} ms in f32");
+    Ok(())
+}
+
+/// What it takes to hand nothing to the pool, and to meet in a loop.
+fn hand_over() {
+    let mut joined = f64::INFINITY;
+    for _ in 0..2000 {
+        let start = Instant::now();
+        rayon::join(|| black_box(0), || black_box(1));
+        joined = joined.min(start.elapsed().as_secs_f64() * 1e6);
+    }
+    println!("handing nothing to the pool: {joined:.2} µs");
 }
