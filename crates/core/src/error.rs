@@ -27,6 +27,19 @@ pub enum Error {
         right: Shape,
     },
 
+    /// A packed weight whose parts do not fit each other.
+    #[error(
+        "a packed {shape} weight of {bits} bits in groups of {group} has other numbers of words, scales or zero points"
+    )]
+    Packing {
+        /// The shape asked for.
+        shape: Shape,
+        /// The width of a code.
+        bits: usize,
+        /// Inputs that share a scale.
+        group: usize,
+    },
+
     /// A weight with a NaN or an infinity in it.
     #[error("{site}: the weight holds {value} at row {row}, column {column}; the model is damaged")]
     NonFinite {

@@ -27,6 +27,7 @@ mod format;
 pub mod linalg;
 mod matrix;
 mod method;
+pub mod packed;
 mod packing;
 mod plan;
 mod quantised;
@@ -38,6 +39,7 @@ mod stream;
 mod survey;
 mod symmetric;
 pub mod testing;
+pub mod token;
 
 pub use bits::Bits;
 pub use budget::Budget;

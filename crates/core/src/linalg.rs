@@ -24,6 +24,8 @@ use faer::{
     traits::RealField,
 };
 
+use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
+
 use crate::{Error, Matrix, Result, Shape};
 
 mod double;
@@ -198,6 +200,18 @@ impl<'a> Slab<'a> {
         })
     }
 
+    /// Rows × columns.
+    #[must_use]
+    pub const fn shape(self) -> Shape {
+        self.shape
+    }
+
+    /// One row.
+    #[must_use]
+    pub fn row(self, index: usize) -> &'a [f32] {
+        &self.data[index * self.stride..][..self.shape.cols]
+    }
+
     fn view(self) -> MatRef<'a, f32> {
         let Shape { rows, cols } = self.shape;
         MatRef::from_row_major_slice_with_stride(self.data, rows, cols, self.stride)
@@ -224,6 +238,38 @@ pub fn product_of_slabs(a: Slab<'_>, b: Slab<'_>, right: Right) -> Result<Vec<f3
     let mut out = vec![0.0; a.shape.rows * cols];
     product_into(&mut out, a, b, right)?;
     Ok(out)
+}
+
+/// `a · bᵀ`, t × n, of a matrix b of n rows that is never there as a whole: `unpack` writes a row of
+/// it, and each core keeps at most `panel` rows at a time.
+pub fn product_by_panels(
+    a: Slab<'_>,
+    rows: usize,
+    panel: usize,
+    unpack: impl Fn(usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
+    let Shape { rows: t, cols } = a.shape;
+    let mut out = vec![0.0; t * rows];
+    let mut target = faer::MatMut::from_row_major_slice_mut(&mut out, t, rows);
+    let multiply = |(index, target): (usize, faer::MatMut<'_, f32>)| {
+        let mut b = vec![0.0; target.ncols() * cols]; // panel × in
+        for (row, numbers) in (index * panel..).zip(b.chunks_exact_mut(cols.max(1))) {
+            unpack(row, numbers);
+        }
+        let b = MatRef::from_row_major_slice(&b, target.ncols(), cols);
+        let (a, b) = (a.view(), b.transpose());
+        matmul(target, Accum::Replace, a, b, 1.0, Par::Seq);
+    };
+    if rayon::current_thread_index().is_none() {
+        let panels = target.par_col_chunks_mut(panel);
+        panels.enumerate().for_each(multiply);
+    } else {
+        for (index, first) in (0..rows).step_by(panel).enumerate() {
+            let count = panel.min(rows - first);
+            multiply((index, target.as_mut().subcols_mut(first, count)));
+        }
+    }
+    out
 }
 
 /// `aᵀ · b`, m × n from t × m and t × n: the gradient of a weight is such a product.

@@ -1,0 +1,218 @@
+//! One packed row times a few numbers: what decoding spends its time on.
+//!
+//! ```text
+//! y = Σ_groups s · Σ (u − 2^(bits−1) − z) · x
+//! ```
+//!
+//! Codes u become floats in registers, three instructions for eight of them: mask, convert, multiply
+//! and add. A row is read from its first word to its last and is not interleaved with its neighbours:
+//! two rows at once took up to twice as long from memory.
+
+#![expect(
+    clippy::inline_always,
+    reason = "vector instructions are allowed in the function that all of this is inlined into"
+)]
+
+use super::{
+    lanes::{LANES, Lanes, Plain},
+    spread::{Block, Places, Spread},
+};
+
+/// A row of a weight.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Its codes.
+    pub words: &'a [u32],
+    /// The scale of each group.
+    pub scales: &'a [f32],
+    /// The zero point of each group; empty where all are 0.
+    pub zeros: &'a [i8],
+}
+
+/// The products of some rows and x, by the widest instructions that the processor has.
+pub fn products<'a, const BITS: usize>(
+    out: &mut [f32],
+    x: &Spread,
+    row: impl Fn(usize) -> Row<'a>,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(lanes) = pulp::x86::V3::try_new() {
+        return lanes.vectorize(
+            #[inline(always)]
+            || each::<_, BITS>(lanes, out, x, row),
+        );
+    }
+    each::<_, BITS>(Plain, out, x, row);
+}
+
+/// Decides once what does not change from row to row.
+#[inline(always)]
+pub fn each<'a, L: Lanes, const BITS: usize>(
+    lanes: L,
+    out: &mut [f32],
+    x: &Spread,
+    row: impl Fn(usize) -> Row<'a>,
+) {
+    let symmetric = out.is_empty() || row(0).zeros.is_empty();
+    match (x.shared, symmetric) {
+        (8, true) => all::<L, BITS, 8, true>(lanes, out, x, row),
+        (8, false) => all::<L, BITS, 8, false>(lanes, out, x, row),
+        (4, true) => all::<L, BITS, 4, true>(lanes, out, x, row),
+        (4, false) => all::<L, BITS, 4, false>(lanes, out, x, row),
+        (_, true) => all::<L, BITS, 1, true>(lanes, out, x, row),
+        (_, false) => all::<L, BITS, 1, false>(lanes, out, x, row),
+    }
+}
+
+#[inline(always)]
+fn all<'a, L: Lanes, const BITS: usize, const SHARED: usize, const SYMMETRIC: bool>(
+    lanes: L,
+    out: &mut [f32],
+    x: &Spread,
+    row: impl Fn(usize) -> Row<'a>,
+) {
+    for (index, out) in out.iter_mut().enumerate() {
+        *out = product::<L, BITS, SHARED, SYMMETRIC>(lanes, row(index), x);
+    }
+}
+
+/// The product of a row and x.
+#[inline(always)]
+fn product<L: Lanes, const BITS: usize, const SHARED: usize, const SYMMETRIC: bool>(
+    lanes: L,
+    row: Row<'_>,
+    x: &Spread,
+) -> f32 {
+    let (per_word, per_part) = const { (Places::of(BITS).per_word, Places::of(BITS).per_part) };
+    let mut total = lanes.floats([0.0; LANES]);
+    for (block, numbers) in x.blocks.iter().zip(x.numbers.chunks_exact(per_word)) {
+        let words = Words::<L, BITS>::load(lanes, row.words, block.at);
+        // Four sums side by side: one alone would wait for itself.
+        let mut sums = [lanes.floats([0.0; LANES]); 4];
+        sums[0] = lanes.floats(start::<BITS, SYMMETRIC>(row.zeros, block));
+        for (part, numbers) in numbers.chunks_exact(per_part).enumerate() {
+            let words = words.part(lanes, part);
+            for k in 0..per_part {
+                let x = lanes.floats(numbers[k]);
+                sums[k % 4] = lanes.multiply_add(words.codes(lanes, k), x, sums[k % 4]);
+            }
+        }
+        let [a, b, c, d] = sums;
+        let sum = lanes.add(lanes.add(a, b), lanes.add(c, d));
+        let scales = lanes.floats(by_lane::<SHARED>(row.scales, block));
+        total = lanes.multiply_add(scales, sum, total);
+    }
+    let total = lanes.array(total);
+    let halves: [f32; 4] = std::array::from_fn(|i| total[i] + total[i + 4]);
+    (halves[0] + halves[2]) + (halves[1] + halves[3])
+}
+
+/// Where the sums of a block start: at what the codes are too large by, times Σ x.
+#[inline(always)]
+fn start<const BITS: usize, const SYMMETRIC: bool>(zeros: &[i8], block: &Block) -> [f32; LANES] {
+    if SYMMETRIC {
+        return block.start;
+    }
+    let offset = (1 << (BITS - 1)) as f32;
+    std::array::from_fn(|lane| {
+        let zero = f32::from(zeros[usize::from(block.group[lane])]);
+        block.start[lane] * (1.0 + zero / offset)
+    })
+}
+
+/// The scale of each lane; so many neighbours have the same.
+#[inline(always)]
+fn by_lane<const SHARED: usize>(scales: &[f32], block: &Block) -> [f32; LANES] {
+    let scale = |lane: usize| scales[usize::from(block.group[lane])];
+    match SHARED {
+        8 => [scale(0); LANES],
+        4 => {
+            let (a, b) = (scale(0), scale(4));
+            [a, a, a, a, b, b, b, b]
+        }
+        _ => std::array::from_fn(scale),
+    }
+}
+
+/// Words of 3-bit codes begin with the last 0, 1 or 2 bits of a code that the word before began, in
+/// turn; thirty bits of whole codes follow.
+const BEGUN: [[u32; LANES]; 3] = in_turn([0, 1, 2]);
+
+/// The code after those begins this far up …
+const LOW: [[u32; LANES]; 3] = in_turn([30, 31, 32]);
+
+/// … and its upper part, at the start of the next word, belongs this far up.
+const HIGH: [[u32; LANES]; 3] = in_turn([2, 1, 0]);
+
+/// What eight words need from the first, second or third word of the pattern on.
+const fn in_turn(pattern: [u32; 3]) -> [[u32; LANES]; 3] {
+    let mut lanes = [[0; LANES]; 3];
+    let mut i = 0;
+    while i < 3 * LANES {
+        lanes[i % 3][i / 3] = pattern[(i % 3 + i / 3) % 3];
+        i += 1;
+    }
+    lanes
+}
+
+/// Eight words of a row, ready to give their codes.
+#[derive(Clone, Copy)]
+struct Words<L: Lanes, const BITS: usize> {
+    /// Codes of 3 bits are moved to the lowest bits, whatever their word's place in the pattern.
+    whole: L::Words,
+    /// Of 3 bits: the code that begins in one word and ends in the next.
+    across: L::Words,
+}
+
+impl<L: Lanes, const BITS: usize> Words<L, BITS> {
+    #[inline(always)]
+    fn load(lanes: L, row: &[u32], at: usize) -> Self {
+        let whole = lanes.words(eight(&row[at..]));
+        if BITS != 3 {
+            return Self {
+                whole,
+                across: whole,
+            };
+        }
+        let next = lanes.words(eight(&row[at + 1..]));
+        let low = lanes.right(whole, LOW[at % 3]);
+        let high = lanes.left(next, HIGH[at % 3]);
+        Self {
+            whole: lanes.right(whole, BEGUN[at % 3]),
+            across: lanes.or(low, high),
+        }
+    }
+
+    /// Moves the codes of a part to where those of the first one are.
+    #[inline(always)]
+    fn part(&self, lanes: L, part: usize) -> Self {
+        let per_part = const { Places::of(BITS).per_part };
+        if per_part == const { Places::of(BITS).per_word } {
+            return *self;
+        }
+        let whole = lanes.right(self.whole, [(part * per_part * BITS) as u32; LANES]);
+        Self { whole, ..*self }
+    }
+
+    /// The k-th code of each word, times a power of two that x is divided by.
+    #[inline(always)]
+    fn codes(&self, lanes: L, k: usize) -> L::Floats {
+        let (mask, bit) = ((1 << BITS) - 1, BITS * k);
+        lanes.convert(match bit + BITS {
+            ..32 => lanes.and(self.whole, mask << bit),
+            32 => lanes.right(self.whole, [bit as u32; LANES]),
+            _ => lanes.and(self.across, mask),
+        })
+    }
+}
+
+/// The first eight words; zeros where the row is over.
+#[inline(always)]
+fn eight(row: &[u32]) -> [u32; LANES] {
+    if let Some(words) = row.first_chunk() {
+        return *words;
+    }
+    let mut words = [0; LANES];
+    words[..row.len()].copy_from_slice(row);
+    words
+}

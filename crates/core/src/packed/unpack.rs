@@ -1,0 +1,43 @@
+//! The codes of a row as numbers, in their order: for products that are worth it.
+
+#![expect(
+    clippy::inline_always,
+    reason = "vector instructions are allowed in the function that all of this is inlined into"
+)]
+
+use pulp::Arch;
+
+/// As many codes as there is room for, without their sign: 0 … 2^bits − 1.
+pub fn codes(words: &[u32], bits: usize, numbers: &mut [f32]) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || match bits {
+            2 => within_words::<2, 16>(words, numbers),
+            4 => within_words::<4, 8>(words, numbers),
+            8 => within_words::<8, 4>(words, numbers),
+            _ => across_words(words, bits, numbers),
+        },
+    );
+}
+
+#[inline(always)]
+fn within_words<const BITS: usize, const COUNT: usize>(words: &[u32], numbers: &mut [f32]) {
+    let code =
+        |word: u32, k: usize| ((word >> (BITS * k)) & ((1 << BITS) - 1)).cast_signed() as f32;
+    let (whole, rest) = numbers.as_chunks_mut::<COUNT>();
+    for (numbers, &word) in whole.iter_mut().zip(words) {
+        *numbers = std::array::from_fn(|k| code(word, k));
+    }
+    for (k, number) in rest.iter_mut().enumerate() {
+        *number = code(words[whole.len()], k);
+    }
+}
+
+fn across_words(words: &[u32], bits: usize, numbers: &mut [f32]) {
+    for (i, number) in numbers.iter_mut().enumerate() {
+        let (word, bit) = (i * bits / 32, i * bits % 32);
+        let next = words.get(word + 1).copied().unwrap_or(0);
+        let both = u64::from(words[word]) | u64::from(next) << 32;
+        *number = ((both >> bit) as i32 & ((1 << bits) - 1)) as f32;
+    }
+}
