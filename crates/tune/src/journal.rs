@@ -133,13 +133,13 @@ impl Journal {
 
 /// A tensor on its way to disk: its bytes are made when it is its turn.
 enum Entry {
-    Matrix(Tensor<2>, [usize; 2]),
+    Matrix(Box<Tensor<2>>, [usize; 2]),
     Curve(Vec<f64>, [usize; 2]),
 }
 
 impl Entry {
     fn matrix(matrix: &Tensor<2>) -> Self {
-        Self::Matrix(matrix.clone(), matrix.dims())
+        Self::Matrix(Box::new(matrix.clone()), matrix.dims())
     }
 
     /// As text its numbers would be rounded.
@@ -164,7 +164,7 @@ impl View for Entry {
     fn data(&self) -> Cow<'_, [u8]> {
         match self {
             Self::Matrix(matrix, _) => {
-                let data = matrix.clone().into_data();
+                let data = matrix.as_ref().clone().into_data();
                 data.iter::<f32>().flat_map(f32::to_le_bytes).collect()
             }
             Self::Curve(numbers, _) => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
