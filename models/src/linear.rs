@@ -1,12 +1,14 @@
 //! A linear layer that executes whatever form its weight has.
 
+use std::sync::Arc;
+
 use burn::{
     module::{Module, Param},
     tensor::{Device, Tensor, TensorData},
 };
-use compress_core::{Factor, Matrix, linalg::Right};
+use compress_core::{Correction, Factor, Matrix, Quantised, linalg::Right};
 
-use crate::product::{product, product_of_transposed};
+use crate::product::{dense, product, product_of_packed, product_of_transposed};
 
 /// The weight of a linear layer, in the form in which it is stored.
 #[derive(Module, Debug)]
@@ -15,6 +17,8 @@ pub enum Weight {
     Whole(Param<Tensor<2>>),
     /// W = up · down.
     LowRank(LowRank),
+    /// W = Q + up · down.
+    Rounded(Rounded),
 }
 
 /// Two thin factors of a weight.
@@ -24,6 +28,16 @@ pub struct LowRank {
     pub up: Param<Tensor<2>>,
     /// r × in
     pub down: Param<Tensor<2>>,
+}
+
+/// A weight of few bits, which stays packed, and a correction.
+#[derive(Module, Debug)]
+pub struct Rounded {
+    /// Q; no numbers of it are ever trained.
+    #[module(skip)]
+    pub base: Arc<Quantised>,
+    /// What rounding lost; none where that is let go.
+    pub correction: Option<LowRank>,
 }
 
 /// y = W x + b
@@ -45,6 +59,13 @@ impl Linear {
         let y = match &self.weight {
             Weight::Whole(weight) => times(x, weight),
             Weight::LowRank(LowRank { up, down }) => times(times(x, down), up),
+            Weight::Rounded(Rounded { base, correction }) => {
+                let y = product_of_packed(x.clone(), base);
+                match correction {
+                    Some(LowRank { up, down }) => y + times(times(x, down), up),
+                    None => y,
+                }
+            }
         };
         let y = match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
@@ -67,10 +88,17 @@ impl Linear {
                 up: parameter(up),
                 down: parameter(down),
             }),
+            Factor::Rounded { base, correction } => Weight::Rounded(Rounded {
+                base: Arc::new(base),
+                correction: correction.map(|Correction { up, down }| LowRank {
+                    up: parameter(up),
+                    down: parameter(down),
+                }),
+            }),
         };
     }
 
-    /// Its matrices, each with the suffix that its tensor has after the module's name.
+    /// Its matrices of floating-point numbers, each with the suffix that its tensor has after the module's name.
     #[must_use]
     pub fn matrices(&self) -> Vec<(&'static str, Tensor<2>)> {
         match &self.weight {
@@ -78,6 +106,12 @@ impl Linear {
             Weight::LowRank(LowRank { up, down }) => {
                 vec![("down.weight", down.val()), ("up.weight", up.val())]
             }
+            Weight::Rounded(Rounded { correction, .. }) => match correction {
+                Some(LowRank { up, down }) => {
+                    vec![("lora_A.weight", down.val()), ("lora_B.weight", up.val())]
+                }
+                None => Vec::new(),
+            },
         }
     }
 
@@ -85,7 +119,12 @@ impl Linear {
     pub fn set_matrices(&mut self, values: impl IntoIterator<Item = Tensor<2>>) {
         let own: Vec<&mut Param<Tensor<2>>> = match &mut self.weight {
             Weight::Whole(weight) => vec![weight],
-            Weight::LowRank(LowRank { up, down }) => vec![down, up],
+            Weight::LowRank(LowRank { up, down })
+            | Weight::Rounded(Rounded {
+                correction: Some(LowRank { up, down }),
+                ..
+            }) => vec![down, up],
+            Weight::Rounded(_) => Vec::new(),
         };
         for (own, value) in own.into_iter().zip(values) {
             *own = Param::from_tensor(value);
@@ -107,7 +146,14 @@ impl Linear {
         let (x, g): (Tensor<2>, Tensor<2>) = (flat(input), flat(gradient));
         match &self.weight {
             Weight::Whole(_) => vec![product_of_transposed(g, x)],
-            Weight::LowRank(LowRank { up, down }) => {
+            Weight::Rounded(Rounded {
+                correction: None, ..
+            }) => Vec::new(),
+            Weight::LowRank(LowRank { up, down })
+            | Weight::Rounded(Rounded {
+                correction: Some(LowRank { up, down }),
+                ..
+            }) => {
                 let inner = times(x.clone(), down); // tokens × r
                 let by_inner = product(g.clone(), up.val(), Right::AsIs);
                 vec![
@@ -126,13 +172,24 @@ impl Linear {
         let gradient = gradient.reshape([-1, outputs as i32]);
         let gradient = match &self.weight {
             Weight::Whole(weight) => product(gradient, weight.val(), Right::AsIs),
-            Weight::LowRank(LowRank { up, down }) => {
-                let inner = product(gradient, up.val(), Right::AsIs);
-                product(inner, down.val(), Right::AsIs)
+            Weight::LowRank(pair) => pair.backward(gradient),
+            Weight::Rounded(Rounded { base, correction }) => {
+                let back = product(gradient.clone(), dense(base, &gradient), Right::AsIs);
+                match correction {
+                    Some(pair) => back + pair.backward(gradient),
+                    None => back,
+                }
             }
         };
         shape[D - 1] = gradient.dims()[1];
         gradient.reshape(shape)
+    }
+}
+
+impl LowRank {
+    fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
+        let inner = product(gradient, self.up.val(), Right::AsIs);
+        product(inner, self.down.val(), Right::AsIs)
     }
 }
 

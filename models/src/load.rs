@@ -1,15 +1,18 @@
 //! From a checkpoint to a decoder on a device.
 
+use std::sync::Arc;
+
 use burn::{
     module::Param,
     nn::{RmsNorm, RmsNormConfig},
     tensor::{Device, Tensor, TensorData},
 };
 use compress_checkpoint::{Checkpoint, Config};
-use compress_core::{Factor, Matrix, Role, Site};
+use compress_core::{Correction, Factor, Matrix, Role, Site};
 
 use crate::{
-    Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight, linear::LowRank,
+    Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight,
+    linear::{LowRank, Rounded},
 };
 
 impl Decoder {
@@ -115,6 +118,18 @@ impl Loader<'_> {
                 up: self.parameter(&name("up.weight"), up)?,
                 down: self.parameter(&name("down.weight"), down)?,
             }),
+            Factor::Rounded { base, correction } => {
+                let pair = |Correction { up, down }| {
+                    Ok::<_, Error>(LowRank {
+                        up: self.parameter(&name("lora_B.weight"), up)?,
+                        down: self.parameter(&name("lora_A.weight"), down)?,
+                    })
+                };
+                Weight::Rounded(Rounded {
+                    base: Arc::new(base),
+                    correction: correction.map(pair).transpose()?,
+                })
+            }
         };
         let bias = || self.vector(&self.checkpoint.bias_name(site));
         let bias = self.config.has_bias(role).then(bias).transpose()?;

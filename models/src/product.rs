@@ -8,11 +8,12 @@ use burn::{
         Flex,
         flex::{FlexTensor, Layout},
     },
-    tensor::{Bytes, DType, Tensor},
+    tensor::{Bytes, DType, Tensor, TensorData},
 };
 use compress_core::{
-    Shape,
+    Quantised, Shape,
     linalg::{Right, Slab, product_of_slabs, product_of_transposed_slabs},
+    packed,
 };
 
 /// Below this many rows, burn's matrix–vector kernel is the faster.
@@ -45,6 +46,24 @@ pub fn product_of_transposed(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
     ours.unwrap_or_else(|| x.transpose().matmul(y))
 }
 
+/// x · Wᵀ for a weight that stays packed; multiplied out first where x is not on the CPU.
+pub fn product_of_packed(x: Tensor<2>, weight: &Quantised) -> Tensor<2> {
+    let ours = || {
+        let x = x.clone().try_into_primitive::<Flex>().ok()?;
+        let x = slab(&x)?;
+        let numbers = packed::product_of_packed(x, weight.packed().ok()?).ok()?;
+        Some(tensor(numbers, [x.shape().rows, weight.shape().rows]))
+    };
+    ours().unwrap_or_else(|| x.clone().matmul(dense(weight, &x).transpose()))
+}
+
+/// A packed weight multiplied out, on the device of a tensor.
+pub fn dense(weight: &Quantised, like: &Tensor<2>) -> Tensor<2> {
+    let matrix = weight.dense();
+    let shape = [matrix.rows(), matrix.cols()];
+    Tensor::from_data(TensorData::new(matrix.into_data(), shape), &like.device())
+}
+
 /// By a kernel on the host; none where a tensor does not lie row after row, in `f32`, on the CPU.
 fn ours(
     a: &Tensor<2>,
@@ -55,9 +74,13 @@ fn ours(
     let primitive = |tensor: &Tensor<2>| tensor.clone().try_into_primitive::<Flex>().ok();
     let (a, b) = (primitive(a)?, primitive(b)?);
     let numbers = kernel(slab(&a)?, slab(&b)?).ok()?;
+    Some(tensor(numbers, shape))
+}
+
+fn tensor(numbers: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
     let layout = Layout::contiguous(shape.into());
-    let product = FlexTensor::new(Bytes::from_elems(numbers), layout, DType::F32);
-    Some(Tensor::from_primitive::<Flex>(product))
+    let tensor = FlexTensor::new(Bytes::from_elems(numbers), layout, DType::F32);
+    Tensor::from_primitive::<Flex>(tensor)
 }
 
 fn slab(tensor: &FlexTensor) -> Option<Slab<'_>> {

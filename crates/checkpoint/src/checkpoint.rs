@@ -5,11 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use compress_core::{Factor, Form, Format, Matrix, Shape, Site, Weights};
+use compress_core::{
+    Correction, Factor, Form, Format, Matrix, Numbers, Part, Quantised, Scheme, Shape, Site,
+    Weights, f16,
+};
 use tokenizers::Tokenizer;
 
 use crate::{
-    Config, Error, Kind, Result, Tensor, digest, directory, directory::Mapped, gguf::GgufFile,
+    Config, Error, Kind, Result, Tensor, digest, directory,
+    directory::Mapped,
+    gguf::GgufFile,
+    quantisation::{ADAPTER_PREFIX, ADAPTER_WEIGHTS},
 };
 
 /// A model on disk: a Hugging Face directory or a GGUF file.
@@ -42,7 +48,13 @@ impl Checkpoint {
     fn open_directory(root: &Path) -> Result<Self> {
         let path = root.join("config.json");
         let config = Config::parse(directory::read_json(&path)?, &path)?;
-        let (files, tensors) = directory::open(root)?;
+        let (mut files, mut tensors) = directory::open(root)?;
+        let adapter = root.join(ADAPTER_WEIGHTS);
+        if adapter.is_file() {
+            let adapter = Mapped::open(adapter)?;
+            tensors.extend(directory::header(&adapter, files.len())?);
+            files.push(adapter);
+        }
         Self {
             path: root.into(),
             config,
@@ -75,11 +87,12 @@ impl Checkpoint {
     fn checked(mut self) -> Result<Self> {
         for site in Site::all(self.config.layers) {
             let form = self.find_form(site)?;
-            for (suffix, shape) in form.tensors(self.config.shape(site.role)) {
-                self.expect(
-                    &format!("{}.{suffix}", site.module()),
-                    &[shape.rows, shape.cols],
-                )?;
+            let shape = self.config.shape(site.role);
+            if let Form::Rounded { scheme, .. } = form {
+                scheme.check(shape)?;
+            }
+            for part in form.tensors(shape) {
+                self.expect_part(&part.name(site), &part)?;
             }
             let bias = format!("{}.bias", site.module());
             if !self.config.has_bias(site.role) && self.tensors.contains_key(&bias) {
@@ -98,17 +111,59 @@ impl Checkpoint {
     }
 
     fn find_form(&self, site: Site) -> Result<Form> {
-        let down = format!("{}.down.weight", site.module());
-        match self.tensors.get(&down) {
-            None => Ok(Form::Whole),
-            Some(Tensor { shape, .. }) => match shape[..] {
-                [rank, _] if rank > 0 => Ok(Form::LowRank { rank }),
-                _ => Err(Error::damaged(
-                    &self.path,
-                    format!("tensor `{down}` is no matrix"),
-                )),
-            },
+        if self
+            .tensors
+            .contains_key(&format!("{}.weight_packed", site.module()))
+        {
+            let scheme = self.config.scheme.ok_or_else(|| {
+                let problem = "weights are packed, but config.json has no `quantization_config`";
+                Error::damaged(&self.path, problem)
+            })?;
+            let correction = format!("{ADAPTER_PREFIX}{}.lora_A.weight", site.module());
+            let rank = self.rank_of(&correction)?.unwrap_or(0);
+            return Ok(Form::Rounded { scheme, rank });
         }
+        let rank = self.rank_of(&format!("{}.down.weight", site.module()))?;
+        Ok(rank.map_or(Form::Whole, |rank| Form::LowRank { rank }))
+    }
+
+    /// How many rows the first factor of a pair has; none where there is no such tensor.
+    fn rank_of(&self, down: &str) -> Result<Option<usize>> {
+        match self.tensors.get(down).map(|tensor| &tensor.shape[..]) {
+            None => Ok(None),
+            Some(&[rank, _]) if rank > 0 => Ok(Some(rank)),
+            Some(_) => {
+                let problem = format!("tensor `{down}` is no matrix");
+                Err(Error::damaged(&self.path, problem))
+            }
+        }
+    }
+
+    /// Compares a tensor with what a weight's form asks for.
+    fn expect_part(&self, name: &str, part: &Part) -> Result<()> {
+        let wanted = match part.numbers {
+            Numbers::Words => "I32",
+            Numbers::Sizes => "I64",
+            Numbers::Scales if self.tensor(name)?.kind != Kind::Float(Format::F16) => "f16",
+            _ => return self.expect(name, &part.shape),
+        };
+        let tensor = self.tensor(name)?;
+        if tensor.kind.to_string() != wanted {
+            return Err(Error::NumberType {
+                path: self.path.clone(),
+                name: name.into(),
+                found: tensor.kind.to_string(),
+            });
+        }
+        if tensor.shape != part.shape {
+            return Err(Error::Shape {
+                path: self.path.clone(),
+                name: name.into(),
+                found: tensor.shape.clone(),
+                expected: part.shape.clone(),
+            });
+        }
+        Ok(())
     }
 
     fn expect(&self, name: &str, expected: &[usize]) -> Result<()> {
@@ -231,6 +286,46 @@ impl Checkpoint {
                 up: matrix("up.weight", rows, rank)?,
                 down: matrix("down.weight", rank, cols)?,
             },
+            Form::Rounded { scheme, rank } => Factor::Rounded {
+                base: self.quantised(site, scheme)?,
+                correction: (rank > 0)
+                    .then(|| self.correction(site, rank))
+                    .transpose()?,
+            },
+        })
+    }
+
+    fn quantised(&self, site: Site, scheme: Scheme) -> Result<Quantised> {
+        let shape = self.config.shape(site.role);
+        let raw = |suffix: &str| self.raw(&format!("{}.{suffix}", site.module()));
+        let words = |suffix: &str| {
+            let words = raw(suffix)?.as_chunks().0.iter();
+            Ok::<_, Error>(words.map(|&b| u32::from_le_bytes(b)).collect::<Vec<_>>())
+        };
+        let scales = raw("weight_scale")?.as_chunks().0.iter();
+        let zeros = if scheme.symmetric {
+            Vec::new()
+        } else {
+            Quantised::unpack_zeros(shape, scheme, &words("weight_zero_point")?)?
+        };
+        Ok(Quantised::from_parts(
+            shape,
+            scheme,
+            words("weight_packed")?,
+            scales.map(|&b| f16::from_le_bytes(b)).collect(),
+            zeros,
+        )?)
+    }
+
+    fn correction(&self, site: Site, rank: usize) -> Result<Correction> {
+        let Shape { rows, cols } = self.config.shape(site.role);
+        let matrix = |suffix: &str, rows, cols| {
+            let name = format!("{ADAPTER_PREFIX}{}.{suffix}", site.module());
+            Ok::<_, Error>(Matrix::new(rows, cols, self.numbers(&name)?)?)
+        };
+        Ok(Correction {
+            up: matrix("lora_B.weight", rows, rank)?,
+            down: matrix("lora_A.weight", rank, cols)?,
         })
     }
 
@@ -275,7 +370,28 @@ impl Checkpoint {
     /// How many numbers the weight files hold.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        self.tensors.values().map(Tensor::size).sum()
+        let rounded = |site: &Site| matches!(self.forms.get(site), Some(Form::Rounded { .. }));
+        let of_rounded = |name: &str| {
+            let name = name.strip_prefix(ADAPTER_PREFIX).unwrap_or(name);
+            let ends = [
+                ".weight_packed",
+                ".weight_scale",
+                ".weight_shape",
+                ".weight_zero_point",
+                ".lora_A.weight",
+                ".lora_B.weight",
+            ];
+            let module = ends.iter().find_map(|end| name.strip_suffix(end));
+            module
+                .and_then(Site::of_module)
+                .is_some_and(|site| rounded(&site))
+        };
+        let others = self.tensors.iter().filter(|(name, _)| !of_rounded(name));
+        let forms = self.forms.iter().filter(|(site, _)| rounded(site));
+        others.map(|(_, tensor)| tensor.size()).sum::<usize>()
+            + forms
+                .map(|(site, form)| form.parameters(self.config.shape(site.role)))
+                .sum::<usize>()
     }
 
     /// The format in which most of the model's bytes are kept; for GGUF the one it is written in, f16.
@@ -316,7 +432,7 @@ impl Weights for Checkpoint {
     fn load(&self, site: Site) -> compress_core::Result<Matrix> {
         match self.factor(site).map_err(compress_core::Error::source)? {
             Factor::Whole(weight) => Ok(weight),
-            factor @ Factor::LowRank { .. } => factor.dense(),
+            factor => factor.dense(),
         }
     }
 }
@@ -324,7 +440,7 @@ impl Weights for Checkpoint {
 /// Where the bias of a weight of this form is stored.
 pub(crate) fn bias_name(site: Site, form: Form) -> String {
     match form {
-        Form::Whole => format!("{}.bias", site.module()),
         Form::LowRank { .. } => format!("{}.up.bias", site.module()),
+        Form::Whole | Form::Rounded { .. } => format!("{}.bias", site.module()),
     }
 }

@@ -4,10 +4,10 @@ mod fields;
 
 use std::path::Path;
 
-use compress_core::{Role, Shape};
+use compress_core::{Role, Scheme, Shape};
 use serde_json::{Map, Value};
 
-use crate::{Architecture, Error, Result, config::fields::Fields};
+use crate::{Architecture, Error, Result, config::fields::Fields, quantisation};
 
 /// Llama 3's way to stretch the rotary embedding to long contexts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,6 +67,8 @@ pub struct Config {
     pub query_key_norm: bool,
     /// The token that begins a text, where the model has one.
     pub bos: Option<u32>,
+    /// How weights are rounded, where they are.
+    pub scheme: Option<Scheme>,
     /// The file as it was, for writing it again.
     pub json: Map<String, Value>,
 }
@@ -114,6 +116,7 @@ impl Config {
             mlp_bias: fields.flag("mlp_bias", false)?,
             query_key_norm: is(Architecture::Qwen3),
             bos: fields.token("bos_token_id")?,
+            scheme: quantisation::parse(&json, path)?,
             json: json.clone(),
         };
         config.check(&fields)?;

@@ -112,7 +112,7 @@ fn plain_name<'a>(index: &Path, name: &'a str) -> Result<&'a str> {
     }
 }
 
-fn header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Tensor>> {
+pub fn header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Tensor>> {
     let mut tensors =
         parse_header(&file.bytes).map_err(|problem| Error::damaged(&file.path, problem))?;
     for tensor in tensors.values_mut() {

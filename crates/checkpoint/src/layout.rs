@@ -5,10 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use compress_core::{Form, Format, Site};
+use compress_core::{Form, Format, Numbers, Scheme, Site};
 use serde_json::{Map, Value, json};
 
-use crate::{Checkpoint, Kind, Result, Tensor, checkpoint::bias_name};
+use crate::{
+    Checkpoint, Kind, Result, Tensor,
+    checkpoint::bias_name,
+    quantisation::{ADAPTER_PREFIX, ADAPTER_WEIGHTS},
+};
 
 /// Larger models are split into files of at most this size, as the hub asks for.
 pub const MAX_SHARD_BYTES: usize = 5_000_000_000;
@@ -41,6 +45,8 @@ pub struct Placed {
     pub offset: usize,
     /// How many bytes.
     pub bytes: usize,
+    /// How many of the model's numbers it holds; packed ones count one by one, scales not at all.
+    pub parameters: usize,
 }
 
 /// One safetensors file to be.
@@ -82,6 +88,7 @@ impl Layout {
         limit: usize,
     ) -> Result<Self> {
         let forced = format.or(source.is_gguf().then_some(Format::F16));
+        let edits = &with_one_rank(edits);
         let mut tensors = Vec::new();
         for (name, tensor) in source.tensors() {
             if source.config().tied && name == "lm_head.weight" {
@@ -91,7 +98,16 @@ impl Layout {
         }
         let mut forms = source.forms().clone();
         forms.extend(edits.iter().map(|(site, form)| (*site, *form)));
-        let shards = place(&mut tensors, limit);
+        let added = |tensor: &Placed| tensor.name.starts_with(ADAPTER_PREFIX);
+        let mut adapter: Vec<Placed> = tensors.extract_if(.., |tensor| added(tensor)).collect();
+        let mut shards = place(&mut tensors, limit);
+        if !adapter.is_empty() {
+            adapter
+                .iter_mut()
+                .for_each(|tensor| tensor.file = shards.len());
+            shards.push(shard(ADAPTER_WEIGHTS.into(), adapter.iter_mut()));
+            tensors.append(&mut adapter);
+        }
         Ok(Self {
             tensors,
             shards,
@@ -109,10 +125,7 @@ impl Layout {
     /// How many numbers the weight files will hold.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        self.tensors
-            .iter()
-            .map(|tensor| tensor.shape.iter().product::<usize>())
-            .sum()
+        self.tensors.iter().map(|tensor| tensor.parameters).sum()
     }
 
     /// The format of the computed tensors.
@@ -125,26 +138,67 @@ impl Layout {
     pub fn ranks(&self) -> impl Iterator<Item = (Site, usize)> {
         self.forms.iter().filter_map(|(site, form)| match form {
             Form::LowRank { rank } => Some((*site, *rank)),
-            Form::Whole => None,
+            _ => None,
+        })
+    }
+
+    /// The sites whose rounded weights will be corrected, and the rank of that.
+    pub fn corrections(&self) -> impl Iterator<Item = (Site, usize)> {
+        self.forms.iter().filter_map(|(site, form)| match form {
+            Form::Rounded { rank, .. } if *rank > 0 => Some((*site, *rank)),
+            _ => None,
+        })
+    }
+
+    /// The sites whose weights will be whole.
+    pub(crate) fn whole(&self) -> impl Iterator<Item = Site> {
+        let whole = self.forms.iter().filter(|(_, form)| **form == Form::Whole);
+        whole.map(|(site, _)| *site)
+    }
+
+    /// How weights will be rounded, where any are.
+    #[must_use]
+    pub fn scheme(&self) -> Option<Scheme> {
+        self.forms.values().find_map(|form| match form {
+            Form::Rounded { scheme, .. } => Some(*scheme),
+            _ => None,
         })
     }
 
     /// `model.safetensors.index.json`, where there is more than one file.
     pub(crate) fn index(&self) -> Option<Value> {
-        if self.shards.len() < 2 {
+        let own = |shard: &&Shard| shard.name != ADAPTER_WEIGHTS;
+        let count = self.shards.iter().filter(own).count();
+        if count < 2 {
             return None;
         }
-        let names = self.tensors.iter().filter_map(|tensor| {
-            Some((
-                tensor.name.clone(),
-                Value::from(self.shards.get(tensor.file)?.name.clone()),
-            ))
+        let own = || self.tensors.iter().filter(|tensor| tensor.file < count);
+        let names = own().filter_map(|tensor| {
+            let shard = self.shards.get(tensor.file)?;
+            Some((tensor.name.clone(), Value::from(shard.name.clone())))
         });
-        let total: usize = self.tensors.iter().map(|tensor| tensor.bytes).sum();
+        let total: usize = own().map(|tensor| tensor.bytes).sum();
         Some(
             json!({ "metadata": { "total_size": total }, "weight_map": names.collect::<Map<_, _>>() }),
         )
     }
+}
+
+/// Corrections get the largest rank of all: an adapter has one.
+fn with_one_rank(edits: &BTreeMap<Site, Form>) -> BTreeMap<Site, Form> {
+    let ranks = edits.values().map(|form| match form {
+        Form::Rounded { rank, .. } => *rank,
+        _ => 0,
+    });
+    let most = ranks.max().unwrap_or(0);
+    let padded = |form: Form| match form {
+        Form::Rounded { scheme, rank } if rank > 0 => Form::Rounded { scheme, rank: most },
+        other => other,
+    };
+    edits
+        .iter()
+        .map(|(site, form)| (*site, padded(*form)))
+        .collect()
 }
 
 /// What one tensor of the source becomes.
@@ -172,6 +226,7 @@ fn outputs(
             file: 0,
             offset: 0,
             bytes,
+            parameters: tensor.size(),
         }
     };
     let content = if kind == tensor.kind {
@@ -184,17 +239,35 @@ fn outputs(
             .and_then(|site| Some((site, *edits.get(&site)?)))
     };
     if let Some((site, form)) = edited(".weight") {
-        let parts = form
-            .tensors(source.config().shape(site.role))
-            .into_iter()
-            .map(|(suffix, shape)| {
-                let part = format!("{}.{suffix}", site.module());
-                placed(
-                    part,
-                    vec![shape.rows, shape.cols],
-                    Content::Computed(site, suffix),
-                )
-            });
+        let shape = source.config().shape(site.role);
+        let parts = form.tensors(shape).into_iter().map(|part| {
+            let kind = match part.numbers {
+                Numbers::Floats => kind.clone(),
+                Numbers::Correction | Numbers::Scales => Kind::Float(Format::F16),
+                Numbers::Words => Kind::Opaque("I32".into()),
+                Numbers::Sizes => Kind::Opaque("I64".into()),
+            };
+            let size: usize = part.shape.iter().product();
+            let each = match (part.numbers, &kind) {
+                (_, Kind::Float(format)) => format.bytes(),
+                (Numbers::Sizes, _) => 8,
+                _ => 4,
+            };
+            Placed {
+                name: part.name(site),
+                content: Content::Computed(site, part.suffix),
+                bytes: size * each,
+                parameters: match part.numbers {
+                    Numbers::Floats | Numbers::Correction => size,
+                    Numbers::Words if part.suffix == "weight_packed" => shape.size(),
+                    _ => 0,
+                },
+                shape: part.shape,
+                kind,
+                file: 0,
+                offset: 0,
+            }
+        });
         parts.collect()
     } else if let Some((site, form)) = edited(".bias") {
         vec![placed(

@@ -28,6 +28,7 @@ mod journal;
 mod layout;
 mod modelling;
 mod output;
+mod quantisation;
 mod record;
 mod tensor;
 mod writer;

@@ -4,6 +4,7 @@
 //! journal says so. A killed run leaves the work directory; the same run goes on from there.
 
 use std::{
+    borrow::Cow,
     ffi::OsStr,
     fs::{self, File},
     io::{Seek as _, SeekFrom, Write as _},
@@ -11,14 +12,14 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use compress_core::{Factor, Format, Site};
+use compress_core::{Contents, Factor, Format, Matrix, Site};
 use serde_json::Value;
 
 use crate::{
     Card, Checkpoint, Error, Finished, Kind, Layout, Output, Record, Result, digest,
     journal::{self, Journal, open_to_write},
     layout::{Content, Placed},
-    modelling, record,
+    modelling, quantisation, record,
 };
 
 /// The file that says which task a work directory belongs to.
@@ -56,6 +57,10 @@ impl<'a> Writer<'a> {
             fs::create_dir(&work).map_err(Error::io(&work))?;
         }
         let journal = Journal::open(&work)?;
+        if layout.corrections().next().is_some() {
+            let adapter = work.join(quantisation::ADAPTER);
+            fs::create_dir_all(&adapter).map_err(Error::io(&adapter))?;
+        }
         let open = |name: &str| open_to_write(&work.join(name)).map(Mutex::new);
         let files = layout.shards.iter().map(|shard| open(&shard.name));
         let files = files.collect::<Result<_>>()?;
@@ -96,7 +101,7 @@ impl<'a> Writer<'a> {
     /// Puts the factors of one step in their places and notes that it is done.
     pub fn put(&self, step: usize, factors: &[(Site, Factor, f64)]) -> Result<()> {
         for (site, factor, _) in factors {
-            for (suffix, matrix) in factor.tensors() {
+            for (suffix, contents) in factor.tensors() {
                 let content = Content::Computed(*site, suffix);
                 let Some(placed) = self
                     .layout
@@ -106,7 +111,14 @@ impl<'a> Writer<'a> {
                 else {
                     return Err(compress_core::Error::NoSuchSite { site: *site }.into());
                 };
-                self.write(placed, 0, &encode(placed, matrix.data(), &self.work())?)?;
+                let bytes = match contents {
+                    Contents::Bytes(bytes) => bytes,
+                    Contents::Floats(matrix) => {
+                        let matrix = padded(matrix, &placed.shape);
+                        encode(placed, matrix.data(), &self.work())?
+                    }
+                };
+                self.write(placed, 0, &bytes)?;
             }
         }
         let errors = factors.iter().map(|(site, _, error)| (*site, *error));
@@ -156,6 +168,12 @@ impl<'a> Writer<'a> {
             write(
                 modelling::FILE,
                 modelling::source(self.source.config())?.as_bytes(),
+            )?;
+        }
+        if let Some(adapter) = quantisation::adapter_config(self.layout) {
+            write_json(
+                &format!("{}/adapter_config.json", quantisation::ADAPTER),
+                &adapter,
             )?;
         }
         let format = (self.layout.format != self.source.format()).then_some(self.layout.format);
@@ -258,6 +276,25 @@ impl<'a> Writer<'a> {
 /// A poisoned lock only means that another thread failed, which is reported by itself.
 fn lock(file: &Mutex<File>) -> MutexGuard<'_, File> {
     file.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The matrix, with zeros to the right and below where its place is larger.
+fn padded<'a>(matrix: &'a Matrix, shape: &[usize]) -> Cow<'a, Matrix> {
+    let [rows, cols] = shape[..] else {
+        return Cow::Borrowed(matrix);
+    };
+    if (rows, cols) == (matrix.rows(), matrix.cols()) {
+        return Cow::Borrowed(matrix);
+    }
+    let at = |i, j| {
+        let inside = i < matrix.rows() && j < matrix.cols();
+        if inside {
+            matrix.data()[i * matrix.cols() + j]
+        } else {
+            0.0
+        }
+    };
+    Cow::Owned(Matrix::from_fn(rows, cols, at))
 }
 
 /// The bytes of the numbers in the tensor's format; a number that does not fit is an error.

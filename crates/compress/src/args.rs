@@ -6,8 +6,9 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use compress_calibrate::Aim;
-use compress_core::{Budget, Format, Needs, Pattern, Selection};
+use compress_core::{Bits, Budget, Format, Needs, Pattern, Scheme, Selection};
 use compress_fwsvd::{Fisher, FwSvd};
+use compress_lorc::{Keep, Lorc, Options as Rounding, Quantizer, Scaling};
 use compress_models::DeviceChoice;
 use compress_svd::{Norm, Svd};
 use compress_tune::{Options, Trained};
@@ -63,6 +64,9 @@ pub enum By<Job: Args> {
     /// A rank for every weight by one threshold on all spectra: at the same size far better than the
     /// same fraction everywhere, for the same data and time.
     Welore(With<WeloreOptions, Job>),
+    /// Few bits for each number, and a low-rank correction of what rounding loses: by far the best per
+    /// byte. Written as compressed-tensors and a PEFT adapter.
+    Lorc(With<LorcOptions, Job>),
 }
 
 /// A method's own options beside those of a verb.
@@ -81,6 +85,7 @@ impl<Job: Args> By<Job> {
             Self::Svd(with) => &with.job,
             Self::Fwsvd(with) => &with.job,
             Self::Welore(with) => &with.job,
+            Self::Lorc(with) => &with.job,
         }
     }
 
@@ -90,6 +95,7 @@ impl<Job: Args> By<Job> {
             Self::Svd(with) => &mut with.job,
             Self::Fwsvd(with) => &mut with.job,
             Self::Welore(with) => &mut with.job,
+            Self::Lorc(with) => &mut with.job,
         }
     }
 }
@@ -157,6 +163,79 @@ impl WeloreOptions {
         Welore {
             score: self.score,
             count: self.count.unwrap_or(usual),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct LorcOptions {
+    /// Bits of each number: 2, 3, 4 or 8. 4 and 8 load in vLLM and transformers; the others here only.
+    #[arg(long, value_name = "BITS", default_value = "4")]
+    pub bits: Bits,
+
+    /// Neighbours that share a scale, a divisor of every weight's inputs; 0 for whole rows.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub group: usize,
+
+    /// Give each group a zero point as well.
+    #[arg(long)]
+    pub asymmetric: bool,
+
+    /// How numbers are rounded: `nearest` needs no data; `gptq` makes errors good at later inputs, for a
+    /// pass over a calibration text.
+    #[arg(long, value_name = "QUANTIZER", default_value = "gptq")]
+    pub quantizer: Quantizer,
+
+    /// Search each group's scale for the least error, in place of one that covers all numbers.
+    #[arg(long)]
+    pub search: bool,
+
+    /// How often scales and codes are fitted to the calibration text afterwards.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub refinements: usize,
+
+    /// Rank of the correction; 0 for none.
+    #[arg(long, value_name = "R", default_value_t = 0)]
+    pub rank: usize,
+
+    /// How often the weight less its correction is rounded again; the best is kept.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub alternations: usize,
+
+    /// Which error the correction makes small: `plain` (the paper's), or `activation`.
+    #[arg(long, value_name = "METRIC", default_value = "activation", value_parser = metric)]
+    pub metric: Norm,
+}
+
+impl LorcOptions {
+    pub const fn method(&self) -> Lorc {
+        let scheme = Scheme {
+            bits: self.bits,
+            group: match self.group {
+                0 => None,
+                group => Some(group),
+            },
+            symmetric: !self.asymmetric,
+        };
+        Lorc {
+            options: Rounding {
+                scheme,
+                quantizer: self.quantizer,
+                scaling: if self.search {
+                    Scaling::Searched
+                } else {
+                    Scaling::Covering
+                },
+                refinements: self.refinements,
+                rank: self.rank,
+                keep: Keep::Half,
+                alternations: self.alternations,
+            },
+            metric: if self.rank == 0 {
+                Norm::Plain
+            } else {
+                self.metric
+            },
         }
     }
 }

@@ -48,8 +48,17 @@ pub fn plan<M: Method>(
         "no weight to compress: --only and --skip leave none, or all are factored already"
     );
     let Target { keep, size, plan } = &arguments.target;
+    ensure!(
+        M::BUDGETED || (keep.is_none() && size.is_none()),
+        "{} takes no --keep and no --target-size: its --bits, --group and --rank decide the size",
+        method.name()
+    );
     match (plan, size) {
         (Some(path), _) => read(path, model, survey),
+        (None, None) if !M::BUDGETED => {
+            let steps = method.plan(survey, Budget::ALL)?;
+            Ok(Plan::new(method.name(), model.id()?, None, steps, survey)?)
+        }
         (None, Some(size)) => fit(method, survey, model, arguments, *size),
         (None, None) => {
             let keep = keep.map_or_else(|| Budget::keep(KEEP), Ok)?;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Format, Matrix, Result, Shape, linalg};
+use crate::{Format, Matrix, Quantised, Result, Scheme, Shape, Site, linalg, packing};
 
 /// How a weight is put together. Every variant denotes one out × in matrix.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +16,22 @@ pub enum Factor {
         /// r × in
         down: Matrix,
     },
+    /// W ≈ Q + up · down.
+    Rounded {
+        /// Q: few bits for each number.
+        base: Quantised,
+        /// What rounding lost; none where that is let go.
+        correction: Option<Correction>,
+    },
+}
+
+/// A low-rank term beside a rounded weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Correction {
+    /// out × r
+    pub up: Matrix,
+    /// r × in
+    pub down: Matrix,
 }
 
 impl Factor {
@@ -25,6 +41,7 @@ impl Factor {
         match self {
             Self::Whole(weight) => weight.shape(),
             Self::LowRank { up, down } => Shape::new(up.rows(), down.cols()),
+            Self::Rounded { base, .. } => base.shape(),
         }
     }
 
@@ -34,6 +51,10 @@ impl Factor {
         match self {
             Self::Whole(_) => Form::Whole,
             Self::LowRank { up, .. } => Form::LowRank { rank: up.cols() },
+            Self::Rounded { base, correction } => Form::Rounded {
+                scheme: base.scheme(),
+                rank: correction.as_ref().map_or(0, |term| term.up.cols()),
+            },
         }
     }
 
@@ -42,6 +63,13 @@ impl Factor {
         match self {
             Self::Whole(weight) => Ok(weight.clone()),
             Self::LowRank { up, down } => linalg::product(up, down),
+            Self::Rounded { base, correction } => {
+                let mut dense = base.dense();
+                if let Some(Correction { up, down }) = correction {
+                    add(&mut dense, &linalg::product(up, down)?);
+                }
+                Ok(dense)
+            }
         }
     }
 
@@ -50,17 +78,70 @@ impl Factor {
         match self {
             Self::Whole(weight) => linalg::product(weight, x),
             Self::LowRank { up, down } => linalg::product(up, &linalg::product(down, x)?),
+            Self::Rounded { base, correction } => {
+                let mut y = linalg::product(&base.dense(), x)?;
+                if let Some(Correction { up, down }) = correction {
+                    add(&mut y, &linalg::product(up, &linalg::product(down, x)?)?);
+                }
+                Ok(y)
+            }
         }
     }
 
-    /// Each matrix with the suffix that its tensor has after the module's name.
+    /// The contents of each tensor, by the suffix that its name has.
     #[must_use]
-    pub fn tensors(&self) -> Vec<(&'static str, &Matrix)> {
+    pub fn tensors(&self) -> Vec<(&'static str, Contents<'_>)> {
         match self {
-            Self::Whole(weight) => vec![("weight", weight)],
-            Self::LowRank { up, down } => vec![("down.weight", down), ("up.weight", up)],
+            Self::Whole(weight) => vec![("weight", Contents::Floats(weight))],
+            Self::LowRank { up, down } => vec![
+                ("down.weight", Contents::Floats(down)),
+                ("up.weight", Contents::Floats(up)),
+            ],
+            Self::Rounded { base, correction } => {
+                let mut tensors = packed_tensors(base);
+                if let Some(Correction { up, down }) = correction {
+                    tensors.push(("lora_A.weight", Contents::Floats(down)));
+                    tensors.push(("lora_B.weight", Contents::Floats(up)));
+                }
+                tensors
+            }
         }
     }
+}
+
+/// What is in a tensor.
+#[derive(Clone, Debug)]
+pub enum Contents<'a> {
+    /// Numbers, in whatever format the tensor has.
+    Floats(&'a Matrix),
+    /// Bytes as they are stored.
+    Bytes(Vec<u8>),
+}
+
+/// The tensors of `pack-quantized`, as compressed-tensors names them.
+fn packed_tensors(base: &Quantised) -> Vec<(&'static str, Contents<'static>)> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let halves = base.scales().iter().flat_map(|scale| scale.to_le_bytes());
+    let Shape { rows, cols } = base.shape();
+    let shape = [rows as i64, cols as i64];
+    let shape = shape.iter().flat_map(|size| size.to_le_bytes()).collect();
+    let mut tensors = vec![
+        ("weight_packed", words(base.words())),
+        ("weight_scale", halves.collect()),
+        ("weight_shape", shape),
+    ];
+    if !base.scheme().symmetric {
+        tensors.push(("weight_zero_point", words(&base.packed_zeros())));
+    }
+    let bytes = tensors.into_iter();
+    bytes
+        .map(|(name, bytes)| (name, Contents::Bytes(bytes)))
+        .collect()
+}
+
+fn add(sum: &mut Matrix, more: &Matrix) {
+    let pairs = sum.data_mut().iter_mut().zip(more.data());
+    pairs.for_each(|(x, y)| *x += y);
 }
 
 /// How a weight is put together, without the numbers: what a plan can say of a factor.
@@ -74,34 +155,112 @@ pub enum Form {
         /// Columns of `up`, rows of `down`.
         rank: usize,
     },
+    /// Few bits for each number, and a correction.
+    Rounded {
+        /// Bits, groups, symmetry.
+        scheme: Scheme,
+        /// Rank of the correction; 0 for none.
+        rank: usize,
+    },
+}
+
+/// One tensor of a form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What its name ends in.
+    pub suffix: &'static str,
+    /// Outermost dimension first.
+    pub shape: Vec<usize>,
+    /// What its numbers are.
+    pub numbers: Numbers,
+}
+
+impl Part {
+    /// The tensor's name at a site: within the module, or as PEFT names what is added to it.
+    #[must_use]
+    pub fn name(&self, site: Site) -> String {
+        let (module, suffix) = (site.module(), self.suffix);
+        match self.numbers {
+            Numbers::Correction => format!("base_model.model.{module}.{suffix}"),
+            _ => format!("{module}.{suffix}"),
+        }
+    }
+}
+
+/// What the numbers of a tensor are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// Floating-point numbers in the model's format.
+    Floats,
+    /// Floating-point numbers that belong to a correction, which lies in files of its own.
+    Correction,
+    /// Scales, f16.
+    Scales,
+    /// Packed codes, i32.
+    Words,
+    /// A shape, i64.
+    Sizes,
 }
 
 impl Form {
-    /// Shape and tensor suffix of every matrix that a weight of this shape then consists of.
+    /// Every tensor that a weight of this shape then consists of.
     #[must_use]
-    pub fn tensors(self, weight: Shape) -> Vec<(&'static str, Shape)> {
+    pub fn tensors(self, weight: Shape) -> Vec<Part> {
+        let part = |suffix, shape: &[usize], numbers| Part {
+            suffix,
+            shape: shape.to_vec(),
+            numbers,
+        };
+        let Shape { rows, cols } = weight;
         match self {
-            Self::Whole => vec![("weight", weight)],
+            Self::Whole => vec![part("weight", &[rows, cols], Numbers::Floats)],
             Self::LowRank { rank } => vec![
-                ("down.weight", Shape::new(rank, weight.cols)),
-                ("up.weight", Shape::new(weight.rows, rank)),
+                part("down.weight", &[rank, cols], Numbers::Floats),
+                part("up.weight", &[rows, rank], Numbers::Floats),
             ],
+            Self::Rounded { scheme, rank } => {
+                let (words, groups) = (packing::words(scheme.bits, cols), scheme.groups(cols));
+                let mut parts = vec![
+                    part("weight_packed", &[rows, words], Numbers::Words),
+                    part("weight_scale", &[rows, groups], Numbers::Scales),
+                    part("weight_shape", &[2], Numbers::Sizes),
+                ];
+                if !scheme.symmetric {
+                    let words = packing::words(scheme.bits, rows);
+                    parts.push(part("weight_zero_point", &[words, groups], Numbers::Words));
+                }
+                if rank > 0 {
+                    parts.push(part("lora_A.weight", &[rank, cols], Numbers::Correction));
+                    parts.push(part("lora_B.weight", &[rows, rank], Numbers::Correction));
+                }
+                parts
+            }
         }
     }
 
-    /// How many numbers the weight then takes.
+    /// How many numbers the weight then takes, however few bits each has.
     #[must_use]
-    pub fn parameters(self, weight: Shape) -> usize {
-        self.tensors(weight)
-            .iter()
-            .map(|(_, shape)| shape.size())
-            .sum()
+    pub const fn parameters(self, weight: Shape) -> usize {
+        match self {
+            Self::Whole => weight.size(),
+            Self::LowRank { rank } => weight.low_rank_size(rank),
+            Self::Rounded { rank, .. } => weight.size() + weight.low_rank_size(rank),
+        }
     }
 
-    /// How many bytes the weight then takes in a number format.
+    /// How many bytes the weight then takes where its floats have the given format.
     #[must_use]
     pub fn bytes(self, weight: Shape, format: Format) -> usize {
-        self.parameters(weight) * format.bytes()
+        let bytes = |part: &Part| {
+            let each = match part.numbers {
+                Numbers::Floats => format.bytes(),
+                Numbers::Correction | Numbers::Scales => 2,
+                Numbers::Words => 4,
+                Numbers::Sizes => 8,
+            };
+            each * part.shape.iter().product::<usize>()
+        };
+        self.tensors(weight).iter().map(bytes).sum()
     }
 }
 
@@ -127,13 +286,15 @@ mod tests {
     #[test]
     fn a_form_foretells_the_tensors_of_its_factor() {
         let factor = example();
-        let told: Vec<_> = factor.form().tensors(factor.shape());
-        let found: Vec<_> = factor
-            .tensors()
-            .iter()
-            .map(|(name, m)| (*name, m.shape()))
-            .collect();
-        assert_eq!(told, found);
+        let told = factor.form().tensors(factor.shape());
+        let told: Vec<_> = told.iter().map(|p| (p.suffix, p.shape.clone())).collect();
+        let found = factor.tensors().into_iter().map(|(name, contents)| {
+            let Contents::Floats(m) = contents else {
+                panic!("{name} has no floats")
+            };
+            (name, vec![m.rows(), m.cols()])
+        });
+        assert_eq!(told, found.collect::<Vec<_>>());
         assert_eq!(
             factor.form().bytes(factor.shape(), Format::F16),
             2 * (5 * 2 + 2 * 4)

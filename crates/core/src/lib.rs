@@ -46,7 +46,7 @@ pub use budget::Budget;
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Needs};
 pub use exponential::{exponentiate, log_sum_exp};
-pub use factor::{Factor, Form};
+pub use factor::{Contents, Correction, Factor, Form, Numbers, Part};
 pub use format::Format;
 pub use half::f16;
 pub use matrix::{Matrix, Shape};

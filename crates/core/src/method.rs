@@ -12,6 +12,9 @@ pub trait Method: Sync + Serialize {
     /// each other's plans.
     type Step: Step;
 
+    /// Whether a budget of parameters decides the plan; else the method's own options do.
+    const BUDGETED: bool = true;
+
     /// The method's name on the command line and in plans.
     fn name(&self) -> &'static str;
 

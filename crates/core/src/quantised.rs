@@ -30,6 +30,7 @@ use half::f16;
 
 use crate::{
     Error, Matrix, Result, Scheme, Shape,
+    packed::Packed,
     packing::{code, pack, pack_down, unpack, unpack_down, words},
 };
 
@@ -164,6 +165,13 @@ impl Quantised {
             }
         }
         dense
+    }
+
+    /// As kernels take it.
+    pub fn packed(&self) -> Result<Packed<'_>> {
+        let group = self.scheme.group_of(self.shape.cols);
+        let layout = (self.scheme.bits.count(), group);
+        Packed::new(self.shape, layout, &self.words, &self.scales, &self.zeros)
     }
 
     /// Bytes of its tensors on disk.

@@ -1,5 +1,7 @@
 //! How a weight is rounded and compensated.
 
+use std::str::FromStr;
+
 use compress_core::{Scheme, Shape};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,18 @@ pub enum Quantizer {
     Nearest,
     /// GPTQ.
     Gptq,
+}
+
+impl FromStr for Quantizer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "nearest" => Ok(Self::Nearest),
+            "gptq" => Ok(Self::Gptq),
+            _ => Err("a quantizer is nearest or gptq".into()),
+        }
+    }
 }
 
 /// All that there is to choose.

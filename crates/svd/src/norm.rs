@@ -1,12 +1,12 @@
 //! The norms that a survey's evidence gives for the error of a weight.
 
 use compress_core::{Needs, Result, Site, Survey, linalg::singular_values};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Metric, spectrum_under};
 
 /// Which error of a weight is made small.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Norm {
     /// That of the weight itself: ‖W − Ŵ‖. Needs no data.

@@ -33,6 +33,8 @@ impl Trained {
         match block.linear(role).weight {
             Weight::LowRank(_) => self.lrc || self.factors,
             Weight::Whole(_) => self.factors,
+            // Its correction would have to make good for codes that are tied to it.
+            Weight::Rounded(_) => false,
         }
     }
 

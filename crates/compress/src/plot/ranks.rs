@@ -30,6 +30,7 @@ pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<
                 label: match form {
                     Form::Whole => "whole".to_owned(),
                     Form::LowRank { rank } => rank.to_string(),
+                    Form::Rounded { scheme, .. } => scheme.to_string(),
                 },
             }
         })

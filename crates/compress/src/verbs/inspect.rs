@@ -109,10 +109,7 @@ fn weight(
 ) -> Result<Row> {
     let shape = model.config().shape(site.role);
     let form = model.forms().get(&site).copied().unwrap_or(Form::Whole);
-    let names = form
-        .tensors(shape)
-        .into_iter()
-        .map(|(suffix, _)| format!("{}.{suffix}", site.module()));
+    let names = form.tensors(shape).into_iter().map(|part| part.name(site));
     let tensors = names
         .map(|name| Ok(model.tensor(&name)?))
         .collect::<Result<Vec<&Tensor>>>()?;
@@ -144,8 +141,8 @@ fn weight(
 fn change(dense: &Matrix, form: Form, original: &Checkpoint, site: Site) -> Result<Change> {
     let before = self::dense(original, site)?;
     let count = match form {
-        Form::Whole => LOOKED_AT,
         Form::LowRank { rank } => LOOKED_AT.min(rank),
+        Form::Whole | Form::Rounded { .. } => LOOKED_AT,
     };
     let closest = closest_originals(&before, dense, count)?;
     Ok(Change {
@@ -239,6 +236,8 @@ fn print(model: &Opened, weights: &[Row]) -> Result<()> {
         let form = match weight.form {
             Form::Whole => "whole".to_owned(),
             Form::LowRank { rank } => format!("rank {rank}"),
+            Form::Rounded { scheme, rank: 0 } => scheme.to_string(),
+            Form::Rounded { scheme, rank } => format!("{scheme} + rank {rank}"),
         };
         let of = |f: fn(&Spectrum) -> String| weight.spectrum.as_ref().map(f).unwrap_or_default();
         let change = |f: fn(&Change) -> String| weight.change.as_ref().map(f).unwrap_or_default();

@@ -15,7 +15,7 @@ struct About {
     paper: &'static str,
 }
 
-const METHODS: [About; 5] = [
+const METHODS: [About; 6] = [
     About {
         name: "svd",
         does: "each weight becomes two thin factors, same kept fraction everywhere",
@@ -50,6 +50,13 @@ const METHODS: [About; 5] = [
         needs: "a calibration text; nothing with --score minmax",
         costs: "as fwsvd",
         paper: "arXiv 2407.11239",
+    },
+    About {
+        name: "lorc",
+        does: "few bits for each number, and a low-rank correction of what rounding loses",
+        needs: "a calibration text; nothing with --quantizer nearest --metric plain",
+        costs: "about three forward passes over it; one with --one-shot",
+        paper: "arXiv 2303.08302",
     },
 ];
 

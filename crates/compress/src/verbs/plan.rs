@@ -17,6 +17,7 @@ pub fn run(method: By<Planning>) -> Result<Outcome> {
         By::Svd(With { own, job }) => plan(&own.method(), &job),
         By::Fwsvd(With { own, job }) => plan(&own.method(), &job),
         By::Welore(With { own, job }) => plan(&own.method(), &job),
+        By::Lorc(With { own, job }) => plan(&own.method(), &job),
     }
 }
 

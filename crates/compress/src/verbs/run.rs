@@ -45,6 +45,7 @@ pub fn perform(method: &By<Running>) -> Result<Told> {
         By::Svd(With { own, job }) => compress(&own.method(), job),
         By::Fwsvd(With { own, job }) => compress(&own.method(), job),
         By::Welore(With { own, job }) => compress(&own.method(), job),
+        By::Lorc(With { own, job }) => compress(&own.method(), job),
     }
 }
 

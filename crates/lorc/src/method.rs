@@ -1,0 +1,128 @@
+//! LoRC as a method: the same rounding for every chosen weight.
+
+use compress_core::{
+    Budget, Correction, Edit, Error, Factor, Form, Method, Needs, Result, Shape, Site, Step, Survey,
+};
+use compress_svd::Norm;
+use serde::{Deserialize, Serialize};
+
+use crate::{DAMPING, Hessian, Options, Quantizer, Rounded, Scaling, round};
+
+/// Quantise, then compensate.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Lorc {
+    /// How each weight is rounded.
+    pub options: Options,
+    /// In which norm a correction is the best.
+    pub metric: Norm,
+}
+
+/// Round a weight, and correct it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    /// Which weight.
+    pub site: Site,
+    /// In which norm the correction is the best.
+    pub metric: Norm,
+    /// How.
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+impl Method for Lorc {
+    type Step = Round;
+
+    /// What decides is the bits.
+    const BUDGETED: bool = false;
+
+    fn name(&self) -> &'static str {
+        "lorc"
+    }
+
+    fn needs(&self) -> Needs {
+        let Options {
+            quantizer,
+            scaling,
+            refinements,
+            ..
+        } = self.options;
+        let hessian =
+            quantizer == Quantizer::Gptq || scaling == Scaling::Searched || refinements > 0;
+        let metric = self.metric.needs();
+        Needs {
+            activations: hessian || metric.activations,
+            ..metric
+        }
+    }
+
+    fn plan(&self, survey: &Survey<'_>, _: Budget) -> Result<Vec<Round>> {
+        let step = |(site, shape): (Site, Shape)| {
+            let full = shape.full_rank();
+            let options = Options {
+                rank: self.options.rank.min(full),
+                ..self.options
+            };
+            let step = Round {
+                site,
+                metric: self.metric,
+                options,
+            };
+            step.check(|_| Ok(shape)).map(|()| step)
+        };
+        survey.sites().map(step).collect()
+    }
+
+    fn compress(&self, step: &Round, survey: &Survey<'_>) -> Result<Vec<Edit>> {
+        let Round {
+            site,
+            metric,
+            options,
+        } = *step;
+        let weight = survey.weight(site)?;
+        let hessian = if self.needs().activations {
+            Some(Hessian::new(&survey.activations(site)?, DAMPING, false)?)
+        } else {
+            None
+        };
+        let metric = metric.metric(site, survey)?;
+        let Rounded {
+            quantised,
+            up,
+            down,
+            error,
+        } = round(&weight, hessian.as_ref(), &metric, &options)?;
+        let correction = up.zip(down).map(|(up, down)| Correction { up, down });
+        let factor = Factor::Rounded {
+            base: quantised,
+            correction,
+        };
+        Ok(vec![Edit::Replace {
+            site,
+            factor,
+            error,
+        }])
+    }
+}
+
+impl Step for Round {
+    fn forms(&self) -> Vec<(Site, Form)> {
+        let Options { scheme, rank, .. } = self.options;
+        vec![(self.site, Form::Rounded { scheme, rank })]
+    }
+
+    fn check(&self, shape: impl Fn(Site) -> Result<Shape>) -> Result<()> {
+        let (site, rank) = (self.site, self.options.rank);
+        let shape = shape(site)?;
+        self.options.scheme.check(shape)?;
+        let limit = shape.full_rank();
+        if rank > limit {
+            return Err(Error::Rank {
+                site,
+                rank,
+                limit,
+                shape,
+            });
+        }
+        Ok(())
+    }
+}
