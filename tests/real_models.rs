@@ -193,6 +193,95 @@ fn the_closed_forms_have_the_perplexities_that_pytorch_finds() {
     }
 }
 
+#[test]
+#[ignore = "needs ../shared"]
+fn thresholds_and_roundings_have_the_perplexities_that_pytorch_finds() {
+    let (model, words) = stories();
+    let (place, evidence) = (folder(), folder());
+    let calibration = shared("text/tinystories_train_head.txt");
+    let gptq = [
+        "lorc",
+        "--scaling",
+        "covering",
+        "--refinements",
+        "0",
+        "--one-shot",
+    ];
+    for (method, expected, tolerance) in [
+        (
+            &["welore", "--score", "minmax", "--keep", "0.9"][..],
+            23.53,
+            0.05,
+        ),
+        (
+            &[
+                "welore",
+                "--score",
+                "loss",
+                "--count",
+                "ranks",
+                "--one-shot",
+                "--keep",
+                "0.8",
+            ],
+            8.46,
+            0.03,
+        ),
+        (&["lorc", "--quantizer", "nearest"], 4.546, 0.005),
+        (
+            &[
+                "lorc",
+                "--quantizer",
+                "nearest",
+                "--rank",
+                "8",
+                "--metric",
+                "plain",
+            ],
+            4.438,
+            0.005,
+        ),
+        (&gptq, 4.396, 0.005),
+        (
+            &[&gptq[..], &["--rank", "8", "--bits", "3"]].concat(),
+            5.154,
+            0.02,
+        ),
+    ] {
+        let output = place.path().join("out");
+        let own = [
+            "--calibrate",
+            text(&calibration),
+            "--evidence",
+            text(evidence.path()),
+            "--samples",
+            "64",
+        ];
+        let protocol = [
+            "--text",
+            text(&words),
+            "--ctx",
+            "256",
+            "--windows",
+            "64",
+            "--force",
+        ];
+        let arguments = [
+            &["run"],
+            method,
+            &[text(&model), "-o", text(&output)],
+            &own,
+            &protocol,
+        ];
+        let found = json(&arguments.concat());
+        near(
+            &found["after"]["perplexity"],
+            expected,
+            tolerance * expected,
+        );
+    }
+}
+
 /// The size that a plan's own figures promise for a model in f32.
 fn planned_bytes(run: &Value, plan: &str) -> f64 {
     let plan: Value = serde_json::from_str(plan).unwrap();

@@ -21,6 +21,14 @@ impl Card {
     /// The text of `README.md`.
     pub(crate) fn render(&self, record: &Record, layout: &Layout) -> Result<String> {
         let remote_code = layout.ranks().next().is_some();
+        let scheme = layout.scheme();
+        let rounded = scheme.map(|scheme| scheme.to_string());
+        let serves = scheme.is_none_or(|scheme| scheme.bits.count() >= 4);
+        // vLLM takes these sizes only.
+        let sizes = [8, 16, 32, 64, 128, 256, 320, 512];
+        let corrected = layout.corrections().next();
+        let corrected =
+            corrected.and_then(|(_, rank)| sizes.into_iter().find(|&size| size >= rank));
         let Self {
             name,
             table,
@@ -37,7 +45,7 @@ impl Card {
         let bytes = layout.bytes();
         let parameters = layout.parameters();
         Environment::new()
-            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, bytes, parameters })
+            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, rounded, serves, corrected, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
 }

@@ -186,13 +186,15 @@ pub struct LorcOptions {
     #[arg(long, value_name = "QUANTIZER", default_value = "gptq")]
     pub quantizer: Quantizer,
 
-    /// Search each group's scale for the least error, in place of one that covers all numbers.
-    #[arg(long)]
-    pub search: bool,
+    /// How a group gets its scale: `covering` reaches its largest number, `searched` has the least error
+    /// [default: searched for gptq, covering for nearest].
+    #[arg(long, value_name = "SCALING")]
+    pub scaling: Option<Scaling>,
 
-    /// How often scales and codes are fitted to the calibration text afterwards.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub refinements: usize,
+    /// How often scales and codes are fitted to the calibration text afterwards [default: 3 for gptq, 0 for
+    /// nearest].
+    #[arg(long, value_name = "N")]
+    pub refinements: Option<usize>,
 
     /// Rank of the correction; 0 for none.
     #[arg(long, value_name = "R", default_value_t = 0)]
@@ -208,7 +210,11 @@ pub struct LorcOptions {
 }
 
 impl LorcOptions {
-    pub const fn method(&self) -> Lorc {
+    pub fn method(&self) -> Lorc {
+        let (scaling, refinements) = match self.quantizer {
+            Quantizer::Nearest => (Scaling::Covering, 0),
+            Quantizer::Gptq => (Scaling::Searched, 3),
+        };
         let scheme = Scheme {
             bits: self.bits,
             group: match self.group {
@@ -221,12 +227,8 @@ impl LorcOptions {
             options: Rounding {
                 scheme,
                 quantizer: self.quantizer,
-                scaling: if self.search {
-                    Scaling::Searched
-                } else {
-                    Scaling::Covering
-                },
-                refinements: self.refinements,
+                scaling: self.scaling.unwrap_or(scaling),
+                refinements: self.refinements.unwrap_or(refinements),
                 rank: self.rank,
                 keep: Keep::Half,
                 alternations: self.alternations,

@@ -8,6 +8,8 @@
 //! A symmetric grid has one more level below 0 than above; where the largest weights are positive, a
 //! negative s serves them better, so both signs are tried.
 
+use std::str::FromStr;
+
 use compress_core::Scheme;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,18 @@ pub enum Scaling {
     Covering,
     /// By least error.
     Searched,
+}
+
+impl FromStr for Scaling {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "covering" => Ok(Self::Covering),
+            "searched" => Ok(Self::Searched),
+            _ => Err("a scaling is covering or searched".into()),
+        }
+    }
 }
 
 impl Scaling {

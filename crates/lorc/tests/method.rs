@@ -1,0 +1,63 @@
+//! LoRC as a method obeys the laws of every method, as far as they speak of bits.
+
+use compress_core::{
+    Bits, Edit, Method as _, Scheme, Survey,
+    testing::{self, Toy, ToyEvidence},
+};
+use compress_lorc::{Lorc, Options, Quantizer, Scaling};
+use compress_svd::Norm;
+
+type Outcome = compress_core::Result<()>;
+
+/// Groups of 8 divide the toy's 24 and 40 inputs.
+fn lorc(bits: Bits, rank: usize, quantizer: Quantizer) -> Lorc {
+    let scheme = Scheme::symmetric(bits, Some(8));
+    Lorc {
+        options: Options {
+            quantizer,
+            scaling: Scaling::Searched,
+            rank,
+            ..Options::nearest(scheme)
+        },
+        metric: Norm::Activation,
+    }
+}
+
+#[test]
+fn edits_are_what_the_step_foretold() -> Outcome {
+    for rank in [0, 3, 1000] {
+        testing::edits_are_what_the_step_foretold(&lorc(Bits::Four, rank, Quantizer::Gptq))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_damaged_weight_is_named() -> Outcome {
+    testing::a_damaged_weight_is_named(&lorc(Bits::Three, 2, Quantizer::Nearest))
+}
+
+#[test]
+fn more_bits_and_more_rank_never_hurt() -> Outcome {
+    let toy = Toy::new(3);
+    let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
+    let error = |bits, rank| {
+        let method = lorc(bits, rank, Quantizer::Nearest);
+        let mut sum = 0.0;
+        for step in method.plan(&survey, compress_core::Budget::ALL)? {
+            for Edit::Replace { error, .. } in method.compress(&step, &survey)? {
+                sum += error;
+            }
+        }
+        Ok::<f64, compress_core::Error>(sum)
+    };
+    let bits = Bits::ALL.map(|bits| error(bits, 0));
+    let ranks = [0, 1, 2, 4, 8].map(|rank| error(Bits::Two, rank));
+    for sums in [&bits[..], &ranks] {
+        let sums: Vec<f64> = sums.iter().flatten().copied().collect();
+        assert!(
+            sums.len() >= 4 && sums.is_sorted_by(|a, b| a > b),
+            "{sums:?}"
+        );
+    }
+    Ok(())
+}
