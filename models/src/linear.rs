@@ -60,7 +60,7 @@ impl Linear {
             Weight::Whole(weight) => times(x, weight),
             Weight::LowRank(LowRank { up, down }) => times(times(x, down), up),
             Weight::Rounded(Rounded { base, correction }) => {
-                let y = product_of_packed(x.clone(), base);
+                let y = product_of_packed(&x, base);
                 match correction {
                     Some(LowRank { up, down }) => y + times(times(x, down), up),
                     None => y,

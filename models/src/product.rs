@@ -47,14 +47,14 @@ pub fn product_of_transposed(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
 }
 
 /// x · Wᵀ for a weight that stays packed; multiplied out first where x is not on the CPU.
-pub fn product_of_packed(x: Tensor<2>, weight: &Quantised) -> Tensor<2> {
+pub fn product_of_packed(x: &Tensor<2>, weight: &Quantised) -> Tensor<2> {
     let ours = || {
         let x = x.clone().try_into_primitive::<Flex>().ok()?;
         let x = slab(&x)?;
         let numbers = packed::product_of_packed(x, weight.packed().ok()?).ok()?;
         Some(tensor(numbers, [x.shape().rows, weight.shape().rows]))
     };
-    ours().unwrap_or_else(|| x.clone().matmul(dense(weight, &x).transpose()))
+    ours().unwrap_or_else(|| x.clone().matmul(dense(weight, x).transpose()))
 }
 
 /// A packed weight multiplied out, on the device of a tensor.

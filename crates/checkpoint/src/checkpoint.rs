@@ -1,21 +1,16 @@
 //! A model on disk, read one tensor at a time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use compress_core::{
-    Correction, Factor, Form, Format, Matrix, Numbers, Part, Quantised, Scheme, Shape, Site,
-    Weights, f16,
-};
+use compress_core::{Form, Format, Site};
 use tokenizers::Tokenizer;
 
 use crate::{
-    Config, Error, Kind, Result, Tensor, digest, directory,
-    directory::Mapped,
-    gguf::GgufFile,
-    quantisation::{ADAPTER_PREFIX, ADAPTER_WEIGHTS},
+    Config, Error, Kind, Result, Tensor, digest, directory, directory::Mapped, gguf::GgufFile,
+    quantisation::ADAPTER_WEIGHTS,
 };
 
 /// A model on disk: a Hugging Face directory or a GGUF file.
@@ -110,63 +105,7 @@ impl Checkpoint {
         Ok(self)
     }
 
-    fn find_form(&self, site: Site) -> Result<Form> {
-        if self
-            .tensors
-            .contains_key(&format!("{}.weight_packed", site.module()))
-        {
-            let scheme = self.config.scheme.ok_or_else(|| {
-                let problem = "weights are packed, but config.json has no `quantization_config`";
-                Error::damaged(&self.path, problem)
-            })?;
-            let correction = format!("{ADAPTER_PREFIX}{}.lora_A.weight", site.module());
-            let rank = self.rank_of(&correction)?.unwrap_or(0);
-            return Ok(Form::Rounded { scheme, rank });
-        }
-        let rank = self.rank_of(&format!("{}.down.weight", site.module()))?;
-        Ok(rank.map_or(Form::Whole, |rank| Form::LowRank { rank }))
-    }
-
-    /// How many rows the first factor of a pair has; none where there is no such tensor.
-    fn rank_of(&self, down: &str) -> Result<Option<usize>> {
-        match self.tensors.get(down).map(|tensor| &tensor.shape[..]) {
-            None => Ok(None),
-            Some(&[rank, _]) if rank > 0 => Ok(Some(rank)),
-            Some(_) => {
-                let problem = format!("tensor `{down}` is no matrix");
-                Err(Error::damaged(&self.path, problem))
-            }
-        }
-    }
-
-    /// Compares a tensor with what a weight's form asks for.
-    fn expect_part(&self, name: &str, part: &Part) -> Result<()> {
-        let wanted = match part.numbers {
-            Numbers::Words => "I32",
-            Numbers::Sizes => "I64",
-            Numbers::Scales if self.tensor(name)?.kind != Kind::Float(Format::F16) => "f16",
-            _ => return self.expect(name, &part.shape),
-        };
-        let tensor = self.tensor(name)?;
-        if tensor.kind.to_string() != wanted {
-            return Err(Error::NumberType {
-                path: self.path.clone(),
-                name: name.into(),
-                found: tensor.kind.to_string(),
-            });
-        }
-        if tensor.shape != part.shape {
-            return Err(Error::Shape {
-                path: self.path.clone(),
-                name: name.into(),
-                found: tensor.shape.clone(),
-                expected: part.shape.clone(),
-            });
-        }
-        Ok(())
-    }
-
-    fn expect(&self, name: &str, expected: &[usize]) -> Result<()> {
+    pub(crate) fn expect(&self, name: &str, expected: &[usize]) -> Result<()> {
         let tensor = self.tensor(name)?;
         if tensor.shape != expected {
             let (found, expected) = (tensor.shape.clone(), expected.to_vec());
@@ -269,66 +208,6 @@ impl Checkpoint {
         &self.forms
     }
 
-    /// One weight of the blocks, as it is stored.
-    pub fn factor(&self, site: Site) -> Result<Factor> {
-        let form = *self
-            .forms
-            .get(&site)
-            .ok_or(compress_core::Error::NoSuchSite { site })?;
-        let Shape { rows, cols } = self.config.shape(site.role);
-        let matrix = |suffix: &str, rows, cols| {
-            let numbers = self.numbers(&format!("{}.{suffix}", site.module()))?;
-            Ok::<_, Error>(Matrix::new(rows, cols, numbers)?)
-        };
-        Ok(match form {
-            Form::Whole => Factor::Whole(matrix("weight", rows, cols)?),
-            Form::LowRank { rank } => Factor::LowRank {
-                up: matrix("up.weight", rows, rank)?,
-                down: matrix("down.weight", rank, cols)?,
-            },
-            Form::Rounded { scheme, rank } => Factor::Rounded {
-                base: self.quantised(site, scheme)?,
-                correction: (rank > 0)
-                    .then(|| self.correction(site, rank))
-                    .transpose()?,
-            },
-        })
-    }
-
-    fn quantised(&self, site: Site, scheme: Scheme) -> Result<Quantised> {
-        let shape = self.config.shape(site.role);
-        let raw = |suffix: &str| self.raw(&format!("{}.{suffix}", site.module()));
-        let words = |suffix: &str| {
-            let words = raw(suffix)?.as_chunks().0.iter();
-            Ok::<_, Error>(words.map(|&b| u32::from_le_bytes(b)).collect::<Vec<_>>())
-        };
-        let scales = raw("weight_scale")?.as_chunks().0.iter();
-        let zeros = if scheme.symmetric {
-            Vec::new()
-        } else {
-            Quantised::unpack_zeros(shape, scheme, &words("weight_zero_point")?)?
-        };
-        Ok(Quantised::from_parts(
-            shape,
-            scheme,
-            words("weight_packed")?,
-            scales.map(|&b| f16::from_le_bytes(b)).collect(),
-            zeros,
-        )?)
-    }
-
-    fn correction(&self, site: Site, rank: usize) -> Result<Correction> {
-        let Shape { rows, cols } = self.config.shape(site.role);
-        let matrix = |suffix: &str, rows, cols| {
-            let name = format!("{ADAPTER_PREFIX}{}.{suffix}", site.module());
-            Ok::<_, Error>(Matrix::new(rows, cols, self.numbers(&name)?)?)
-        };
-        Ok(Correction {
-            up: matrix("lora_B.weight", rows, rank)?,
-            down: matrix("lora_A.weight", rank, cols)?,
-        })
-    }
-
     /// The name under which the bias of a linear layer is stored: that of a low-rank pair belongs to
     /// its second layer.
     #[must_use]
@@ -370,28 +249,19 @@ impl Checkpoint {
     /// How many numbers the weight files hold.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        let rounded = |site: &Site| matches!(self.forms.get(site), Some(Form::Rounded { .. }));
-        let of_rounded = |name: &str| {
-            let name = name.strip_prefix(ADAPTER_PREFIX).unwrap_or(name);
-            let ends = [
-                ".weight_packed",
-                ".weight_scale",
-                ".weight_shape",
-                ".weight_zero_point",
-                ".lora_A.weight",
-                ".lora_B.weight",
-            ];
-            let module = ends.iter().find_map(|end| name.strip_suffix(end));
-            module
-                .and_then(Site::of_module)
-                .is_some_and(|site| rounded(&site))
-        };
-        let others = self.tensors.iter().filter(|(name, _)| !of_rounded(name));
-        let forms = self.forms.iter().filter(|(site, _)| rounded(site));
-        others.map(|(_, tensor)| tensor.size()).sum::<usize>()
-            + forms
-                .map(|(site, form)| form.parameters(self.config.shape(site.role)))
-                .sum::<usize>()
+        let rounded = |form: &Form| matches!(form, Form::Rounded { .. });
+        let rounded = self.forms.iter().filter(|(_, form)| rounded(form));
+        let (mut parts, mut packed) = (BTreeSet::new(), 0);
+        for (site, form) in rounded {
+            let shape = self.config.shape(site.role);
+            packed += form.parameters(shape);
+            parts.extend(form.tensors(shape).iter().map(|part| part.name(*site)));
+        }
+        let others = self
+            .tensors
+            .iter()
+            .filter(|(name, _)| !parts.contains(*name));
+        packed + others.map(|(_, tensor)| tensor.size()).sum::<usize>()
     }
 
     /// The format in which most of the model's bytes are kept; for GGUF the one it is written in, f16.
@@ -417,23 +287,6 @@ impl Checkpoint {
     /// SHA-256 over the names and contents of the weight files.
     pub fn digest(&self) -> Result<String> {
         digest::of_files(self.files.iter().map(|file| file.path.as_path()))
-    }
-}
-
-/// Only weights that are still whole can be cut; what is factored already stays as it is.
-impl Weights for Checkpoint {
-    fn shapes(&self) -> BTreeMap<Site, Shape> {
-        let whole = self.forms.iter().filter(|(_, form)| **form == Form::Whole);
-        whole
-            .map(|(site, _)| (*site, self.config.shape(site.role)))
-            .collect()
-    }
-
-    fn load(&self, site: Site) -> compress_core::Result<Matrix> {
-        match self.factor(site).map_err(compress_core::Error::source)? {
-            Factor::Whole(weight) => Ok(weight),
-            factor => factor.dense(),
-        }
     }
 }
 

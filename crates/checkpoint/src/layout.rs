@@ -248,10 +248,9 @@ fn outputs(
                 Numbers::Sizes => Kind::Opaque("I64".into()),
             };
             let size: usize = part.shape.iter().product();
-            let each = match (part.numbers, &kind) {
-                (_, Kind::Float(format)) => format.bytes(),
-                (Numbers::Sizes, _) => 8,
-                _ => 4,
+            let each = match kind {
+                Kind::Float(format) => format.bytes(),
+                _ => part.numbers.bytes(Format::F16),
             };
             Placed {
                 name: part.name(site),

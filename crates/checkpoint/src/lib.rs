@@ -31,6 +31,7 @@ mod output;
 mod quantisation;
 mod record;
 mod tensor;
+mod weights;
 mod writer;
 
 pub use architecture::Architecture;

@@ -202,6 +202,19 @@ pub enum Numbers {
     Sizes,
 }
 
+impl Numbers {
+    /// Bytes of one of them where the model's floats have the given format.
+    #[must_use]
+    pub const fn bytes(self, format: Format) -> usize {
+        match self {
+            Self::Floats => format.bytes(),
+            Self::Correction | Self::Scales => 2,
+            Self::Words => 4,
+            Self::Sizes => 8,
+        }
+    }
+}
+
 impl Form {
     /// Every tensor that a weight of this shape then consists of.
     #[must_use]
@@ -251,15 +264,7 @@ impl Form {
     /// How many bytes the weight then takes where its floats have the given format.
     #[must_use]
     pub fn bytes(self, weight: Shape, format: Format) -> usize {
-        let bytes = |part: &Part| {
-            let each = match part.numbers {
-                Numbers::Floats => format.bytes(),
-                Numbers::Correction | Numbers::Scales => 2,
-                Numbers::Words => 4,
-                Numbers::Sizes => 8,
-            };
-            each * part.shape.iter().product::<usize>()
-        };
+        let bytes = |part: &Part| part.numbers.bytes(format) * part.shape.iter().product::<usize>();
         self.tensors(weight).iter().map(bytes).sum()
     }
 }

@@ -38,8 +38,9 @@ const SCALED: usize = 16;
 /// Rows of the weight that all rows of x are multiplied by before the next: they fit the first cache.
 const KEPT: usize = 64;
 
-/// Weights that are worth waking another thread for.
-const SHARED: usize = 1 << 17;
+/// Weights that are worth waking another thread for, which takes some 30 µs: a head, but no weight of a
+/// small model's blocks.
+const SHARED: usize = 1 << 20;
 
 /// A packed weight in someone else's memory.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,149 @@
+//! The weights of the blocks: in which form each is stored, and reading it.
+
+use std::collections::BTreeMap;
+
+use compress_core::{
+    Correction, Factor, Form, Format, Matrix, Numbers, Part, Quantised, Scheme, Shape, Site,
+    Weights, f16,
+};
+
+use crate::{Checkpoint, Error, Kind, Result, quantisation::ADAPTER_PREFIX};
+
+impl Checkpoint {
+    /// The form of a weight, by the tensors there are.
+    pub(crate) fn find_form(&self, site: Site) -> Result<Form> {
+        if self
+            .tensors()
+            .contains_key(&format!("{}.weight_packed", site.module()))
+        {
+            let scheme = self.config().scheme.ok_or_else(|| {
+                let problem = "weights are packed, but config.json has no `quantization_config`";
+                Error::damaged(self.path(), problem)
+            })?;
+            let correction = format!("{ADAPTER_PREFIX}{}.lora_A.weight", site.module());
+            let rank = self.rank_of(&correction)?.unwrap_or(0);
+            return Ok(Form::Rounded { scheme, rank });
+        }
+        let rank = self.rank_of(&format!("{}.down.weight", site.module()))?;
+        Ok(rank.map_or(Form::Whole, |rank| Form::LowRank { rank }))
+    }
+
+    /// How many rows the first factor of a pair has; none where there is no such tensor.
+    fn rank_of(&self, down: &str) -> Result<Option<usize>> {
+        match self.tensors().get(down).map(|tensor| &tensor.shape[..]) {
+            None => Ok(None),
+            Some(&[rank, _]) if rank > 0 => Ok(Some(rank)),
+            Some(_) => {
+                let problem = format!("tensor `{down}` is no matrix");
+                Err(Error::damaged(self.path(), problem))
+            }
+        }
+    }
+
+    /// Compares a tensor with what a weight's form asks for.
+    pub(crate) fn expect_part(&self, name: &str, part: &Part) -> Result<()> {
+        let wanted = match part.numbers {
+            Numbers::Words => "I32",
+            Numbers::Sizes => "I64",
+            Numbers::Scales if self.tensor(name)?.kind != Kind::Float(Format::F16) => "f16",
+            _ => return self.expect(name, &part.shape),
+        };
+        let tensor = self.tensor(name)?;
+        if tensor.kind.to_string() != wanted {
+            return Err(Error::NumberType {
+                path: self.path().into(),
+                name: name.into(),
+                found: tensor.kind.to_string(),
+            });
+        }
+        if tensor.shape != part.shape {
+            return Err(Error::Shape {
+                path: self.path().into(),
+                name: name.into(),
+                found: tensor.shape.clone(),
+                expected: part.shape.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// One weight of the blocks, as it is stored.
+    pub fn factor(&self, site: Site) -> Result<Factor> {
+        let form = *self
+            .forms()
+            .get(&site)
+            .ok_or(compress_core::Error::NoSuchSite { site })?;
+        let Shape { rows, cols } = self.config().shape(site.role);
+        let matrix = |suffix: &str, rows, cols| {
+            let numbers = self.numbers(&format!("{}.{suffix}", site.module()))?;
+            Ok::<_, Error>(Matrix::new(rows, cols, numbers)?)
+        };
+        Ok(match form {
+            Form::Whole => Factor::Whole(matrix("weight", rows, cols)?),
+            Form::LowRank { rank } => Factor::LowRank {
+                up: matrix("up.weight", rows, rank)?,
+                down: matrix("down.weight", rank, cols)?,
+            },
+            Form::Rounded { scheme, rank } => Factor::Rounded {
+                base: self.quantised(site, scheme)?,
+                correction: (rank > 0)
+                    .then(|| self.correction(site, rank))
+                    .transpose()?,
+            },
+        })
+    }
+
+    fn quantised(&self, site: Site, scheme: Scheme) -> Result<Quantised> {
+        let shape = self.config().shape(site.role);
+        let raw = |suffix: &str| self.raw(&format!("{}.{suffix}", site.module()));
+        let words = |suffix: &str| {
+            let words = raw(suffix)?.as_chunks().0.iter();
+            Ok::<_, Error>(words.map(|&b| u32::from_le_bytes(b)).collect::<Vec<_>>())
+        };
+        let scales = raw("weight_scale")?.as_chunks().0.iter();
+        let zeros = if scheme.symmetric {
+            Vec::new()
+        } else {
+            Quantised::unpack_zeros(shape, scheme, &words("weight_zero_point")?)?
+        };
+        Ok(Quantised::from_parts(
+            shape,
+            scheme,
+            words("weight_packed")?,
+            scales.map(|&b| f16::from_le_bytes(b)).collect(),
+            zeros,
+        )?)
+    }
+
+    fn correction(&self, site: Site, rank: usize) -> Result<Correction> {
+        let Shape { rows, cols } = self.config().shape(site.role);
+        let matrix = |suffix: &str, rows, cols| {
+            let name = format!("{ADAPTER_PREFIX}{}.{suffix}", site.module());
+            Ok::<_, Error>(Matrix::new(rows, cols, self.numbers(&name)?)?)
+        };
+        Ok(Correction {
+            up: matrix("lora_B.weight", rows, rank)?,
+            down: matrix("lora_A.weight", rank, cols)?,
+        })
+    }
+}
+
+/// Only weights that are still whole can be cut; what is factored already stays as it is.
+impl Weights for Checkpoint {
+    fn shapes(&self) -> BTreeMap<Site, Shape> {
+        let whole = self
+            .forms()
+            .iter()
+            .filter(|(_, form)| **form == Form::Whole);
+        whole
+            .map(|(site, _)| (*site, self.config().shape(site.role)))
+            .collect()
+    }
+
+    fn load(&self, site: Site) -> compress_core::Result<Matrix> {
+        match self.factor(site).map_err(compress_core::Error::source)? {
+            Factor::Whole(weight) => Ok(weight),
+            factor => factor.dense(),
+        }
+    }
+}
