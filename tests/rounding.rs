@@ -212,6 +212,48 @@ fn what_cannot_be_rounded_is_said() {
 }
 
 #[test]
+fn weights_of_a_model_are_all_rounded_alike() {
+    let place = folder();
+    let (first, second) = (place.path().join("first"), place.path().join("second"));
+    round(
+        "networks/llama",
+        &first,
+        &["--group", "16", "--only", "mlp"],
+    );
+    let again = |bits| {
+        compress(&[
+            "run",
+            "lorc",
+            text(&first),
+            "--quantizer",
+            "nearest",
+            "--group",
+            "16",
+            "--bits",
+            bits,
+            "-o",
+            text(&second),
+            "--no-evaluate",
+            "-q",
+        ])
+    };
+    let other = again("8");
+    let stderr = String::from_utf8(other.stderr).unwrap();
+    assert_eq!(other.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("is rounded or corrected otherwise"),
+        "{stderr}"
+    );
+    assert!(!second.exists());
+    success(&again("4"));
+    let model = Checkpoint::open(&second).unwrap();
+    let rounded = |form: &Form| matches!(form, Form::Rounded { .. });
+    assert!(model.forms().values().all(rounded));
+    let original = Checkpoint::open(&fixture("networks/llama")).unwrap();
+    assert_eq!(model.parameters(), original.parameters());
+}
+
+#[test]
 fn a_damaged_rounded_model_is_refused() {
     let place = folder();
     let output = place.path().join("out");

@@ -241,6 +241,19 @@ fn a_whole_model_has_no_components_to_train() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr.contains("no low-rank component"), "{stderr}");
     assert!(!case.path("out.compress-work").exists());
+    let output = compress(&[
+        "tune",
+        text(&case.path("cut")),
+        "--objective",
+        "distillation",
+        "--corpus",
+        text(&case.corpus),
+        "-o",
+        text(&case.path("out")),
+    ]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains("give --original"), "{stderr}");
 }
 
 #[test]

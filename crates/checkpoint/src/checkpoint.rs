@@ -1,7 +1,7 @@
 //! A model on disk, read one tensor at a time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -9,8 +9,11 @@ use compress_core::{Form, Format, Site};
 use tokenizers::Tokenizer;
 
 use crate::{
-    Config, Error, Kind, Result, Tensor, digest, directory, directory::Mapped, gguf::GgufFile,
+    Config, Error, Kind, Result, Tensor, digest, directory,
+    directory::Mapped,
+    gguf::GgufFile,
     quantisation::ADAPTER_WEIGHTS,
+    weights::{bias_name, parameters},
 };
 
 /// A model on disk: a Hugging Face directory or a GGUF file.
@@ -249,19 +252,9 @@ impl Checkpoint {
     /// How many numbers the weight files hold.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        let rounded = |form: &Form| matches!(form, Form::Rounded { .. });
-        let rounded = self.forms.iter().filter(|(_, form)| rounded(form));
-        let (mut parts, mut packed) = (BTreeSet::new(), 0);
-        for (site, form) in rounded {
-            let shape = self.config.shape(site.role);
-            packed += form.parameters(shape);
-            parts.extend(form.tensors(shape).iter().map(|part| part.name(*site)));
-        }
-        let others = self
-            .tensors
-            .iter()
-            .filter(|(name, _)| !parts.contains(*name));
-        packed + others.map(|(_, tensor)| tensor.size()).sum::<usize>()
+        let sizes = self.tensors.iter();
+        let sizes = sizes.map(|(name, tensor)| (name.as_str(), tensor.size()));
+        parameters(&self.config, &self.forms, sizes)
     }
 
     /// The format in which most of the model's bytes are kept; for GGUF the one it is written in, f16.
@@ -287,13 +280,5 @@ impl Checkpoint {
     /// SHA-256 over the names and contents of the weight files.
     pub fn digest(&self) -> Result<String> {
         digest::of_files(self.files.iter().map(|file| file.path.as_path()))
-    }
-}
-
-/// Where the bias of a weight of this form is stored.
-pub(crate) fn bias_name(site: Site, form: Form) -> String {
-    match form {
-        Form::LowRank { .. } => format!("{}.up.bias", site.module()),
-        Form::Whole | Form::Rounded { .. } => format!("{}.bias", site.module()),
     }
 }

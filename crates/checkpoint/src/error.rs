@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use compress_core::Site;
+
 /// The result of reading and writing models.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -123,6 +125,17 @@ pub enum Error {
         /// Why.
         #[source]
         source: Box<compress_gguf::Error>,
+    },
+
+    /// Rounded weights of two kinds.
+    #[error(
+        "{site} is rounded or corrected otherwise than {other}, but a model has one number of bits, one group size and one rank of corrections"
+    )]
+    Mixed {
+        /// One of them.
+        site: Site,
+        /// Another.
+        other: Site,
     },
 
     /// Something about a weight.

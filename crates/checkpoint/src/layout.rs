@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Checkpoint, Kind, Result, Tensor,
-    checkpoint::bias_name,
-    quantisation::{ADAPTER_PREFIX, ADAPTER_WEIGHTS},
+    quantisation::{self, ADAPTER_PREFIX, ADAPTER_WEIGHTS},
+    weights::{bias_name, parameters},
 };
 
 /// Larger models are split into files of at most this size, as the hub asks for.
@@ -45,8 +45,6 @@ pub struct Placed {
     pub offset: usize,
     /// How many bytes.
     pub bytes: usize,
-    /// How many of the model's numbers it holds; packed ones count one by one, scales not at all.
-    pub parameters: usize,
 }
 
 /// One safetensors file to be.
@@ -67,6 +65,7 @@ pub struct Layout {
     pub(crate) shards: Vec<Shard>,
     pub(crate) forms: BTreeMap<Site, Form>,
     pub(crate) format: Format,
+    parameters: usize,
 }
 
 impl Layout {
@@ -98,6 +97,12 @@ impl Layout {
         }
         let mut forms = source.forms().clone();
         forms.extend(edits.iter().map(|(site, form)| (*site, *form)));
+        quantisation::check(&forms)?;
+        let sizes = tensors.iter().map(|tensor| {
+            let size: usize = tensor.shape.iter().product();
+            (tensor.name.as_str(), size)
+        });
+        let parameters = parameters(source.config(), &forms, sizes);
         let added = |tensor: &Placed| tensor.name.starts_with(ADAPTER_PREFIX);
         let mut adapter: Vec<Placed> = tensors.extract_if(.., |tensor| added(tensor)).collect();
         let mut shards = place(&mut tensors, limit);
@@ -113,6 +118,7 @@ impl Layout {
             shards,
             forms,
             format: format.unwrap_or(source.format()),
+            parameters,
         })
     }
 
@@ -124,8 +130,8 @@ impl Layout {
 
     /// How many numbers the weight files will hold.
     #[must_use]
-    pub fn parameters(&self) -> usize {
-        self.tensors.iter().map(|tensor| tensor.parameters).sum()
+    pub const fn parameters(&self) -> usize {
+        self.parameters
     }
 
     /// The format of the computed tensors.
@@ -226,7 +232,6 @@ fn outputs(
             file: 0,
             offset: 0,
             bytes,
-            parameters: tensor.size(),
         }
     };
     let content = if kind == tensor.kind {
@@ -256,11 +261,6 @@ fn outputs(
                 name: part.name(site),
                 content: Content::Computed(site, part.suffix),
                 bytes: size * each,
-                parameters: match part.numbers {
-                    Numbers::Floats | Numbers::Correction => size,
-                    Numbers::Words if part.suffix == "weight_packed" => shape.size(),
-                    _ => 0,
-                },
                 shape: part.shape,
                 kind,
                 file: 0,

@@ -4,9 +4,9 @@
 //! there. What stays whole is named in `ignore`. The corrections are a PEFT adapter of one rank, smaller
 //! ones filled up with zeros, alpha = rank: clients that know one scale per adapter load it as well.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use compress_core::{Bits, Scheme, Site};
+use compress_core::{Bits, Form, Scheme, Site};
 use serde_json::{Map, Value, json};
 
 use crate::{Error, Layout, Result};
@@ -68,11 +68,32 @@ pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Option<Scheme>> {
     }))
 }
 
+/// Refuses forms that one block and one adapter cannot tell of: a second scheme, or a second rank.
+pub fn check(forms: &BTreeMap<Site, Form>) -> Result<()> {
+    let rounded = || {
+        forms.iter().filter_map(|(site, form)| match *form {
+            Form::Rounded { scheme, rank } => Some((*site, scheme, rank)),
+            _ => None,
+        })
+    };
+    let Some((other, scheme, _)) = rounded().next() else {
+        return Ok(());
+    };
+    let rank = rounded().map(|(.., rank)| rank).find(|rank| *rank > 0);
+    let alike = |its: usize| its == 0 || rank.is_none_or(|rank| rank == its);
+    match rounded().find(|(_, its, its_rank)| *its != scheme || !alike(*its_rank)) {
+        Some((site, ..)) => Err(Error::Mixed { site, other }),
+        None => Ok(()),
+    }
+}
+
 /// The block for an output with rounded weights.
 pub fn config(layout: &Layout) -> Option<Value> {
     let scheme = layout.scheme()?;
     let mut ignore = vec!["lm_head".to_owned()];
     ignore.extend(layout.whole().map(Site::module));
+    let pairs = layout.ranks().map(|(site, _)| site.module());
+    ignore.extend(pairs.flat_map(|module| ["down", "up"].map(|part| format!("{module}.{part}"))));
     let strategy = if scheme.group.is_some() {
         "group"
     } else {

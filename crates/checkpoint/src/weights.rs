@@ -1,13 +1,13 @@
 //! The weights of the blocks: in which form each is stored, and reading it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use compress_core::{
     Correction, Factor, Form, Format, Matrix, Numbers, Part, Quantised, Scheme, Shape, Site,
     Weights, f16,
 };
 
-use crate::{Checkpoint, Error, Kind, Result, quantisation::ADAPTER_PREFIX};
+use crate::{Checkpoint, Config, Error, Kind, Result, quantisation::ADAPTER_PREFIX};
 
 impl Checkpoint {
     /// The form of a weight, by the tensors there are.
@@ -146,4 +146,29 @@ impl Weights for Checkpoint {
             factor => factor.dense(),
         }
     }
+}
+
+/// Where the bias of a weight of this form is stored.
+pub fn bias_name(site: Site, form: Form) -> String {
+    match form {
+        Form::LowRank { .. } => format!("{}.up.bias", site.module()),
+        Form::Whole | Form::Rounded { .. } => format!("{}.bias", site.module()),
+    }
+}
+
+/// How many numbers a model has, from its weights' forms and the names and sizes of all its tensors:
+/// packed numbers count one by one, their scales not at all.
+pub fn parameters<'a>(
+    config: &Config,
+    forms: &BTreeMap<Site, Form>,
+    sizes: impl Iterator<Item = (&'a str, usize)>,
+) -> usize {
+    let (mut parts, mut of_weights) = (BTreeSet::new(), 0);
+    for (site, form) in forms {
+        let shape = config.shape(site.role);
+        of_weights += form.parameters(shape);
+        parts.extend(form.tensors(shape).iter().map(|part| part.name(*site)));
+    }
+    let others = sizes.filter(|(name, _)| !parts.contains(*name));
+    of_weights + others.map(|(_, size)| size).sum::<usize>()
 }

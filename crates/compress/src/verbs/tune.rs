@@ -27,8 +27,12 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     let original = job.original.as_deref();
     let original = original.map(|name| Opened::open(Some(name), quiet));
     let original = original.transpose()?;
-    if let Some(original) = &original {
-        original.check_original_of(&model)?;
+    match &original {
+        Some(original) => original.check_original_of(&model)?,
+        None if job.objective == Objective::Distillation => bail!(
+            "distillation learns from the original: give --original, the model that was compressed"
+        ),
+        None => {}
     }
     let output = Output::new(&job.output, job.force, &model.checkpoint)?;
     let prepared = if job.no_evaluate {
@@ -165,13 +169,10 @@ impl Task<'_> {
         let start = Instant::now();
         let before = made(&journal.curve);
         match (self.job.objective, self.original) {
-            (Objective::Language, _) => train(&mut decoder, &self.lesson, journal)?,
             (Objective::Distillation, Some(original)) => {
                 distil(&original.checkpoint, &mut decoder, &self.lesson, journal)?;
             }
-            (Objective::Distillation, None) => bail!(
-                "distillation learns from the original: give --original, the model that was compressed"
-            ),
+            _ => train(&mut decoder, &self.lesson, journal)?,
         }
         self.lesson.progress.finish();
         let trained = self.lesson.options.trained;
