@@ -39,7 +39,6 @@ mod stream;
 mod survey;
 mod symmetric;
 pub mod testing;
-pub mod token;
 
 pub use bits::Bits;
 pub use budget::Budget;
