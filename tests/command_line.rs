@@ -9,9 +9,9 @@
 
 mod common;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
-use common::{command, compress, copy, fixture, folder, success, text};
+use common::{command, compress, copy, fixture, folder, kill_after, success, text};
 use compress_checkpoint::Checkpoint;
 use compress_core::{Form, Role, Site};
 use serde_json::Value;
@@ -375,14 +375,7 @@ fn a_run_killed_at_any_moment_goes_on_to_the_same_bytes() {
     let whole = files(&output);
     for delay in 0..20 {
         fs::remove_dir_all(&output).unwrap();
-        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_compress"))
-            .args(arguments)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(std::time::Duration::from_micros(400 * delay));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill_after(Duration::from_micros(400 * delay), &arguments);
         if !output.exists() {
             run();
         }

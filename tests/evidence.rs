@@ -13,12 +13,10 @@ use std::{
     collections::BTreeMap,
     fs,
     path::Path,
-    process::Stdio,
-    thread,
     time::{Duration, Instant},
 };
 
-use common::{command, compress, fixture, folder, success, text};
+use common::{command, compress, fixture, folder, kill_after, success, text};
 use serde_json::Value;
 
 /// Arguments of a run on the shipped model, small enough to be done in a second.
@@ -69,15 +67,7 @@ fn a_run_that_measures_is_killed_and_goes_on_to_the_same_bytes() {
             fs::remove_dir_all(&evidence).unwrap();
             // Killed twice in a row, at moments all over the run.
             for moment in [kill, (kill * 7 + 3) % 10] {
-                let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_compress"))
-                    .args(&arguments)
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .spawn()
-                    .unwrap();
-                thread::sleep(time * moment / 10 + Duration::from_millis(3));
-                child.kill().unwrap();
-                child.wait().unwrap();
+                kill_after(time * moment / 10 + Duration::from_millis(3), &arguments);
             }
             if !output.exists() {
                 success(&compress(&arguments));

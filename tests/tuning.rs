@@ -13,12 +13,10 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
-    thread,
     time::{Duration, Instant},
 };
 
-use common::{compress, fixture, folder, success, text};
+use common::{compress, fixture, folder, kill_after, success, text};
 use compress_checkpoint::Checkpoint;
 use compress_core::{Form, Site};
 use serde_json::Value;
@@ -162,15 +160,10 @@ fn a_training_killed_at_any_moment_goes_on_to_the_same_curve_and_bytes() {
         for kill in 0..10_u32 {
             fs::remove_dir_all(case.path("out")).unwrap();
             for moment in [kill, (kill * 7 + 3) % 10] {
-                let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_compress"))
-                    .args(case.arguments(&more))
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .spawn()
-                    .unwrap();
-                thread::sleep(time * moment / 10 + Duration::from_millis(3));
-                child.kill().unwrap();
-                child.wait().unwrap();
+                kill_after(
+                    time * moment / 10 + Duration::from_millis(3),
+                    &case.arguments(&more),
+                );
             }
             if !case.path("out").exists() {
                 success(&case.run(&more));

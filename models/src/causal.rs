@@ -9,13 +9,7 @@ mod backward;
 
 use std::ops::Range;
 
-use burn::{
-    backend::{
-        Flex,
-        flex::{FlexTensor, Layout},
-    },
-    tensor::{Bytes, DType, Tensor},
-};
+use burn::{backend::flex::FlexTensor, tensor::Tensor};
 use compress_core::{
     Shape, exponentiate,
     linalg::{Right, Slab, product_into},
@@ -23,6 +17,8 @@ use compress_core::{
 use rayon::prelude::*;
 
 pub use backward::attend_backward;
+
+use crate::host::{plain, tensor};
 
 /// Queries that are worked on at a time.
 const BLOCK: usize = 64;
@@ -67,9 +63,7 @@ pub fn attend(
             row[place * size..][..size].copy_from_slice(part);
         }
     }
-    let layout = Layout::contiguous([batch, queries, heads * size].into());
-    let tensor = FlexTensor::new(Bytes::from_elems(numbers), layout, DType::F32);
-    Some(Tensor::from_primitive::<Flex>(tensor))
+    Some(tensor(numbers, [batch, queries, heads * size]))
 }
 
 /// The heads of all texts.
@@ -181,10 +175,4 @@ impl<'a> Strided<'a> {
         let shape = Shape::new(times.len(), size);
         Slab::strided(self.numbers.get(start..)?, shape, by_time).ok()
     }
-}
-
-/// The tensor without burn's wrapping, where it is one of f32 on the CPU and not differentiated.
-fn plain(tensor: &Tensor<4>) -> Option<FlexTensor> {
-    let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?;
-    (tensor.dtype() == DType::F32).then_some(tensor)
 }

@@ -29,6 +29,7 @@ mod device;
 mod error;
 mod feed_forward;
 mod generate;
+mod host;
 mod linear;
 mod load;
 mod product;

@@ -4,17 +4,16 @@
 //! own already; and it reaches nine tenths of the speed of the kernel used here.
 
 use burn::{
-    backend::{
-        Flex,
-        flex::{FlexTensor, Layout},
-    },
-    tensor::{Bytes, DType, Tensor, TensorData},
+    backend::flex::FlexTensor,
+    tensor::{Tensor, TensorData},
 };
 use compress_core::{
     Quantised, Shape,
     linalg::{Right, Slab, product_of_slabs, product_of_transposed_slabs},
     packed,
 };
+
+use crate::host::{plain, tensor};
 
 /// Below this many rows, burn's matrix–vector kernel is the faster.
 const ROWS: usize = 8;
@@ -49,7 +48,7 @@ pub fn product_of_transposed(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
 /// x · Wᵀ for a weight that stays packed; multiplied out first where x is not on the CPU.
 pub fn product_of_packed(x: &Tensor<2>, weight: &Quantised) -> Tensor<2> {
     let ours = || {
-        let x = x.clone().try_into_primitive::<Flex>().ok()?;
+        let x = plain(x)?;
         let x = slab(&x)?;
         let numbers = packed::product_of_packed(x, weight.packed().ok()?).ok()?;
         Some(tensor(numbers, [x.shape().rows, weight.shape().rows]))
@@ -71,21 +70,14 @@ fn ours(
     kernel: impl FnOnce(Slab<'_>, Slab<'_>) -> compress_core::Result<Vec<f32>>,
     shape: [usize; 2],
 ) -> Option<Tensor<2>> {
-    let primitive = |tensor: &Tensor<2>| tensor.clone().try_into_primitive::<Flex>().ok();
-    let (a, b) = (primitive(a)?, primitive(b)?);
+    let (a, b) = (plain(a)?, plain(b)?);
     let numbers = kernel(slab(&a)?, slab(&b)?).ok()?;
     Some(tensor(numbers, shape))
 }
 
-fn tensor(numbers: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
-    let layout = Layout::contiguous(shape.into());
-    let tensor = FlexTensor::new(Bytes::from_elems(numbers), layout, DType::F32);
-    Tensor::from_primitive::<Flex>(tensor)
-}
-
 fn slab(tensor: &FlexTensor) -> Option<Slab<'_>> {
     let layout = tensor.layout();
-    if tensor.dtype() != DType::F32 || !layout.is_contiguous() {
+    if !layout.is_contiguous() {
         return None;
     }
     let numbers = tensor.storage::<f32>().get(layout.start_offset()..)?;

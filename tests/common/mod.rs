@@ -3,7 +3,9 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
+    thread,
+    time::Duration,
 };
 
 use assert_cmd::Command;
@@ -39,6 +41,19 @@ pub fn compress(arguments: &[&str]) -> Output {
 /// `compress`, to be given arguments.
 pub fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_compress"))
+}
+
+/// Runs `compress`, and kills it after a while.
+pub fn kill_after<S: AsRef<std::ffi::OsStr>>(time: Duration, arguments: &[S]) {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_compress"))
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    thread::sleep(time);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// What a run printed on stdout; fails with its stderr unless it succeeded.

@@ -9,20 +9,15 @@
 //!
 //! burn's autodiff keeps the scores of all heads, and passes over them some twenty times.
 
-use burn::{
-    backend::{
-        Flex,
-        flex::{FlexTensor, Layout},
-    },
-    tensor::{Bytes, DType, Tensor},
-};
+use burn::tensor::Tensor;
 use compress_core::{
     Shape,
     linalg::{Right, Slab, add_product_of_transposed, product_into},
 };
 use rayon::prelude::*;
 
-use super::{BLOCK, Heads, Place, Strided, plain};
+use super::{BLOCK, Heads, Place, Strided};
+use crate::host::{plain, tensor};
 
 /// Gradients by queries, keys and values, each batch × heads × time × d, from the gradient by what
 /// [`attend`](super::attend) gives, batch × time × heads·d. None where the tensors are not plain ones on
@@ -55,9 +50,7 @@ pub fn attend_backward(
     let each = each.collect::<Option<Vec<_>>>()?;
     let part = |heads: usize, of: fn(&Gradients) -> &[f32]| {
         let numbers: Vec<f32> = each.iter().flat_map(of).copied().collect();
-        let layout = Layout::contiguous([batch, heads, time, size].into());
-        let tensor = FlexTensor::new(Bytes::from_elems(numbers), layout, DType::F32);
-        Tensor::from_primitive::<Flex>(tensor)
+        tensor(numbers, [batch, heads, time, size])
     };
     Some([
         part(heads, |g| &g.query),

@@ -1,0 +1,22 @@
+//! Between burn's tensors and the numbers of kernels on the host.
+
+use burn::{
+    backend::{
+        Flex,
+        flex::{FlexTensor, Layout},
+    },
+    tensor::{Bytes, DType, Tensor},
+};
+
+/// The tensor without burn's wrapping; none where it is on a GPU, differentiated, or not of `f32`.
+pub fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
+    let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?;
+    (tensor.dtype() == DType::F32).then_some(tensor)
+}
+
+/// A tensor on the CPU from its numbers, the last dimension together.
+pub fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+    let layout = Layout::contiguous(shape.into());
+    let tensor = FlexTensor::new(Bytes::from_elems(numbers), layout, DType::F32);
+    Tensor::from_primitive::<Flex>(tensor)
+}
