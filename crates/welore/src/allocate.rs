@@ -54,7 +54,8 @@ pub struct Allocation {
 
 /// Hands out ranks, the largest score first, until the budget is spent; each weight has rank 1 at least.
 ///
-/// What does not fit any more is passed over for smaller purchases, so that less than one rank is left.
+/// It ends at the first rank that does not fit, so that less than one is left: to pass it over for smaller
+/// ones would let a larger budget keep less.
 #[must_use]
 pub fn allocate(candidates: &[Candidate], budget: Budget, count: Count) -> Allocation {
     allocate_above(f64::NEG_INFINITY, candidates, budget, count)
@@ -87,7 +88,7 @@ fn allocate_above(
             // Nor later: what a rank takes from its price it takes from the budget as well.
             weight.may_stay_whole = false;
         } else {
-            continue;
+            break;
         }
         queue.extend(weight.offer(offer.weight));
     }
