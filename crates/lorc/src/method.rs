@@ -6,7 +6,7 @@ use compress_core::{
 use compress_svd::Norm;
 use serde::{Deserialize, Serialize};
 
-use crate::{DAMPING, Hessian, Options, Quantizer, Rounded, Scaling, round};
+use crate::{DAMPING, Hessian, Options, Rounded, round};
 
 /// Quantise, then compensate.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -40,17 +40,9 @@ impl Method for Lorc {
     }
 
     fn needs(&self) -> Needs {
-        let Options {
-            quantizer,
-            scaling,
-            refinements,
-            ..
-        } = self.options;
-        let hessian =
-            quantizer == Quantizer::Gptq || scaling == Scaling::Searched || refinements > 0;
         let metric = self.metric.needs();
         Needs {
-            activations: hessian || metric.activations,
+            activations: self.options.needs_hessian() || metric.activations,
             ..metric
         }
     }
@@ -79,11 +71,8 @@ impl Method for Lorc {
             options,
         } = *step;
         let weight = survey.weight(site)?;
-        let hessian = if self.needs().activations {
-            Some(Hessian::new(&survey.activations(site)?, DAMPING, false)?)
-        } else {
-            None
-        };
+        let hessian = || Hessian::new(&survey.activations(site)?, DAMPING, false);
+        let hessian = options.needs_hessian().then(hessian).transpose()?;
         let metric = metric.metric(site, survey)?;
         let Rounded {
             quantised,

@@ -64,6 +64,14 @@ impl Options {
         }
     }
 
+    /// Whether codes or scales look at what enters the weight.
+    #[must_use]
+    pub fn needs_hessian(&self) -> bool {
+        self.quantizer == Quantizer::Gptq
+            || self.scaling == Scaling::Searched
+            || self.refinements > 0
+    }
+
     /// Bits per weight of codes, scales, zero points and correction.
     #[must_use]
     pub fn bits_per_weight(&self, shape: Shape) -> f64 {
