@@ -14,6 +14,17 @@ pub fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
     (tensor.dtype() == DType::F32).then_some(tensor)
 }
 
+/// Its numbers; none where they do not lie one after the other.
+pub fn numbers(tensor: &FlexTensor) -> Option<&[f32]> {
+    let layout = tensor.layout();
+    if !layout.is_contiguous() {
+        return None;
+    }
+    let start = layout.start_offset();
+    let size: usize = layout.shape().iter().product();
+    tensor.storage::<f32>().get(start..start + size)
+}
+
 /// A tensor on the CPU from its numbers, the last dimension together.
 pub fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
     let layout = Layout::contiguous(shape.into());

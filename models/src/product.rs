@@ -13,7 +13,7 @@ use compress_core::{
     packed,
 };
 
-use crate::host::{plain, tensor};
+use crate::host::{numbers, plain, tensor};
 
 /// Below this many rows, burn's matrix–vector kernel is the faster.
 const ROWS: usize = 8;
@@ -50,8 +50,8 @@ pub fn product_of_packed(x: &Tensor<2>, weight: &Quantised) -> Tensor<2> {
     let ours = || {
         let x = plain(x)?;
         let x = slab(&x)?;
-        let numbers = packed::product_of_packed(x, weight.packed().ok()?).ok()?;
-        Some(tensor(numbers, [x.shape().rows, weight.shape().rows]))
+        let product = packed::product_of_packed(x, weight.packed().ok()?).ok()?;
+        Some(tensor(product, [x.shape().rows, weight.shape().rows]))
     };
     ours().unwrap_or_else(|| x.clone().matmul(dense(weight, x).transpose()))
 }
@@ -71,16 +71,12 @@ fn ours(
     shape: [usize; 2],
 ) -> Option<Tensor<2>> {
     let (a, b) = (plain(a)?, plain(b)?);
-    let numbers = kernel(slab(&a)?, slab(&b)?).ok()?;
-    Some(tensor(numbers, shape))
+    let product = kernel(slab(&a)?, slab(&b)?).ok()?;
+    Some(tensor(product, shape))
 }
 
 fn slab(tensor: &FlexTensor) -> Option<Slab<'_>> {
     let layout = tensor.layout();
-    if !layout.is_contiguous() {
-        return None;
-    }
-    let numbers = tensor.storage::<f32>().get(layout.start_offset()..)?;
     let shape = Shape::new(layout.shape()[0], layout.shape()[1]);
-    Slab::new(numbers, shape).ok()
+    Slab::new(numbers(tensor)?, shape).ok()
 }

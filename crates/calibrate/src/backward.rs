@@ -1,7 +1,7 @@
 //! From gradients after a block to gradients before it, and by the output of each of its weights.
 //!
-//! A linear weight passes gradients on by one product, attention by a kernel. Between them, burn's
-//! autodiff walks back through a norm or the gate: no graph is larger than that.
+//! A linear weight passes gradients on by one product, attention and the gate by a kernel. Between them,
+//! burn's autodiff walks back through a norm: no graph is larger than that.
 
 use burn::tensor::{Tensor, TensorData};
 use compress_core::{Role, exponentiate};
@@ -24,9 +24,7 @@ pub struct Gradients {
 pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> Gradients {
     let (a, f) = (&block.attention, &block.feed_forward);
     let gated = f.down.backward(next.clone());
-    let [gate, up] = through(walk.branches.clone(), gated, |[gate, up]| {
-        FeedForward::gated(gate, up)
-    });
+    let [gate, up] = FeedForward::gated_backward(&walk.branches, &gated);
     let normed = f.gate.backward(gate.clone()) + f.up.backward(up.clone());
     let norm = &block.feed_forward_norm;
     let [bent] = through([walk.middle.clone()], normed.clone(), |[x]| norm.forward(x));

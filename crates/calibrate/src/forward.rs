@@ -37,7 +37,7 @@ pub fn walk(block: &Block, residual: Tensor<3>, turns: &Turns) -> Walk {
     let middle = residual.clone() + a.output.forward(mixed.clone());
     let feed_forward = block.feed_forward_norm.forward(middle.clone());
     let branches = [&f.gate, &f.up].map(|weight| weight.forward(feed_forward.clone()));
-    let [gate, up] = branches.clone();
+    let [gate, up] = &branches;
     let gated = FeedForward::gated(gate, up);
     let next = middle.clone() + f.down.forward(gated.clone());
     Walk {

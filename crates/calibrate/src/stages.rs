@@ -39,7 +39,7 @@ pub fn advance(block: &Block, from: Option<Inlet>, state: State, turns: &Turns) 
             }
         }
         Some(Inlet::FeedForward) => State {
-            stream: FeedForward::gated(f.gate.forward(stream.clone()), f.up.forward(stream)),
+            stream: FeedForward::gated(&f.gate.forward(stream.clone()), &f.up.forward(stream)),
             residual,
         },
         Some(Inlet::Down) => {

@@ -63,7 +63,12 @@ impl Writing {
 
     /// Writes one window; from any thread, in any order.
     pub fn write(&self, index: usize, numbers: &[f32]) -> Result<()> {
-        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        // Collecting them byte after byte would be no loop over vectors.
+        let mut bytes = vec![0; 4 * numbers.len()];
+        let places = bytes.as_chunks_mut::<4>().0.iter_mut();
+        places
+            .zip(numbers)
+            .for_each(|(place, x)| *place = x.to_le_bytes());
         let at = (index * bytes.len()) as u64;
         let mut file = lock(&self.file);
         let done = file

@@ -48,7 +48,7 @@ const LANES: usize = 64;
 
 /// exp(x) = 2ⁿ · exp(r), n the integer nearest to x·log₂e, |r| ≤ ½ ln 2, exp(r) by its series.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     /// Adding and subtracting this rounds to an integer: 1.5 · 2²³.
     const ROUND: f32 = 12_582_912.0;
     /// ln 2 in two parts, the first with so few bits that n times it is exact.

@@ -37,6 +37,7 @@ mod selection;
 mod site;
 mod stream;
 mod survey;
+mod swiglu;
 mod symmetric;
 pub mod testing;
 
@@ -58,4 +59,5 @@ pub use selection::{Pattern, Selection};
 pub use site::{Role, Site};
 pub use stream::{Inlet, Stream};
 pub use survey::{Survey, Weights};
+pub use swiglu::{swiglu, swiglu_backward};
 pub use symmetric::Symmetric;
