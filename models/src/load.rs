@@ -7,7 +7,7 @@ use burn::{
     nn::{RmsNorm, RmsNormConfig},
     tensor::{Device, Tensor, TensorData},
 };
-use compress_checkpoint::{Checkpoint, Config};
+use compress_checkpoint::{Checkpoint, Config, Table};
 use compress_core::{Correction, Factor, Matrix, Role, Site};
 
 use crate::{
@@ -35,19 +35,23 @@ impl Decoder {
             device,
         };
         let config = checkpoint.config();
-        let whole = |name: &str| load.matrix(name, config.vocabulary, config.hidden);
+        let whole = |table: Table| {
+            let matrix = checkpoint.table(table)?.dense();
+            let matrix = matrix.map_err(compress_checkpoint::Error::from)?;
+            load.parameter(table.module(), matrix)
+        };
         let head = |weight| Linear {
             weight: Weight::Whole(weight),
             bias: None,
         };
         Ok(Self {
-            embedding: whole("model.embed_tokens.weight")?,
+            embedding: whole(Table::Embedding)?,
             blocks: Vec::new(),
             norm: load.norm("model.norm", config.hidden)?,
             head: if config.tied {
                 None
             } else {
-                Some(head(whole("lm_head.weight")?))
+                Some(head(whole(Table::Head)?))
             },
             rotary: Rotary::new(config),
         })
@@ -142,12 +146,6 @@ impl Loader<'_> {
             gamma: self.vector(&format!("{module}.weight"))?,
             ..config.init(self.device)
         })
-    }
-
-    fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Param<Tensor<2>>> {
-        let numbers = self.checkpoint.numbers(name)?;
-        let matrix = Matrix::new(rows, cols, numbers).map_err(compress_checkpoint::Error::from)?;
-        self.parameter(name, matrix)
     }
 
     fn parameter(&self, name: &str, matrix: Matrix) -> Result<Param<Tensor<2>>> {

@@ -437,9 +437,22 @@ pub struct OutputForm {
     #[arg(long, value_name = "FORMAT")]
     pub dtype: Option<Format>,
 
+    /// Round embedding and head too, to 8 bits and a scale per token: half of their bytes, which are
+    /// most of a small model's. Loads in transformers and here; vLLM reads no rounded embedding.
+    #[arg(long, value_name = "BITS", value_parser = ["8"])]
+    embedding_bits: Option<String>,
+
     /// Multiply the factors out again: loads anywhere without remote code, but saves no bytes.
     #[arg(long)]
     pub dense: bool,
+}
+
+impl OutputForm {
+    /// How embedding and head are rounded, where they are to be.
+    pub fn tables(&self) -> Option<Scheme> {
+        let row = Scheme::symmetric(Bits::Eight, None);
+        self.embedding_bits.as_ref().map(|_| row)
+    }
 }
 
 #[derive(Debug, Args)]

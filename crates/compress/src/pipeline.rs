@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use bytesize::ByteSize;
 use compress_calibrate::{Measured, Sequential};
-use compress_checkpoint::{Layout, Writer};
+use compress_checkpoint::{Edits, Layout, Writer};
 use compress_core::{
     Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Shape, Site, Stream,
     Survey, Symmetric, Weights,
@@ -127,7 +127,8 @@ fn fit<M: Method>(
     let bytes = |keep: f64| {
         let steps = method.plan(survey, Budget::keep(keep)?)?;
         let forms = steps.iter().flat_map(compress_core::Step::forms).collect();
-        anyhow::Ok(Layout::new(&model.checkpoint, &forms, arguments.form.dtype)?.bytes() as u64)
+        let edits = edits(forms, &arguments.form);
+        anyhow::Ok(Layout::new(&model.checkpoint, &edits)?.bytes() as u64)
     };
     let (mut fits, mut exceeds) = (f64::MIN_POSITIVE, 1.0);
     if bytes(exceeds)? <= size.as_u64() {
@@ -150,10 +151,14 @@ fn fit<M: Method>(
     for_budget(method, survey, model, Budget::keep(fits)?)
 }
 
-/// The forms that the output's weights will have.
-pub fn forms<S: compress_core::Step>(plan: &Plan<S>, form: &OutputForm) -> BTreeMap<Site, Form> {
+/// What the output will have other than its source, once weights have the forms of a plan.
+pub fn edits(forms: Vec<(Site, Form)>, form: &OutputForm) -> Edits {
     let written = |(site, planned)| (site, if form.dense { Form::Whole } else { planned });
-    plan.forms().into_iter().map(written).collect()
+    Edits {
+        forms: forms.into_iter().map(written).collect(),
+        tables: form.tables(),
+        format: form.dtype,
+    }
 }
 
 /// What compressing gave.
@@ -224,10 +229,8 @@ pub fn compress_in_sequence<M: Method>(
                 .get(&measured.stream)
                 .map_or(&[][..], Vec::as_slice);
             let behind = Behind { survey, measured };
-            let one = |&index: &usize| {
-                let survey = Survey::new(&behind, |_| true).with_evidence(&behind);
-                carry_out(method, plan, index, &survey, writer, arguments)
-            };
+            let survey = Survey::new(&behind, |_| true).with_evidence(&behind);
+            let one = |&index: &usize| carry_out(method, plan, index, &survey, writer, arguments);
             let factors = here.par_iter().map(one).collect::<Result<Vec<_>>>()?;
             let factors = factors.into_iter().flatten();
             Ok::<_, anyhow::Error>(

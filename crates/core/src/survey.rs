@@ -1,11 +1,12 @@
 //! What is known of a model: its sites, shapes and weights, and the evidence from running it.
 
 use std::{
+    any::Any,
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{Error, Evidence, Matrix, Result, Shape, Site, Symmetric};
+use crate::{Error, Evidence, Matrix, Result, Shape, Site, Symmetric, prepared::Prepared};
 
 /// Whoever can hand out the weights of a model, one at a time.
 pub trait Weights: Sync {
@@ -23,6 +24,7 @@ pub struct Survey<'a> {
     shapes: BTreeMap<Site, Shape>,
     chosen: Vec<Site>,
     spectra: Mutex<BTreeMap<(Site, &'static str), Vec<f64>>>,
+    prepared: Prepared,
 }
 
 impl<'a> Survey<'a> {
@@ -40,6 +42,7 @@ impl<'a> Survey<'a> {
             shapes,
             chosen,
             spectra: Mutex::default(),
+            prepared: Prepared::default(),
         }
     }
 
@@ -57,6 +60,17 @@ impl<'a> Survey<'a> {
         let what = "activations";
         let sum = self.evidence(site, what)?.activations(site.stream())?;
         used(site, what, sum.trace(), sum)
+    }
+
+    /// What a method makes of the H of a site's stream, once for all weights that read it; `make` is to
+    /// give the same for each of them.
+    pub fn prepared<T: Any + Send + Sync>(
+        &self,
+        site: Site,
+        make: impl FnOnce(&Symmetric) -> Result<T>,
+    ) -> Result<Arc<T>> {
+        let make = || make(&self.activations(site)?);
+        self.prepared.get(site.stream(), make)
     }
 
     /// G = Σ g gᵀ over the gradients of the loss by a site's outputs; out × out.

@@ -71,7 +71,7 @@ impl Method for Lorc {
             options,
         } = *step;
         let weight = survey.weight(site)?;
-        let hessian = || Hessian::new(&survey.activations(site)?, DAMPING, false);
+        let hessian = || survey.prepared(site, |h| Hessian::new(h, DAMPING, false));
         let hessian = options.needs_hessian().then(hessian).transpose()?;
         let metric = metric.metric(site, survey)?;
         let Rounded {
@@ -79,7 +79,7 @@ impl Method for Lorc {
             up,
             down,
             error,
-        } = round(&weight, hessian.as_ref(), &metric, &options)?;
+        } = round(&weight, hessian.as_deref(), &metric, &options)?;
         let correction = up.zip(down).map(|(up, down)| Correction { up, down });
         let factor = Factor::Rounded {
             base: quantised,
