@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use compress_calibrate::Aim;
-use compress_core::{Bits, Budget, Format, Needs, Pattern, Scheme, Selection};
+use compress_core::{Bits, Budget, Format, Needs, Pattern, Scheme, Selection, Tokens};
 use compress_fwsvd::{Fisher, FwSvd};
 use compress_lorc::{Keep, Lorc, Options as Rounding, Quantizer, Scaling};
 use compress_models::DeviceChoice;
@@ -207,6 +207,12 @@ pub struct LorcOptions {
     /// Which error the correction makes small: `plain` (the paper's), or `activation`.
     #[arg(long, value_name = "METRIC", default_value = "activation", value_parser = metric)]
     pub metric: Norm,
+
+    /// How much each token of the calibration text counts for keys and values: `attended`, by how much
+    /// it is looked at, or `alike`, as in the papers. Where a model looks at its first token all the
+    /// time, as most do, that one is most of what matters.
+    #[arg(long, value_name = "TOKENS", default_value = "attended")]
+    pub tokens: Tokens,
 }
 
 impl LorcOptions {
@@ -238,6 +244,7 @@ impl LorcOptions {
             } else {
                 self.metric
             },
+            tokens: self.tokens,
         }
     }
 }

@@ -12,8 +12,8 @@ use bytesize::ByteSize;
 use compress_calibrate::{Measured, Sequential};
 use compress_checkpoint::{Edits, Layout, Writer};
 use compress_core::{
-    Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Shape, Site, Stream,
-    Survey, Symmetric, Weights,
+    Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Role, Shape, Site, Stream,
+    Survey, Symmetric, Tokens, Weights,
 };
 use rayon::prelude::*;
 
@@ -286,18 +286,26 @@ impl Weights for Behind<'_> {
     }
 
     fn load(&self, site: Site) -> compress_core::Result<Matrix> {
-        self.measured.retarget(&self.survey.weight(site)?)
+        let weight = self.survey.weight(site)?;
+        self.measured.retarget(site.role, &weight)
     }
 }
 
 impl Evidence for Behind<'_> {
     fn activations(&self, stream: Stream) -> compress_core::Result<Symmetric> {
         if stream == self.measured.stream {
-            Ok(self.measured.activations.clone())
+            Ok(self.measured.activations().clone())
         } else {
             let site = Site::new(stream.layer, stream.inlet.reader());
             self.survey.activations(site)
         }
+    }
+
+    fn attended(&self, layer: usize) -> compress_core::Result<Symmetric> {
+        let here = (layer == self.measured.stream.layer).then(|| self.measured.attended());
+        let site = Site::new(layer, Role::Key);
+        let elsewhere = || self.survey.activations_by(site, Tokens::Attended);
+        here.flatten().cloned().map_or_else(elsewhere, Ok)
     }
 
     fn output_gradients(&self, site: Site) -> compress_core::Result<Symmetric> {

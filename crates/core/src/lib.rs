@@ -46,7 +46,7 @@ pub mod testing;
 pub use bits::Bits;
 pub use budget::Budget;
 pub use error::{Error, Result};
-pub use evidence::{Evidence, Needs};
+pub use evidence::{Evidence, Needs, Tokens};
 pub use exponential::{exponentiate, log_sum_exp};
 pub use factor::{Contents, Correction, Factor, Form, Numbers, Part};
 pub use format::Format;

@@ -8,6 +8,9 @@ use std::{
 
 use crate::{Result, Stream};
 
+/// A stream, and whether its tokens are weighted.
+pub type Key = (Stream, bool);
+
 type Anything = Arc<dyn Any + Send + Sync>;
 type Place = Arc<Mutex<Option<Anything>>>;
 
@@ -17,17 +20,17 @@ type Place = Arc<Mutex<Option<Anything>>>;
 /// threads are enough; a stream that was let go too early costs time only.
 #[derive(Default)]
 pub struct Prepared {
-    places: Mutex<VecDeque<((Stream, TypeId), Place)>>,
+    places: Mutex<VecDeque<((Key, TypeId), Place)>>,
 }
 
 impl Prepared {
-    /// What `make` gives for a stream, or gave before. Whoever asks meanwhile waits.
+    /// What `make` gives for a key, or gave before. Whoever asks meanwhile waits.
     pub fn get<T: Any + Send + Sync>(
         &self,
-        stream: Stream,
+        key: Key,
         make: impl FnOnce() -> Result<T>,
     ) -> Result<Arc<T>> {
-        let place = self.place((stream, TypeId::of::<T>()));
+        let place = self.place((key, TypeId::of::<T>()));
         let mut made = place.lock().unwrap_or_else(PoisonError::into_inner);
         let known = made.clone().map(Arc::downcast::<T>);
         if let Some(Ok(known)) = known {
@@ -38,7 +41,7 @@ impl Prepared {
         Ok(new)
     }
 
-    fn place(&self, key: (Stream, TypeId)) -> Place {
+    fn place(&self, key: (Key, TypeId)) -> Place {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let known = places.iter().position(|(other, _)| *other == key);
         let place = known.and_then(|index| places.remove(index));
@@ -54,11 +57,8 @@ mod tests {
     use super::*;
     use crate::{Error, Inlet, Site};
 
-    fn stream(layer: usize) -> Stream {
-        Stream {
-            layer,
-            inlet: Inlet::Attention,
-        }
+    fn stream(layer: usize) -> Key {
+        (Stream::new(layer, Inlet::Attention), false)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{Error, Evidence, Matrix, Result, Shape, Site, Symmetric, prepared::Prepared};
+use crate::{Error, Evidence, Matrix, Result, Shape, Site, Symmetric, Tokens, prepared::Prepared};
 
 /// Whoever can hand out the weights of a model, one at a time.
 pub trait Weights: Sync {
@@ -62,15 +62,27 @@ impl<'a> Survey<'a> {
         used(site, what, sum.trace(), sum)
     }
 
-    /// What a method makes of the H of a site's stream, once for all weights that read it; `make` is to
-    /// give the same for each of them.
+    /// The same with tokens counted as `tokens` says.
+    pub fn activations_by(&self, site: Site, tokens: Tokens) -> Result<Symmetric> {
+        if !tokens.are_weighted(site.role) {
+            return self.activations(site);
+        }
+        let what = "attended activations";
+        let sum = self.evidence(site, what)?.attended(site.layer)?;
+        used(site, what, sum.trace(), sum)
+    }
+
+    /// What a method makes of such an H, once for all weights that have the same; `make` is to give the
+    /// same for each of them.
     pub fn prepared<T: Any + Send + Sync>(
         &self,
         site: Site,
+        tokens: Tokens,
         make: impl FnOnce(&Symmetric) -> Result<T>,
     ) -> Result<Arc<T>> {
-        let make = || make(&self.activations(site)?);
-        self.prepared.get(site.stream(), make)
+        let make = || make(&self.activations_by(site, tokens)?);
+        let weighted = tokens.are_weighted(site.role);
+        self.prepared.get((site.stream(), weighted), make)
     }
 
     /// G = Σ g gᵀ over the gradients of the loss by a site's outputs; out × out.
@@ -166,6 +178,10 @@ mod tests {
 
     impl Evidence for Nothing {
         fn activations(&self, _: Stream) -> Result<Symmetric> {
+            Ok(Symmetric::zeros(24))
+        }
+
+        fn attended(&self, _: usize) -> Result<Symmetric> {
             Ok(Symmetric::zeros(24))
         }
 

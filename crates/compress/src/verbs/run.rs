@@ -3,7 +3,7 @@
 use anyhow::Result;
 use compress_calibrate::{Aim, Progress as _, Sequential};
 use compress_checkpoint::{Card, Checkpoint, Edits, Layout, Output, Record, Writer};
-use compress_core::{Method, Plan, Survey};
+use compress_core::{Method, Plan, Survey, Tokens};
 use serde_json::json;
 
 use crate::{
@@ -136,7 +136,12 @@ impl<'a, M: Method> Task<'a, M> {
         };
         let bar = Bar::new(planning.printing.quiet);
         let model = &self.model.checkpoint;
-        let walks = Sequential::begin(model, windows, aim, &writer.work(), &bar)?;
+        let tokens = if method.needs().attended {
+            Tokens::Attended
+        } else {
+            Tokens::Alike
+        };
+        let walks = Sequential::begin(model, windows, (aim, tokens), &writer.work(), &bar)?;
         let done = pipeline::compress_in_sequence(method, plan, survey, writer, planning, walks)?;
         bar.finish();
         Ok(done)
