@@ -41,7 +41,7 @@ impl Decoder {
             bias: None,
         };
         Ok(Self {
-            embedding: whole("model.embed_tokens.weight")?,
+            embedding: Weight::Whole(whole("model.embed_tokens.weight")?),
             blocks: Vec::new(),
             norm: load.norm("model.norm", config.hidden)?,
             head: if config.tied {
