@@ -58,9 +58,9 @@ impl Attention {
     ) -> Tensor<3> {
         let time = query.dims()[1];
         let [query, key, value] = self.turned([query, key, value], turns);
-        let (key, value) = match cache {
-            Some(cache) => cache.extend(key, value),
-            None => (key, value),
+        let [key, value] = match cache {
+            Some(cache) => cache.extend([key, value]),
+            None => [key, value],
         };
         if let Some(mixed) = causal::attend(&query, &key, &value, self.window) {
             return mixed;

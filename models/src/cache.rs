@@ -1,6 +1,8 @@
 //! The key-value cache: what attention remembers of earlier tokens.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
+
+use crate::host::plain;
 
 /// Keys and values of every layer.
 #[derive(Clone, Debug, Default)]
@@ -29,20 +31,109 @@ impl Cache {
     }
 }
 
-/// Keys and values of one layer, batch × key-value heads × time × d.
+/// Keys and values of one layer.
+#[derive(Clone, Debug)]
+pub enum LayerCache {
+    /// On the CPU: head by head, those of the first text first.
+    Host(Vec<HeadCache>),
+    /// On any other device: batch × key-value heads × time × d.
+    Device([Tensor<4>; 2]),
+}
+
+/// Keys and values of one head. They grow as a `Vec` does: to add a token does not copy those before it.
 #[derive(Clone, Debug, Default)]
-pub struct LayerCache(Option<(Tensor<4>, Tensor<4>)>);
+pub struct HeadCache {
+    /// time × d
+    pub keys: Vec<f32>,
+    /// time × d
+    pub values: Vec<f32>,
+}
+
+impl Default for LayerCache {
+    fn default() -> Self {
+        Self::Host(Vec::new())
+    }
+}
 
 impl LayerCache {
-    /// Adds the keys and values of new tokens and gives back those of all tokens.
-    pub(crate) fn extend(&mut self, key: Tensor<4>, value: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let all = match self.0.take() {
-            Some((keys, values)) => (
+    /// Adds keys and values of new tokens, each batch × key-value heads × time × d, and gives back those
+    /// of all tokens.
+    pub(crate) fn extend(&mut self, new: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
+        let before = match self {
+            Self::Device(before) => Some(before.clone()),
+            Self::Host(heads) => tensors(heads, &new[0]),
+        };
+        let [key, value] = new.clone();
+        let all = match before {
+            Some([keys, values]) => [
                 Tensor::cat(vec![keys, key], 2),
                 Tensor::cat(vec![values, value], 2),
-            ),
-            None => (key, value),
+            ],
+            None => new.clone(),
         };
-        self.0.insert(all).clone()
+        let kept = match self {
+            Self::Host(heads) => remember(heads, &new),
+            Self::Device(_) => None,
+        };
+        if kept.is_none() {
+            *self = Self::Device(all.clone());
+        }
+        all
     }
+
+    /// Its heads, where they are on the CPU.
+    pub(crate) fn host(&self) -> Option<&[HeadCache]> {
+        match self {
+            Self::Host(heads) => Some(heads),
+            Self::Device(_) => None,
+        }
+    }
+
+    /// Adds one token's keys and values, heads · d of each, to heads on the CPU.
+    pub(crate) fn push(&mut self, keys: &[f32], values: &[f32], size: usize) {
+        let Self::Host(heads) = self else { return };
+        heads.resize_with(keys.len() / size, HeadCache::default);
+        let new = keys.chunks_exact(size).zip(values.chunks_exact(size));
+        for (head, (key, value)) in heads.iter_mut().zip(new) {
+            head.keys.extend_from_slice(key);
+            head.values.extend_from_slice(value);
+        }
+    }
+}
+
+impl HeadCache {
+    /// Keys and values of the last tokens, no more than so many.
+    pub(crate) fn last(&self, tokens: usize, size: usize) -> [&[f32]; 2] {
+        [&self.keys, &self.values].map(|numbers| {
+            let count = numbers.len().min(tokens.saturating_mul(size));
+            &numbers[numbers.len() - count..]
+        })
+    }
+}
+
+/// Adds to each head its part of new keys and values; none where they are not plain ones on the CPU.
+fn remember(heads: &mut Vec<HeadCache>, new: &[Tensor<4>; 2]) -> Option<()> {
+    let [batch, count, time, size] = new[0].dims();
+    new.iter().map(plain).collect::<Option<Vec<_>>>()?;
+    let [keys, values] = new.clone().map(Tensor::into_data);
+    let (keys, values) = (keys.as_slice().ok()?, values.as_slice().ok()?);
+    heads.resize_with(batch * count, HeadCache::default);
+    let new = keys.chunks(time * size).zip(values.chunks(time * size));
+    for (head, (keys, values)) in heads.iter_mut().zip(new) {
+        head.keys.extend_from_slice(keys);
+        head.values.extend_from_slice(values);
+    }
+    Some(())
+}
+
+/// What all heads remember, in the shape of new keys, beside which it lies; none where that is nothing.
+fn tensors(heads: &[HeadCache], new: &Tensor<4>) -> Option<[Tensor<4>; 2]> {
+    let [batch, count, _, size] = new.dims();
+    let time = heads.first()?.keys.len() / size;
+    let tensor = |part: fn(&HeadCache) -> &[f32]| {
+        let numbers = heads.iter().map(part).collect::<Vec<_>>().concat();
+        let numbers = TensorData::new(numbers, [batch, count, time, size]);
+        Tensor::from_data(numbers, &new.device())
+    };
+    Some([tensor(|head| &head.keys), tensor(|head| &head.values)])
 }

@@ -3,19 +3,18 @@
 use std::ops::Range;
 
 use burn::{
-    module::{Module, Param},
+    module::Module,
     nn::RmsNorm,
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{Device, Tensor},
 };
-use compress_core::linalg::Right;
 
-use crate::{Block, Cache, Error, Linear, Result, Rotary, product::product};
+use crate::{Block, Cache, Error, Linear, Result, Rotary, Weight, token};
 
 /// A decoder with its weights on a device.
 #[derive(Module, Debug)]
 pub struct Decoder {
     /// vocabulary × hidden
-    pub embedding: Param<Tensor<2>>,
+    pub embedding: Weight,
     /// The blocks, first to last.
     pub blocks: Vec<Block>,
     /// Before the head.
@@ -40,6 +39,9 @@ impl Decoder {
     /// The same for the next tokens of one text whose beginning the cache remembers.
     pub fn hidden_after(&self, cache: &mut Cache, tokens: &[u32]) -> Result<Tensor<3>> {
         let mut x = self.embed(&[tokens])?;
+        if let Some(hidden) = token::hidden_after(self, cache, &x) {
+            return Ok(hidden);
+        }
         cache
             .layers
             .resize_with(self.blocks.len(), Default::default);
@@ -67,7 +69,7 @@ impl Decoder {
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.head {
             Some(head) => head.forward(hidden),
-            None => product(hidden, self.embedding.val(), Right::Transposed),
+            None => self.embedding.forward(hidden),
         }
     }
 
@@ -77,48 +79,35 @@ impl Decoder {
     pub fn logits_backward(&self, gradient: Tensor<2>) -> Tensor<2> {
         match &self.head {
             Some(head) => head.backward(gradient),
-            None => product(gradient, self.embedding.val(), Right::AsIs),
+            None => self.embedding.backward(gradient),
         }
     }
 
     /// How many tokens there are.
     #[must_use]
     pub fn vocabulary(&self) -> usize {
-        self.embedding.val().dims()[0]
+        self.embedding.shape().rows
     }
 
     /// The device that the weights are on.
     #[must_use]
     pub fn device(&self) -> Device {
-        self.embedding.val().device()
+        self.norm.gamma.device()
     }
 
     /// The residual stream before the first block, batch × time × hidden.
     pub fn embed(&self, texts: &[&[u32]]) -> Result<Tensor<3>> {
-        let weight = self.embedding.val();
-        let vocabulary = weight.dims()[0];
-        let ids: Vec<i32> = texts
-            .concat()
-            .into_iter()
-            .map(|token| token as i32)
-            .collect();
-        if let Some(&token) = texts
-            .iter()
-            .flat_map(|text| text.iter())
-            .find(|token| **token as usize >= vocabulary)
-        {
+        let vocabulary = self.vocabulary();
+        let tokens = texts.concat();
+        if let Some(&token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
             return Err(Error::Token { token, vocabulary });
         }
         let length = texts.first().map_or(0, |text| text.len());
         if length == 0 || texts.iter().any(|text| text.len() != length) {
             return Err(Error::Lengths);
         }
-        let count = ids.len();
-        let ids: Tensor<1, Int> =
-            Tensor::from_data(TensorData::new(ids, [count]), &weight.device());
-        let hidden = weight.dims()[1];
-        Ok(weight
-            .select(0, ids)
-            .reshape([texts.len(), count / texts.len().max(1), hidden]))
+        let rows = self.embedding.rows(&tokens, &self.device())?;
+        let hidden = rows.dims()[1];
+        Ok(rows.reshape([texts.len(), length, hidden]))
     }
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor, TensorData},
+    tensor::{Device, Int, Tensor, TensorData},
 };
-use compress_core::{Correction, Factor, Matrix, Quantised, linalg::Right};
+use compress_core::{Correction, Factor, Matrix, Quantised, Shape, linalg::Right};
 
-use crate::product::{dense, product, product_of_packed, product_of_transposed};
+use crate::{
+    Result,
+    product::{dense, product, product_of_packed, product_of_transposed, rows_of_packed},
+};
 
 /// The weight of a linear layer, in the form in which it is stored.
 #[derive(Module, Debug)]
@@ -55,18 +58,7 @@ impl Linear {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let mut shape = x.dims();
         let inputs = shape[D - 1];
-        let x = x.reshape([-1, inputs as i32]); // tokens × in
-        let y = match &self.weight {
-            Weight::Whole(weight) => times(x, weight),
-            Weight::LowRank(LowRank { up, down }) => times(times(x, down), up),
-            Weight::Rounded(Rounded { base, correction }) => {
-                let y = product_of_packed(&x, base);
-                match correction {
-                    Some(LowRank { up, down }) => y + times(times(x, down), up),
-                    None => y,
-                }
-            }
-        };
+        let y = self.weight.forward(x.reshape([-1, inputs as i32])); // tokens × in
         let y = match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
@@ -77,25 +69,7 @@ impl Linear {
 
     /// Puts a factor in the weight's place.
     pub fn replace(&mut self, factor: Factor, device: &Device) {
-        let parameter = |matrix: Matrix| {
-            let shape = [matrix.rows(), matrix.cols()];
-            let data = TensorData::new(matrix.into_data(), shape);
-            Param::from_tensor(Tensor::from_data(data, device))
-        };
-        self.weight = match factor {
-            Factor::Whole(weight) => Weight::Whole(parameter(weight)),
-            Factor::LowRank { up, down } => Weight::LowRank(LowRank {
-                up: parameter(up),
-                down: parameter(down),
-            }),
-            Factor::Rounded { base, correction } => Weight::Rounded(Rounded {
-                base: Arc::new(base),
-                correction: correction.map(|Correction { up, down }| LowRank {
-                    up: parameter(up),
-                    down: parameter(down),
-                }),
-            }),
-        };
+        self.weight = Weight::new(factor, device);
     }
 
     /// Its matrices of floating-point numbers, each with the suffix that its tensor has after the module's name.
@@ -170,27 +144,115 @@ impl Linear {
         let mut shape = gradient.dims();
         let outputs = shape[D - 1];
         let gradient = gradient.reshape([-1, outputs as i32]);
-        let gradient = match &self.weight {
-            Weight::Whole(weight) => product(gradient, weight.val(), Right::AsIs),
-            Weight::LowRank(pair) => pair.backward(gradient),
-            Weight::Rounded(Rounded { base, correction }) => {
+        let gradient = self.weight.backward(gradient);
+        shape[D - 1] = gradient.dims()[1];
+        gradient.reshape(shape)
+    }
+}
+
+impl Weight {
+    /// A factor's numbers, on a device.
+    #[must_use]
+    pub fn new(factor: Factor, device: &Device) -> Self {
+        let parameter = |matrix: Matrix| {
+            let shape = [matrix.rows(), matrix.cols()];
+            let data = TensorData::new(matrix.into_data(), shape);
+            Param::from_tensor(Tensor::from_data(data, device))
+        };
+        match factor {
+            Factor::Whole(weight) => Self::Whole(parameter(weight)),
+            Factor::LowRank { up, down } => Self::LowRank(LowRank {
+                up: parameter(up),
+                down: parameter(down),
+            }),
+            Factor::Rounded { base, correction } => Self::Rounded(Rounded {
+                base: Arc::new(base),
+                correction: correction.map(|Correction { up, down }| LowRank {
+                    up: parameter(up),
+                    down: parameter(down),
+                }),
+            }),
+        }
+    }
+
+    /// Output features × input features.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        match self {
+            Self::Whole(weight) => {
+                let [rows, cols] = weight.dims();
+                Shape::new(rows, cols)
+            }
+            Self::LowRank(LowRank { up, down }) => Shape::new(up.dims()[0], down.dims()[1]),
+            Self::Rounded(Rounded { base, .. }) => base.shape(),
+        }
+    }
+
+    /// x · Wᵀ: tokens × in to tokens × out.
+    #[must_use]
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Whole(weight) => times(x, weight),
+            Self::LowRank(LowRank { up, down }) => times(times(x, down), up),
+            Self::Rounded(Rounded { base, correction }) => {
+                let y = product_of_packed(&x, base);
+                match correction {
+                    Some(LowRank { up, down }) => y + times(times(x, down), up),
+                    None => y,
+                }
+            }
+        }
+    }
+
+    /// From gradients by the outputs to gradients by the inputs: tokens × out to tokens × in.
+    #[must_use]
+    pub fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Whole(weight) => product(gradient, weight.val(), Right::AsIs),
+            Self::LowRank(pair) => pair.backward(gradient),
+            Self::Rounded(Rounded { base, correction }) => {
                 let back = product(gradient.clone(), dense(base, &gradient), Right::AsIs);
                 match correction {
                     Some(pair) => back + pair.backward(gradient),
                     None => back,
                 }
             }
-        };
-        shape[D - 1] = gradient.dims()[1];
-        gradient.reshape(shape)
+        }
+    }
+
+    /// Some of its rows, which must be there, on a device: rows × in.
+    pub fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
+        Ok(match self {
+            Self::Whole(weight) => selected(weight, indices, device),
+            Self::LowRank(pair) => pair.rows(indices, device),
+            Self::Rounded(Rounded { base, correction }) => {
+                let rows = rows_of_packed(base, indices, device)?;
+                match correction {
+                    Some(pair) => rows + pair.rows(indices, device),
+                    None => rows,
+                }
+            }
+        })
     }
 }
 
 impl LowRank {
+    fn rows(&self, indices: &[u32], device: &Device) -> Tensor<2> {
+        let rows = selected(&self.up, indices, device);
+        product(rows, self.down.val(), Right::AsIs)
+    }
+
     fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
         let inner = product(gradient, self.up.val(), Right::AsIs);
         product(inner, self.down.val(), Right::AsIs)
     }
+}
+
+fn selected(weight: &Param<Tensor<2>>, rows: &[u32], device: &Device) -> Tensor<2> {
+    let rows: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
+    let count = rows.len();
+    let rows: Tensor<1, Int> = Tensor::from_data(TensorData::new(rows, [count]), device);
+    weight.val().select(0, rows)
 }
 
 /// x · Wᵀ

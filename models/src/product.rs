@@ -5,37 +5,50 @@
 
 use burn::{
     backend::flex::FlexTensor,
-    tensor::{Tensor, TensorData},
+    tensor::{Device, Tensor, TensorData},
 };
 use compress_core::{
     Quantised, Shape,
     linalg::{Right, Slab, product_of_slabs, product_of_transposed_slabs},
-    packed,
+    packed, product_of_rows,
 };
 
-use crate::host::{numbers, plain, tensor};
+use crate::{
+    Result,
+    host::{numbers, plain, tensor},
+};
 
-/// Below this many rows, burn's matrix–vector kernel is the faster.
+/// Below this many rows, burn's kernel is the faster.
 const ROWS: usize = 8;
 
 /// x · W, or x · Wᵀ.
 pub fn product(x: Tensor<2>, weight: Tensor<2>, right: Right) -> Tensor<2> {
     // A tensor on a GPU, or one that is differentiated, is not to be had as a plain one.
-    if x.dims()[0] >= ROWS {
-        let [rows, cols] = weight.dims();
+    let count = x.dims()[0];
+    let [rows, cols] = weight.dims();
+    let product = if count >= ROWS {
         let outputs = match right {
             Right::AsIs => cols,
             Right::Transposed => rows,
         };
         let kernel = |x: Slab<'_>, weight: Slab<'_>| product_of_slabs(x, weight, right);
-        if let Some(product) = ours(&x, &weight, kernel, [x.dims()[0], outputs]) {
-            return product;
-        }
-    }
-    match right {
+        ours(&x, &weight, kernel, [count, outputs])
+    } else if count == 1 && right == Right::Transposed {
+        of_one_row(&x, &weight)
+    } else {
+        None
+    };
+    product.unwrap_or_else(|| match right {
         Right::AsIs => x.matmul(weight),
         Right::Transposed => x.matmul(weight.transpose()),
-    }
+    })
+}
+
+fn of_one_row(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
+    let rows = weight.dims()[0];
+    let (x, weight) = (plain(x)?, plain(weight)?);
+    let product = product_of_rows(numbers(&weight)?, numbers(&x)?);
+    Some(tensor(product, [1, rows]))
 }
 
 /// xᵀ · y, m × n from t × m and t × n.
@@ -61,6 +74,15 @@ pub fn dense(weight: &Quantised, like: &Tensor<2>) -> Tensor<2> {
     let matrix = weight.dense();
     let shape = [matrix.rows(), matrix.cols()];
     Tensor::from_data(TensorData::new(matrix.into_data(), shape), &like.device())
+}
+
+/// Some rows of a packed weight as numbers, on a device.
+pub fn rows_of_packed(weight: &Quantised, rows: &[u32], device: &Device) -> Result<Tensor<2>> {
+    let shape = [rows.len(), weight.shape().cols];
+    let weight = weight.packed().map_err(compress_checkpoint::Error::from)?;
+    let rows = rows.iter().flat_map(|row| weight.row(*row as usize));
+    let numbers = TensorData::new(rows.collect::<Vec<_>>(), shape);
+    Ok(Tensor::from_data(numbers, device))
 }
 
 /// By a kernel on the host; none where a tensor does not lie row after row, in `f32`, on the CPU.

@@ -45,18 +45,21 @@ impl Rotary {
     #[must_use]
     pub fn turns(&self, positions: Range<usize>, device: &Device) -> Turns {
         let shape = [1, 1, positions.len(), self.speeds.len()];
-        let table = |f: fn(f64) -> f64| {
-            let angles = positions.clone().flat_map(|p| {
-                self.speeds
-                    .iter()
-                    .map(move |speed| f(p as f64 * speed) as f32)
-            });
-            Tensor::from_data(TensorData::new(angles.collect::<Vec<_>>(), shape), device)
-        };
-        Turns {
-            cos: table(f64::cos),
-            sin: table(f64::sin),
-        }
+        let [cos, sin] = [f64::cos, f64::sin].map(|function| {
+            let numbers = positions.clone().flat_map(|p| self.turn(p, function));
+            Tensor::from_data(TensorData::new(numbers.collect::<Vec<_>>(), shape), device)
+        });
+        Turns { cos, sin }
+    }
+
+    /// The cosines, or the sines, for one position: d/2.
+    pub(crate) fn turn(
+        &self,
+        position: usize,
+        function: fn(f64) -> f64,
+    ) -> impl Iterator<Item = f32> {
+        let angles = self.speeds.iter().map(move |speed| position as f64 * speed);
+        angles.map(move |angle| function(angle) as f32)
     }
 }
 

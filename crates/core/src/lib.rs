@@ -19,6 +19,7 @@
 
 mod bits;
 mod budget;
+mod dot;
 mod error;
 mod evidence;
 mod exponential;
@@ -42,9 +43,12 @@ mod survey;
 mod swiglu;
 mod symmetric;
 pub mod testing;
+mod threads;
+mod token;
 
 pub use bits::Bits;
 pub use budget::Budget;
+pub use dot::{multiply_rows, product_of_rows};
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Needs, Tokens};
 pub use exponential::{exponentiate, log_sum_exp};
@@ -64,3 +68,5 @@ pub use stream::{Inlet, Stream};
 pub use survey::{Survey, Weights};
 pub use swiglu::{swiglu, swiglu_backward};
 pub use symmetric::Symmetric;
+pub use threads::threads;
+pub use token::{attend_one, rms_norm, rotate_halves};

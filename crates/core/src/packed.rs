@@ -23,6 +23,7 @@ pub use spread::Spread;
 use crate::{
     Error, Result, Shape,
     linalg::{Slab, product_by_panels},
+    threads,
 };
 use row::Row;
 
@@ -38,9 +39,9 @@ const SCALED: usize = 16;
 /// Rows of the weight that all rows of x are multiplied by before the next: they fit the first cache.
 const KEPT: usize = 64;
 
-/// Weights that are worth waking another thread for, which takes some 30 µs: a head, but no weight of a
-/// small model's blocks.
-const SHARED: usize = 1 << 20;
+/// Weights that are worth a thread, to wake which takes some 30 µs: a head is worth several, a weight of
+/// a small model's blocks none but this one.
+const EACH: usize = 1 << 19;
 
 /// A packed weight in someone else's memory.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +91,12 @@ impl<'a> Packed<'a> {
     #[must_use]
     pub const fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// Bits of a code, and inputs of a group.
+    #[must_use]
+    pub const fn format(&self) -> (usize, usize) {
+        (self.bits, self.group)
     }
 
     /// One row as it is multiplied by, in numbers: the embedding of a token is one.
@@ -187,12 +194,7 @@ pub fn product_of_packed(x: Slab<'_>, weight: Packed<'_>) -> Result<Vec<f32>> {
 fn of_few(x: &[Spread], weight: Packed<'_>) -> Vec<f32> {
     let outputs = weight.shape.rows;
     let mut out = vec![0.0; x.len() * outputs];
-    let alone = rayon::current_thread_index().is_none() && weight.shape.size() >= SHARED;
-    let threads = if alone {
-        rayon::current_num_threads()
-    } else {
-        1
-    };
+    let threads = threads(weight.shape.size(), EACH);
     let band = outputs.div_ceil(threads).max(1);
     let mut bands: Vec<Vec<&mut [f32]>> = (0..threads).map(|_| Vec::new()).collect();
     for row in out.chunks_mut(outputs.max(1)) {

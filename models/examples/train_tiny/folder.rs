@@ -96,10 +96,9 @@ pub fn save(model: &Decoder, folder: &Path) -> Result<()> {
     let mut add = |name: String, (shape, numbers): Named| {
         tensors.insert(name, (shape, numbers));
     };
-    add(
-        "model.embed_tokens.weight".into(),
-        numbers(&model.embedding)?,
-    );
+    if let Weight::Whole(embedding) = &model.embedding {
+        add("model.embed_tokens.weight".into(), numbers(embedding)?);
+    }
     add("model.norm.weight".into(), norm(&model.norm)?);
     for (layer, block) in model.blocks.iter().enumerate() {
         let name = |part: &str| format!("model.layers.{layer}.{part}.weight");

@@ -1,0 +1,171 @@
+//! One token through the blocks, on the CPU: what decoding is made of.
+//!
+//! With one token each product is a matrix times a vector, over as soon as the matrix is read. What a
+//! tensor library does around it, twenty operations in a block, would take longer than the products of
+//! packed weights. So it goes by plain numbers and kernels for them, on threads that share every
+//! product.
+
+mod plain;
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use compress_core::{attend_one, rotate_halves, swiglu, threads};
+
+use crate::{
+    Attention, Cache, Decoder, HeadCache, LayerCache,
+    crew::{Crew, with_crew},
+    host::{self, tensor},
+};
+use plain::{Input, Layer, Layers, Network, add};
+
+/// Weights of a block that are worth a thread.
+const EACH: usize = 1 << 18;
+
+/// The residual stream after the last norm from the one before the first block, both 1 × 1 × hidden,
+/// for the token after those that the cache remembers; now it remembers this one, too.
+///
+/// None, and nothing done, where there are more tokens, or anything is not on the CPU, or differentiated.
+pub fn hidden_after(decoder: &Decoder, cache: &mut Cache, x: &Tensor<3>) -> Option<Tensor<3>> {
+    let [1, 1, width] = x.dims() else {
+        return None;
+    };
+    let network = Network::of(decoder)?;
+    let x = host::plain(x)?;
+    let h = host::numbers(&x)?.to_vec();
+    cache
+        .layers
+        .resize_with(network.blocks.len(), LayerCache::default);
+    let past = cache.layers.iter().map(LayerCache::host);
+    let turn = |function| decoder.rotary.turn(cache.length, function).collect();
+    let token = Token {
+        network: &network,
+        past: past.collect::<Option<_>>()?,
+        cos: turn(f64::cos),
+        sin: turn(f64::sin),
+    };
+    let threads = threads(network.blocks.first().map_or(0, Layers::size), EACH);
+    let (hidden, new) = with_crew(threads, |crew| token.run(crew, h));
+    let layers = cache.layers.iter_mut().zip(&decoder.blocks);
+    for ((layer, block), [key, value]) in layers.zip(&new) {
+        layer.push(key, value, block.attention.head_size);
+    }
+    cache.length += 1;
+    Some(tensor(hidden, [1, 1, width]))
+}
+
+/// What does not change on the way of a token.
+struct Token<'a> {
+    network: &'a Network<'a>,
+    /// Keys and values of earlier tokens, block by block and head by head.
+    past: Vec<&'a [HeadCache]>,
+    /// How its position turns each pair of channels.
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl<'a> Token<'a> {
+    /// What comes out of the last norm, and the token's own keys and values in each block.
+    fn run(&self, crew: &Crew<'a>, mut h: Vec<f32>) -> (Vec<f32>, Vec<[Vec<f32>; 2]>) {
+        let mut new = Vec::with_capacity(self.past.len());
+        for (layers, past) in self.network.blocks.iter().zip(&self.past) {
+            let x = layers.attention_norm.forward(&h);
+            let [query, key, value] =
+                products(crew, [&layers.query, &layers.key, &layers.value], x);
+            let [query, key] = self.turned(layers, [query, key]);
+            let mixed = mix(
+                crew,
+                layers.attention,
+                past,
+                [query, key.clone(), value.clone()],
+            );
+            let [x] = products(crew, [&layers.output], mixed);
+            add(&mut h, &x);
+            let x = layers.feed_forward_norm.forward(&h);
+            let gated = gated(crew, [&layers.gate, &layers.up], x);
+            let [x] = products(crew, [&layers.down], gated);
+            add(&mut h, &x);
+            new.push([key, value]);
+        }
+        (self.network.norm.forward(&h), new)
+    }
+
+    /// Queries and keys, normed and turned.
+    fn turned(&self, layers: &Layers<'_>, heads: [Vec<f32>; 2]) -> [Vec<f32>; 2] {
+        let [mut query, mut key] = heads;
+        if let Some(norm) = &layers.query_norm {
+            query = norm.forward(&query);
+        }
+        if let Some(norm) = &layers.key_norm {
+            key = norm.forward(&key);
+        }
+        for heads in [&mut query, &mut key] {
+            rotate_halves(heads, &self.cos, &self.sin);
+        }
+        [query, key]
+    }
+}
+
+/// What several layers make of the same x.
+fn products<'a, const N: usize>(
+    crew: &Crew<'a>,
+    layers: [&'a Layer<'a>; N],
+    x: Vec<f32>,
+) -> [Vec<f32>; N] {
+    let x = Arc::new(Input::new(x, layers));
+    let inner = shrunk(crew, layers, &x);
+    crew.make(layers.map(Layer::outputs), move |i, rows| {
+        layers[i].multiply(&x, &inner[i], rows)
+    })
+}
+
+/// silu(gate x) ⊙ up x
+fn gated<'a>(crew: &Crew<'a>, layers: [&'a Layer<'a>; 2], x: Vec<f32>) -> Vec<f32> {
+    let x = Arc::new(Input::new(x, layers));
+    let inner = shrunk(crew, layers, &x);
+    let [gated] = crew.make([layers[0].outputs()], move |_, rows| {
+        let mut gate = layers[0].multiply(&x, &inner[0], rows.clone());
+        swiglu(&mut gate, &layers[1].multiply(&x, &inner[1], rows));
+        gate
+    });
+    gated
+}
+
+/// down · x of those layers that have two thin factors.
+fn shrunk<'a, const N: usize>(
+    crew: &Crew<'a>,
+    layers: [&'a Layer<'a>; N],
+    x: &Arc<Input>,
+) -> [Vec<f32>; N] {
+    let (ranks, x) = (layers.map(Layer::rank), x.clone());
+    if ranks == [0; N] {
+        return ranks.map(|_| Vec::new());
+    }
+    crew.make(ranks, move |i, rows| layers[i].shrink(&x, rows))
+}
+
+/// Attention of all heads: heads · d.
+fn mix<'a>(
+    crew: &Crew<'a>,
+    attention: &'a Attention,
+    past: &'a [HeadCache],
+    [query, key, value]: [Vec<f32>; 3],
+) -> Vec<f32> {
+    let (heads, size) = (attention.heads, attention.head_size);
+    let seen = attention
+        .window
+        .map_or(usize::MAX, |window| window.saturating_sub(1));
+    let [mixed] = crew.make([heads], move |_, part| {
+        let mut mixed = vec![0.0; part.len() * size];
+        for (head, out) in part.zip(mixed.chunks_exact_mut(size)) {
+            let shared = head * attention.key_value_heads / heads;
+            let new = shared * size..(shared + 1) * size;
+            let past = past.get(shared).map(|head| head.last(seen, size));
+            let [keys, values] = past.unwrap_or_default();
+            let (keys, values) = ([keys, &key[new.clone()]], [values, &value[new]]);
+            attend_one(&query[head * size..][..size], keys, values, out);
+        }
+        mixed
+    });
+    mixed
+}
