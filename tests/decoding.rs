@@ -21,6 +21,7 @@ const LENGTH: usize = 20;
 enum Form {
     Whole,
     LowRank,
+    RoundedPair(Scheme),
     Rounded(Scheme),
     Corrected(Scheme),
 }
@@ -37,6 +38,10 @@ impl Form {
         match self {
             Self::Whole => Factor::Whole(matrix(shape.rows, shape.cols)),
             Self::LowRank => Factor::LowRank { up, down },
+            Self::RoundedPair(scheme) => Factor::RoundedPair {
+                up: Quantised::nearest(&up, scheme).unwrap(),
+                down: Quantised::nearest(&down, scheme).unwrap(),
+            },
             Self::Rounded(scheme) | Self::Corrected(scheme) => Factor::Rounded {
                 base: rounded(shape, scheme, random),
                 correction: matches!(self, Self::Corrected(_)).then_some(Correction { up, down }),
@@ -134,6 +139,11 @@ fn whole_weights() {
 #[test]
 fn low_rank_weights() {
     check_everywhere(Form::LowRank);
+}
+
+#[test]
+fn rounded_pairs() {
+    check_everywhere(Form::RoundedPair(Scheme::symmetric(Bits::Eight, None)));
 }
 
 #[test]

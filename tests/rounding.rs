@@ -13,8 +13,8 @@ use std::{fs, path::Path};
 
 use common::{compress, fixture, folder, success, text};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Factor, Form, Site};
-use compress_models::{Decoder, Device};
+use compress_core::{Factor, Form, Matrix, Role, Shape, Site};
+use compress_models::{Decoder, Device, Tensor, Weight};
 use serde_json::Value;
 
 /// Rounds a fixture's network without looking at any data.
@@ -88,6 +88,72 @@ fn what_runs_packed_gives_what_it_gives_multiplied_out() {
             assert!((a - b).abs() <= 1e-4 * most, "{network}: {a} {b}");
         }
     }
+}
+
+#[test]
+fn factors_embedding_and_head_are_rounded_by_any_method() {
+    let place = folder();
+    for network in ["networks/llama", "networks/llama_biased"] {
+        let [whole, rounded] = [false, true].map(|rounded| {
+            let output = place
+                .path()
+                .join(network.replace('/', "_") + &rounded.to_string());
+            let model = fixture(network);
+            let own = [
+                "run",
+                "svd",
+                text(&model),
+                "--keep",
+                "0.5",
+                "--no-evaluate",
+                "-q",
+            ];
+            let bits: &[&str] = match rounded {
+                true => &["--factor-bits", "8", "--embedding-bits", "8"],
+                false => &[],
+            };
+            success(&compress(&[&own, bits, &["-o", text(&output)]].concat()));
+            Checkpoint::open(&output).unwrap()
+        });
+        for (site, form) in rounded.forms() {
+            let Form::LowRank { rank } = whole.forms()[site] else {
+                panic!("{site} is no pair");
+            };
+            assert!(matches!(form, Form::RoundedPair { rank: r, .. } if *r == rank));
+        }
+        for table in rounded.tables().values() {
+            assert!(matches!(table, Form::Rounded { rank: 0, .. }));
+        }
+        let tokens: Vec<u32> = (0..12).map(|i| i * 7 % 30).collect();
+        let [whole, mut rounded] =
+            [whole, rounded].map(|model| Decoder::load(&model, &Device::flex()).unwrap());
+        let close = |a: &[f32], b: &[f32], by: f32| {
+            let most = b.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
+            let apart = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+            assert!(apart.fold(0.0, f32::max) <= by * most, "{network}");
+        };
+        let found = logits(&rounded, &tokens);
+        close(&found, &logits(&whole, &tokens), 0.05);
+        // What runs packed gives what it gives multiplied out.
+        rounded.embedding = dense(&rounded.embedding);
+        for block in &mut rounded.blocks {
+            for role in Role::ALL {
+                let linear = block.linear_mut(role);
+                linear.weight = dense(&linear.weight);
+            }
+        }
+        close(&found, &logits(&rounded, &tokens), 1e-4);
+    }
+}
+
+/// A weight multiplied out: its products with unit vectors.
+fn dense(weight: &Weight) -> Weight {
+    let device = Device::flex();
+    let Shape { rows, cols } = weight.shape();
+    let columns = weight.forward(Tensor::eye(cols, &device)); // in × out
+    let numbers: Vec<f32> = columns.transpose().into_data().try_into_vec().unwrap();
+    let matrix = Matrix::new(rows, cols, numbers).unwrap();
+    Weight::new(Factor::Whole(matrix), &device)
 }
 
 #[test]

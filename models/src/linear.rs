@@ -20,6 +20,8 @@ pub enum Weight {
     Whole(Param<Tensor<2>>),
     /// W = up · down.
     LowRank(LowRank),
+    /// The same, both packed.
+    RoundedPair(RoundedPair),
     /// W = Q + up · down.
     Rounded(Rounded),
 }
@@ -31,6 +33,17 @@ pub struct LowRank {
     pub up: Param<Tensor<2>>,
     /// r × in
     pub down: Param<Tensor<2>>,
+}
+
+/// Two thin factors of few bits, which stay packed.
+#[derive(Module, Debug)]
+pub struct RoundedPair {
+    /// out × r
+    #[module(skip)]
+    pub up: Arc<Quantised>,
+    /// r × in
+    #[module(skip)]
+    pub down: Arc<Quantised>,
 }
 
 /// A weight of few bits, which stays packed, and a correction.
@@ -80,6 +93,7 @@ impl Linear {
             Weight::LowRank(LowRank { up, down }) => {
                 vec![("down.weight", down.val()), ("up.weight", up.val())]
             }
+            Weight::RoundedPair(_) => Vec::new(),
             Weight::Rounded(Rounded { correction, .. }) => match correction {
                 Some(LowRank { up, down }) => {
                     vec![("lora_A.weight", down.val()), ("lora_B.weight", up.val())]
@@ -98,7 +112,7 @@ impl Linear {
                 correction: Some(LowRank { up, down }),
                 ..
             }) => vec![down, up],
-            Weight::Rounded(_) => Vec::new(),
+            Weight::RoundedPair(_) | Weight::Rounded(_) => Vec::new(),
         };
         for (own, value) in own.into_iter().zip(values) {
             *own = Param::from_tensor(value);
@@ -120,7 +134,8 @@ impl Linear {
         let (x, g): (Tensor<2>, Tensor<2>) = (flat(input), flat(gradient));
         match &self.weight {
             Weight::Whole(_) => vec![product_of_transposed(g, x)],
-            Weight::Rounded(Rounded {
+            Weight::RoundedPair(_)
+            | Weight::Rounded(Rounded {
                 correction: None, ..
             }) => Vec::new(),
             Weight::LowRank(LowRank { up, down })
@@ -165,6 +180,10 @@ impl Weight {
                 up: parameter(up),
                 down: parameter(down),
             }),
+            Factor::RoundedPair { up, down } => Self::RoundedPair(RoundedPair {
+                up: Arc::new(up),
+                down: Arc::new(down),
+            }),
             Factor::Rounded { base, correction } => Self::Rounded(Rounded {
                 base: Arc::new(base),
                 correction: correction.map(|Correction { up, down }| LowRank {
@@ -184,6 +203,9 @@ impl Weight {
                 Shape::new(rows, cols)
             }
             Self::LowRank(LowRank { up, down }) => Shape::new(up.dims()[0], down.dims()[1]),
+            Self::RoundedPair(RoundedPair { up, down }) => {
+                Shape::new(up.shape().rows, down.shape().cols)
+            }
             Self::Rounded(Rounded { base, .. }) => base.shape(),
         }
     }
@@ -194,6 +216,9 @@ impl Weight {
         match self {
             Self::Whole(weight) => times(x, weight),
             Self::LowRank(LowRank { up, down }) => times(times(x, down), up),
+            Self::RoundedPair(RoundedPair { up, down }) => {
+                product_of_packed(&product_of_packed(&x, down), up)
+            }
             Self::Rounded(Rounded { base, correction }) => {
                 let y = product_of_packed(&x, base);
                 match correction {
@@ -210,6 +235,10 @@ impl Weight {
         match self {
             Self::Whole(weight) => product(gradient, weight.val(), Right::AsIs),
             Self::LowRank(pair) => pair.backward(gradient),
+            Self::RoundedPair(RoundedPair { up, down }) => {
+                let inner = product(gradient.clone(), dense(up, &gradient), Right::AsIs);
+                product(inner, dense(down, &gradient), Right::AsIs)
+            }
             Self::Rounded(Rounded { base, correction }) => {
                 let back = product(gradient.clone(), dense(base, &gradient), Right::AsIs);
                 match correction {
@@ -225,6 +254,10 @@ impl Weight {
         Ok(match self {
             Self::Whole(weight) => selected(weight, indices, device),
             Self::LowRank(pair) => pair.rows(indices, device),
+            Self::RoundedPair(RoundedPair { up, down }) => {
+                let rows = rows_of_packed(up, indices, device)?;
+                product(rows.clone(), dense(down, &rows), Right::AsIs)
+            }
             Self::Rounded(Rounded { base, correction }) => {
                 let rows = rows_of_packed(base, indices, device)?;
                 match correction {

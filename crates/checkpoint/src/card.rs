@@ -26,6 +26,8 @@ impl Card {
         let rounded_tables = schemes.tables.map(|scheme| scheme.to_string());
         let kernels = schemes.blocks.is_none_or(|scheme| scheme.bits.count() >= 4);
         let serves = kernels && rounded_tables.is_none();
+        let tied = layout.tables.len() == 1;
+        let only_here = tied && rounded_tables.is_some();
         // vLLM takes these sizes only.
         let sizes = [8, 16, 32, 64, 128, 256, 320, 512];
         let corrected = layout.corrections().next();
@@ -47,7 +49,7 @@ impl Card {
         let bytes = layout.bytes();
         let parameters = layout.parameters();
         Environment::new()
-            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, rounded, rounded_tables, kernels, serves, corrected, bytes, parameters })
+            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, rounded, rounded_tables, tied, only_here, kernels, serves, corrected, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
 }

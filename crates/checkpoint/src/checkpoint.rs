@@ -114,9 +114,7 @@ impl Checkpoint {
     /// The form of a module's weight, all of its tensors as the config implies.
     fn checked_form(&self, module: &str, shape: Shape, scheme: Option<Scheme>) -> Result<Form> {
         let form = self.find_form(module, scheme)?;
-        if let Form::Rounded { scheme, .. } = form {
-            scheme.check(shape)?;
-        }
+        form.check(shape)?;
         for part in form.tensors(shape) {
             self.expect_part(&part.name(module), &part)?;
         }

@@ -167,7 +167,7 @@ impl Layout {
     /// The sites whose weights will be low-rank pairs, and their ranks.
     pub fn ranks(&self) -> impl Iterator<Item = (Site, usize)> {
         self.forms.iter().filter_map(|(site, form)| match form {
-            Form::LowRank { rank } => Some((*site, *rank)),
+            Form::LowRank { rank } | Form::RoundedPair { rank, .. } => Some((*site, *rank)),
             _ => None,
         })
     }
@@ -180,17 +180,11 @@ impl Layout {
         })
     }
 
-    /// The sites whose weights will be whole.
-    pub(crate) fn whole(&self) -> impl Iterator<Item = Site> {
-        let whole = self.forms.iter().filter(|(_, form)| **form == Form::Whole);
-        whole.map(|(site, _)| *site)
-    }
-
     /// How weights will be rounded, where any are.
     #[must_use]
     pub fn schemes(&self) -> Schemes {
         let of = |form: &Form| match form {
-            Form::Rounded { scheme, .. } => Some(*scheme),
+            Form::Rounded { scheme, .. } | Form::RoundedPair { scheme, .. } => Some(*scheme),
             _ => None,
         };
         Schemes {

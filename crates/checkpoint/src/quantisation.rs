@@ -105,7 +105,8 @@ pub fn check(forms: &BTreeMap<Site, Form>) -> Result<()> {
     let rounded = || {
         forms.iter().filter_map(|(site, form)| match *form {
             Form::Rounded { scheme, rank } => Some((*site, scheme, rank)),
-            _ => None,
+            Form::RoundedPair { scheme, .. } => Some((*site, scheme, 0)),
+            Form::Whole | Form::LowRank { .. } => None,
         })
     };
     let Some((other, scheme, _)) = rounded().next() else {
@@ -139,9 +140,7 @@ pub fn config(layout: &Layout) -> Option<Value> {
         if tables.is_none() || !own.contains(&head) {
             ignore.push(head);
         }
-        ignore.extend(layout.whole().map(Site::module));
-        let pairs = layout.ranks().map(|(site, _)| site.module());
-        ignore.extend(pairs.flat_map(|pair| ["down", "up"].map(|part| format!("{pair}.{part}"))));
+        ignore.extend(layout.forms.iter().flat_map(not_rounded));
     }
     let names = (0..).map(|index| format!("group_{index}"));
     Some(json!({
@@ -151,6 +150,16 @@ pub fn config(layout: &Layout) -> Option<Value> {
         "ignore": ignore,
         "config_groups": names.zip(groups).collect::<Map<_, _>>(),
     }))
+}
+
+/// The linear layers at a site that keep all their bits.
+fn not_rounded((site, form): (&Site, &Form)) -> Vec<String> {
+    let module = site.module();
+    match form {
+        Form::Whole => vec![module],
+        Form::LowRank { .. } => ["down", "up"].map(|part| format!("{module}.{part}")).into(),
+        Form::Rounded { .. } | Form::RoundedPair { .. } => Vec::new(),
+    }
 }
 
 fn group(scheme: Scheme, targets: &[String]) -> Value {

@@ -14,18 +14,25 @@ impl Checkpoint {
     pub(crate) fn find_form(&self, module: &str, scheme: Option<Scheme>) -> Result<Form> {
         let packed = format!("{module}.weight_packed");
         if self.tensors().contains_key(&packed) {
-            let scheme = scheme.ok_or_else(|| {
-                let problem = format!(
-                    "tensor `{packed}` is there, but no group of `quantization_config` in config.json is for it"
-                );
-                Error::damaged(self.path(), problem)
-            })?;
+            let scheme = scheme.ok_or_else(|| self.no_group(&packed))?;
             let rank = self.rank_of(&format!("{ADAPTER_PREFIX}{module}.lora_A.weight"))?;
             let rank = rank.unwrap_or(0);
             return Ok(Form::Rounded { scheme, rank });
         }
+        let packed = format!("{module}.down.weight_packed");
+        if let Some(rank) = self.rank_of(&packed)? {
+            let scheme = scheme.ok_or_else(|| self.no_group(&packed))?;
+            return Ok(Form::RoundedPair { scheme, rank });
+        }
         let rank = self.rank_of(&format!("{module}.down.weight"))?;
         Ok(rank.map_or(Form::Whole, |rank| Form::LowRank { rank }))
+    }
+
+    fn no_group(&self, packed: &str) -> Error {
+        let problem = format!(
+            "tensor `{packed}` is there, but no group of `quantization_config` in config.json is for it"
+        );
+        Error::damaged(self.path(), problem)
     }
 
     /// How many rows the first factor of a pair has; none where there is no such tensor.
@@ -96,6 +103,15 @@ impl Checkpoint {
                 up: matrix("up.weight", rows, rank)?,
                 down: matrix("down.weight", rank, cols)?,
             },
+            Form::RoundedPair { scheme, rank } => {
+                let part = |part: &str, rows, cols| {
+                    self.quantised(&format!("{module}.{part}"), Shape { rows, cols }, scheme)
+                };
+                Factor::RoundedPair {
+                    up: part("up", rows, rank)?,
+                    down: part("down", rank, cols)?,
+                }
+            }
             Form::Rounded { scheme, rank } => Factor::Rounded {
                 base: self.quantised(module, shape, scheme)?,
                 correction: (rank > 0)
@@ -177,7 +193,7 @@ pub fn modules<'a>(
 /// Where the bias of a weight of this form is stored.
 pub fn bias_name(site: Site, form: Form) -> String {
     match form {
-        Form::LowRank { .. } => format!("{}.up.bias", site.module()),
+        Form::LowRank { .. } | Form::RoundedPair { .. } => format!("{}.up.bias", site.module()),
         Form::Whole | Form::Rounded { .. } => format!("{}.bias", site.module()),
     }
 }

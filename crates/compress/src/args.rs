@@ -445,20 +445,33 @@ pub struct OutputForm {
     pub dtype: Option<Format>,
 
     /// Round embedding and head too, to 8 bits and a scale per token: half of their bytes, which are
-    /// most of a small model's. Loads in transformers and here; vLLM reads no rounded embedding.
+    /// most of a small model's. Where the embedding is the head as well, only this program reads that;
+    /// else transformers does, too. vLLM reads no rounded embedding.
     #[arg(long, value_name = "BITS", value_parser = ["8"])]
     embedding_bits: Option<String>,
+
+    /// Round the two factors of a low-rank pair to 8 bits and a scale per row: half of their bytes for
+    /// next to no loss.
+    #[arg(long, value_name = "BITS", value_parser = ["8"], conflicts_with = "dense")]
+    factor_bits: Option<String>,
 
     /// Multiply the factors out again: loads anywhere without remote code, but saves no bytes.
     #[arg(long)]
     pub dense: bool,
 }
 
+/// 8 bits, and a scale for each row.
+const ROWS: Scheme = Scheme::symmetric(Bits::Eight, None);
+
 impl OutputForm {
     /// How embedding and head are rounded, where they are to be.
     pub fn tables(&self) -> Option<Scheme> {
-        let row = Scheme::symmetric(Bits::Eight, None);
-        self.embedding_bits.as_ref().map(|_| row)
+        self.embedding_bits.as_ref().map(|_| ROWS)
+    }
+
+    /// How low-rank factors are rounded, where they are to be.
+    pub fn factors(&self) -> Option<Scheme> {
+        self.factor_bits.as_ref().map(|_| ROWS)
     }
 }
 

@@ -12,8 +12,8 @@ use bytesize::ByteSize;
 use compress_calibrate::{Measured, Sequential};
 use compress_checkpoint::{Edits, Layout, Writer};
 use compress_core::{
-    Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Role, Shape, Site, Stream,
-    Survey, Symmetric, Tokens, Weights,
+    Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Quantised, Role, Shape,
+    Site, Stream, Survey, Symmetric, Tokens, Weights,
 };
 use rayon::prelude::*;
 
@@ -153,9 +153,14 @@ fn fit<M: Method>(
 
 /// What the output will have other than its source, once weights have the forms of a plan.
 pub fn edits(forms: Vec<(Site, Form)>, form: &OutputForm) -> Edits {
-    let written = |(site, planned)| (site, if form.dense { Form::Whole } else { planned });
+    let written = |planned| match (planned, form.factors()) {
+        _ if form.dense => Form::Whole,
+        (Form::LowRank { rank }, Some(scheme)) => Form::RoundedPair { scheme, rank },
+        (planned, _) => planned,
+    };
+    let forms = forms.into_iter();
     Edits {
-        forms: forms.into_iter().map(written).collect(),
+        forms: forms.map(|(site, form)| (site, written(form))).collect(),
         tables: form.tables(),
         format: form.dtype,
     }
@@ -261,9 +266,7 @@ fn carry_out<M: Method>(
 ) -> Result<Vec<(Site, Factor, f64)>> {
     let planned = plan.steps.get(index).context("a plan without this step")?;
     let edits = method.compress(&planned.step, survey)?;
-    let factors = edits
-        .into_iter()
-        .map(|edit| written(edit, arguments.form.dense));
+    let factors = edits.into_iter().map(|edit| written(edit, &arguments.form));
     let factors = factors.collect::<Result<Vec<_>>>()?;
     writer.put(index, &factors)?;
     Ok(factors)
@@ -317,19 +320,20 @@ impl Evidence for Behind<'_> {
     }
 }
 
-fn written(edit: Edit, dense: bool) -> Result<(Site, Factor, f64)> {
+/// A factor in the form in which it is written.
+fn written(edit: Edit, form: &OutputForm) -> Result<(Site, Factor, f64)> {
     let Edit::Replace {
         site,
         factor,
         error,
     } = edit;
-    Ok((
-        site,
-        if dense {
-            Factor::Whole(factor.dense()?)
-        } else {
-            factor
+    let factor = match (factor, form.factors()) {
+        (factor, _) if form.dense => Factor::Whole(factor.dense()?),
+        (Factor::LowRank { up, down }, Some(scheme)) => Factor::RoundedPair {
+            up: Quantised::nearest(&up, scheme)?,
+            down: Quantised::nearest(&down, scheme)?,
         },
-        error,
-    ))
+        (factor, _) => factor,
+    };
+    Ok((site, factor, error))
 }

@@ -16,6 +16,13 @@ pub enum Factor {
         /// r × in
         down: Matrix,
     },
+    /// W ≈ up · down, both of few bits.
+    RoundedPair {
+        /// out × r
+        up: Quantised,
+        /// r × in
+        down: Quantised,
+    },
     /// W ≈ Q + up · down.
     Rounded {
         /// Q: few bits for each number.
@@ -41,6 +48,7 @@ impl Factor {
         match self {
             Self::Whole(weight) => weight.shape(),
             Self::LowRank { up, down } => Shape::new(up.rows(), down.cols()),
+            Self::RoundedPair { up, down } => Shape::new(up.shape().rows, down.shape().cols),
             Self::Rounded { base, .. } => base.shape(),
         }
     }
@@ -51,6 +59,10 @@ impl Factor {
         match self {
             Self::Whole(_) => Form::Whole,
             Self::LowRank { up, .. } => Form::LowRank { rank: up.cols() },
+            Self::RoundedPair { down, .. } => Form::RoundedPair {
+                scheme: down.scheme(),
+                rank: down.shape().rows,
+            },
             Self::Rounded { base, correction } => Form::Rounded {
                 scheme: base.scheme(),
                 rank: correction.as_ref().map_or(0, |term| term.up.cols()),
@@ -63,6 +75,7 @@ impl Factor {
         match self {
             Self::Whole(weight) => Ok(weight.clone()),
             Self::LowRank { up, down } => linalg::product(up, down),
+            Self::RoundedPair { up, down } => linalg::product(&up.dense(), &down.dense()),
             Self::Rounded { base, correction } => {
                 let mut dense = base.dense();
                 if let Some(Correction { up, down }) = correction {
@@ -78,6 +91,9 @@ impl Factor {
         match self {
             Self::Whole(weight) => linalg::product(weight, x),
             Self::LowRank { up, down } => linalg::product(up, &linalg::product(down, x)?),
+            Self::RoundedPair { up, down } => {
+                linalg::product(&up.dense(), &linalg::product(&down.dense(), x)?)
+            }
             Self::Rounded { base, correction } => {
                 let mut y = linalg::product(&base.dense(), x)?;
                 if let Some(Correction { up, down }) = correction {
@@ -97,8 +113,13 @@ impl Factor {
                 ("down.weight", Contents::Floats(down)),
                 ("up.weight", Contents::Floats(up)),
             ],
+            Self::RoundedPair { up, down } => {
+                let mut tensors = packed_tensors(down, &DOWN);
+                tensors.append(&mut packed_tensors(up, &UP));
+                tensors
+            }
             Self::Rounded { base, correction } => {
-                let mut tensors = packed_tensors(base);
+                let mut tensors = packed_tensors(base, &OWN);
                 if let Some(Correction { up, down }) = correction {
                     tensors.push(("lora_A.weight", Contents::Floats(down)));
                     tensors.push(("lora_B.weight", Contents::Floats(up)));
@@ -118,20 +139,44 @@ pub enum Contents<'a> {
     Bytes(Vec<u8>),
 }
 
-/// The tensors of `pack-quantized`, as compressed-tensors names them.
-fn packed_tensors(base: &Quantised) -> Vec<(&'static str, Contents<'static>)> {
+/// The tensors of `pack-quantized`, as compressed-tensors names them: codes, scales, shape, zero points.
+type Suffixes = [&'static str; 4];
+
+const OWN: Suffixes = [
+    "weight_packed",
+    "weight_scale",
+    "weight_shape",
+    "weight_zero_point",
+];
+const DOWN: Suffixes = [
+    "down.weight_packed",
+    "down.weight_scale",
+    "down.weight_shape",
+    "down.weight_zero_point",
+];
+const UP: Suffixes = [
+    "up.weight_packed",
+    "up.weight_scale",
+    "up.weight_shape",
+    "up.weight_zero_point",
+];
+
+fn packed_tensors(
+    base: &Quantised,
+    [codes, scales, size, zeros]: &Suffixes,
+) -> Vec<(&'static str, Contents<'static>)> {
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
     let halves = base.scales().iter().flat_map(|scale| scale.to_le_bytes());
     let Shape { rows, cols } = base.shape();
     let shape = [rows as i64, cols as i64];
     let shape = shape.iter().flat_map(|size| size.to_le_bytes()).collect();
     let mut tensors = vec![
-        ("weight_packed", words(base.words())),
-        ("weight_scale", halves.collect()),
-        ("weight_shape", shape),
+        (*codes, words(base.words())),
+        (*scales, halves.collect()),
+        (*size, shape),
     ];
     if !base.scheme().symmetric {
-        tensors.push(("weight_zero_point", words(&base.packed_zeros())));
+        tensors.push((*zeros, words(&base.packed_zeros())));
     }
     let bytes = tensors.into_iter();
     bytes
@@ -152,6 +197,13 @@ pub enum Form {
     Whole,
     /// Two factors.
     LowRank {
+        /// Columns of `up`, rows of `down`.
+        rank: usize,
+    },
+    /// Two factors of few bits.
+    RoundedPair {
+        /// Bits, groups, symmetry.
+        scheme: Scheme,
         /// Columns of `up`, rows of `down`.
         rank: usize,
     },
@@ -216,14 +268,21 @@ impl Numbers {
 }
 
 impl Form {
+    /// Whether what is rounded makes whole groups, in a weight of this shape.
+    pub fn check(self, weight: Shape) -> Result<()> {
+        match self {
+            Self::Whole | Self::LowRank { .. } => Ok(()),
+            Self::Rounded { scheme, .. } => scheme.check(weight),
+            Self::RoundedPair { scheme, rank } => {
+                scheme.check(Shape::new(rank, weight.cols))?;
+                scheme.check(Shape::new(weight.rows, rank))
+            }
+        }
+    }
+
     /// Every tensor that a weight of this shape then consists of.
     #[must_use]
     pub fn tensors(self, weight: Shape) -> Vec<Part> {
-        let part = |suffix, shape: &[usize], numbers| Part {
-            suffix,
-            shape: shape.to_vec(),
-            numbers,
-        };
         let Shape { rows, cols } = weight;
         match self {
             Self::Whole => vec![part("weight", &[rows, cols], Numbers::Floats)],
@@ -231,17 +290,13 @@ impl Form {
                 part("down.weight", &[rank, cols], Numbers::Floats),
                 part("up.weight", &[rows, rank], Numbers::Floats),
             ],
+            Self::RoundedPair { scheme, rank } => {
+                let mut parts = packed_parts(Shape::new(rank, cols), scheme, &DOWN);
+                parts.append(&mut packed_parts(Shape::new(rows, rank), scheme, &UP));
+                parts
+            }
             Self::Rounded { scheme, rank } => {
-                let (words, groups) = (packing::words(scheme.bits, cols), scheme.groups(cols));
-                let mut parts = vec![
-                    part("weight_packed", &[rows, words], Numbers::Words),
-                    part("weight_scale", &[rows, groups], Numbers::Scales),
-                    part("weight_shape", &[2], Numbers::Sizes),
-                ];
-                if !scheme.symmetric {
-                    let words = packing::words(scheme.bits, rows);
-                    parts.push(part("weight_zero_point", &[words, groups], Numbers::Words));
-                }
+                let mut parts = packed_parts(weight, scheme, &OWN);
                 if rank > 0 {
                     parts.push(part("lora_A.weight", &[rank, cols], Numbers::Correction));
                     parts.push(part("lora_B.weight", &[rows, rank], Numbers::Correction));
@@ -256,7 +311,7 @@ impl Form {
     pub const fn parameters(self, weight: Shape) -> usize {
         match self {
             Self::Whole => weight.size(),
-            Self::LowRank { rank } => weight.low_rank_size(rank),
+            Self::LowRank { rank } | Self::RoundedPair { rank, .. } => weight.low_rank_size(rank),
             Self::Rounded { rank, .. } => weight.size() + weight.low_rank_size(rank),
         }
     }
@@ -267,6 +322,33 @@ impl Form {
         let bytes = |part: &Part| part.numbers.bytes(format) * part.shape.iter().product::<usize>();
         self.tensors(weight).iter().map(bytes).sum()
     }
+}
+
+fn part(suffix: &'static str, shape: &[usize], numbers: Numbers) -> Part {
+    Part {
+        suffix,
+        shape: shape.to_vec(),
+        numbers,
+    }
+}
+
+/// What [`packed_tensors`] gives for a matrix of this shape.
+fn packed_parts(
+    Shape { rows, cols }: Shape,
+    scheme: Scheme,
+    [codes, scales, size, zeros]: &Suffixes,
+) -> Vec<Part> {
+    let (words, groups) = (packing::words(scheme.bits, cols), scheme.groups(cols));
+    let mut parts = vec![
+        part(codes, &[rows, words], Numbers::Words),
+        part(scales, &[rows, groups], Numbers::Scales),
+        part(size, &[2], Numbers::Sizes),
+    ];
+    if !scheme.symmetric {
+        let words = packing::words(scheme.bits, rows);
+        parts.push(part(zeros, &[words, groups], Numbers::Words));
+    }
+    parts
 }
 
 #[cfg(test)]

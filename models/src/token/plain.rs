@@ -12,7 +12,7 @@ use compress_core::{
 use crate::{
     Attention, Block, Decoder, Linear, Weight,
     host::{numbers, plain},
-    linear::{LowRank, Rounded},
+    linear::{LowRank, Rounded, RoundedPair},
 };
 
 /// A network's blocks, and the norm after them.
@@ -40,7 +40,7 @@ pub struct Layers<'a> {
 /// y = W x + b, with W = base + up · down; of these, what there is.
 pub struct Layer<'a> {
     base: Option<Base<'a>>,
-    pair: Option<Pair>,
+    pair: Option<Pair<'a>>,
     bias: Option<Floats>,
     outputs: usize,
 }
@@ -50,9 +50,9 @@ enum Base<'a> {
     Rounded(Packed<'a>),
 }
 
-struct Pair {
-    up: Floats,   // out × r
-    down: Floats, // r × in
+struct Pair<'a> {
+    up: Base<'a>,   // out × r
+    down: Base<'a>, // r × in
     rank: usize,
 }
 
@@ -129,6 +129,14 @@ impl<'a> Layer<'a> {
         let (base, pair) = match &linear.weight {
             Weight::Whole(weight) => (Some(Base::Whole(Floats::of(weight)?)), None),
             Weight::LowRank(pair) => (None, Some(Pair::of(pair)?)),
+            Weight::RoundedPair(RoundedPair { up, down }) => {
+                let pair = Pair {
+                    up: Base::Rounded(up.packed().ok()?),
+                    down: Base::Rounded(down.packed().ok()?),
+                    rank: down.shape().rows,
+                };
+                (None, Some(pair))
+            }
             Weight::Rounded(Rounded { base, correction }) => {
                 let pair = perhaps(correction.as_ref(), Pair::of)?;
                 (Some(Base::Rounded(base.packed().ok()?)), pair)
@@ -155,7 +163,7 @@ impl<'a> Layer<'a> {
     /// Some numbers of down · x.
     pub fn shrink(&self, x: &Input, rows: Range<usize>) -> Vec<f32> {
         let pair = self.pair.as_ref();
-        pair.map_or_else(Vec::new, |pair| pair.down.multiply(&x.numbers, rows))
+        pair.map_or_else(Vec::new, |pair| pair.down.multiply(x, rows))
     }
 
     /// Some outputs, given down · x.
@@ -165,7 +173,8 @@ impl<'a> Layer<'a> {
             None => vec![0.0; rows.len()],
         };
         if let Some(Pair { up, .. }) = &self.pair {
-            add(&mut out, &up.multiply(inner, rows.clone()));
+            let inner = Input::of(inner.to_vec(), [up]);
+            add(&mut out, &up.multiply(&inner, rows.clone()));
         }
         if let Some(bias) = &self.bias {
             add(&mut out, &bias.numbers()[rows]);
@@ -174,16 +183,20 @@ impl<'a> Layer<'a> {
     }
 
     fn size(&self) -> usize {
-        let pair = |pair: &Pair| pair.up.numbers().len() + pair.down.numbers().len();
-        let base = |base: &Base<'_>| match base {
-            Base::Whole(weight) => weight.numbers().len(),
-            Base::Rounded(weight) => weight.shape().size(),
-        };
-        self.base.as_ref().map_or(0, base) + self.pair.as_ref().map_or(0, pair)
+        let pair = |pair: &Pair<'_>| pair.up.size() + pair.down.size();
+        self.base.as_ref().map_or(0, Base::size) + self.pair.as_ref().map_or(0, pair)
     }
 }
 
 impl Base<'_> {
+    /// How many numbers it has.
+    fn size(&self) -> usize {
+        match self {
+            Self::Whole(weight) => weight.numbers().len(),
+            Self::Rounded(weight) => weight.shape().size(),
+        }
+    }
+
     fn multiply(&self, x: &Input, rows: Range<usize>) -> Vec<f32> {
         let weight = match self {
             Self::Whole(weight) => return weight.multiply(&x.numbers, rows),
@@ -208,9 +221,18 @@ impl Base<'_> {
 impl Input {
     /// Ready for some layers.
     pub fn new<const N: usize>(numbers: Vec<f32>, layers: [&Layer<'_>; N]) -> Self {
+        let bases = layers.iter().flat_map(|layer| {
+            let down = layer.pair.as_ref().map(|pair| &pair.down);
+            layer.base.iter().chain(down)
+        });
+        Self::of(numbers, bases)
+    }
+
+    /// Ready for some matrices.
+    fn of<'a>(numbers: Vec<f32>, bases: impl IntoIterator<Item = &'a Base<'a>>) -> Self {
         let mut spread: Vec<((usize, usize), Spread)> = Vec::new();
-        for layer in layers {
-            if let Some(Base::Rounded(weight)) = &layer.base
+        for base in bases {
+            if let Base::Rounded(weight) = base
                 && spread.iter().all(|(format, _)| *format != weight.format())
                 && let Some(x) = weight.spread(&numbers)
             {
@@ -221,10 +243,11 @@ impl Input {
     }
 }
 
-impl Pair {
+impl Pair<'_> {
     fn of(LowRank { up, down }: &LowRank) -> Option<Self> {
         let rank = down.dims()[0];
-        let (up, down) = (Floats::of(up)?, Floats::of(down)?);
+        let whole = |part| Floats::of(part).map(Base::Whole);
+        let (up, down) = (whole(up)?, whole(down)?);
         Some(Self { up, down, rank })
     }
 }

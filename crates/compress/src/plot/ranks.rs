@@ -29,7 +29,7 @@ pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<
                 kept: form.parameters(shape) as f64 / shape.size() as f64,
                 label: match form {
                     Form::Whole => "whole".to_owned(),
-                    Form::LowRank { rank } => rank.to_string(),
+                    Form::LowRank { rank } | Form::RoundedPair { rank, .. } => rank.to_string(),
                     Form::Rounded { scheme, .. } => scheme.to_string(),
                 },
             }

@@ -144,7 +144,7 @@ fn weight(
 fn change(dense: &Matrix, form: Form, original: &Checkpoint, site: Site) -> Result<Change> {
     let before = self::dense(original, site)?;
     let count = match form {
-        Form::LowRank { rank } => LOOKED_AT.min(rank),
+        Form::LowRank { rank } | Form::RoundedPair { rank, .. } => LOOKED_AT.min(rank),
         Form::Whole | Form::Rounded { .. } => LOOKED_AT,
     };
     let closest = closest_originals(&before, dense, count)?;
@@ -239,6 +239,7 @@ fn print(model: &Opened, weights: &[Row]) -> Result<()> {
         let form = match weight.form {
             Form::Whole => "whole".to_owned(),
             Form::LowRank { rank } => format!("rank {rank}"),
+            Form::RoundedPair { scheme, rank } => format!("rank {rank}, {scheme}"),
             Form::Rounded { scheme, rank: 0 } => scheme.to_string(),
             Form::Rounded { scheme, rank } => format!("{scheme} + rank {rank}"),
         };
