@@ -82,6 +82,14 @@ impl Attention {
         joined(mixed)
     }
 
+    /// How much each token of a text is looked at: the sum over heads and later tokens of the squared
+    /// share that they take from it. Takes queries, 1 × time × heads·d, and keys; none on a GPU.
+    #[must_use]
+    pub fn received(&self, query: Tensor<3>, key: Tensor<3>, turns: &Turns) -> Option<Vec<f32>> {
+        let [query, key, _] = self.turned([query, key.clone(), key], turns);
+        causal::received(&query, &key, self.window)
+    }
+
     /// Gradients by what enters [`mix`](Self::mix) from the gradient by what it gives, for whole texts.
     #[must_use]
     pub fn mix_backward(

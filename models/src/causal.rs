@@ -66,6 +66,37 @@ pub fn attend(
     Some(tensor(numbers, [batch, queries, heads * size]))
 }
 
+/// How much each token is looked at: the sum over heads and queries of the squared share that they
+/// take from it. Takes 1 × heads × time × d and gives one number for each time; none where the tensors
+/// are not plain ones on the CPU.
+pub fn received(query: &Tensor<4>, key: &Tensor<4>, window: Option<usize>) -> Option<Vec<f32>> {
+    let [_, heads, queries, size] = query.dims();
+    let [_, shared, keys, _] = key.dims();
+    let (query, key) = (plain(query)?, plain(key)?);
+    let heads_of = Heads {
+        query: Strided::of(&query)?,
+        key: Strided::of(&key)?,
+        value: Strided::of(&key)?, // not looked at
+        queries,
+        keys,
+        size,
+        window: window.unwrap_or(usize::MAX),
+    };
+    let mut received = vec![0.0; keys];
+    for head in 0..heads {
+        let group = head * shared / heads;
+        heads_of.receive(
+            &mut received,
+            Place {
+                text: 0,
+                head,
+                group,
+            },
+        )?;
+    }
+    Some(received)
+}
+
 /// The heads of all texts.
 struct Heads<'a> {
     query: Strided<'a>,
@@ -102,6 +133,23 @@ impl Heads<'_> {
             product_into(mixed, weights, value, Right::AsIs).ok()?;
         }
         Some(mixed)
+    }
+
+    /// Adds the squares of what the queries of one head take from each key.
+    fn receive(&self, received: &mut [f32], place: Place) -> Option<()> {
+        let mut scores = vec![0.0; BLOCK.min(self.queries) * self.keys];
+        for first in (0..self.queries).step_by(BLOCK) {
+            let block = first..self.queries.min(first + BLOCK);
+            let seen = self.seen(&block);
+            let scores = scores.get_mut(..block.len() * seen.len())?;
+            self.weigh(scores, place, &block)?;
+            let received = received.get_mut(seen)?;
+            for row in scores.chunks_exact(received.len()) {
+                let pairs = received.iter_mut().zip(row);
+                pairs.for_each(|(sum, share)| *sum += share * share);
+            }
+        }
+        Some(())
     }
 
     /// The keys that a block of queries sees, each of them at least by one.

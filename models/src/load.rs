@@ -7,12 +7,12 @@ use burn::{
     nn::{RmsNorm, RmsNormConfig},
     tensor::{Device, Tensor, TensorData},
 };
-use compress_checkpoint::{Checkpoint, Config};
+use compress_checkpoint::{Checkpoint, Config, Table};
 use compress_core::{Correction, Factor, Matrix, Role, Site};
 
 use crate::{
     Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight,
-    linear::{LowRank, Rounded},
+    linear::{LowRank, Rounded, RoundedPair},
 };
 
 impl Decoder {
@@ -35,19 +35,16 @@ impl Decoder {
             device,
         };
         let config = checkpoint.config();
-        let whole = |name: &str| load.matrix(name, config.vocabulary, config.hidden);
-        let head = |weight| Linear {
-            weight: Weight::Whole(weight),
-            bias: None,
-        };
+        let table = |table: Table| load.weight(table.module(), checkpoint.table(table)?);
+        let head = |weight| Linear { weight, bias: None };
         Ok(Self {
-            embedding: Weight::Whole(whole("model.embed_tokens.weight")?),
+            embedding: table(Table::Embedding)?,
             blocks: Vec::new(),
             norm: load.norm("model.norm", config.hidden)?,
             head: if config.tied {
                 None
             } else {
-                Some(head(whole("lm_head.weight")?))
+                Some(head(table(Table::Head)?))
             },
             rotary: Rotary::new(config),
         })
@@ -111,29 +108,41 @@ impl Loader<'_> {
 
     fn linear(&self, layer: usize, role: Role) -> Result<Linear> {
         let site = Site::new(layer, role);
-        let name = |suffix: &str| format!("{}.{suffix}", site.module());
-        let weight = match self.checkpoint.factor(site)? {
-            Factor::Whole(weight) => Weight::Whole(self.parameter(&name("weight"), weight)?),
-            Factor::LowRank { up, down } => Weight::LowRank(LowRank {
-                up: self.parameter(&name("up.weight"), up)?,
-                down: self.parameter(&name("down.weight"), down)?,
-            }),
-            Factor::Rounded { base, correction } => {
-                let pair = |Correction { up, down }| {
-                    Ok::<_, Error>(LowRank {
-                        up: self.parameter(&name("lora_B.weight"), up)?,
-                        down: self.parameter(&name("lora_A.weight"), down)?,
-                    })
-                };
-                Weight::Rounded(Rounded {
-                    base: Arc::new(base),
-                    correction: correction.map(pair).transpose()?,
-                })
-            }
-        };
+        let weight = self.weight(&site.module(), self.checkpoint.factor(site)?)?;
         let bias = || self.vector(&self.checkpoint.bias_name(site));
         let bias = self.config.has_bias(role).then(bias).transpose()?;
         Ok(Linear { weight, bias })
+    }
+
+    /// A factor's numbers on the device, all of them finite.
+    fn weight(&self, module: &str, factor: Factor) -> Result<Weight> {
+        let pair = |[up, down]: [(&str, Matrix); 2]| {
+            Ok::<_, Error>(LowRank {
+                up: self.parameter(&format!("{module}.{}", up.0), up.1)?,
+                down: self.parameter(&format!("{module}.{}", down.0), down.1)?,
+            })
+        };
+        Ok(match factor {
+            Factor::Whole(weight) => {
+                Weight::Whole(self.parameter(&format!("{module}.weight"), weight)?)
+            }
+            Factor::LowRank { up, down } => {
+                Weight::LowRank(pair([("up.weight", up), ("down.weight", down)])?)
+            }
+            Factor::RoundedPair { up, down } => Weight::RoundedPair(RoundedPair {
+                up: Arc::new(up),
+                down: Arc::new(down),
+            }),
+            Factor::Rounded { base, correction } => {
+                let names = |Correction { up, down }| {
+                    pair([("lora_B.weight", up), ("lora_A.weight", down)])
+                };
+                Weight::Rounded(Rounded {
+                    base: Arc::new(base),
+                    correction: correction.map(names).transpose()?,
+                })
+            }
+        })
     }
 
     fn norm(&self, module: &str, size: usize) -> Result<RmsNorm> {
@@ -142,12 +151,6 @@ impl Loader<'_> {
             gamma: self.vector(&format!("{module}.weight"))?,
             ..config.init(self.device)
         })
-    }
-
-    fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Param<Tensor<2>>> {
-        let numbers = self.checkpoint.numbers(name)?;
-        let matrix = Matrix::new(rows, cols, numbers).map_err(compress_checkpoint::Error::from)?;
-        self.parameter(name, matrix)
     }
 
     fn parameter(&self, name: &str, matrix: Matrix) -> Result<Param<Tensor<2>>> {

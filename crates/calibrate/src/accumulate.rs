@@ -42,6 +42,15 @@ pub fn add_crosses(sum: &mut [f64], x: (&[&[f32]], usize), y: (&[&[f32]], usize)
     });
 }
 
+/// Multiplies each row of a window, t × n, by the root of its weight.
+pub fn weight(x: &mut [f32], weights: &[f32]) {
+    let width = x.len() / weights.len().max(1);
+    for (row, weight) in x.chunks_exact_mut(width.max(1)).zip(weights) {
+        let root = weight.sqrt();
+        row.iter_mut().for_each(|x| *x *= root);
+    }
+}
+
 /// `Σ_i (Σ_t g_ti x_tj)²` for each input j: the squared gradient of one sample, summed over outputs.
 ///
 /// Takes x: t × in and g: t × out.

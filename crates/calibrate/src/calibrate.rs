@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Inlet, Matrix, Needs, Role, Site, Stream, Symmetric};
+use compress_core::{Matrix, Needs, Role, Site, Stream, Symmetric};
 use compress_models::{Block, Decoder, Device, Turns};
 use rayon::prelude::*;
 
@@ -12,6 +12,7 @@ use crate::{
     Error, Result, Store, Walk,
     accumulate::{add_grams, squared_gradient},
     backward::{backward, of_loss},
+    measure::Measure,
     states::{States, Writing},
     walk,
 };
@@ -99,14 +100,14 @@ impl<'a> Calibration<'a> {
     /// finished.
     fn forward(&self, needs: Needs) -> Result<()> {
         let layers = self.checkpoint.config().layers;
-        let done = |layer: usize| {
-            self.store.states(layer + 1).exists()
-                && (!needs.activations || self.store.has_activations(layer))
+        let measured = |layer: usize| {
+            (!needs.activations || self.store.has_activations(layer))
+                && (!needs.attended || self.store.has_attended(layer))
         };
         let enough = |layer: usize| self.store.states(layer).exists();
-        let first = (0..layers).rev().find(|&layer| {
-            done(layer) && (0..layer).all(|l| !needs.activations || self.store.has_activations(l))
-        });
+        let first = (0..layers)
+            .rev()
+            .find(|&layer| enough(layer + 1) && (0..=layer).all(measured));
         // The way back needs what is between all blocks; without it the last is enough.
         let first = match first {
             Some(layer) if !needs.gradients || (0..=layer).all(enough) => layer + 1,
@@ -119,7 +120,7 @@ impl<'a> Calibration<'a> {
         self.progress
             .start("calibrating", (layers - first) * windows);
         for layer in first..layers {
-            self.forward_block(layer, needs.activations)?;
+            self.forward_block(layer, needs)?;
             if !needs.gradients {
                 remove(&self.store.states(layer))?;
             }
@@ -136,49 +137,59 @@ impl<'a> Calibration<'a> {
         writing.finish()
     }
 
-    fn forward_block(&self, layer: usize, measure: bool) -> Result<()> {
+    fn forward_block(&self, layer: usize, needs: Needs) -> Result<()> {
         let block = Block::load(self.checkpoint, layer, &self.device)?;
         let states = self.states(&self.store.states(layer))?;
         let writing = Writing::new(&self.store.states(layer + 1))?;
-        let width = |inlet: Inlet| self.checkpoint.config().shape(inlet.reader()).cols;
-        let mut sums =
-            Inlet::ALL.map(|inlet| Symmetric::zeros(if measure { width(inlet) } else { 0 }));
-        let mut absolute = Inlet::ALL.map(|inlet| vec![0.0; width(inlet)]);
+        let measures = Measure::all(needs);
+        let width = |measure: &Measure| {
+            self.checkpoint
+                .config()
+                .shape(measure.inlet().reader())
+                .cols
+        };
+        let mut sums: Vec<Symmetric> = measures
+            .iter()
+            .map(|measure| Symmetric::zeros(width(measure)))
+            .collect();
+        let mut absolute: Vec<Vec<f64>> = measures
+            .iter()
+            .map(|measure| vec![0.0; width(measure)])
+            .collect();
         for batch in self.batches() {
-            let streams = |index: usize| {
+            let rows = |index: usize| {
                 let walk = walk(&block, self.tensor(states.read(index)?), &self.turns);
                 writing.write(index, &numbers(walk.next.clone())?)?;
                 self.progress.advance(1);
-                if measure {
-                    streams_of(layer, index, &walk)
-                } else {
-                    Ok(Vec::new())
-                }
+                let rows = measures
+                    .iter()
+                    .map(|measure| measure.rows((layer, index), &block, &walk, &self.turns));
+                rows.collect::<Result<Vec<_>>>()
             };
-            let streams: Vec<Vec<Vec<f32>>> = batch
+            let rows: Vec<Vec<Vec<f32>>> = batch
                 .into_par_iter()
                 .with_max_len(1)
-                .map(streams)
+                .map(rows)
                 .collect::<Result<_>>()?;
-            if !measure {
-                continue;
-            }
-            let by_inlet: Vec<Vec<&[f32]>> = (0..Inlet::ALL.len())
-                .map(|i| streams.iter().map(|window| window[i].as_slice()).collect())
+            let by_measure: Vec<Vec<&[f32]>> = (0..measures.len())
+                .map(|i| rows.iter().map(|window| window[i].as_slice()).collect())
                 .collect();
-            add_grams(&mut sums, &by_inlet);
-            for (sums, windows) in absolute.iter_mut().zip(&by_inlet) {
+            add_grams(&mut sums, &by_measure);
+            for (sums, windows) in absolute.iter_mut().zip(&by_measure) {
                 windows.iter().for_each(|x| add_absolute(sums, x));
             }
         }
-        if measure {
-            let tokens = self.windows.len() * self.time;
-            for ((inlet, mut sum), mut absolute) in Inlet::ALL.into_iter().zip(sums).zip(absolute) {
-                sum.mirror();
-                absolute.iter_mut().for_each(|x| *x /= tokens as f64);
-                let stream = Stream::new(layer, inlet);
-                self.store
-                    .put_activations(stream, &sum, &absolute, tokens)?;
+        let tokens = self.windows.len() * self.time;
+        for ((measure, mut sum), mut absolute) in measures.into_iter().zip(sums).zip(absolute) {
+            sum.mirror();
+            absolute.iter_mut().for_each(|x| *x /= tokens as f64);
+            match measure {
+                Measure::Stream(inlet) => {
+                    let stream = Stream::new(layer, inlet);
+                    self.store
+                        .put_activations(stream, &sum, &absolute, tokens)?;
+                }
+                Measure::Attended => self.store.put_attended(layer, &sum)?,
             }
         }
         writing.finish()
@@ -311,20 +322,6 @@ pub fn length(windows: &[Vec<u32>]) -> Result<usize> {
         return Err(Error::Windows { problem });
     }
     Ok(time)
-}
-
-/// The streams of a window, in the order of [`Inlet::ALL`], all of their numbers finite.
-fn streams_of(layer: usize, window: usize, walk: &Walk) -> Result<Vec<Vec<f32>>> {
-    let stream = |inlet| {
-        let x = numbers(walk.stream(inlet))?;
-        let stream = Stream::new(layer, inlet);
-        if finite(&x) {
-            Ok(x)
-        } else {
-            Err(Error::Activation { stream, window })
-        }
-    };
-    Inlet::ALL.into_iter().map(stream).collect()
 }
 
 /// The squared gradients of a window for the inputs of each weight, in the order of [`Role::ALL`].

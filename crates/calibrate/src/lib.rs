@@ -25,6 +25,7 @@ mod backward;
 mod calibrate;
 mod error;
 mod forward;
+mod measure;
 mod sequential;
 mod stages;
 mod states;

@@ -23,15 +23,16 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Factor, Inlet, Matrix, Site, Stream, Symmetric, linalg::Double};
+use compress_core::{Factor, Inlet, Matrix, Role, Site, Stream, Symmetric, Tokens, linalg::Double};
 use compress_models::{Block, Decoder, Device, Turns};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::{
     Error, Progress, Result,
-    accumulate::{add_crosses, add_grams},
+    accumulate::{add_crosses, add_grams, weight},
     calibrate::{finite, numbers, remove, side_by_side},
+    measure::not_on_host,
     stages::{State, advance},
     states::{States, Writing},
 };
@@ -53,11 +54,35 @@ const DAMPING: f64 = 0.1;
 pub struct Measured {
     /// Where.
     pub stream: Stream,
-    /// H of the compressed model.
-    pub activations: Symmetric,
     aim: Aim,
-    inputs: Vec<f64>,    // N: n × n; empty where the aim is what the inputs give
-    residuals: Vec<f64>, // R: hidden × n; empty where it is not aimed at, or not written to
+    sums: Sums,
+    attended: Option<Sums>, // of what key and value read, each token weighted by how much it is looked at
+    residuals: Vec<f64>,    // R: hidden × n; empty where it is not aimed at, or not written to
+}
+
+/// Sums over all tokens.
+struct Sums {
+    activations: Symmetric, // H
+    inputs: Vec<f64>,       // N: n × n; empty where the aim is what the inputs give
+}
+
+impl Sums {
+    fn new(width: usize, aim: Aim) -> Self {
+        let crossed = if aim == Aim::Original { width } else { 0 };
+        Self {
+            activations: Symmetric::zeros(width),
+            inputs: vec![0.0; crossed * crossed],
+        }
+    }
+
+    /// Adds windows of both walks.
+    fn add(&mut self, x: &[&[f32]], z: Vec<&[f32]>) {
+        let width = self.activations.size();
+        if !self.inputs.is_empty() {
+            add_crosses(&mut self.inputs, (x, width), (&z, width));
+        }
+        add_grams(std::slice::from_mut(&mut self.activations), &[z]);
+    }
 }
 
 /// The two walks.
@@ -65,6 +90,7 @@ pub struct Sequential<'a> {
     checkpoint: &'a Checkpoint,
     windows: usize,
     aim: Aim,
+    tokens: Tokens,
     time: usize,
     turns: Turns,
     device: Device,
@@ -89,11 +115,12 @@ impl Files {
 
 impl<'a> Sequential<'a> {
     /// Starts both walks before the first block; their files go to `folder`, and are removed by
-    /// [`finish`](Self::finish).
+    /// [`finish`](Self::finish). Keys and values aim at the original's with tokens counted as `tokens`
+    /// says, by what the original looks at.
     pub fn begin(
         checkpoint: &'a Checkpoint,
         windows: &[Vec<u32>],
-        aim: Aim,
+        (aim, tokens): (Aim, Tokens),
         folder: &Path,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
@@ -117,6 +144,7 @@ impl<'a> Sequential<'a> {
             checkpoint,
             windows: windows.len(),
             aim,
+            tokens,
             time,
             turns: ends.rotary.turns(0..time, &device),
             device,
@@ -171,8 +199,9 @@ impl<'a> Sequential<'a> {
         );
         let original = self.aim == Aim::Original;
         let writes = original && matches!(to.inlet, Inlet::Output | Inlet::Down);
-        let mut grams = [Symmetric::zeros(new)];
-        let mut inputs = vec![0.0; if original { new * new } else { 0 }];
+        let mut sums = Sums::new(new, self.aim);
+        let weighted = to.inlet == Inlet::Attention && self.tokens == Tokens::Attended;
+        let mut attended = weighted.then(|| Sums::new(new, self.aim));
         let mut residuals = vec![0.0; if writes { hidden * new } else { 0 }];
         self.step(blocks, from, old, |first, batch| {
             let part = |of: fn(&[Numbers; 2]) -> &Vec<f32>| {
@@ -186,29 +215,44 @@ impl<'a> Sequential<'a> {
                 let window = first + window;
                 return Err(Error::Activation { stream: to, window });
             }
-            if original {
-                add_crosses(&mut inputs, (&x, new), (&z, new));
-            }
             if writes {
                 let lack = batch
                     .iter()
                     .map(|[a, b]| difference(&a.residual, &b.residual));
                 let lack: Vec<Vec<f32>> = lack.collect();
-                let lack: Vec<&[f32]> = lack.iter().map(Vec::as_slice).collect();
-                add_crosses(&mut residuals, (&lack, hidden), (&z, new));
+                add_crosses(&mut residuals, (&slices(&lack), hidden), (&z, new));
             }
-            add_grams(&mut grams, &[z]);
+            if let Some(attended) = &mut attended {
+                let received = self.received(blocks[0], &x)?;
+                let [x, z] = [&x, &z].map(|windows| weighted_rows(windows, &received));
+                attended.add(&slices(&x), slices(&z));
+            }
+            sums.add(&x, z);
             Ok(())
         })?;
-        let [mut activations] = grams;
-        activations.mirror();
+        for sums in attended.iter_mut().chain([&mut sums]) {
+            sums.activations.mirror();
+        }
         Ok(Measured {
             stream: to,
-            activations,
             aim: self.aim,
-            inputs,
+            sums,
+            attended,
             residuals,
         })
+    }
+
+    /// How much a block looks at each token of some windows, from what its attention reads.
+    fn received(&self, block: &Block, windows: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
+        let width = self.width(Inlet::Attention);
+        let of = |x: &&[f32]| {
+            let x = self.tensor(x.to_vec(), width);
+            let (query, key) = (&block.attention.query, &block.attention.key);
+            let (query, key) = (query.forward(x.clone()), key.forward(x));
+            let received = block.attention.received(query, key, &self.turns);
+            received.ok_or_else(not_on_host)
+        };
+        windows.par_iter().with_max_len(1).map(of).collect()
     }
 
     /// Takes all windows of both walks one stage further, a batch at a time.
@@ -278,15 +322,33 @@ struct Numbers {
 }
 
 impl Measured {
-    /// W*: what is to be compressed in place of W.
-    pub fn retarget(&self, weight: &Matrix) -> compress_core::Result<Matrix> {
+    /// H of the compressed model.
+    #[must_use]
+    pub const fn activations(&self) -> &Symmetric {
+        &self.sums.activations
+    }
+
+    /// The same with each token weighted by how much it is looked at; none where that was not asked
+    /// for, or at other inlets than that of attention.
+    #[must_use]
+    pub fn attended(&self) -> Option<&Symmetric> {
+        self.attended.as_ref().map(|sums| &sums.activations)
+    }
+
+    /// W*: what is to be compressed in place of the weight W of a role.
+    pub fn retarget(&self, role: Role, weight: &Matrix) -> compress_core::Result<Matrix> {
         if self.aim == Aim::Inputs {
             return Ok(weight.clone());
         }
-        let h = &self.activations;
+        let weighted = Tokens::Attended.are_weighted(role);
+        let attended = self.attended.as_ref().filter(|_| weighted);
+        let Sums {
+            activations: h,
+            inputs,
+        } = attended.unwrap_or(&self.sums);
         let n = h.size();
         let w = Double::from(weight);
-        let wanted = w.times(&Double::new(n, n, &self.inputs)?)?;
+        let wanted = w.times(&Double::new(n, n, inputs)?)?;
         let wanted = if self.residuals.is_empty() {
             wanted
         } else {
@@ -297,6 +359,20 @@ impl Measured {
         let right = wanted.plus(epsilon, &w)?.transposed();
         Ok(left.solve(&right)?.transposed().to_matrix())
     }
+}
+
+/// Windows with each row multiplied by the root of its weight.
+fn weighted_rows(windows: &[&[f32]], weights: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    let one = |(window, weights): (&&[f32], &Vec<f32>)| {
+        let mut rows = window.to_vec();
+        weight(&mut rows, weights);
+        rows
+    };
+    windows.iter().zip(weights).map(one).collect()
+}
+
+fn slices(windows: &[Vec<f32>]) -> Vec<&[f32]> {
+    windows.iter().map(Vec::as_slice).collect()
 }
 
 fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {

@@ -4,6 +4,7 @@
 //! 3.attention.activations.safetensors
 //!                           gram [n(n+1)/2] F64: the lower triangle of H, row after row
 //!                           mean_absolute [n], mean_square [n] F64: of each channel
+//! 3.attended.safetensors    gram [n(n+1)/2] F64: that of Σ a x xᵀ at the inlet of attention
 //! 3.query.gradients.safetensors
 //!                           gram [m(m+1)/2] F64: that of G
 //!                           input_fisher [n] F64
@@ -92,6 +93,7 @@ impl Store {
         let all = |has: fn(&Self, usize) -> bool| (0..layers).all(|layer| has(self, layer));
         Needs {
             activations: needs.activations && !all(Self::has_activations),
+            attended: needs.attended && !all(Self::has_attended),
             gradients: needs.gradients && !all(Self::has_gradients),
         }
     }
@@ -101,6 +103,11 @@ impl Store {
         Inlet::ALL
             .iter()
             .all(|&inlet| self.of_stream(Stream::new(layer, inlet)).exists())
+    }
+
+    /// Whether what a block's keys and values read is there, weighted.
+    pub(crate) fn has_attended(&self, layer: usize) -> bool {
+        self.of_attended(layer).exists()
     }
 
     /// Whether a block's gradients are there.
@@ -124,6 +131,10 @@ impl Store {
             ("mean_square", mean_square),
         ];
         write(&self.of_stream(stream), &tensors)
+    }
+
+    pub(crate) fn put_attended(&self, layer: usize, gram: &Symmetric) -> Result<()> {
+        write(&self.of_attended(layer), &[("gram", gram.lower())])
     }
 
     pub(crate) fn put_gradients(
@@ -154,6 +165,10 @@ impl Store {
             .join(format!("{stream}.activations.safetensors"))
     }
 
+    fn of_attended(&self, layer: usize) -> PathBuf {
+        self.folder.join(format!("{layer}.attended.safetensors"))
+    }
+
     fn of_spectrum(&self, site: Site, norm: &str) -> PathBuf {
         self.folder
             .join(format!("{site}.{norm}.spectrum.safetensors"))
@@ -167,6 +182,10 @@ impl Store {
 impl Evidence for Store {
     fn activations(&self, stream: Stream) -> compress_core::Result<Symmetric> {
         gram(&self.of_stream(stream)).map_err(compress_core::Error::source)
+    }
+
+    fn attended(&self, layer: usize) -> compress_core::Result<Symmetric> {
+        gram(&self.of_attended(layer)).map_err(compress_core::Error::source)
     }
 
     fn output_gradients(&self, site: Site) -> compress_core::Result<Symmetric> {

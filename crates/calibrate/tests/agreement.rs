@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
 use compress_calibrate::{Aim, Error, Measured, Progress, Sequential, Store, calibrate, walk};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Evidence as _, Inlet, Needs, Role, Site, Stream, Weights as _};
+use compress_core::{Evidence as _, Inlet, Needs, Role, Site, Stream, Tokens, Weights as _};
 use compress_models::{Block, Decoder, Device, Weight};
 use safetensors::{SafeTensors, tensor::TensorView};
 use serde_json::json;
@@ -20,6 +20,7 @@ const NETWORKS: [&str; 4] = ["llama", "mistral_window", "qwen2", "qwen3"];
 
 const ALL: Needs = Needs {
     activations: true,
+    attended: true,
     gradients: true,
 };
 
@@ -182,6 +183,7 @@ fn gradients_asked_for_later_are_those_asked_for_at_once() {
     let windows = windows(model.config().vocabulary);
     let first = Needs {
         activations: true,
+        attended: false,
         gradients: false,
     };
     calibrate(&model, &windows, first, &later, &Silent).unwrap();
@@ -264,22 +266,32 @@ fn a_model_that_overflows_is_named_by_block_inlet_and_window() {
 #[test]
 fn behind_nothing_that_is_cut_the_aim_is_the_weight_itself() {
     let model = network("qwen2");
-    let folder = tempfile::tempdir().unwrap();
     let windows = windows(model.config().vocabulary);
-    let mut walks =
-        Sequential::begin(&model, &windows, Aim::Original, folder.path(), &Silent).unwrap();
-    for layer in 0..model.config().layers {
-        let look = |measured: &Measured| {
-            for &role in measured.stream.inlet.readers() {
-                let weight = model.load(Site::new(layer, role)).unwrap();
-                let aim = measured.retarget(&weight).unwrap();
-                let off = aim.squared_distance(&weight) / weight.squared_norm();
-                assert!(off < 1e-9, "{}, {role}: {off:e}", measured.stream);
-            }
-            Ok::<_, Error>(Vec::new())
-        };
-        walks.through(layer, look).unwrap();
+    let (_folder, store) = measured(&model);
+    for tokens in [Tokens::Alike, Tokens::Attended] {
+        let folder = tempfile::tempdir().unwrap();
+        let aim = (Aim::Original, tokens);
+        let mut walks = Sequential::begin(&model, &windows, aim, folder.path(), &Silent).unwrap();
+        for layer in 0..model.config().layers {
+            let look = |measured: &Measured| {
+                let (Stream { inlet, .. }, attended) = (measured.stream, measured.attended());
+                let wanted = tokens == Tokens::Attended && inlet == Inlet::Attention;
+                assert_eq!(attended.is_some(), wanted);
+                if let Some(attended) = attended {
+                    let one_shot = store.attended(layer).unwrap();
+                    assert!(distance(attended.data(), one_shot.data()) < 1e-6);
+                }
+                for &role in inlet.readers() {
+                    let weight = model.load(Site::new(layer, role)).unwrap();
+                    let aim = measured.retarget(role, &weight).unwrap();
+                    let off = aim.squared_distance(&weight) / weight.squared_norm();
+                    assert!(off < 1e-9, "{}, {role}: {off:e}", measured.stream);
+                }
+                Ok::<_, Error>(Vec::new())
+            };
+            walks.through(layer, look).unwrap();
+        }
+        walks.finish().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
-    walks.finish().unwrap();
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -21,9 +21,11 @@ impl Card {
     /// The text of `README.md`.
     pub(crate) fn render(&self, record: &Record, layout: &Layout) -> Result<String> {
         let remote_code = layout.ranks().next().is_some();
-        let scheme = layout.scheme();
-        let rounded = scheme.map(|scheme| scheme.to_string());
-        let serves = scheme.is_none_or(|scheme| scheme.bits.count() >= 4);
+        let schemes = layout.schemes();
+        let rounded = schemes.blocks.map(|scheme| scheme.to_string());
+        let rounded_tables = schemes.tables.map(|scheme| scheme.to_string());
+        let kernels = schemes.blocks.is_none_or(|scheme| scheme.bits.count() >= 4);
+        let serves = kernels && rounded_tables.is_none();
         // vLLM takes these sizes only.
         let sizes = [8, 16, 32, 64, 128, 256, 320, 512];
         let corrected = layout.corrections().next();
@@ -45,7 +47,7 @@ impl Card {
         let bytes = layout.bytes();
         let parameters = layout.parameters();
         Environment::new()
-            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, rounded, serves, corrected, bytes, parameters })
+            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, rounded, rounded_tables, kernels, serves, corrected, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
 }

@@ -5,15 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use compress_core::{Form, Format, Site};
+use compress_core::{Form, Format, Scheme, Shape, Site};
 use tokenizers::Tokenizer;
 
 use crate::{
-    Config, Error, Kind, Result, Tensor, digest, directory,
+    Config, Error, Kind, Result, Table, Tensor, digest, directory,
     directory::Mapped,
     gguf::GgufFile,
     quantisation::ADAPTER_WEIGHTS,
-    weights::{bias_name, parameters},
+    weights::{bias_name, modules, parameters},
 };
 
 /// A model on disk: a Hugging Face directory or a GGUF file.
@@ -23,6 +23,7 @@ pub struct Checkpoint {
     files: Vec<Mapped>,
     tensors: BTreeMap<String, Tensor>,
     forms: BTreeMap<Site, Form>,
+    tables: BTreeMap<Table, Form>,
     gguf: Option<GgufFile>,
 }
 
@@ -59,6 +60,7 @@ impl Checkpoint {
             files,
             tensors,
             forms: BTreeMap::new(),
+            tables: BTreeMap::new(),
             gguf: None,
         }
         .checked()
@@ -76,6 +78,7 @@ impl Checkpoint {
             files,
             tensors,
             forms: BTreeMap::new(),
+            tables: BTreeMap::new(),
             gguf: Some(gguf),
         }
         .checked()
@@ -83,15 +86,10 @@ impl Checkpoint {
 
     /// Finds each weight's form and compares every needed tensor with the config.
     fn checked(mut self) -> Result<Self> {
+        let schemes = self.config.schemes;
         for site in Site::all(self.config.layers) {
-            let form = self.find_form(site)?;
             let shape = self.config.shape(site.role);
-            if let Form::Rounded { scheme, .. } = form {
-                scheme.check(shape)?;
-            }
-            for part in form.tensors(shape) {
-                self.expect_part(&part.name(site), &part)?;
-            }
+            let form = self.checked_form(&site.module(), shape, schemes.blocks)?;
             let bias = format!("{}.bias", site.module());
             if !self.config.has_bias(site.role) && self.tensors.contains_key(&bias) {
                 let problem = format!("tensor `{bias}` is there, but config.json has no such bias");
@@ -102,10 +100,27 @@ impl Checkpoint {
             }
             self.forms.insert(site, form);
         }
+        for table in Table::of(&self.config) {
+            let shape = Table::shape(&self.config);
+            let form = self.checked_form(table.module(), shape, schemes.tables)?;
+            self.tables.insert(table, form);
+        }
         for (name, shape) in self.config.other_tensors() {
             self.expect(&name, &shape)?;
         }
         Ok(self)
+    }
+
+    /// The form of a module's weight, all of its tensors as the config implies.
+    fn checked_form(&self, module: &str, shape: Shape, scheme: Option<Scheme>) -> Result<Form> {
+        let form = self.find_form(module, scheme)?;
+        if let Form::Rounded { scheme, .. } = form {
+            scheme.check(shape)?;
+        }
+        for part in form.tensors(shape) {
+            self.expect_part(&part.name(module), &part)?;
+        }
+        Ok(form)
     }
 
     pub(crate) fn expect(&self, name: &str, expected: &[usize]) -> Result<()> {
@@ -211,6 +226,12 @@ impl Checkpoint {
         &self.forms
     }
 
+    /// The form in which embedding and head are stored; a head that is the embedding is not among them.
+    #[must_use]
+    pub const fn tables(&self) -> &BTreeMap<Table, Form> {
+        &self.tables
+    }
+
     /// The name under which the bias of a linear layer is stored: that of a low-rank pair belongs to
     /// its second layer.
     #[must_use]
@@ -254,7 +275,7 @@ impl Checkpoint {
     pub fn parameters(&self) -> usize {
         let sizes = self.tensors.iter();
         let sizes = sizes.map(|(name, tensor)| (name.as_str(), tensor.size()));
-        parameters(&self.config, &self.forms, sizes)
+        parameters(modules(&self.config, &self.forms, &self.tables), sizes)
     }
 
     /// The format in which most of the model's bytes are kept; for GGUF the one it is written in, f16.

@@ -4,10 +4,14 @@ mod fields;
 
 use std::path::Path;
 
-use compress_core::{Role, Scheme, Shape};
+use compress_core::{Role, Shape};
 use serde_json::{Map, Value};
 
-use crate::{Architecture, Error, Result, config::fields::Fields, quantisation};
+use crate::{
+    Architecture, Error, Result,
+    config::fields::Fields,
+    quantisation::{self, Schemes},
+};
 
 /// Llama 3's way to stretch the rotary embedding to long contexts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +72,7 @@ pub struct Config {
     /// The token that begins a text, where the model has one.
     pub bos: Option<u32>,
     /// How weights are rounded, where they are.
-    pub scheme: Option<Scheme>,
+    pub schemes: Schemes,
     /// The file as it was, for writing it again.
     pub json: Map<String, Value>,
 }
@@ -116,7 +120,7 @@ impl Config {
             mlp_bias: fields.flag("mlp_bias", false)?,
             query_key_norm: is(Architecture::Qwen3),
             bos: fields.token("bos_token_id")?,
-            scheme: quantisation::parse(&json, path)?,
+            schemes: quantisation::parse(&json, path)?,
             json: json.clone(),
         };
         config.check(&fields)?;
@@ -167,22 +171,11 @@ impl Config {
         }
     }
 
-    /// Every tensor that the network needs besides the linear layers of its blocks, with its shape.
+    /// Every tensor that the network needs besides its tables and the linear layers of its blocks, with
+    /// its shape.
     #[must_use]
     pub fn other_tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let mut tensors = vec![
-            (
-                "model.embed_tokens.weight".to_owned(),
-                vec![self.vocabulary, self.hidden],
-            ),
-            ("model.norm.weight".to_owned(), vec![self.hidden]),
-        ];
-        if !self.tied {
-            tensors.push((
-                "lm_head.weight".to_owned(),
-                vec![self.vocabulary, self.hidden],
-            ));
-        }
+        let mut tensors = vec![("model.norm.weight".to_owned(), vec![self.hidden])];
         for layer in 0..self.layers {
             let mut add = |name: &str, size| {
                 tensors.push((format!("model.layers.{layer}.{name}.weight"), vec![size]))

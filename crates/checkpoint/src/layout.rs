@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use compress_core::{Form, Format, Numbers, Scheme, Site};
+use compress_core::{Form, Format, Numbers, Part, Scheme, Site};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Checkpoint, Kind, Result, Tensor,
+    Checkpoint, Kind, Result, Schemes, Table, Tensor,
     quantisation::{self, ADAPTER_PREFIX, ADAPTER_WEIGHTS},
-    weights::{bias_name, parameters},
+    weights::{bias_name, modules, parameters},
 };
 
 /// Larger models are split into files of at most this size, as the hub asks for.
@@ -26,6 +26,28 @@ pub enum Content {
     Converted(String),
     /// A matrix of the factor at this site, by its suffix.
     Computed(Site, &'static str),
+    /// The source's tensor of this name, rounded: the tensor of that with this suffix.
+    Rounded(String, Scheme, &'static str),
+}
+
+/// What an output has other than its source.
+#[derive(Clone, Debug, Default)]
+pub struct Edits {
+    /// The new forms of weights in the blocks.
+    pub forms: BTreeMap<Site, Form>,
+    /// How embedding and head are to be rounded, symmetrically, where they are not yet.
+    pub tables: Option<Scheme>,
+    /// The format of all numbers; where none is given, every tensor keeps its own (f16 where the source
+    /// is a GGUF file).
+    pub format: Option<Format>,
+}
+
+impl Edits {
+    /// The form that embedding and head get.
+    fn table_form(&self) -> Form {
+        self.tables
+            .map_or(Form::Whole, |scheme| Form::Rounded { scheme, rank: 0 })
+    }
 }
 
 /// A tensor and its place.
@@ -64,45 +86,46 @@ pub struct Layout {
     pub(crate) tensors: Vec<Placed>,
     pub(crate) shards: Vec<Shard>,
     pub(crate) forms: BTreeMap<Site, Form>,
+    pub(crate) tables: BTreeMap<Table, Form>,
     pub(crate) format: Format,
     parameters: usize,
 }
 
 impl Layout {
-    /// Lays out a model in which the given sites have the given forms, in `format`; without one,
-    /// every tensor keeps its own (f16 where the source is a GGUF file).
-    pub fn new(
-        source: &Checkpoint,
-        edits: &BTreeMap<Site, Form>,
-        format: Option<Format>,
-    ) -> Result<Self> {
-        Self::with_shards_of(source, edits, format, MAX_SHARD_BYTES)
+    /// Lays out a model as it is after some edits.
+    pub fn new(source: &Checkpoint, edits: &Edits) -> Result<Self> {
+        Self::with_shards_of(source, edits, MAX_SHARD_BYTES)
     }
 
     /// The same with another limit to the size of a file.
-    pub fn with_shards_of(
-        source: &Checkpoint,
-        edits: &BTreeMap<Site, Form>,
-        format: Option<Format>,
-        limit: usize,
-    ) -> Result<Self> {
-        let forced = format.or(source.is_gguf().then_some(Format::F16));
-        let edits = &with_one_rank(edits);
+    pub fn with_shards_of(source: &Checkpoint, edits: &Edits, limit: usize) -> Result<Self> {
+        let edits = &Edits {
+            forms: with_one_rank(&edits.forms),
+            format: edits.format.or(source.is_gguf().then_some(Format::F16)),
+            ..*edits
+        };
+        if let Some(scheme) = edits.tables {
+            scheme.check(Table::shape(source.config()))?;
+        }
         let mut tensors = Vec::new();
         for (name, tensor) in source.tensors() {
             if source.config().tied && name == "lm_head.weight" {
                 continue; // it is the embedding
             }
-            tensors.extend(outputs(source, edits, forced, name, tensor));
+            tensors.extend(outputs(source, edits, name, tensor));
         }
         let mut forms = source.forms().clone();
-        forms.extend(edits.iter().map(|(site, form)| (*site, *form)));
+        forms.extend(edits.forms.iter().map(|(site, form)| (*site, *form)));
         quantisation::check(&forms)?;
+        let mut tables = source.tables().clone();
+        for form in tables.values_mut().filter(|form| **form == Form::Whole) {
+            *form = edits.table_form();
+        }
         let sizes = tensors.iter().map(|tensor| {
             let size: usize = tensor.shape.iter().product();
             (tensor.name.as_str(), size)
         });
-        let parameters = parameters(source.config(), &forms, sizes);
+        let parameters = parameters(modules(source.config(), &forms, &tables), sizes);
         let added = |tensor: &Placed| tensor.name.starts_with(ADAPTER_PREFIX);
         let mut adapter: Vec<Placed> = tensors.extract_if(.., |tensor| added(tensor)).collect();
         let mut shards = place(&mut tensors, limit);
@@ -117,7 +140,8 @@ impl Layout {
             tensors,
             shards,
             forms,
-            format: format.unwrap_or(source.format()),
+            tables,
+            format: edits.format.unwrap_or(source.format()),
             parameters,
         })
     }
@@ -164,11 +188,15 @@ impl Layout {
 
     /// How weights will be rounded, where any are.
     #[must_use]
-    pub fn scheme(&self) -> Option<Scheme> {
-        self.forms.values().find_map(|form| match form {
+    pub fn schemes(&self) -> Schemes {
+        let of = |form: &Form| match form {
             Form::Rounded { scheme, .. } => Some(*scheme),
             _ => None,
-        })
+        };
+        Schemes {
+            blocks: self.forms.values().find_map(of),
+            tables: self.tables.values().find_map(of),
+        }
     }
 
     /// `model.safetensors.index.json`, where there is more than one file.
@@ -208,16 +236,12 @@ fn with_one_rank(edits: &BTreeMap<Site, Form>) -> BTreeMap<Site, Form> {
 }
 
 /// What one tensor of the source becomes.
-fn outputs(
-    source: &Checkpoint,
-    edits: &BTreeMap<Site, Form>,
-    forced: Option<Format>,
-    name: &str,
-    tensor: &Tensor,
-) -> Vec<Placed> {
-    let kind = match (&tensor.kind, forced) {
-        (Kind::Float(_) | Kind::Block(_), Some(format)) => Kind::Float(format),
-        (kind, _) => kind.clone(),
+fn outputs(source: &Checkpoint, edits: &Edits, name: &str, tensor: &Tensor) -> Vec<Placed> {
+    // Scales stay as their codes need them.
+    let numbers = !matches!(tensor.kind, Kind::Opaque(_)) && !name.ends_with(".weight_scale");
+    let kind = match edits.format {
+        Some(format) if numbers => Kind::Float(format),
+        _ => tensor.kind.clone(),
     };
     let placed = |name: String, shape: Vec<usize>, content| {
         let bytes = match kind {
@@ -241,31 +265,23 @@ fn outputs(
     };
     let edited = |suffix| {
         Site::of_module(name.strip_suffix(suffix)?)
-            .and_then(|site| Some((site, *edits.get(&site)?)))
+            .and_then(|site| Some((site, *edits.forms.get(&site)?)))
     };
     if let Some((site, form)) = edited(".weight") {
         let shape = source.config().shape(site.role);
         let parts = form.tensors(shape).into_iter().map(|part| {
-            let kind = match part.numbers {
-                Numbers::Floats => kind.clone(),
-                Numbers::Correction | Numbers::Scales => Kind::Float(Format::F16),
-                Numbers::Words => Kind::Opaque("I32".into()),
-                Numbers::Sizes => Kind::Opaque("I64".into()),
-            };
-            let size: usize = part.shape.iter().product();
-            let each = match kind {
-                Kind::Float(format) => format.bytes(),
-                _ => part.numbers.bytes(Format::F16),
-            };
-            Placed {
-                name: part.name(site),
-                content: Content::Computed(site, part.suffix),
-                bytes: size * each,
-                shape: part.shape,
-                kind,
-                file: 0,
-                offset: 0,
-            }
+            let content = Content::Computed(site, part.suffix);
+            placed_part(part, &site.module(), &kind, content)
+        });
+        parts.collect()
+    } else if let (Some(table), Some(scheme), true) =
+        (Table::of_tensor(name), edits.tables, numbers)
+    {
+        let form = edits.table_form();
+        let parts = form.tensors(Table::shape(source.config()));
+        let parts = parts.into_iter().map(|part| {
+            let content = Content::Rounded(name.into(), scheme, part.suffix);
+            placed_part(part, table.module(), &kind, content)
         });
         parts.collect()
     } else if let Some((site, form)) = edited(".bias") {
@@ -280,6 +296,30 @@ fn outputs(
             tensor.shape.clone(),
             content(name.into()),
         )]
+    }
+}
+
+/// A tensor of a module's new form; `kind` is that of the model's floats.
+fn placed_part(part: Part, module: &str, kind: &Kind, content: Content) -> Placed {
+    let kind = match part.numbers {
+        Numbers::Floats => kind.clone(),
+        Numbers::Correction | Numbers::Scales => Kind::Float(Format::F16),
+        Numbers::Words => Kind::Opaque("I32".into()),
+        Numbers::Sizes => Kind::Opaque("I64".into()),
+    };
+    let size: usize = part.shape.iter().product();
+    let each = match kind {
+        Kind::Float(format) => format.bytes(),
+        _ => part.numbers.bytes(Format::F16),
+    };
+    Placed {
+        name: part.name(module),
+        content,
+        bytes: size * each,
+        shape: part.shape,
+        kind,
+        file: 0,
+        offset: 0,
     }
 }
 

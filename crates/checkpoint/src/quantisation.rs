@@ -1,7 +1,8 @@
 //! Rounded weights as compressed-tensors has them: the block in `config.json`, and the adapter beside.
 //!
-//! Everything is one group with the target `Linear`, `format` repeated within it: loaders take it from
-//! there. What stays whole is named in `ignore`. The corrections are a PEFT adapter of one rank, smaller
+//! The weights of the blocks are one group with the target `Linear`, embedding and head another with
+//! their names, `format` repeated within each: loaders take it from there. What stays whole is named in
+//! `ignore`. The corrections are a PEFT adapter of one rank, smaller
 //! ones filled up with zeros, alpha = rank: clients that know one scale per adapter load it as well.
 
 use std::{collections::BTreeMap, path::Path};
@@ -9,7 +10,7 @@ use std::{collections::BTreeMap, path::Path};
 use compress_core::{Bits, Form, Scheme, Site};
 use serde_json::{Map, Value, json};
 
-use crate::{Error, Layout, Result};
+use crate::{Error, Layout, Result, Table};
 
 /// The folder of the correction.
 pub const ADAPTER: &str = "adapter";
@@ -23,14 +24,24 @@ pub const ADAPTER_PREFIX: &str = "base_model.model.";
 /// The name of the one format of packed codes.
 const FORMAT: &str = "pack-quantized";
 
-/// How a model's weights are rounded, from its `config.json`; none where they are not.
-pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Option<Scheme>> {
+/// How the weights of a model are rounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Schemes {
+    /// Those of the blocks; none where they are not.
+    pub blocks: Option<Scheme>,
+    /// Embedding and head; none where they are not.
+    pub tables: Option<Scheme>,
+}
+
+/// What `config.json` says of that.
+pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Schemes> {
+    let mut schemes = Schemes::default();
     let Some(block) = json.get("quantization_config").filter(|v| !v.is_null()) else {
-        return Ok(None);
+        return Ok(schemes);
     };
     let wrong = |problem: String| {
         let problem = format!(
-            "`quantization_config` {problem}; only compressed-tensors' {FORMAT} with one group is supported"
+            "`quantization_config` {problem}; only compressed-tensors' {FORMAT} is supported, with one group for the blocks and one for embedding and head"
         );
         Error::damaged(path, problem)
     };
@@ -39,33 +50,54 @@ pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Option<Scheme>> {
         return Err(wrong(format!("has the method {method}")));
     }
     let groups = block["config_groups"].as_object();
-    let groups: Vec<&Value> = groups
-        .map(|groups| groups.values().collect())
-        .unwrap_or_default();
-    let [group] = groups[..] else {
-        return Err(wrong(format!("has {} groups", groups.len())));
-    };
-    let format = group.get("format").unwrap_or(&block["format"]);
-    if format != FORMAT {
-        return Err(wrong(format!("has the format {format}")));
+    for group in groups.into_iter().flat_map(Map::values) {
+        let format = group.get("format").unwrap_or(&block["format"]);
+        if format != FORMAT {
+            return Err(wrong(format!("has the format {format}")));
+        }
+        let scheme = scheme(&group["weights"]).map_err(wrong)?;
+        let place = if is_of_tables(&group["targets"]) {
+            &mut schemes.tables
+        } else {
+            &mut schemes.blocks
+        };
+        if place.replace(scheme).is_some() {
+            return Err(wrong(format!(
+                "has the targets {} in a second group",
+                group["targets"]
+            )));
+        }
     }
-    let weights = &group["weights"];
-    let bits = weights["num_bits"]
-        .as_u64()
-        .and_then(|bits| u8::try_from(bits).ok());
+    Ok(schemes)
+}
+
+/// Whether all targets of a group are embeddings and heads.
+fn is_of_tables(targets: &Value) -> bool {
+    let tables = ["Embedding"]
+        .into_iter()
+        .chain(Table::ALL.map(Table::module));
+    let known: Vec<Value> = tables.map(Value::from).collect();
+    let targets = targets.as_array();
+    targets.is_some_and(|targets| targets.iter().all(|target| known.contains(target)))
+}
+
+/// The scheme that a group gives its weights; in words what is wrong, where something is.
+fn scheme(weights: &Value) -> std::result::Result<Scheme, String> {
+    let bits = weights["num_bits"].as_u64();
+    let bits = bits.and_then(|bits| u8::try_from(bits).ok());
     let bits = bits.and_then(|bits| Bits::try_from(bits).ok());
-    let bits = bits.ok_or_else(|| wrong(format!("has {} bits", weights["num_bits"])))?;
+    let bits = bits.ok_or_else(|| format!("has {} bits", weights["num_bits"]))?;
     let size = weights["group_size"].as_u64().map(|size| size as usize);
     let group = match weights["strategy"].as_str() {
         Some("channel") => None,
         Some("group") if size.is_some_and(|size| size > 0) => size,
-        _ => return Err(wrong(format!("has the strategy {}", weights["strategy"]))),
+        _ => return Err(format!("has the strategy {}", weights["strategy"])),
     };
-    Ok(Some(Scheme {
+    Ok(Scheme {
         bits,
         group,
         symmetric: weights["symmetric"].as_bool().unwrap_or(true),
-    }))
+    })
 }
 
 /// Refuses forms that one block and one adapter cannot tell of: a second scheme, or a second rank.
@@ -89,34 +121,56 @@ pub fn check(forms: &BTreeMap<Site, Form>) -> Result<()> {
 
 /// The block for an output with rounded weights.
 pub fn config(layout: &Layout) -> Option<Value> {
-    let scheme = layout.scheme()?;
-    let mut ignore = vec!["lm_head".to_owned()];
-    ignore.extend(layout.whole().map(Site::module));
-    let pairs = layout.ranks().map(|(site, _)| site.module());
-    ignore.extend(pairs.flat_map(|module| ["down", "up"].map(|part| format!("{module}.{part}"))));
-    let strategy = if scheme.group.is_some() {
-        "group"
-    } else {
-        "channel"
-    };
+    let Schemes { blocks, tables } = layout.schemes();
+    let own: Vec<String> = layout
+        .tables
+        .keys()
+        .map(|table| table.module().into())
+        .collect();
+    let linear = blocks.map(|scheme| group(scheme, &["Linear".into()]));
+    let others = tables.map(|scheme| group(scheme, &own));
+    let groups: Vec<Value> = linear.into_iter().chain(others).collect();
+    if groups.is_empty() {
+        return None;
+    }
+    let mut ignore = Vec::new();
+    if blocks.is_some() {
+        let head = Table::Head.module().to_owned();
+        if tables.is_none() || !own.contains(&head) {
+            ignore.push(head);
+        }
+        ignore.extend(layout.whole().map(Site::module));
+        let pairs = layout.ranks().map(|(site, _)| site.module());
+        ignore.extend(pairs.flat_map(|pair| ["down", "up"].map(|part| format!("{pair}.{part}"))));
+    }
+    let names = (0..).map(|index| format!("group_{index}"));
     Some(json!({
         "quant_method": "compressed-tensors",
         "format": FORMAT,
         "quantization_status": "compressed",
         "ignore": ignore,
-        "config_groups": { "group_0": {
-            "targets": ["Linear"],
-            "format": FORMAT,
-            "weights": {
-                "num_bits": scheme.bits.count(),
-                "type": "int",
-                "symmetric": scheme.symmetric,
-                "strategy": strategy,
-                "group_size": scheme.group,
-                "dynamic": false,
-            },
-        } },
+        "config_groups": names.zip(groups).collect::<Map<_, _>>(),
     }))
+}
+
+fn group(scheme: Scheme, targets: &[String]) -> Value {
+    let strategy = if scheme.group.is_some() {
+        "group"
+    } else {
+        "channel"
+    };
+    json!({
+        "targets": targets,
+        "format": FORMAT,
+        "weights": {
+            "num_bits": scheme.bits.count(),
+            "type": "int",
+            "symmetric": scheme.symmetric,
+            "strategy": strategy,
+            "group_size": scheme.group,
+            "dynamic": false,
+        },
+    })
 }
 
 /// `adapter_config.json` of the corrections.

@@ -7,24 +7,24 @@ use compress_core::{
     Weights, f16,
 };
 
-use crate::{Checkpoint, Config, Error, Kind, Result, quantisation::ADAPTER_PREFIX};
+use crate::{Checkpoint, Config, Error, Kind, Result, Table, quantisation::ADAPTER_PREFIX};
 
 impl Checkpoint {
-    /// The form of a weight, by the tensors there are.
-    pub(crate) fn find_form(&self, site: Site) -> Result<Form> {
-        if self
-            .tensors()
-            .contains_key(&format!("{}.weight_packed", site.module()))
-        {
-            let scheme = self.config().scheme.ok_or_else(|| {
-                let problem = "weights are packed, but config.json has no `quantization_config`";
+    /// The form of a module's weight, by the tensors there are and how it is rounded if it is.
+    pub(crate) fn find_form(&self, module: &str, scheme: Option<Scheme>) -> Result<Form> {
+        let packed = format!("{module}.weight_packed");
+        if self.tensors().contains_key(&packed) {
+            let scheme = scheme.ok_or_else(|| {
+                let problem = format!(
+                    "tensor `{packed}` is there, but no group of `quantization_config` in config.json is for it"
+                );
                 Error::damaged(self.path(), problem)
             })?;
-            let correction = format!("{ADAPTER_PREFIX}{}.lora_A.weight", site.module());
-            let rank = self.rank_of(&correction)?.unwrap_or(0);
+            let rank = self.rank_of(&format!("{ADAPTER_PREFIX}{module}.lora_A.weight"))?;
+            let rank = rank.unwrap_or(0);
             return Ok(Form::Rounded { scheme, rank });
         }
-        let rank = self.rank_of(&format!("{}.down.weight", site.module()))?;
+        let rank = self.rank_of(&format!("{module}.down.weight"))?;
         Ok(rank.map_or(Form::Whole, |rank| Form::LowRank { rank }))
     }
 
@@ -73,9 +73,21 @@ impl Checkpoint {
             .forms()
             .get(&site)
             .ok_or(compress_core::Error::NoSuchSite { site })?;
-        let Shape { rows, cols } = self.config().shape(site.role);
+        self.read(&site.module(), self.config().shape(site.role), form)
+    }
+
+    /// Embedding or head, as it is stored; the embedding where that serves as the head.
+    pub fn table(&self, table: Table) -> Result<Factor> {
+        let own = self.tables().contains_key(&table);
+        let table = if own { table } else { Table::Embedding };
+        let form = self.tables().get(&table).copied().unwrap_or(Form::Whole);
+        self.read(table.module(), Table::shape(self.config()), form)
+    }
+
+    fn read(&self, module: &str, shape: Shape, form: Form) -> Result<Factor> {
+        let Shape { rows, cols } = shape;
         let matrix = |suffix: &str, rows, cols| {
-            let numbers = self.numbers(&format!("{}.{suffix}", site.module()))?;
+            let numbers = self.numbers(&format!("{module}.{suffix}"))?;
             Ok::<_, Error>(Matrix::new(rows, cols, numbers)?)
         };
         Ok(match form {
@@ -85,17 +97,16 @@ impl Checkpoint {
                 down: matrix("down.weight", rank, cols)?,
             },
             Form::Rounded { scheme, rank } => Factor::Rounded {
-                base: self.quantised(site, scheme)?,
+                base: self.quantised(module, shape, scheme)?,
                 correction: (rank > 0)
-                    .then(|| self.correction(site, rank))
+                    .then(|| self.correction(module, shape, rank))
                     .transpose()?,
             },
         })
     }
 
-    fn quantised(&self, site: Site, scheme: Scheme) -> Result<Quantised> {
-        let shape = self.config().shape(site.role);
-        let raw = |suffix: &str| self.raw(&format!("{}.{suffix}", site.module()));
+    fn quantised(&self, module: &str, shape: Shape, scheme: Scheme) -> Result<Quantised> {
+        let raw = |suffix: &str| self.raw(&format!("{module}.{suffix}"));
         let words = |suffix: &str| {
             let words = raw(suffix)?.as_chunks().0.iter();
             Ok::<_, Error>(words.map(|&b| u32::from_le_bytes(b)).collect::<Vec<_>>())
@@ -115,10 +126,10 @@ impl Checkpoint {
         )?)
     }
 
-    fn correction(&self, site: Site, rank: usize) -> Result<Correction> {
-        let Shape { rows, cols } = self.config().shape(site.role);
+    fn correction(&self, module: &str, shape: Shape, rank: usize) -> Result<Correction> {
+        let Shape { rows, cols } = shape;
         let matrix = |suffix: &str, rows, cols| {
-            let name = format!("{ADAPTER_PREFIX}{}.{suffix}", site.module());
+            let name = format!("{ADAPTER_PREFIX}{module}.{suffix}");
             Ok::<_, Error>(Matrix::new(rows, cols, self.numbers(&name)?)?)
         };
         Ok(Correction {
@@ -148,6 +159,21 @@ impl Weights for Checkpoint {
     }
 }
 
+/// Every module that may be rounded, with shape and form.
+pub fn modules<'a>(
+    config: &'a Config,
+    forms: &'a BTreeMap<Site, Form>,
+    tables: &'a BTreeMap<Table, Form>,
+) -> impl Iterator<Item = (String, Shape, Form)> {
+    let blocks = forms
+        .iter()
+        .map(|(site, form)| (site.module(), config.shape(site.role), *form));
+    let tables = tables
+        .iter()
+        .map(|(table, form)| (table.module().to_owned(), Table::shape(config), *form));
+    blocks.chain(tables)
+}
+
 /// Where the bias of a weight of this form is stored.
 pub fn bias_name(site: Site, form: Form) -> String {
     match form {
@@ -156,18 +182,16 @@ pub fn bias_name(site: Site, form: Form) -> String {
     }
 }
 
-/// How many numbers a model has, from its weights' forms and the names and sizes of all its tensors:
-/// packed numbers count one by one, their scales not at all.
+/// How many numbers a model has, from the modules that may be rounded, with shapes and forms, and the
+/// names and sizes of all its tensors: packed numbers count one by one, their scales not at all.
 pub fn parameters<'a>(
-    config: &Config,
-    forms: &BTreeMap<Site, Form>,
+    modules: impl Iterator<Item = (String, Shape, Form)>,
     sizes: impl Iterator<Item = (&'a str, usize)>,
 ) -> usize {
     let (mut parts, mut of_weights) = (BTreeSet::new(), 0);
-    for (site, form) in forms {
-        let shape = config.shape(site.role);
+    for (module, shape, form) in modules {
         of_weights += form.parameters(shape);
-        parts.extend(form.tensors(shape).iter().map(|part| part.name(*site)));
+        parts.extend(form.tensors(shape).iter().map(|part| part.name(&module)));
     }
     let others = sizes.filter(|(name, _)| !parts.contains(*name));
     of_weights + others.map(|(_, size)| size).sum::<usize>()

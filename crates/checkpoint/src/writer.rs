@@ -12,7 +12,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use compress_core::{Contents, Factor, Format, Matrix, Site};
+use compress_core::{Contents, Factor, Format, Matrix, Quantised, Scheme, Site};
 use serde_json::Value;
 
 use crate::{
@@ -226,6 +226,9 @@ impl<'a> Writer<'a> {
                     self.write(placed, 0, self.source.raw(name)?)?;
                 }
                 Content::Converted(name) => self.convert(placed, name)?,
+                Content::Rounded(name, scheme, suffix) => {
+                    self.round(placed, name, *scheme, suffix)?;
+                }
                 Content::Computed(..) => {}
             }
         }
@@ -250,6 +253,38 @@ impl<'a> Writer<'a> {
             let bytes = encode(placed, numbers, self.source.path())?;
             self.write(placed, written, &bytes)?;
             written += bytes.len();
+            Ok(())
+        })
+    }
+
+    /// Rounds a matrix a few rows at a time, and writes one of the tensors that gives.
+    fn round(&self, placed: &Placed, name: &str, scheme: Scheme, suffix: &str) -> Result<()> {
+        let [rows, cols] = self.source.tensor(name)?.shape[..] else {
+            return Err(Error::damaged(
+                self.source.path(),
+                format!("tensor `{name}` is no matrix"),
+            ));
+        };
+        if suffix == "weight_shape" {
+            let shape = [rows, cols].map(|size| (size as i64).to_le_bytes());
+            return self.write(placed, 0, &shape.concat());
+        }
+        let some = (CHUNK / cols.max(1)).max(1);
+        let mut written = 0;
+        self.source.for_each_chunk(name, some * cols, |numbers| {
+            largest(numbers).ok_or_else(|| not_finite(placed, self.source.path()))?;
+            let part = Matrix::new(numbers.len() / cols, cols, numbers.to_vec())?;
+            let part = Factor::Rounded {
+                base: Quantised::nearest(&part, scheme)?,
+                correction: None,
+            };
+            for (_, contents) in part.tensors().iter().filter(|(its, _)| *its == suffix) {
+                let Contents::Bytes(bytes) = contents else {
+                    continue;
+                };
+                self.write(placed, written, bytes)?;
+                written += bytes.len();
+            }
             Ok(())
         })
     }

@@ -3,14 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
 };
 
-use compress_checkpoint::{Card, Checkpoint, Error, Layout, Output, Record, Writer};
-use compress_core::{Factor, Form, Matrix, Role, Site, SourceId, testing::Random};
+use compress_checkpoint::{Card, Checkpoint, Edits, Error, Layout, Output, Record, Table, Writer};
+use compress_core::{
+    Bits, Factor, Form, Matrix, Quantised, Role, Scheme, Site, SourceId, testing::Random,
+};
 use serde_json::Value;
 
 fn source() -> Checkpoint {
@@ -31,8 +32,11 @@ fn pair(source: &Checkpoint) -> Factor {
     }
 }
 
-fn edits() -> BTreeMap<Site, Form> {
-    [(SITE, Form::LowRank { rank: 3 })].into()
+fn edits() -> Edits {
+    Edits {
+        forms: [(SITE, Form::LowRank { rank: 3 })].into(),
+        ..Edits::default()
+    }
 }
 
 fn record() -> Record {
@@ -76,8 +80,8 @@ fn write(source: &Checkpoint, layout: &Layout, target: &Path) -> PathBuf {
 fn small_shards_hold_the_same_model_as_one_file() {
     let place = tempfile::tempdir().unwrap();
     let source = source();
-    let whole = Layout::new(&source, &edits(), None).unwrap();
-    let sharded = Layout::with_shards_of(&source, &edits(), None, 10_000).unwrap();
+    let whole = Layout::new(&source, &edits()).unwrap();
+    let sharded = Layout::with_shards_of(&source, &edits(), 10_000).unwrap();
     let whole = Checkpoint::open(&write(&source, &whole, &place.path().join("whole"))).unwrap();
     let folder = write(&source, &sharded, &place.path().join("sharded"));
     let shards = fs::read_dir(&folder).unwrap().filter(|entry| {
@@ -101,7 +105,7 @@ fn a_layout_foretells_the_size_of_the_files() {
     let place = tempfile::tempdir().unwrap();
     let source = source();
     for limit in [usize::MAX, 20_000] {
-        let layout = Layout::with_shards_of(&source, &edits(), None, limit).unwrap();
+        let layout = Layout::with_shards_of(&source, &edits(), limit).unwrap();
         let folder = write(&source, &layout, &place.path().join(limit.to_string()));
         let written = Checkpoint::open(&folder).unwrap();
         assert_eq!(written.file_bytes(), layout.bytes());
@@ -113,9 +117,44 @@ fn a_layout_foretells_the_size_of_the_files() {
 fn factors_come_back_as_they_were_put() {
     let place = tempfile::tempdir().unwrap();
     let source = source();
-    let layout = Layout::new(&source, &edits(), None).unwrap();
+    let layout = Layout::new(&source, &edits()).unwrap();
     let written = Checkpoint::open(&write(&source, &layout, &place.path().join("out"))).unwrap();
     assert_eq!(written.factor(SITE).unwrap(), pair(&source));
+}
+
+#[test]
+fn embedding_and_head_are_rounded_on_their_way() {
+    let place = tempfile::tempdir().unwrap();
+    let source = source();
+    let scheme = Scheme::symmetric(Bits::Eight, None);
+    let rounded = Edits {
+        tables: Some(scheme),
+        ..edits()
+    };
+    let layout = Layout::new(&source, &rounded).unwrap();
+    let written = Checkpoint::open(&write(&source, &layout, &place.path().join("out"))).unwrap();
+    assert_eq!(written.file_bytes(), layout.bytes());
+    assert_eq!(written.parameters(), layout.parameters());
+    for table in Table::of(source.config()) {
+        let Factor::Whole(whole) = source.table(table).unwrap() else {
+            panic!("the source is not rounded")
+        };
+        let expected = Factor::Rounded {
+            base: Quantised::nearest(&whole, scheme).unwrap(),
+            correction: None,
+        };
+        assert_eq!(written.table(table).unwrap(), expected);
+    }
+    // What is rounded already stays as it is.
+    let again = Layout::new(
+        &written,
+        &Edits {
+            tables: Some(scheme),
+            ..Edits::default()
+        },
+    )
+    .unwrap();
+    assert_eq!(again.parameters(), layout.parameters());
 }
 
 #[test]
@@ -123,7 +162,7 @@ fn an_unfinished_output_goes_on_with_the_same_task_only() {
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("out");
     let source = source();
-    let layout = Layout::new(&source, &edits(), None).unwrap();
+    let layout = Layout::new(&source, &edits()).unwrap();
     let begin = |task: &str| {
         let output = Output::new(&target, false, &source).unwrap();
         Writer::begin(&source, &layout, output, task)
@@ -148,7 +187,14 @@ fn an_unfinished_output_goes_on_with_the_same_task_only() {
 fn numbers_too_large_for_half_precision_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let source = source();
-    let layout = Layout::new(&source, &edits(), Some(compress_core::Format::F16)).unwrap();
+    let layout = Layout::new(
+        &source,
+        &Edits {
+            format: Some(compress_core::Format::F16),
+            ..edits()
+        },
+    )
+    .unwrap();
     let output = Output::new(&place.path().join("out"), false, &source).unwrap();
     let writer = Writer::begin(&source, &layout, output, "task").unwrap();
     let shape = source.config().shape(SITE.role);

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use compress_calibrate::Aim;
-use compress_core::{Bits, Budget, Format, Needs, Pattern, Scheme, Selection};
+use compress_core::{Bits, Budget, Format, Needs, Pattern, Scheme, Selection, Tokens};
 use compress_fwsvd::{Fisher, FwSvd};
 use compress_lorc::{Keep, Lorc, Options as Rounding, Quantizer, Scaling};
 use compress_models::DeviceChoice;
@@ -207,6 +207,12 @@ pub struct LorcOptions {
     /// Which error the correction makes small: `plain` (the paper's), or `activation`.
     #[arg(long, value_name = "METRIC", default_value = "activation", value_parser = metric)]
     pub metric: Norm,
+
+    /// How much each token of the calibration text counts for keys and values: `attended`, by how much
+    /// it is looked at, or `alike`, as in the papers. Where a model looks at its first token all the
+    /// time, as most do, that one is most of what matters.
+    #[arg(long, value_name = "TOKENS", default_value = "attended")]
+    pub tokens: Tokens,
 }
 
 impl LorcOptions {
@@ -238,6 +244,7 @@ impl LorcOptions {
             } else {
                 self.metric
             },
+            tokens: self.tokens,
         }
     }
 }
@@ -437,9 +444,22 @@ pub struct OutputForm {
     #[arg(long, value_name = "FORMAT")]
     pub dtype: Option<Format>,
 
+    /// Round embedding and head too, to 8 bits and a scale per token: half of their bytes, which are
+    /// most of a small model's. Loads in transformers and here; vLLM reads no rounded embedding.
+    #[arg(long, value_name = "BITS", value_parser = ["8"])]
+    embedding_bits: Option<String>,
+
     /// Multiply the factors out again: loads anywhere without remote code, but saves no bytes.
     #[arg(long)]
     pub dense: bool,
+}
+
+impl OutputForm {
+    /// How embedding and head are rounded, where they are to be.
+    pub fn tables(&self) -> Option<Scheme> {
+        let row = Scheme::symmetric(Bits::Eight, None);
+        self.embedding_bits.as_ref().map(|_| row)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -117,6 +117,7 @@ impl Evidence {
         // Behind compressed blocks activations are measured anew.
         let needs = Needs {
             activations: needs.activations && aim.is_none(),
+            attended: needs.attended && aim.is_none(),
             ..needs
         };
         Self::gather(needs, arguments, context, model)

@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use bytesize::ByteSize;
 use compress_calibrate::{Measured, Sequential};
-use compress_checkpoint::{Layout, Writer};
+use compress_checkpoint::{Edits, Layout, Writer};
 use compress_core::{
-    Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Shape, Site, Stream,
-    Survey, Symmetric, Weights,
+    Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Role, Shape, Site, Stream,
+    Survey, Symmetric, Tokens, Weights,
 };
 use rayon::prelude::*;
 
@@ -127,7 +127,8 @@ fn fit<M: Method>(
     let bytes = |keep: f64| {
         let steps = method.plan(survey, Budget::keep(keep)?)?;
         let forms = steps.iter().flat_map(compress_core::Step::forms).collect();
-        anyhow::Ok(Layout::new(&model.checkpoint, &forms, arguments.form.dtype)?.bytes() as u64)
+        let edits = edits(forms, &arguments.form);
+        anyhow::Ok(Layout::new(&model.checkpoint, &edits)?.bytes() as u64)
     };
     let (mut fits, mut exceeds) = (f64::MIN_POSITIVE, 1.0);
     if bytes(exceeds)? <= size.as_u64() {
@@ -150,10 +151,14 @@ fn fit<M: Method>(
     for_budget(method, survey, model, Budget::keep(fits)?)
 }
 
-/// The forms that the output's weights will have.
-pub fn forms<S: compress_core::Step>(plan: &Plan<S>, form: &OutputForm) -> BTreeMap<Site, Form> {
+/// What the output will have other than its source, once weights have the forms of a plan.
+pub fn edits(forms: Vec<(Site, Form)>, form: &OutputForm) -> Edits {
     let written = |(site, planned)| (site, if form.dense { Form::Whole } else { planned });
-    plan.forms().into_iter().map(written).collect()
+    Edits {
+        forms: forms.into_iter().map(written).collect(),
+        tables: form.tables(),
+        format: form.dtype,
+    }
 }
 
 /// What compressing gave.
@@ -224,10 +229,8 @@ pub fn compress_in_sequence<M: Method>(
                 .get(&measured.stream)
                 .map_or(&[][..], Vec::as_slice);
             let behind = Behind { survey, measured };
-            let one = |&index: &usize| {
-                let survey = Survey::new(&behind, |_| true).with_evidence(&behind);
-                carry_out(method, plan, index, &survey, writer, arguments)
-            };
+            let survey = Survey::new(&behind, |_| true).with_evidence(&behind);
+            let one = |&index: &usize| carry_out(method, plan, index, &survey, writer, arguments);
             let factors = here.par_iter().map(one).collect::<Result<Vec<_>>>()?;
             let factors = factors.into_iter().flatten();
             Ok::<_, anyhow::Error>(
@@ -283,18 +286,26 @@ impl Weights for Behind<'_> {
     }
 
     fn load(&self, site: Site) -> compress_core::Result<Matrix> {
-        self.measured.retarget(&self.survey.weight(site)?)
+        let weight = self.survey.weight(site)?;
+        self.measured.retarget(site.role, &weight)
     }
 }
 
 impl Evidence for Behind<'_> {
     fn activations(&self, stream: Stream) -> compress_core::Result<Symmetric> {
         if stream == self.measured.stream {
-            Ok(self.measured.activations.clone())
+            Ok(self.measured.activations().clone())
         } else {
             let site = Site::new(stream.layer, stream.inlet.reader());
             self.survey.activations(site)
         }
+    }
+
+    fn attended(&self, layer: usize) -> compress_core::Result<Symmetric> {
+        let here = (layer == self.measured.stream.layer).then(|| self.measured.attended());
+        let site = Site::new(layer, Role::Key);
+        let elsewhere = || self.survey.activations_by(site, Tokens::Attended);
+        here.flatten().cloned().map_or_else(elsewhere, Ok)
     }
 
     fn output_gradients(&self, site: Site) -> compress_core::Result<Symmetric> {

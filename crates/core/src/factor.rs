@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Format, Matrix, Quantised, Result, Scheme, Shape, Site, linalg, packing};
+use crate::{Format, Matrix, Quantised, Result, Scheme, Shape, linalg, packing};
 
 /// How a weight is put together. Every variant denotes one out × in matrix.
 #[derive(Clone, Debug, PartialEq)]
@@ -176,10 +176,10 @@ pub struct Part {
 }
 
 impl Part {
-    /// The tensor's name at a site: within the module, or as PEFT names what is added to it.
+    /// The tensor's name: within the module, or as PEFT names what is added to it.
     #[must_use]
-    pub fn name(&self, site: Site) -> String {
-        let (module, suffix) = (site.module(), self.suffix);
+    pub fn name(&self, module: &str) -> String {
+        let suffix = self.suffix;
         match self.numbers {
             Numbers::Correction => format!("base_model.model.{module}.{suffix}"),
             _ => format!("{module}.{suffix}"),

@@ -29,7 +29,7 @@
 use half::f16;
 
 use crate::{
-    Error, Matrix, Result, Scheme, Shape,
+    Error, Grid, Matrix, Result, Scheme, Shape,
     packed::Packed,
     packing::{code, pack, pack_down, unpack, unpack_down, words},
 };
@@ -65,6 +65,24 @@ impl Quantised {
             pack(scheme.bits, row.iter().copied(), &mut packed);
         }
         Self::from_parts(shape, scheme, packed, scales, zeros)
+    }
+
+    /// Every number of a weight to the nearest of the finest grid that covers its group.
+    pub fn nearest(weight: &Matrix, scheme: Scheme) -> Result<Self> {
+        let shape = weight.shape();
+        scheme.check(shape)?;
+        let mut codes = Vec::with_capacity(shape.size());
+        let (mut scales, mut zeros) = (Vec::new(), Vec::new());
+        for group in weight.data().chunks(scheme.group_of(shape.cols)) {
+            let group: Vec<f64> = group.iter().copied().map(f64::from).collect();
+            let grid = Grid::covering(scheme, &group);
+            codes.extend(group.iter().map(|&x| grid.code(grid.nearest(x))));
+            scales.push(grid.scale);
+            if !scheme.symmetric {
+                zeros.push(grid.zero);
+            }
+        }
+        Self::from_codes(shape, scheme, &codes, scales, zeros)
     }
 
     /// From the packed words of a file, with the zero points unpacked ([`unpack_zeros`](Self::unpack_zeros)).

@@ -1,11 +1,12 @@
 //! What is known of a model: its sites, shapes and weights, and the evidence from running it.
 
 use std::{
+    any::Any,
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{Error, Evidence, Matrix, Result, Shape, Site, Symmetric};
+use crate::{Error, Evidence, Matrix, Result, Shape, Site, Symmetric, Tokens, prepared::Prepared};
 
 /// Whoever can hand out the weights of a model, one at a time.
 pub trait Weights: Sync {
@@ -23,6 +24,7 @@ pub struct Survey<'a> {
     shapes: BTreeMap<Site, Shape>,
     chosen: Vec<Site>,
     spectra: Mutex<BTreeMap<(Site, &'static str), Vec<f64>>>,
+    prepared: Prepared,
 }
 
 impl<'a> Survey<'a> {
@@ -40,6 +42,7 @@ impl<'a> Survey<'a> {
             shapes,
             chosen,
             spectra: Mutex::default(),
+            prepared: Prepared::default(),
         }
     }
 
@@ -57,6 +60,29 @@ impl<'a> Survey<'a> {
         let what = "activations";
         let sum = self.evidence(site, what)?.activations(site.stream())?;
         used(site, what, sum.trace(), sum)
+    }
+
+    /// The same with tokens counted as `tokens` says.
+    pub fn activations_by(&self, site: Site, tokens: Tokens) -> Result<Symmetric> {
+        if !tokens.are_weighted(site.role) {
+            return self.activations(site);
+        }
+        let what = "attended activations";
+        let sum = self.evidence(site, what)?.attended(site.layer)?;
+        used(site, what, sum.trace(), sum)
+    }
+
+    /// What a method makes of such an H, once for all weights that have the same; `make` is to give the
+    /// same for each of them.
+    pub fn prepared<T: Any + Send + Sync>(
+        &self,
+        site: Site,
+        tokens: Tokens,
+        make: impl FnOnce(&Symmetric) -> Result<T>,
+    ) -> Result<Arc<T>> {
+        let make = || make(&self.activations_by(site, tokens)?);
+        let weighted = tokens.are_weighted(site.role);
+        self.prepared.get((site.stream(), weighted), make)
     }
 
     /// G = Σ g gᵀ over the gradients of the loss by a site's outputs; out × out.
@@ -152,6 +178,10 @@ mod tests {
 
     impl Evidence for Nothing {
         fn activations(&self, _: Stream) -> Result<Symmetric> {
+            Ok(Symmetric::zeros(24))
+        }
+
+        fn attended(&self, _: usize) -> Result<Symmetric> {
             Ok(Symmetric::zeros(24))
         }
 

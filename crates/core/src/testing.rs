@@ -68,6 +68,10 @@ impl Evidence for ToyEvidence {
         Ok(Random(100 + seed).gram(if wide { 40 } else { 24 }))
     }
 
+    fn attended(&self, layer: usize) -> Result<Symmetric> {
+        Ok(Random(300 + layer as u64).gram(24))
+    }
+
     fn output_gradients(&self, site: Site) -> Result<Symmetric> {
         let outputs = match site.role {
             Role::Query | Role::Output | Role::Down => 24,

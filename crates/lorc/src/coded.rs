@@ -1,8 +1,6 @@
 //! A band of rows in levels and grids, column after column, while they are being chosen.
 
-use compress_core::{Result, Scheme, linalg::Double};
-
-use crate::Grid;
+use compress_core::{Grid, Result, Scheme, linalg::Double};
 
 /// Some rows of a weight, rounded.
 pub(crate) struct Coded {

@@ -9,11 +9,9 @@
 //! ([`compress_svd::truncate_under`]), and captures far more. Factors are returned as they will be read
 //! back: rounded to `f16`, or to 8 bits with a scale per column of A and row of B.
 
-use compress_core::{Bits, Error, Factor, Matrix, Result, Scheme, Shape, f16};
+use compress_core::{Bits, Error, Factor, Grid, Matrix, Result, Scheme, Shape, f16};
 use compress_svd::{Metric, truncate, truncate_under};
 use serde::{Deserialize, Serialize};
-
-use crate::Grid;
 
 /// How the factors of a correction are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,10 +13,10 @@
 //!
 //! Frantar et al., *GPTQ*, ICLR 2023, arXiv 2210.17323.
 
-use compress_core::{Scheme, linalg::Double};
+use compress_core::{Grid, Scheme, linalg::Double};
 
 use crate::{
-    Grid, Hessian, Scaling,
+    Hessian, Scaling,
     coded::{Coded, grids_of},
     rtn,
     sweep::Sweep,

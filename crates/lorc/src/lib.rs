@@ -36,7 +36,6 @@ mod accept;
 mod coded;
 mod compensate;
 mod gptq;
-mod grid;
 mod hessian;
 mod method;
 mod options;
@@ -49,7 +48,6 @@ mod sweep;
 
 pub use accept::{best_rank, is_worth};
 pub use compensate::{Keep, compensate};
-pub use grid::Grid;
 pub use hessian::{DAMPING, Hessian};
 pub use method::{Lorc, Round};
 pub use options::{Options, Quantizer};

@@ -1,9 +1,10 @@
 //! LoRC as a method: the same rounding for every chosen weight.
 
 use compress_core::{
-    Budget, Correction, Edit, Error, Factor, Form, Method, Needs, Result, Shape, Site, Step, Survey,
+    Budget, Correction, Edit, Error, Factor, Form, Method, Needs, Result, Shape, Site, Step,
+    Survey, Tokens,
 };
-use compress_svd::Norm;
+use compress_svd::{Metric, Norm};
 use serde::{Deserialize, Serialize};
 
 use crate::{DAMPING, Hessian, Options, Rounded, round};
@@ -15,6 +16,8 @@ pub struct Lorc {
     pub options: Options,
     /// In which norm a correction is the best.
     pub metric: Norm,
+    /// How much each token counts, for codes, scales and correction.
+    pub tokens: Tokens,
 }
 
 /// Round a weight, and correct it.
@@ -24,6 +27,9 @@ pub struct Round {
     pub site: Site,
     /// In which norm the correction is the best.
     pub metric: Norm,
+    /// How much each token counts.
+    #[serde(default)]
+    pub tokens: Tokens,
     /// How.
     #[serde(flatten)]
     pub options: Options,
@@ -41,8 +47,10 @@ impl Method for Lorc {
 
     fn needs(&self) -> Needs {
         let metric = self.metric.needs();
+        let activations = self.options.needs_hessian() || metric.activations;
         Needs {
-            activations: self.options.needs_hessian() || metric.activations,
+            activations,
+            attended: activations && self.tokens == Tokens::Attended,
             ..metric
         }
     }
@@ -57,6 +65,7 @@ impl Method for Lorc {
             let step = Round {
                 site,
                 metric: self.metric,
+                tokens: self.tokens,
                 options,
             };
             step.check(|_| Ok(shape)).map(|()| step)
@@ -68,18 +77,22 @@ impl Method for Lorc {
         let Round {
             site,
             metric,
+            tokens,
             options,
         } = *step;
         let weight = survey.weight(site)?;
-        let hessian = || Hessian::new(&survey.activations(site)?, DAMPING, false);
+        let hessian = || survey.prepared(site, tokens, |h| Hessian::new(h, DAMPING, false));
         let hessian = options.needs_hessian().then(hessian).transpose()?;
-        let metric = metric.metric(site, survey)?;
+        let metric = match metric {
+            Norm::Activation => Metric::activation(survey.activations_by(site, tokens)?),
+            other => other.metric(site, survey)?,
+        };
         let Rounded {
             quantised,
             up,
             down,
             error,
-        } = round(&weight, hessian.as_ref(), &metric, &options)?;
+        } = round(&weight, hessian.as_deref(), &metric, &options)?;
         let correction = up.zip(down).map(|(up, down)| Correction { up, down });
         let factor = Factor::Rounded {
             base: quantised,

@@ -11,10 +11,10 @@
 
 use std::ops::Range;
 
-use compress_core::{Result, Scheme, linalg::Double};
+use compress_core::{Grid, Result, Scheme, linalg::Double};
 
 use crate::{
-    Grid, Hessian,
+    Hessian,
     coded::{Coded, grids_of},
     sweep::Sweep,
 };

@@ -1,9 +1,9 @@
 //! Round to nearest: every weight to the nearest number of its group's grid.
 
-use compress_core::{Scheme, linalg::Double};
+use compress_core::{Grid, Scheme, linalg::Double};
 
 use crate::{
-    Grid, Scaling,
+    Scaling,
     coded::{Coded, grids_of},
 };
 

@@ -10,10 +10,8 @@
 
 use std::str::FromStr;
 
-use compress_core::Scheme;
+use compress_core::{Grid, Scheme};
 use serde::{Deserialize, Serialize};
-
-use crate::Grid;
 
 /// How many scales are tried of each sign, down to [`SMALLEST`] of the covering one.
 const TRIED: usize = 32;

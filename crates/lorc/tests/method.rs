@@ -1,7 +1,7 @@
 //! LoRC as a method obeys the laws of every method, as far as they speak of bits.
 
 use compress_core::{
-    Bits, Edit, Method as _, Scheme, Survey,
+    Bits, Edit, Method as _, Scheme, Survey, Tokens,
     testing::{self, Toy, ToyEvidence},
 };
 use compress_lorc::{Lorc, Options, Quantizer, Scaling};
@@ -20,6 +20,7 @@ fn lorc(bits: Bits, rank: usize, quantizer: Quantizer) -> Lorc {
             ..Options::nearest(scheme)
         },
         metric: Norm::Activation,
+        tokens: Tokens::Attended,
     }
 }
 

@@ -37,6 +37,7 @@ impl Norm {
     pub const fn needs(self) -> Needs {
         Needs {
             activations: matches!(self, Self::Activation | Self::Kronecker),
+            attended: false,
             gradients: matches!(self, Self::InputFisher | Self::Kronecker),
         }
     }

@@ -109,7 +109,10 @@ fn weight(
 ) -> Result<Row> {
     let shape = model.config().shape(site.role);
     let form = model.forms().get(&site).copied().unwrap_or(Form::Whole);
-    let names = form.tensors(shape).into_iter().map(|part| part.name(site));
+    let names = form
+        .tensors(shape)
+        .into_iter()
+        .map(|part| part.name(&site.module()));
     let tensors = names
         .map(|name| Ok(model.tensor(&name)?))
         .collect::<Result<Vec<&Tensor>>>()?;

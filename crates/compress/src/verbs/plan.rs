@@ -28,11 +28,8 @@ fn plan<M: Method>(method: &M, arguments: &Planning) -> Result<Outcome> {
     let foresight = Evidence::to_plan(method, arguments, None, &model)?;
     let survey = foresight.inform(survey);
     let plan = pipeline::plan(method, &survey, &model, arguments)?;
-    let layout = Layout::new(
-        &model.checkpoint,
-        &pipeline::forms(&plan, &arguments.form),
-        arguments.form.dtype,
-    )?;
+    let edits = pipeline::edits(plan.forms(), &arguments.form);
+    let layout = Layout::new(&model.checkpoint, &edits)?;
     foretell(&model.checkpoint, &layout, &survey, &plan, arguments)?;
     report::print(serde_json::to_string_pretty(&plan)?)?;
     Ok(Outcome::Kept)

@@ -1,11 +1,9 @@
 //! `compress run METHOD MODEL -o OUT`: plan, compress, write, and evaluate before and after.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use compress_calibrate::{Aim, Progress as _, Sequential};
-use compress_checkpoint::{Card, Checkpoint, Layout, Output, Record, Writer};
-use compress_core::{Method, Plan, Survey};
+use compress_checkpoint::{Card, Checkpoint, Edits, Layout, Output, Record, Writer};
+use compress_core::{Method, Plan, Survey, Tokens};
 use serde_json::json;
 
 use crate::{
@@ -66,11 +64,8 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
     let foresight = Evidence::to_plan(method, planning, context, &model)?;
     let survey = foresight.inform(survey);
     let plan = pipeline::plan(method, &survey, &model, planning)?;
-    let layout = Layout::new(
-        &model.checkpoint,
-        &pipeline::forms(&plan, &planning.form),
-        planning.form.dtype,
-    )?;
+    let edits = pipeline::edits(plan.forms(), &planning.form);
+    let layout = Layout::new(&model.checkpoint, &edits)?;
     foretell(&model.checkpoint, &layout, &survey, &plan, planning)?;
     let evidence = Evidence::to_compress(method, planning, context, &model)?;
     let survey = evidence.inform(survey);
@@ -141,7 +136,12 @@ impl<'a, M: Method> Task<'a, M> {
         };
         let bar = Bar::new(planning.printing.quiet);
         let model = &self.model.checkpoint;
-        let walks = Sequential::begin(model, windows, aim, &writer.work(), &bar)?;
+        let tokens = if method.needs().attended {
+            Tokens::Attended
+        } else {
+            Tokens::Alike
+        };
+        let walks = Sequential::begin(model, windows, (aim, tokens), &writer.work(), &bar)?;
         let done = pipeline::compress_in_sequence(method, plan, survey, writer, planning, walks)?;
         bar.finish();
         Ok(done)
@@ -194,7 +194,11 @@ fn measure(
 ) -> Result<(Measured, Measured)> {
     let (mut before, after) = text.compare(source, written, quiet)?;
     if source.is_gguf() {
-        before.bytes = Layout::new(source, &BTreeMap::default(), Some(written.format()))?.bytes();
+        let edits = Edits {
+            format: Some(written.format()),
+            ..Edits::default()
+        };
+        before.bytes = Layout::new(source, &edits)?.bytes();
     }
     Ok((before, after))
 }

@@ -1,9 +1,9 @@
 //! `compress tune MODEL --original ORIGINAL -o OUT`: train what compression has left.
 
-use std::{collections::BTreeMap, fs, time::Instant};
+use std::{fs, time::Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use compress_checkpoint::{Card, Checkpoint, Layout, Output, Record, Writer};
+use compress_checkpoint::{Card, Checkpoint, Edits, Layout, Output, Record, Writer};
 use compress_evaluate::Protocol;
 use compress_models::{Decoder, Device};
 use compress_tune::{Journal, Lesson, Point, distil, task, train};
@@ -59,7 +59,11 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         }),
     );
     // Every tensor keeps its name, shape and place.
-    let layout = Layout::new(&model.checkpoint, &BTreeMap::new(), job.dtype)?;
+    let edits = Edits {
+        format: job.dtype,
+        ..Edits::default()
+    };
+    let layout = Layout::new(&model.checkpoint, &edits)?;
     let writer = Writer::begin(&model.checkpoint, &layout, output, &about.to_string())?;
     interrupt::work_directory(Some(writer.work()));
     let task = Task {

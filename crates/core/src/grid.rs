@@ -9,7 +9,9 @@
 //! Halves are rounded to even; max and min include 0, so that 0 stays 0. Scales are kept in `f16`, as
 //! they are stored.
 
-use compress_core::{Scheme, f16};
+use half::f16;
+
+use crate::Scheme;
 
 /// Adding and subtracting it rounds a small `f64` to the nearest integer, halves to even: 1.5 · 2⁵².
 const ROUNDER: f64 = 6_755_399_441_055_744.0;
@@ -102,9 +104,8 @@ impl Grid {
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "levels and these steps are exact")]
 mod tests {
-    use compress_core::Bits;
-
     use super::*;
+    use crate::Bits;
 
     fn four(symmetric: bool) -> Scheme {
         Scheme {
