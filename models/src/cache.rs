@@ -37,7 +37,7 @@ pub enum LayerCache {
     /// On the CPU: head by head, those of the first text first.
     Host(Vec<HeadCache>),
     /// On any other device: batch × key-value heads × time × d.
-    Device([Tensor<4>; 2]),
+    Device(Box<[Tensor<4>; 2]>),
 }
 
 /// Keys and values of one head. They grow as a `Vec` does: to add a token does not copy those before it.
@@ -60,23 +60,22 @@ impl LayerCache {
     /// of all tokens.
     pub(crate) fn extend(&mut self, new: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
         let before = match self {
-            Self::Device(before) => Some(before.clone()),
+            Self::Device(before) => Some(before.as_ref().clone()),
             Self::Host(heads) => tensors(heads, &new[0]),
-        };
-        let [key, value] = new.clone();
-        let all = match before {
-            Some([keys, values]) => [
-                Tensor::cat(vec![keys, key], 2),
-                Tensor::cat(vec![values, value], 2),
-            ],
-            None => new.clone(),
         };
         let kept = match self {
             Self::Host(heads) => remember(heads, &new),
             Self::Device(_) => None,
         };
+        let all = match (before, new) {
+            (Some([keys, values]), [key, value]) => [
+                Tensor::cat(vec![keys, key], 2),
+                Tensor::cat(vec![values, value], 2),
+            ],
+            (None, new) => new,
+        };
         if kept.is_none() {
-            *self = Self::Device(all.clone());
+            *self = Self::Device(Box::new(all.clone()));
         }
         all
     }

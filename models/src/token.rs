@@ -36,14 +36,7 @@ pub fn hidden_after(decoder: &Decoder, cache: &mut Cache, x: &Tensor<3>) -> Opti
     cache
         .layers
         .resize_with(network.blocks.len(), LayerCache::default);
-    let past = cache.layers.iter().map(LayerCache::host);
-    let turn = |function| decoder.rotary.turn(cache.length, function).collect();
-    let token = Token {
-        network: &network,
-        past: past.collect::<Option<_>>()?,
-        cos: turn(f64::cos),
-        sin: turn(f64::sin),
-    };
+    let token = Token::new(&network, decoder, cache)?;
     let threads = threads(network.blocks.first().map_or(0, Layers::size), EACH);
     let (hidden, new) = with_crew(threads, |crew| token.run(crew, h));
     let layers = cache.layers.iter_mut().zip(&decoder.blocks);
@@ -65,6 +58,18 @@ struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
+    /// None where the cache is not on the CPU.
+    fn new(network: &'a Network<'a>, decoder: &Decoder, cache: &'a Cache) -> Option<Self> {
+        let past = cache.layers.iter().map(LayerCache::host);
+        let turn = |function| decoder.rotary.turn(cache.length, function).collect();
+        Some(Self {
+            network,
+            past: past.collect::<Option<_>>()?,
+            cos: turn(f64::cos),
+            sin: turn(f64::sin),
+        })
+    }
+
     /// What comes out of the last norm, and the token's own keys and values in each block.
     fn run(&self, crew: &Crew<'a>, mut h: Vec<f32>) -> (Vec<f32>, Vec<[Vec<f32>; 2]>) {
         let mut new = Vec::with_capacity(self.past.len());
@@ -168,4 +173,53 @@ fn mix<'a>(
         mixed
     });
     mixed
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use compress_checkpoint::Checkpoint;
+
+    use super::*;
+
+    const TEXT: [u32; 5] = [3, 1, 4, 1, 5];
+
+    fn decoder(device: &Device) -> Decoder {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/networks/qwen3"
+        );
+        Decoder::load(&Checkpoint::open(folder.as_ref()).unwrap(), device).unwrap()
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same() {
+        let decoder = decoder(&Device::flex());
+        let mut cache = Cache::new();
+        decoder.hidden_after(&mut cache, &TEXT).unwrap();
+        let network = Network::of(&decoder).unwrap();
+        let token = Token::new(&network, &decoder, &cache).unwrap();
+        let x = decoder.embed(&[&[9]]).unwrap().into_data();
+        let x: Vec<f32> = x.try_into_vec().unwrap();
+        let alone = with_crew(1, |crew| token.run(crew, x.clone()));
+        for threads in [2, 3, 7] {
+            let together = with_crew(threads, |crew| token.run(crew, x.clone()));
+            assert_eq!(together, alone, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_plain_token_is_left_to_burn() {
+        for (device, plain) in [(Device::flex(), true), (Device::flex().autodiff(), false)] {
+            let decoder = decoder(&device);
+            let mut cache = Cache::new();
+            decoder.hidden_after(&mut cache, &TEXT).unwrap();
+            let two = decoder.embed(&[&[9, 2]]).unwrap();
+            assert!(hidden_after(&decoder, &mut cache, &two).is_none());
+            assert_eq!(cache.len(), TEXT.len());
+            let one = decoder.embed(&[&[9]]).unwrap();
+            assert_eq!(hidden_after(&decoder, &mut cache, &one).is_some(), plain);
+            assert_eq!(cache.len(), TEXT.len() + usize::from(plain));
+        }
+    }
 }

@@ -22,6 +22,9 @@ const LANES: usize = 32;
 /// Numbers that are worth a thread, to wake which takes some 30 µs.
 const EACH: usize = 1 << 17;
 
+/// Parts for each thread: if they end at different times, then by little.
+const PARTS: usize = 8;
+
 /// W x for the whole of W.
 ///
 /// Within a pool of threads that share other work it uses its own thread only, else all cores. The
@@ -31,15 +34,15 @@ pub fn product_of_rows(weight: &[f32], x: &[f32]) -> Vec<f32> {
     let inputs = x.len().max(1);
     let mut out = vec![0.0; weight.len() / inputs];
     let threads = threads(weight.len(), EACH);
-    let band = out.len().div_ceil(threads).max(1);
     if threads == 1 {
         multiply_rows(weight, x, &mut out);
-    } else {
-        let bands = out
-            .par_chunks_mut(band)
-            .zip(weight.par_chunks(band * inputs));
-        bands.for_each(|(out, weight)| multiply_rows(weight, x, out));
+        return out;
     }
+    let part = out.len().div_ceil(threads * PARTS).max(1);
+    let parts = out
+        .par_chunks_mut(part)
+        .zip(weight.par_chunks(part * inputs));
+    parts.for_each(|(out, weight)| multiply_rows(weight, x, out));
     out
 }
 
@@ -65,34 +68,31 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
             *sum += a * b;
         }
     }
-    for ((sum, a), b) in sums.iter_mut().zip(a.1).zip(b.1) {
-        *sum += a * b;
-    }
-    halve(sums, |a, b| a + b)
+    let rest = a.1.iter().zip(b.1);
+    rest.fold(joined(sums, |a, b| a + b), |sum, (a, b)| sum + a * b)
 }
 
-/// All numbers made one by an operation in whatever order.
+/// All numbers made one by an operation, in whatever order.
 #[inline(always)]
 pub(crate) fn fold(numbers: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut sums = [start; LANES];
-    for chunk in numbers.chunks(LANES) {
-        let pairs = sums.iter_mut().zip(chunk);
-        pairs.for_each(|(sum, x)| *sum = join(*sum, *x));
+    let mut lanes = [start; LANES];
+    let (whole, rest) = numbers.as_chunks::<LANES>();
+    for chunk in whole {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = join(*lane, *x);
+        }
     }
-    halve(sums, join)
+    let all = joined(lanes, &join);
+    rest.iter().fold(all, |all, x| join(all, *x))
 }
 
-/// The upper half to the lower, until one is left.
+/// The upper half joined to the lower, until one is left. In steps of known length, which stay in registers.
 #[inline(always)]
-fn halve(mut sums: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        let (low, high) = sums.split_at_mut(half);
-        let pairs = low.iter_mut().zip(high);
-        pairs.for_each(|(a, b)| *a = join(*a, *b));
-        half /= 2;
-    }
-    sums[0]
+fn joined(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let lanes: [f32; 16] = std::array::from_fn(|i| join(lanes[i], lanes[i + 16]));
+    let lanes: [f32; 8] = std::array::from_fn(|i| join(lanes[i], lanes[i + 8]));
+    let lanes: [f32; 4] = std::array::from_fn(|i| join(lanes[i], lanes[i + 4]));
+    join(join(lanes[0], lanes[2]), join(lanes[1], lanes[3]))
 }
 
 #[cfg(test)]

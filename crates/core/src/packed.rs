@@ -43,6 +43,9 @@ const KEPT: usize = 64;
 /// a small model's blocks none but this one.
 const EACH: usize = 1 << 19;
 
+/// Bands of outputs for each thread: if they end at different times, then by little.
+const BANDS: usize = 8;
+
 /// A packed weight in someone else's memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'a> {
@@ -195,8 +198,9 @@ fn of_few(x: &[Spread], weight: Packed<'_>) -> Vec<f32> {
     let outputs = weight.shape.rows;
     let mut out = vec![0.0; x.len() * outputs];
     let threads = threads(weight.shape.size(), EACH);
-    let band = outputs.div_ceil(threads).max(1);
-    let mut bands: Vec<Vec<&mut [f32]>> = (0..threads).map(|_| Vec::new()).collect();
+    let count = if threads == 1 { 1 } else { threads * BANDS };
+    let band = outputs.div_ceil(count).max(1);
+    let mut bands: Vec<Vec<&mut [f32]>> = (0..count).map(|_| Vec::new()).collect();
     for row in out.chunks_mut(outputs.max(1)) {
         let parts = bands.iter_mut().zip(row.chunks_mut(band));
         parts.for_each(|(band, part)| band.push(part));

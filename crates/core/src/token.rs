@@ -48,28 +48,59 @@ pub fn rotate_halves(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
 /// Σ softmax(K q / √d) V of one query, d, over the keys and values of its head, time × d: those that
 /// are remembered, and those that are new.
 pub fn attend_one(query: &[f32], keys: [&[f32]; 2], values: [&[f32]; 2], out: &mut [f32]) {
-    let size = query.len();
-    let scale = (size as f32).sqrt().recip();
-    let rows =
-        |[past, new]: [_; 2]| <[f32]>::chunks_exact(past, size).chain(new.chunks_exact(size));
+    let size = query.len().max(1);
+    let seen = keys.iter().map(|keys| keys.len() / size).sum();
+    let weights = vec![0.0; seen];
+    // It takes the weights with it: a closure that could be called twice is not sure to be inlined.
     Arch::new().dispatch(
         #[inline(always)]
-        || {
-            let scores = rows(keys).map(|key| dot(query, key) * scale);
-            let mut weights: Vec<f32> = scores.collect();
-            let larger = |a, b| if a > b { a } else { b };
-            let most = fold(&weights, f32::NEG_INFINITY, larger);
-            weights.iter_mut().for_each(|x| *x = exp(*x - most));
-            let norm = fold(&weights, 0.0, |a, b| a + b).recip();
-            out.fill(0.0);
-            for (weight, value) in weights.iter().zip(rows(values)) {
-                let weight = weight * norm;
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out += weight * value;
-                }
-            }
-        },
+        move || attend(query, keys, values, weights, out),
     );
+}
+
+#[expect(
+    clippy::inline_always,
+    reason = "vector instructions are allowed in the function that it is inlined into"
+)]
+#[inline(always)]
+fn attend(
+    query: &[f32],
+    keys: [&[f32]; 2],
+    values: [&[f32]; 2],
+    mut weights: Vec<f32>,
+    out: &mut [f32],
+) {
+    let size = query.len();
+    let scale = (size as f32).sqrt().recip();
+    let mut rest = &mut weights[..];
+    for keys in keys {
+        let (part, after) = rest.split_at_mut(keys.len() / size);
+        for (weight, key) in part.iter_mut().zip(keys.chunks_exact(size)) {
+            *weight = dot(query, key) * scale;
+        }
+        rest = after;
+    }
+    let most = fold(
+        &weights,
+        f32::NEG_INFINITY,
+        |a, b| if a > b { a } else { b },
+    );
+    for weight in &mut weights {
+        *weight = exp(*weight - most);
+    }
+    let norm = fold(&weights, 0.0, |a, b| a + b).recip();
+    out.fill(0.0);
+    let mut rest = &weights[..];
+    for values in values {
+        let (part, after) = rest.split_at(values.len() / size);
+        for (weight, value) in part.iter().zip(values.chunks_exact(size)) {
+            let weight = weight * norm;
+            for (out, value) in out.iter_mut().zip(value) {
+                *out += weight * value;
+            }
+        }
+        rest = after;
+    }
 }
 
 #[cfg(test)]

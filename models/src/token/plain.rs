@@ -292,6 +292,7 @@ pub fn add(x: &mut [f32], y: &[f32]) {
 }
 
 /// What may be absent, but not fail.
+#[expect(clippy::option_option, reason = "absent is not failed")]
 fn perhaps<'a, T, R>(x: Option<&'a T>, of: impl FnOnce(&'a T) -> Option<R>) -> Option<Option<R>> {
     x.map_or(Some(None), |x| of(x).map(Some))
 }
