@@ -108,9 +108,10 @@ fn factors_embedding_and_head_are_rounded_by_any_method() {
                 "--no-evaluate",
                 "-q",
             ];
-            let bits: &[&str] = match rounded {
-                true => &["--factor-bits", "8", "--embedding-bits", "8"],
-                false => &[],
+            let bits: &[&str] = if rounded {
+                &["--factor-bits", "8", "--embedding-bits", "8"]
+            } else {
+                &[]
             };
             success(&compress(&[&own, bits, &["-o", text(&output)]].concat()));
             Checkpoint::open(&output).unwrap()

@@ -32,10 +32,9 @@ impl Trained {
     const fn holds(self, block: &Block, role: Role) -> bool {
         match block.linear(role).weight {
             Weight::LowRank(_) => self.lrc || self.factors,
-            Weight::RoundedPair(_) => false,
             Weight::Whole(_) => self.factors,
-            // Its correction would have to make good for codes that are tied to it.
-            Weight::Rounded(_) => false,
+            // Codes are not trained, and a correction would have to make good for those it is tied to.
+            Weight::Rounded(_) | Weight::RoundedPair(_) => false,
         }
     }
 

@@ -101,7 +101,7 @@ fn parameters(model: &Decoder) -> Vec<Param<Tensor<2>>> {
     let of_weight = |weight: &Weight| match weight {
         Weight::Whole(weight) => vec![weight.clone()],
         Weight::LowRank(pair) => vec![pair.down.clone(), pair.up.clone()],
-        Weight::Rounded(_) => Vec::new(),
+        Weight::RoundedPair(_) | Weight::Rounded(_) => Vec::new(),
     };
     let blocks = model.blocks.iter();
     blocks
