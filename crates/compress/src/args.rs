@@ -196,9 +196,10 @@ pub struct LorcOptions {
     #[arg(long, value_name = "N")]
     pub refinements: Option<usize>,
 
-    /// Rank of the correction; 0 for none.
-    #[arg(long, value_name = "R", default_value_t = 0)]
-    pub rank: usize,
+    /// Rank of the correction; 0 for none, `worth` for the one that gains most over spending its bits on
+    /// the codes, where it gains at all: mostly nowhere, with `gptq`.
+    #[arg(long, value_name = "R", default_value = "0", value_parser = correction)]
+    pub rank: Correction,
 
     /// How often the weight less its correction is rounded again; the best is kept.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -213,6 +214,23 @@ pub struct LorcOptions {
     /// time, as most do, that one is most of what matters.
     #[arg(long, value_name = "TOKENS", default_value = "attended")]
     pub tokens: Tokens,
+}
+
+/// The rank of a correction, or the wish for one that is worth its bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Correction {
+    Rank(usize),
+    Worth,
+}
+
+fn correction(text: &str) -> Result<Correction, String> {
+    match text {
+        "worth" => Ok(Correction::Worth),
+        _ => text
+            .parse()
+            .map(Correction::Rank)
+            .map_err(|_| "a rank is a number, or `worth`".into()),
+    }
 }
 
 impl LorcOptions {
@@ -235,11 +253,15 @@ impl LorcOptions {
                 quantizer: self.quantizer,
                 scaling: self.scaling.unwrap_or(scaling),
                 refinements: self.refinements.unwrap_or(refinements),
-                rank: self.rank,
+                rank: match self.rank {
+                    Correction::Rank(rank) => rank,
+                    Correction::Worth => 0,
+                },
                 keep: Keep::Half,
                 alternations: self.alternations,
             },
-            metric: if self.rank == 0 {
+            worth: self.rank == Correction::Worth,
+            metric: if self.rank == Correction::Rank(0) {
                 Norm::Plain
             } else {
                 self.metric

@@ -9,7 +9,7 @@
 //! [`round`] does it for one weight. Codes come from rounding to nearest, or from GPTQ, which makes an
 //! error at one input good at later ones and needs H = Σ x xᵀ of a calibration text ([`Hessian`]); either
 //! may search its scales, and be refined. The term costs bits as more codes would, and
-//! [`best_rank`] says where it is worth them.
+//! [`gains`] says where it is worth them.
 //!
 //! GPTQ takes m·n² operations for an m × n weight, nearly all of them in matrix products, and n³ once for
 //! all weights that read one stream; a refinement takes four times as much as GPTQ.
@@ -46,7 +46,7 @@ mod rtn;
 mod search;
 mod sweep;
 
-pub use accept::{best_rank, is_worth};
+pub use accept::{best_common_rank, best_rank, gains};
 pub use compensate::{Keep, compensate};
 pub use hessian::{DAMPING, Hessian};
 pub use method::{Lorc, Round};

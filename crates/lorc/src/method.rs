@@ -1,19 +1,25 @@
 //! LoRC as a method: the same rounding for every chosen weight.
 
+use std::sync::Arc;
+
 use compress_core::{
     Budget, Correction, Edit, Error, Factor, Form, Method, Needs, Result, Shape, Site, Step,
     Survey, Tokens,
 };
-use compress_svd::{Metric, Norm};
+use compress_svd::{Metric, Norm, spectrum_under};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{DAMPING, Hessian, Options, Rounded, round};
+use crate::{DAMPING, Hessian, Options, Rounded, accept::gains, best_common_rank, quantise, round};
 
 /// Quantise, then compensate.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Lorc {
     /// How each weight is rounded.
     pub options: Options,
+    /// Whether the rank is chosen in place of the one in `options`: one for all weights, but only for
+    /// those where it is worth its bits ([`best_common_rank`]).
+    pub worth: bool,
     /// In which norm a correction is the best.
     pub metric: Norm,
     /// How much each token counts, for codes, scales and correction.
@@ -55,11 +61,24 @@ impl Method for Lorc {
         }
     }
 
+    fn plans_by(&self) -> Needs {
+        if self.worth {
+            self.needs()
+        } else {
+            Needs::NOTHING
+        }
+    }
+
     fn plan(&self, survey: &Survey<'_>, _: Budget) -> Result<Vec<Round>> {
-        let step = |(site, shape): (Site, Shape)| {
-            let full = shape.full_rank();
+        let sites: Vec<(Site, Shape)> = survey.sites().collect();
+        let ranks = if self.worth {
+            self.ranks(&sites, survey)?
+        } else {
+            vec![self.options.rank; sites.len()]
+        };
+        let step = |((site, shape), rank): ((Site, Shape), usize)| {
             let options = Options {
-                rank: self.options.rank.min(full),
+                rank: rank.min(shape.full_rank()),
                 ..self.options
             };
             let step = Round {
@@ -70,23 +89,13 @@ impl Method for Lorc {
             };
             step.check(|_| Ok(shape)).map(|()| step)
         };
-        survey.sites().map(step).collect()
+        sites.into_iter().zip(ranks).map(step).collect()
     }
 
     fn compress(&self, step: &Round, survey: &Survey<'_>) -> Result<Vec<Edit>> {
-        let Round {
-            site,
-            metric,
-            tokens,
-            options,
-        } = *step;
+        let Round { site, options, .. } = *step;
         let weight = survey.weight(site)?;
-        let hessian = || survey.prepared(site, tokens, |h| Hessian::new(h, DAMPING, false));
-        let hessian = options.needs_hessian().then(hessian).transpose()?;
-        let metric = match metric {
-            Norm::Activation => Metric::activation(survey.activations_by(site, tokens)?),
-            other => other.metric(site, survey)?,
-        };
+        let (hessian, metric) = step.knowledge(survey)?;
         let Rounded {
             quantised,
             up,
@@ -103,6 +112,52 @@ impl Method for Lorc {
             factor,
             error,
         }])
+    }
+}
+
+impl Lorc {
+    /// The rank of each weight's correction: one where it is worth its bits, 0 elsewhere.
+    fn ranks(&self, sites: &[(Site, Shape)], survey: &Survey<'_>) -> Result<Vec<usize>> {
+        let error = |(site, shape): &(Site, Shape)| {
+            let step = Round {
+                site: *site,
+                metric: self.metric,
+                tokens: self.tokens,
+                options: self.options,
+            };
+            let (hessian, metric) = step.knowledge(survey)?;
+            let mut lost = survey.weight(*site)?;
+            let rounded = quantise(&lost, hessian.as_deref(), &self.options)?.dense();
+            let pairs = lost.data_mut().iter_mut().zip(rounded.data());
+            pairs.for_each(|(x, y)| *x -= y);
+            Ok((*shape, spectrum_under(&metric, &lost)?))
+        };
+        let errors: Vec<_> = sites.par_iter().map(error).collect::<Result<_>>()?;
+        let keep = self.options.keep;
+        let rank = best_common_rank(&errors, keep);
+        let here = |(shape, spectrum): &(Shape, Vec<f64>)| {
+            let gain = gains(spectrum, *shape, keep).nth(rank.wrapping_sub(1));
+            if gain.is_some_and(|gain| gain > 0.0) {
+                rank
+            } else {
+                0
+            }
+        };
+        Ok(errors.iter().map(here).collect())
+    }
+}
+
+impl Round {
+    /// H where it is needed, and the norm of the correction.
+    fn knowledge(&self, survey: &Survey<'_>) -> Result<(Option<Arc<Hessian>>, Metric)> {
+        let (site, tokens) = (self.site, self.tokens);
+        let hessian = || survey.prepared(site, tokens, |h| Hessian::new(h, DAMPING, false));
+        let hessian = self.options.needs_hessian().then(hessian).transpose()?;
+        let metric = match self.metric {
+            Norm::Activation => Metric::activation(survey.activations_by(site, tokens)?),
+            other => other.metric(site, survey)?,
+        };
+        Ok((hessian, metric))
     }
 }
 

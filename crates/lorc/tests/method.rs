@@ -19,6 +19,7 @@ fn lorc(bits: Bits, rank: usize, quantizer: Quantizer) -> Lorc {
             rank,
             ..Options::nearest(scheme)
         },
+        worth: false,
         metric: Norm::Activation,
         tokens: Tokens::Attended,
     }
@@ -29,6 +30,22 @@ fn edits_are_what_the_step_foretold() -> Outcome {
     for rank in [0, 3, 1000] {
         testing::edits_are_what_the_step_foretold(&lorc(Bits::Four, rank, Quantizer::Gptq))?;
     }
+    Ok(())
+}
+
+#[test]
+fn corrections_are_spent_on_all_or_none_with_one_rank() -> Outcome {
+    let method = Lorc {
+        worth: true,
+        ..lorc(Bits::Two, 0, Quantizer::Gptq)
+    };
+    testing::edits_are_what_the_step_foretold(&method)?;
+    let toy = Toy::new(3);
+    let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
+    let steps = method.plan(&survey, compress_core::Budget::ALL)?;
+    let ranks = steps.iter().map(|step| step.options.rank);
+    let most = ranks.clone().max().unwrap_or(0);
+    assert!(ranks.clone().all(|rank| rank == 0 || rank == most));
     Ok(())
 }
 
