@@ -46,7 +46,7 @@ mod token;
 
 pub use bits::Bits;
 pub use budget::Budget;
-pub use dot::{multiply_rows, product_of_rows};
+pub use dot::multiply_rows;
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Needs};
 pub use exponential::{exponentiate, log_sum_exp};
