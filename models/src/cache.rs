@@ -1,5 +1,7 @@
 //! The key-value cache: what attention remembers of earlier tokens.
 
+use std::sync::Arc;
+
 use burn::tensor::{Tensor, TensorData};
 
 use crate::host::plain;
@@ -34,8 +36,8 @@ impl Cache {
 /// Keys and values of one layer.
 #[derive(Clone, Debug)]
 pub enum LayerCache {
-    /// On the CPU: head by head, those of the first text first.
-    Host(Vec<HeadCache>),
+    /// On the CPU: head by head, those of the first text first. Clones share them until one grows.
+    Host(Arc<Vec<HeadCache>>),
     /// On any other device: batch × key-value heads × time × d.
     Device(Box<[Tensor<4>; 2]>),
 }
@@ -51,7 +53,7 @@ pub struct HeadCache {
 
 impl Default for LayerCache {
     fn default() -> Self {
-        Self::Host(Vec::new())
+        Self::Host(Arc::default())
     }
 }
 
@@ -64,7 +66,7 @@ impl LayerCache {
             Self::Host(heads) => tensors(heads, &new[0]),
         };
         let kept = match self {
-            Self::Host(heads) => remember(heads, &new),
+            Self::Host(heads) => remember(Arc::make_mut(heads), &new),
             Self::Device(_) => None,
         };
         let all = match (before, new) {
@@ -81,7 +83,7 @@ impl LayerCache {
     }
 
     /// Its heads, where they are on the CPU.
-    pub(crate) fn host(&self) -> Option<&[HeadCache]> {
+    pub(crate) fn host(&self) -> Option<&Arc<Vec<HeadCache>>> {
         match self {
             Self::Host(heads) => Some(heads),
             Self::Device(_) => None,
@@ -91,6 +93,7 @@ impl LayerCache {
     /// Adds one token's keys and values, heads · d of each, to heads on the CPU.
     pub(crate) fn push(&mut self, keys: &[f32], values: &[f32], size: usize) {
         let Self::Host(heads) = self else { return };
+        let heads = Arc::make_mut(heads);
         heads.resize_with(keys.len() / size, HeadCache::default);
         let new = keys.chunks_exact(size).zip(values.chunks_exact(size));
         for (head, (key, value)) in heads.iter_mut().zip(new) {

@@ -3,13 +3,14 @@
 //! A token of a small model takes some 150 vectors of some 50 µs each, and to wake a thread takes nearly
 //! as long: so helpers live for a token, and look out for work in a loop. A vector is made in parts,
 //! which whoever comes first takes; and as a part is the same whoever makes it, one that a helper does
-//! not finish in time, because its core does something else, is made once more. So nobody waits long.
+//! not finish in time, because its core does something else, is made once more. So nobody waits for a
+//! helper, not even for its end: what it works on is its own, too.
 
 use std::{
     hint::spin_loop,
     ops::Range,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, TryRecvError, channel},
     },
@@ -23,17 +24,17 @@ const PARTS: usize = 8;
 /// nobody waits for a helper.
 const TURNS: usize = 1 << 10;
 
-/// One thread that has work, and helpers.
-pub struct Crew<'env> {
-    helpers: Vec<Sender<Arc<Job<'env>>>>,
+/// Helpers of the thread that has work.
+pub struct Crew {
+    helpers: Vec<Sender<Weak<Job>>>,
 }
 
 /// What makes a part of a vector: which vector, and which pieces of it.
-type Make<'env> = dyn Fn(usize, Range<usize>) -> Vec<f32> + Send + Sync + 'env;
+type Make = dyn Fn(usize, Range<usize>) -> Vec<f32> + Send + Sync;
 
 /// Vectors to be made.
-struct Job<'env> {
-    make: Box<Make<'env>>,
+struct Job {
+    make: Box<Make>,
     parts: Vec<Part>,
     /// How many parts somebody has taken.
     taken: AtomicUsize,
@@ -45,26 +46,16 @@ struct Part {
     numbers: OnceLock<Vec<f32>>,
 }
 
-/// Runs a program that so many threads work for, this one included.
-pub fn with_crew<'env, R>(threads: usize, program: impl FnOnce(&Crew<'env>) -> R) -> R {
-    thread::scope(|scope| {
-        let help = |_| {
-            let (sender, receiver) = channel();
-            scope.spawn(move || help(&receiver));
-            sender
-        };
-        let helpers = (1..threads).map(help).collect();
-        program(&Crew { helpers })
-    })
-}
-
 /// Works until there is nobody any more to give work.
-fn help(jobs: &Receiver<Arc<Job<'_>>>) {
+fn help(jobs: &Receiver<Weak<Job>>) {
     let mut turns = 0;
     loop {
         match jobs.try_recv() {
             Ok(job) => {
-                job.work();
+                // One that is over by now is gone.
+                if let Some(job) = job.upgrade() {
+                    job.work();
+                }
                 turns = 0;
             }
             Err(TryRecvError::Disconnected) => return,
@@ -77,13 +68,25 @@ fn help(jobs: &Receiver<Arc<Job<'_>>>) {
     }
 }
 
-impl<'env> Crew<'env> {
+impl Crew {
+    /// So many threads, this one included; fewer where the system gives no more.
+    pub fn new(threads: usize) -> Self {
+        let helper = |_| {
+            let (sender, receiver) = channel();
+            let thread = thread::Builder::new().spawn(move || help(&receiver));
+            thread.ok().map(|_| sender)
+        };
+        Self {
+            helpers: (1..threads).filter_map(helper).collect(),
+        }
+    }
+
     /// Makes vectors of so many pieces each. `make` is told which of them it is, and which pieces; what it
     /// gives for neighbouring pieces is put together.
     pub fn make<const N: usize>(
         &self,
         counts: [usize; N],
-        make: impl Fn(usize, Range<usize>) -> Vec<f32> + Send + Sync + 'env,
+        make: impl Fn(usize, Range<usize>) -> Vec<f32> + Send + Sync + 'static,
     ) -> [Vec<f32>; N] {
         if self.helpers.is_empty() {
             return std::array::from_fn(|vector| make(vector, 0..counts[vector]));
@@ -109,14 +112,14 @@ impl<'env> Crew<'env> {
             taken: AtomicUsize::new(0),
         });
         for helper in &self.helpers {
-            let _ = helper.send(job.clone()); // one that has panicked helps no more
+            let _ = helper.send(Arc::downgrade(&job)); // one that has panicked helps no more
         }
         job.work();
         job.finish()
     }
 }
 
-impl Job<'_> {
+impl Job {
     /// Makes parts until all are taken.
     fn work(&self) {
         while let Some(part) = self.parts.get(self.taken.fetch_add(1, Ordering::Relaxed)) {
@@ -146,12 +149,12 @@ impl Job<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
     /// Sums of sums, so that a number that is missed anywhere shows at the end.
-    fn sums(crew: &Crew<'_>) -> Vec<f32> {
+    fn sums(crew: &Crew) -> Vec<f32> {
         let mut x = vec![1.0; 7];
         for round in 0..1000 {
             let sum = x.iter().sum::<f32>() % 97.0;
@@ -166,40 +169,33 @@ mod tests {
 
     #[test]
     fn any_number_of_threads_makes_the_same() {
-        let alone = with_crew(1, sums);
+        let alone = sums(&Crew::new(1));
         assert_eq!(alone.len(), 153);
         for threads in [2, 3, 8] {
-            assert_eq!(with_crew(threads, sums), alone, "{threads} threads");
+            assert_eq!(sums(&Crew::new(threads)), alone, "{threads} threads");
         }
     }
 
     #[test]
     fn nobody_waits_for_a_helper_that_is_held_up() {
         let own = thread::current().id();
-        let made = with_crew(2, |crew| {
-            crew.make([100], move |_, pieces| {
-                if thread::current().id() != own {
-                    thread::sleep(Duration::from_millis(50));
-                }
-                pieces.map(|piece| piece as f32).collect()
-            })
+        let (start, held_up) = (Instant::now(), Duration::from_secs(5));
+        let [made] = Crew::new(2).make([100], move |_, pieces| {
+            if thread::current().id() != own {
+                thread::sleep(held_up);
+            }
+            pieces.map(|piece| piece as f32).collect()
         });
-        assert!(
-            made[0]
-                .iter()
-                .copied()
-                .eq((0..100).map(|piece| piece as f32))
-        );
+        assert!(start.elapsed() < held_up);
+        assert!(made.into_iter().eq((0..100).map(|piece| piece as f32)));
     }
 
     #[test]
     #[should_panic(expected = "piece 0")]
     fn a_panic_in_the_work_ends_it() {
-        with_crew(2, |crew| {
-            crew.make([100], |_, pieces| {
-                assert!(pieces.start > 0, "piece 0");
-                vec![0.0; pieces.len()]
-            })
+        let [_] = Crew::new(2).make([100], |_, pieces| {
+            assert!(pieces.start > 0, "piece 0");
+            vec![0.0; pieces.len()]
         });
     }
 }

@@ -67,10 +67,14 @@ impl Decoder {
     /// tokens × hidden to tokens × vocabulary. Callers take the tokens in [`slices`](Self::slices).
     #[must_use]
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        match &self.head {
+        let (weight, bias) = match &self.head {
+            Some(head) => (&head.weight, head.bias.as_ref()),
+            None => (&self.embedding, None),
+        };
+        token::logits(weight, bias, &hidden).unwrap_or_else(|| match &self.head {
             Some(head) => head.forward(hidden),
-            None => self.embedding.forward(hidden),
-        }
+            None => weight.forward(hidden),
+        })
     }
 
     /// From gradients by logits to gradients by what enters the head: tokens × vocabulary to

@@ -10,7 +10,7 @@ use burn::{
 use compress_core::{
     Quantised, Shape,
     linalg::{Right, Slab, product_of_slabs, product_of_transposed_slabs},
-    packed, product_of_rows,
+    packed,
 };
 
 use crate::{
@@ -18,37 +18,27 @@ use crate::{
     host::{numbers, plain, tensor},
 };
 
-/// Below this many rows, burn's kernel is the faster.
+/// Below this many rows, burn's matrix–vector kernel is the faster.
 const ROWS: usize = 8;
 
 /// x · W, or x · Wᵀ.
 pub fn product(x: Tensor<2>, weight: Tensor<2>, right: Right) -> Tensor<2> {
     // A tensor on a GPU, or one that is differentiated, is not to be had as a plain one.
-    let count = x.dims()[0];
-    let [rows, cols] = weight.dims();
-    let product = if count >= ROWS {
+    if x.dims()[0] >= ROWS {
+        let [rows, cols] = weight.dims();
         let outputs = match right {
             Right::AsIs => cols,
             Right::Transposed => rows,
         };
         let kernel = |x: Slab<'_>, weight: Slab<'_>| product_of_slabs(x, weight, right);
-        ours(&x, &weight, kernel, [count, outputs])
-    } else if count == 1 && right == Right::Transposed {
-        of_one_row(&x, &weight)
-    } else {
-        None
-    };
-    product.unwrap_or_else(|| match right {
+        if let Some(product) = ours(&x, &weight, kernel, [x.dims()[0], outputs]) {
+            return product;
+        }
+    }
+    match right {
         Right::AsIs => x.matmul(weight),
         Right::Transposed => x.matmul(weight.transpose()),
-    })
-}
-
-fn of_one_row(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
-    let rows = weight.dims()[0];
-    let (x, weight) = (plain(x)?, plain(weight)?);
-    let product = product_of_rows(numbers(&weight)?, numbers(&x)?);
-    Some(tensor(product, [1, rows]))
+    }
 }
 
 /// xᵀ · y, m × n from t × m and t × n.

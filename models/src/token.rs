@@ -9,12 +9,12 @@ mod plain;
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::{module::Param, tensor::Tensor};
 use compress_core::{attend_one, rotate_halves, swiglu, threads};
 
 use crate::{
-    Attention, Cache, Decoder, HeadCache, LayerCache,
-    crew::{Crew, with_crew},
+    Attention, Cache, Decoder, HeadCache, LayerCache, Weight,
+    crew::Crew,
     host::{self, tensor},
 };
 use plain::{Input, Layer, Layers, Network, add};
@@ -36,9 +36,9 @@ pub fn hidden_after(decoder: &Decoder, cache: &mut Cache, x: &Tensor<3>) -> Opti
     cache
         .layers
         .resize_with(network.blocks.len(), LayerCache::default);
-    let token = Token::new(&network, decoder, cache)?;
+    let token = Token::new(decoder, &network, cache)?;
     let threads = threads(network.blocks.first().map_or(0, Layers::size), EACH);
-    let (hidden, new) = with_crew(threads, |crew| token.run(crew, h));
+    let (hidden, new) = token.run(&Crew::new(threads), h);
     let layers = cache.layers.iter_mut().zip(&decoder.blocks);
     for ((layer, block), [key, value]) in layers.zip(&new) {
         layer.push(key, value, block.attention.head_size);
@@ -47,11 +47,25 @@ pub fn hidden_after(decoder: &Decoder, cache: &mut Cache, x: &Tensor<3>) -> Opti
     Some(tensor(hidden, [1, 1, width]))
 }
 
+/// The logits of one token, 1 × vocabulary from 1 × hidden, by the weight and the bias of a head.
+///
+/// None where there are more tokens, or anything is not on the CPU, or differentiated.
+pub fn logits(head: &Weight, bias: Option<&Param<Tensor<1>>>, x: &Tensor<2>) -> Option<Tensor<2>> {
+    let [1, _] = x.dims() else { return None };
+    let layer = Arc::new(Layer::of(head, bias)?);
+    let x = host::plain(x)?;
+    let crew = Crew::new(threads(layer.size(), EACH));
+    let [logits] = products(&crew, [&layer], host::numbers(&x)?.to_vec());
+    let count = logits.len();
+    Some(tensor(logits, [1, count]))
+}
+
 /// What does not change on the way of a token.
 struct Token<'a> {
-    network: &'a Network<'a>,
+    decoder: &'a Decoder,
+    network: &'a Network,
     /// Keys and values of earlier tokens, block by block and head by head.
-    past: Vec<&'a [HeadCache]>,
+    past: Vec<&'a Arc<Vec<HeadCache>>>,
     /// How its position turns each pair of channels.
     cos: Vec<f32>,
     sin: Vec<f32>,
@@ -59,10 +73,11 @@ struct Token<'a> {
 
 impl<'a> Token<'a> {
     /// None where the cache is not on the CPU.
-    fn new(network: &'a Network<'a>, decoder: &Decoder, cache: &'a Cache) -> Option<Self> {
+    fn new(decoder: &'a Decoder, network: &'a Network, cache: &'a Cache) -> Option<Self> {
         let past = cache.layers.iter().map(LayerCache::host);
         let turn = |function| decoder.rotary.turn(cache.length, function).collect();
         Some(Self {
+            decoder,
             network,
             past: past.collect::<Option<_>>()?,
             cos: turn(f64::cos),
@@ -71,16 +86,17 @@ impl<'a> Token<'a> {
     }
 
     /// What comes out of the last norm, and the token's own keys and values in each block.
-    fn run(&self, crew: &Crew<'a>, mut h: Vec<f32>) -> (Vec<f32>, Vec<[Vec<f32>; 2]>) {
+    fn run(&self, crew: &Crew, mut h: Vec<f32>) -> (Vec<f32>, Vec<[Vec<f32>; 2]>) {
         let mut new = Vec::with_capacity(self.past.len());
-        for (layers, past) in self.network.blocks.iter().zip(&self.past) {
+        let blocks = self.network.blocks.iter().zip(&self.decoder.blocks);
+        for ((layers, block), past) in blocks.zip(&self.past) {
             let x = layers.attention_norm.forward(&h);
             let [query, key, value] =
                 products(crew, [&layers.query, &layers.key, &layers.value], x);
             let [query, key] = self.turned(layers, [query, key]);
             let mixed = mix(
                 crew,
-                layers.attention,
+                &block.attention,
                 past,
                 [query, key.clone(), value.clone()],
             );
@@ -96,7 +112,7 @@ impl<'a> Token<'a> {
     }
 
     /// Queries and keys, normed and turned.
-    fn turned(&self, layers: &Layers<'_>, heads: [Vec<f32>; 2]) -> [Vec<f32>; 2] {
+    fn turned(&self, layers: &Layers, heads: [Vec<f32>; 2]) -> [Vec<f32>; 2] {
         let [mut query, mut key] = heads;
         if let Some(norm) = &layers.query_norm {
             query = norm.forward(&query);
@@ -112,22 +128,21 @@ impl<'a> Token<'a> {
 }
 
 /// What several layers make of the same x.
-fn products<'a, const N: usize>(
-    crew: &Crew<'a>,
-    layers: [&'a Layer<'a>; N],
-    x: Vec<f32>,
-) -> [Vec<f32>; N] {
-    let x = Arc::new(Input::new(x, layers));
-    let inner = shrunk(crew, layers, &x);
-    crew.make(layers.map(Layer::outputs), move |i, rows| {
+fn products<const N: usize>(crew: &Crew, layers: [&Arc<Layer>; N], x: Vec<f32>) -> [Vec<f32>; N] {
+    let layers = layers.map(Arc::clone);
+    let x = Arc::new(Input::new(x, &layers));
+    let inner = shrunk(crew, &layers, &x);
+    let counts = layers.each_ref().map(|layer| layer.outputs());
+    crew.make(counts, move |i, rows| {
         layers[i].multiply(&x, &inner[i], rows)
     })
 }
 
 /// silu(gate x) ⊙ up x
-fn gated<'a>(crew: &Crew<'a>, layers: [&'a Layer<'a>; 2], x: Vec<f32>) -> Vec<f32> {
-    let x = Arc::new(Input::new(x, layers));
-    let inner = shrunk(crew, layers, &x);
+fn gated(crew: &Crew, layers: [&Arc<Layer>; 2], x: Vec<f32>) -> Vec<f32> {
+    let layers = layers.map(Arc::clone);
+    let x = Arc::new(Input::new(x, &layers));
+    let inner = shrunk(crew, &layers, &x);
     let [gated] = crew.make([layers[0].outputs()], move |_, rows| {
         let mut gate = layers[0].multiply(&x, &inner[0], rows.clone());
         swiglu(&mut gate, &layers[1].multiply(&x, &inner[1], rows));
@@ -137,33 +152,32 @@ fn gated<'a>(crew: &Crew<'a>, layers: [&'a Layer<'a>; 2], x: Vec<f32>) -> Vec<f3
 }
 
 /// down · x of those layers that have two thin factors.
-fn shrunk<'a, const N: usize>(
-    crew: &Crew<'a>,
-    layers: [&'a Layer<'a>; N],
-    x: &Arc<Input>,
-) -> [Vec<f32>; N] {
-    let (ranks, x) = (layers.map(Layer::rank), x.clone());
+fn shrunk<const N: usize>(crew: &Crew, layers: &[Arc<Layer>; N], x: &Arc<Input>) -> [Vec<f32>; N] {
+    let ranks = layers.each_ref().map(|layer| layer.rank());
     if ranks == [0; N] {
-        return ranks.map(|_| Vec::new());
+        return [const { Vec::new() }; N];
     }
+    let (layers, x) = (layers.clone(), x.clone());
     crew.make(ranks, move |i, rows| layers[i].shrink(&x, rows))
 }
 
 /// Attention of all heads: heads · d.
-fn mix<'a>(
-    crew: &Crew<'a>,
-    attention: &'a Attention,
-    past: &'a [HeadCache],
+fn mix(
+    crew: &Crew,
+    attention: &Attention,
+    past: &Arc<Vec<HeadCache>>,
     [query, key, value]: [Vec<f32>; 3],
 ) -> Vec<f32> {
     let (heads, size) = (attention.heads, attention.head_size);
+    let shared_heads = attention.key_value_heads;
     let seen = attention
         .window
         .map_or(usize::MAX, |window| window.saturating_sub(1));
+    let past = past.clone();
     let [mixed] = crew.make([heads], move |_, part| {
         let mut mixed = vec![0.0; part.len() * size];
         for (head, out) in part.zip(mixed.chunks_exact_mut(size)) {
-            let shared = head * attention.key_value_heads / heads;
+            let shared = head * shared_heads / heads;
             let new = shared * size..(shared + 1) * size;
             let past = past.get(shared).map(|head| head.last(seen, size));
             let [keys, values] = past.unwrap_or_default();
@@ -198,12 +212,12 @@ mod tests {
         let mut cache = Cache::new();
         decoder.hidden_after(&mut cache, &TEXT).unwrap();
         let network = Network::of(&decoder).unwrap();
-        let token = Token::new(&network, &decoder, &cache).unwrap();
+        let token = Token::new(&decoder, &network, &cache).unwrap();
         let x = decoder.embed(&[&[9]]).unwrap().into_data();
         let x: Vec<f32> = x.try_into_vec().unwrap();
-        let alone = with_crew(1, |crew| token.run(crew, x.clone()));
+        let alone = token.run(&Crew::new(1), x.clone());
         for threads in [2, 3, 7] {
-            let together = with_crew(threads, |crew| token.run(crew, x.clone()));
+            let together = token.run(&Crew::new(threads), x.clone());
             assert_eq!(together, alone, "{threads} threads");
         }
     }

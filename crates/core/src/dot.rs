@@ -12,39 +12,9 @@
 )]
 
 use pulp::Arch;
-use rayon::prelude::*;
-
-use crate::threads;
 
 /// Sums that run side by side: two or four vectors of them, so that none waits for the one before.
 const LANES: usize = 32;
-
-/// Numbers that are worth a thread, to wake which takes some 30 µs.
-const EACH: usize = 1 << 17;
-
-/// Parts for each thread: if they end at different times, then by little.
-const PARTS: usize = 8;
-
-/// W x for the whole of W.
-///
-/// Within a pool of threads that share other work it uses its own thread only, else all cores. The
-/// result does not depend on their number.
-#[must_use]
-pub fn product_of_rows(weight: &[f32], x: &[f32]) -> Vec<f32> {
-    let inputs = x.len().max(1);
-    let mut out = vec![0.0; weight.len() / inputs];
-    let threads = threads(weight.len(), EACH);
-    if threads == 1 {
-        multiply_rows(weight, x, &mut out);
-        return out;
-    }
-    let part = out.len().div_ceil(threads * PARTS).max(1);
-    let parts = out
-        .par_chunks_mut(part)
-        .zip(weight.par_chunks(part * inputs));
-    parts.for_each(|(out, weight)| multiply_rows(weight, x, out));
-    out
-}
 
 /// One product for each row, on this thread.
 pub fn multiply_rows(rows: &[f32], x: &[f32], out: &mut [f32]) {

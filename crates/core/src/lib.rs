@@ -48,7 +48,7 @@ mod token;
 
 pub use bits::Bits;
 pub use budget::Budget;
-pub use dot::{multiply_rows, product_of_rows};
+pub use dot::multiply_rows;
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Needs, Tokens};
 pub use exponential::{exponentiate, log_sum_exp};

@@ -1,58 +1,57 @@
 //! The weights of a network as plain numbers, where they are on the CPU.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use burn::{backend::flex::FlexTensor, module::Param, nn::RmsNorm, tensor::Tensor};
 use compress_core::{
-    multiply_rows,
+    Quantised, multiply_rows,
     packed::{Packed, Spread},
     rms_norm,
 };
 
 use crate::{
-    Attention, Block, Decoder, Linear, Weight,
+    Block, Decoder, Linear, Weight,
     host::{numbers, plain},
     linear::{LowRank, Rounded, RoundedPair},
 };
 
 /// A network's blocks, and the norm after them.
-pub struct Network<'a> {
-    pub blocks: Vec<Layers<'a>>,
+pub struct Network {
+    pub blocks: Vec<Layers>,
     pub norm: Norm,
 }
 
 /// The layers of a block.
-pub struct Layers<'a> {
+pub struct Layers {
     pub attention_norm: Norm,
-    pub query: Layer<'a>,
-    pub key: Layer<'a>,
-    pub value: Layer<'a>,
+    pub query: Arc<Layer>,
+    pub key: Arc<Layer>,
+    pub value: Arc<Layer>,
     pub query_norm: Option<Norm>,
     pub key_norm: Option<Norm>,
-    pub attention: &'a Attention,
-    pub output: Layer<'a>,
+    pub output: Arc<Layer>,
     pub feed_forward_norm: Norm,
-    pub gate: Layer<'a>,
-    pub up: Layer<'a>,
-    pub down: Layer<'a>,
+    pub gate: Arc<Layer>,
+    pub up: Arc<Layer>,
+    pub down: Arc<Layer>,
 }
 
 /// y = W x + b, with W = base + up · down; of these, what there is.
-pub struct Layer<'a> {
-    base: Option<Base<'a>>,
-    pair: Option<Pair<'a>>,
+pub struct Layer {
+    base: Option<Base>,
+    pair: Option<Pair>,
     bias: Option<Floats>,
     outputs: usize,
 }
 
-enum Base<'a> {
+enum Base {
     Whole(Floats),
-    Rounded(Packed<'a>),
+    Rounded(Arc<Quantised>),
 }
 
-struct Pair<'a> {
-    up: Base<'a>,   // out × r
-    down: Base<'a>, // r × in
+struct Pair {
+    up: Base,   // out × r
+    down: Base, // r × in
     rank: usize,
 }
 
@@ -72,9 +71,9 @@ pub struct Norm {
 /// Numbers that lie one after the other.
 struct Floats(FlexTensor);
 
-impl<'a> Network<'a> {
+impl Network {
     /// None where the network is not on the CPU, or is differentiated.
-    pub fn of(decoder: &'a Decoder) -> Option<Self> {
+    pub fn of(decoder: &Decoder) -> Option<Self> {
         Some(Self {
             norm: Norm::of(&decoder.norm)?,
             blocks: decoder
@@ -86,22 +85,22 @@ impl<'a> Network<'a> {
     }
 }
 
-impl<'a> Layers<'a> {
-    fn of(block: &'a Block) -> Option<Self> {
+impl Layers {
+    fn of(block: &Block) -> Option<Self> {
         let (attention, feed_forward) = (&block.attention, &block.feed_forward);
+        let layer = |linear: &Linear| Layer::of(&linear.weight, linear.bias.as_ref()).map(Arc::new);
         Some(Self {
             attention_norm: Norm::of(&block.attention_norm)?,
-            query: Layer::of(&attention.query)?,
-            key: Layer::of(&attention.key)?,
-            value: Layer::of(&attention.value)?,
+            query: layer(&attention.query)?,
+            key: layer(&attention.key)?,
+            value: layer(&attention.value)?,
             query_norm: perhaps(attention.query_norm.as_ref(), Norm::of)?,
             key_norm: perhaps(attention.key_norm.as_ref(), Norm::of)?,
-            attention,
-            output: Layer::of(&attention.output)?,
+            output: layer(&attention.output)?,
             feed_forward_norm: Norm::of(&block.feed_forward_norm)?,
-            gate: Layer::of(&feed_forward.gate)?,
-            up: Layer::of(&feed_forward.up)?,
-            down: Layer::of(&feed_forward.down)?,
+            gate: layer(&feed_forward.gate)?,
+            up: layer(&feed_forward.up)?,
+            down: layer(&feed_forward.down)?,
         })
     }
 
@@ -118,35 +117,36 @@ impl<'a> Layers<'a> {
             ..
         } = self;
         [query, key, value, output, gate, up, down]
-            .map(Layer::size)
+            .map(|layer| layer.size())
             .iter()
             .sum()
     }
 }
 
-impl<'a> Layer<'a> {
-    fn of(linear: &'a Linear) -> Option<Self> {
-        let (base, pair) = match &linear.weight {
-            Weight::Whole(weight) => (Some(Base::Whole(Floats::of(weight)?)), None),
+impl Layer {
+    /// None where the weight is not on the CPU, or is differentiated.
+    pub fn of(weight: &Weight, bias: Option<&Param<Tensor<1>>>) -> Option<Self> {
+        let (base, pair) = match weight {
+            Weight::Whole(weight) => (Some(Base::whole(weight)?), None),
             Weight::LowRank(pair) => (None, Some(Pair::of(pair)?)),
             Weight::RoundedPair(RoundedPair { up, down }) => {
                 let pair = Pair {
-                    up: Base::Rounded(up.packed().ok()?),
-                    down: Base::Rounded(down.packed().ok()?),
+                    up: Base::rounded(up)?,
+                    down: Base::rounded(down)?,
                     rank: down.shape().rows,
                 };
                 (None, Some(pair))
             }
             Weight::Rounded(Rounded { base, correction }) => {
                 let pair = perhaps(correction.as_ref(), Pair::of)?;
-                (Some(Base::Rounded(base.packed().ok()?)), pair)
+                (Some(Base::rounded(base)?), pair)
             }
         };
         Some(Self {
             base,
             pair,
-            bias: perhaps(linear.bias.as_ref(), Floats::of)?,
-            outputs: linear.weight.shape().rows,
+            bias: perhaps(bias, Floats::of)?,
+            outputs: weight.shape().rows,
         })
     }
 
@@ -182,13 +182,23 @@ impl<'a> Layer<'a> {
         out
     }
 
-    fn size(&self) -> usize {
-        let pair = |pair: &Pair<'_>| pair.up.size() + pair.down.size();
+    /// How many numbers its weight is.
+    pub fn size(&self) -> usize {
+        let pair = |pair: &Pair| pair.up.size() + pair.down.size();
         self.base.as_ref().map_or(0, Base::size) + self.pair.as_ref().map_or(0, pair)
     }
 }
 
-impl Base<'_> {
+impl Base {
+    fn whole(weight: &Param<Tensor<2>>) -> Option<Self> {
+        Floats::of(weight).map(Self::Whole)
+    }
+
+    fn rounded(weight: &Arc<Quantised>) -> Option<Self> {
+        weight.packed().ok()?;
+        Some(Self::Rounded(weight.clone()))
+    }
+
     /// How many numbers it has.
     fn size(&self) -> usize {
         match self {
@@ -197,18 +207,24 @@ impl Base<'_> {
         }
     }
 
+    /// As its kernel takes it, where it is packed.
+    fn packed(&self) -> Option<Packed<'_>> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Rounded(weight) => weight.packed().ok(),
+        }
+    }
+
     fn multiply(&self, x: &Input, rows: Range<usize>) -> Vec<f32> {
-        let weight = match self {
-            Self::Whole(weight) => return weight.multiply(&x.numbers, rows),
-            Self::Rounded(weight) => weight,
-        };
         let mut out = vec![0.0; rows.len()];
-        if let Some((_, spread)) = x
-            .spread
-            .iter()
-            .find(|(format, _)| *format == weight.format())
-        {
-            weight.multiply(spread, rows.start, &mut out);
+        if let Self::Whole(weight) = self {
+            return weight.multiply(&x.numbers, rows);
+        }
+        let Some(weight) = self.packed() else {
+            return out;
+        };
+        if let Some(x) = x.spread(weight.format()) {
+            weight.multiply(x, rows.start, &mut out);
         } else {
             for (row, out) in rows.zip(out.chunks_exact_mut(1)) {
                 multiply_rows(&weight.row(row), &x.numbers, out);
@@ -220,7 +236,7 @@ impl Base<'_> {
 
 impl Input {
     /// Ready for some layers.
-    pub fn new<const N: usize>(numbers: Vec<f32>, layers: [&Layer<'_>; N]) -> Self {
+    pub fn new<const N: usize>(numbers: Vec<f32>, layers: &[Arc<Layer>; N]) -> Self {
         let bases = layers.iter().flat_map(|layer| {
             let down = layer.pair.as_ref().map(|pair| &pair.down);
             layer.base.iter().chain(down)
@@ -229,25 +245,31 @@ impl Input {
     }
 
     /// Ready for some matrices.
-    fn of<'a>(numbers: Vec<f32>, bases: impl IntoIterator<Item = &'a Base<'a>>) -> Self {
-        let mut spread: Vec<((usize, usize), Spread)> = Vec::new();
-        for base in bases {
-            if let Base::Rounded(weight) = base
-                && spread.iter().all(|(format, _)| *format != weight.format())
-                && let Some(x) = weight.spread(&numbers)
+    fn of<'a>(numbers: Vec<f32>, bases: impl IntoIterator<Item = &'a Base>) -> Self {
+        let mut input = Self {
+            numbers,
+            spread: Vec::new(),
+        };
+        for weight in bases.into_iter().filter_map(Base::packed) {
+            if input.spread(weight.format()).is_none()
+                && let Some(x) = weight.spread(&input.numbers)
             {
-                spread.push((weight.format(), x));
+                input.spread.push((weight.format(), x));
             }
         }
-        Self { numbers, spread }
+        input
+    }
+
+    fn spread(&self, format: (usize, usize)) -> Option<&Spread> {
+        let mut all = self.spread.iter();
+        all.find(|(own, _)| *own == format).map(|(_, x)| x)
     }
 }
 
-impl Pair<'_> {
+impl Pair {
     fn of(LowRank { up, down }: &LowRank) -> Option<Self> {
         let rank = down.dims()[0];
-        let whole = |part| Floats::of(part).map(Base::Whole);
-        let (up, down) = (whole(up)?, whole(down)?);
+        let (up, down) = (Base::whole(up)?, Base::whole(down)?);
         Some(Self { up, down, rank })
     }
 }
