@@ -14,16 +14,18 @@ use compress_core::Shape;
 use crate::Keep;
 
 /// How many bits per weight the codes would need besides a correction's own to be as good without it, for
-/// the ranks 1, 2, … of an error with the given spectrum, largest first. Of no error, nothing.
+/// the ranks 1, 2, … of an error with the given spectrum, largest first, as long as its two factors have
+/// fewer numbers than the weight. Of no error, nothing.
 pub fn gains(spectrum: &[f64], shape: Shape, keep: Keep) -> impl Iterator<Item = f64> {
     let all: f64 = spectrum.iter().sum();
     let spectrum = if all > 0.0 { spectrum } else { &[] };
-    let ranks = spectrum.iter().enumerate();
-    ranks.scan(all, move |left, (i, value)| {
+    let ranks = (1..).take_while(move |rank| shape.shrinks_at(*rank));
+    let ranks = ranks.zip(spectrum);
+    ranks.scan(all, move |left, (rank, value)| {
         *left -= value;
         // Some of it is rounding: no correction is worth more than 24 bits.
         let power = (*left / all).max(4.0_f64.powi(-24));
-        Some(-0.5 * power.log2() - keep.bits_per_weight(shape, i + 1))
+        Some(-0.5 * power.log2() - keep.bits_per_weight(shape, rank))
     })
 }
 
@@ -32,7 +34,7 @@ pub fn gains(spectrum: &[f64], shape: Shape, keep: Keep) -> impl Iterator<Item =
 pub fn best_rank(spectrum: &[f64], shape: Shape, keep: Keep) -> usize {
     let gains = (1..).zip(gains(spectrum, shape, keep));
     let best = gains
-        .filter(|(rank, gain)| *gain > 0.0 && shape.shrinks_at(*rank))
+        .filter(|(_, gain)| *gain > 0.0)
         .max_by(|(_, a), (_, b)| a.total_cmp(b));
     best.map_or(0, |(rank, _)| rank)
 }
