@@ -134,11 +134,16 @@ impl<'a> Packed<'a> {
             let scales = &mut scales[..out.len() * self.groups()];
             let packed = &self.scales[first * self.groups()..][..scales.len()];
             half::slice::HalfFloatSliceExt::convert_to_f32_slice(packed, scales);
-            row::products::<BITS>(out, x, |i| Row {
-                words: self.words_of(first + i),
-                scales: &scales[i * self.groups()..][..self.groups()],
-                zeros: self.zeros_of(first + i),
-            });
+            row::products::<BITS>(
+                out,
+                x,
+                #[inline(always)]
+                |i| Row {
+                    words: self.words_of(first + i),
+                    scales: &scales[i * self.groups()..][..self.groups()],
+                    zeros: self.zeros_of(first + i),
+                },
+            );
         }
     }
 

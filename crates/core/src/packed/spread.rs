@@ -38,7 +38,7 @@ pub(super) struct Places {
     codes: usize,
     /// The most codes that begin in one word.
     pub per_word: usize,
-    /// Of these, so many are masked out before the rest is shifted down.
+    /// Of these, so many are masked out before the rest is shifted down; the masks for a few stay in registers.
     pub per_part: usize,
 }
 
@@ -61,7 +61,7 @@ impl Places {
                 words: 1,
                 codes: 32 / bits,
                 per_word: 32 / bits,
-                per_part: 32 / bits,
+                per_part: 4,
             },
         }
     }
