@@ -137,7 +137,7 @@ def main():
         evidence, output = a.evidence or Path(place, "evidence"), Path(place, "out")
         command = [
             a.compress, "run", "lorc", a.model, "--one-shot", "--bits", str(a.bits), "--group", str(a.group), "--quantizer", "gptq",
-            "--scaling", "covering", "--refinements", "0", "--calibrate", a.text, "--samples", str(a.windows), "--calibrate-ctx",
+            "--scaling", "covering", "--refinements", "0", "--tokens", "alike", "--calibrate", a.text, "--samples", str(a.windows), "--calibrate-ctx",
             str(a.ctx), "--evidence", evidence, "-o", output, "--force", "--no-evaluate", "--json", "--quiet",
         ]  # fmt: skip
 

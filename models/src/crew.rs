@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Parts of a vector for each thread: if they end at different times, then by little.
-const PARTS: usize = 8;
+const PARTS: usize = 2;
 
 /// Turns of a loop, some 20 µs, after which a helper lets other programs have its core, and after which
 /// nobody waits for a helper.

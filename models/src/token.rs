@@ -22,6 +22,9 @@ use plain::{Input, Layer, Layers, Network, add};
 /// Weights of a block that are worth a thread.
 const EACH: usize = 1 << 18;
 
+/// Weights that are read before another thread would have looked up.
+const ALONE: usize = 1 << 15;
+
 /// The residual stream after the last norm from the one before the first block, both 1 × 1 × hidden,
 /// for the token after those that the cache remembers; now it remembers this one, too.
 ///
@@ -152,13 +155,18 @@ fn gated(crew: &Crew, layers: [&Arc<Layer>; 2], x: Vec<f32>) -> Vec<f32> {
 }
 
 /// down · x of those layers that have two thin factors.
-fn shrunk<const N: usize>(crew: &Crew, layers: &[Arc<Layer>; N], x: &Arc<Input>) -> [Vec<f32>; N] {
+fn shrunk<const N: usize>(crew: &Crew, layers: &[Arc<Layer>; N], x: &Arc<Input>) -> [Input; N] {
     let ranks = layers.each_ref().map(|layer| layer.rank());
-    if ranks == [0; N] {
-        return [const { Vec::new() }; N];
-    }
-    let (layers, x) = (layers.clone(), x.clone());
-    crew.make(ranks, move |i, rows| layers[i].shrink(&x, rows))
+    let shrunk = if ranks.iter().sum::<usize>() * x.len() < ALONE {
+        std::array::from_fn(|i| layers[i].shrink(x, 0..ranks[i]))
+    } else {
+        let (layers, x) = (layers.clone(), x.clone());
+        crew.make(ranks, move |i, rows| layers[i].shrink(&x, rows))
+    };
+    let mut shrunk = shrunk.into_iter();
+    layers
+        .each_ref()
+        .map(|layer| layer.inner(shrunk.next().unwrap_or_default()))
 }
 
 /// Attention of all heads: heads · d.

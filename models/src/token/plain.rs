@@ -166,15 +166,19 @@ impl Layer {
         pair.map_or_else(Vec::new, |pair| pair.down.multiply(x, rows))
     }
 
+    /// down · x, ready for up; nothing where there are no two thin factors.
+    pub fn inner(&self, numbers: Vec<f32>) -> Input {
+        Input::of(numbers, self.pair.as_ref().map(|pair| &pair.up))
+    }
+
     /// Some outputs, given down · x.
-    pub fn multiply(&self, x: &Input, inner: &[f32], rows: Range<usize>) -> Vec<f32> {
+    pub fn multiply(&self, x: &Input, inner: &Input, rows: Range<usize>) -> Vec<f32> {
         let mut out = match &self.base {
             Some(base) => base.multiply(x, rows.clone()),
             None => vec![0.0; rows.len()],
         };
         if let Some(Pair { up, .. }) = &self.pair {
-            let inner = Input::of(inner.to_vec(), [up]);
-            add(&mut out, &up.multiply(&inner, rows.clone()));
+            add(&mut out, &up.multiply(inner, rows.clone()));
         }
         if let Some(bias) = &self.bias {
             add(&mut out, &bias.numbers()[rows]);
@@ -258,6 +262,11 @@ impl Input {
             }
         }
         input
+    }
+
+    /// How many numbers.
+    pub const fn len(&self) -> usize {
+        self.numbers.len()
     }
 
     fn spread(&self, format: (usize, usize)) -> Option<&Spread> {
