@@ -205,6 +205,8 @@ fn thresholds_and_roundings_have_the_perplexities_that_pytorch_finds() {
         "covering",
         "--refinements",
         "0",
+        "--tokens",
+        "alike",
         "--one-shot",
     ];
     for (method, expected, tolerance) in [

@@ -16,6 +16,9 @@ use pulp::Arch;
 /// Sums that run side by side: two or four vectors of them, so that none waits for the one before.
 const LANES: usize = 32;
 
+/// One vector of them.
+const FEW: usize = 8;
+
 /// One product for each row, on this thread.
 pub fn multiply_rows(rows: &[f32], x: &[f32], out: &mut [f32]) {
     Arch::new().dispatch(
@@ -31,15 +34,29 @@ pub fn multiply_rows(rows: &[f32], x: &[f32], out: &mut [f32]) {
 /// Σ a b
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0; LANES];
     let (a, b) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (a, b) in a.0.iter().zip(b.0) {
+    let whole = if a.0.is_empty() {
+        0.0
+    } else {
+        joined(lanes(a.0, b.0), |a, b| a + b)
+    };
+    // Rows of a low-rank factor may be no longer than this.
+    let (a, b) = (a.1.as_chunks::<FEW>(), b.1.as_chunks::<FEW>());
+    let few = joined_few(lanes(a.0, b.0), |a, b| a + b);
+    let rest = a.1.iter().zip(b.1);
+    rest.fold(whole + few, |sum, (a, b)| sum + a * b)
+}
+
+/// Σ a b, lane by lane.
+#[inline(always)]
+fn lanes<const N: usize>(a: &[[f32; N]], b: &[[f32; N]]) -> [f32; N] {
+    let mut sums = [0.0; N];
+    for (a, b) in a.iter().zip(b) {
         for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
             *sum += a * b;
         }
     }
-    let rest = a.1.iter().zip(b.1);
-    rest.fold(joined(sums, |a, b| a + b), |sum, (a, b)| sum + a * b)
+    sums
 }
 
 /// All numbers made one by an operation, in whatever order.
@@ -60,7 +77,14 @@ pub(crate) fn fold(numbers: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) 
 #[inline(always)]
 fn joined(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let lanes: [f32; 16] = std::array::from_fn(|i| join(lanes[i], lanes[i + 16]));
-    let lanes: [f32; 8] = std::array::from_fn(|i| join(lanes[i], lanes[i + 8]));
+    joined_few(
+        std::array::from_fn(|i| join(lanes[i], lanes[i + FEW])),
+        join,
+    )
+}
+
+#[inline(always)]
+fn joined_few(lanes: [f32; FEW], join: impl Fn(f32, f32) -> f32) -> f32 {
     let lanes: [f32; 4] = std::array::from_fn(|i| join(lanes[i], lanes[i + 4]));
     join(join(lanes[0], lanes[2]), join(lanes[1], lanes[3]))
 }
@@ -73,7 +97,7 @@ mod tests {
     #[test]
     fn each_row_is_multiplied_and_summed() {
         let mut random = Random(1);
-        for (rows, cols) in [(1, 1), (3, 31), (2, 32), (5, 33), (7, 576)] {
+        for (rows, cols) in [(1, 1), (9, 8), (3, 31), (2, 32), (5, 33), (7, 576)] {
             let weight: Vec<f32> = (0..rows * cols).map(|_| random.normal()).collect();
             let x: Vec<f32> = (0..cols).map(|_| random.normal()).collect();
             let mut out = vec![7.0; rows];
