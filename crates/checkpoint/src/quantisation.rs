@@ -123,11 +123,11 @@ pub fn check(forms: &BTreeMap<Site, Form>) -> Result<()> {
 /// The block for an output with rounded weights.
 pub fn config(layout: &Layout) -> Option<Value> {
     let Schemes { blocks, tables } = layout.schemes();
-    let own: Vec<String> = layout
+    let rounded = layout
         .tables
-        .keys()
-        .map(|table| table.module().into())
-        .collect();
+        .iter()
+        .filter(|(_, form)| **form != Form::Whole);
+    let own: Vec<String> = rounded.map(|(table, _)| table.module().into()).collect();
     let linear = blocks.map(|scheme| group(scheme, &["Linear".into()]));
     let others = tables.map(|scheme| group(scheme, &own));
     let groups: Vec<Value> = linear.into_iter().chain(others).collect();
@@ -137,7 +137,7 @@ pub fn config(layout: &Layout) -> Option<Value> {
     let mut ignore = Vec::new();
     if blocks.is_some() {
         let head = Table::Head.module().to_owned();
-        if tables.is_none() || !own.contains(&head) {
+        if !own.contains(&head) {
             ignore.push(head);
         }
         ignore.extend(layout.forms.iter().flat_map(not_rounded));
