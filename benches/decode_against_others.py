@@ -2,7 +2,7 @@
 
     python benches/decode_against_others.py target/release/compress TEXT --ours 4bit=OUT --ours f32=DIR --torch DIR --gguf MODEL.gguf
 
-Two threads each, one text, greedy, --tokens tokens after a prompt of --prompt. Each turn is a process of
+Two threads each, greedy, 64 tokens after a prompt of --prompt. Each turn is a process of
 its own: its largest resident set is the memory told, mapped files included. `--torch` and `--gguf` may be
 left out; the latter takes the llama-cpp-python of the interpreter given by --llama-python. The best of
 --rounds turns counts.
@@ -13,9 +13,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 THREADS = 2
+TOKENS = 64  # as many as `evaluate` times
 
 TORCH = """
 import sys, time, torch
@@ -54,11 +56,13 @@ print(sorted(seconds)[len(seconds) // 2])
 def turn(command):
     """What a program prints, and its largest resident set in MB."""
     environment = os.environ | {"RAYON_NUM_THREADS": str(THREADS), "OMP_NUM_THREADS": str(THREADS)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
-    printed, complaint = process.stdout.read(), process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"{command[0]} failed:\n{complaint}")
+    with tempfile.TemporaryFile("w+") as complaint:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaint, env=environment, text=True)
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            complaint.seek(0)
+            sys.exit(f"{command[0]} failed:\n{complaint.read()}")
     return printed, usage.ru_maxrss / 1000
 
 
@@ -70,7 +74,7 @@ def ours(a, folder):
 
 
 def others(python, script, model, a):
-    printed, memory = turn([python, "-c", script, model, str(a.prompt), str(a.tokens), str(THREADS)])
+    printed, memory = turn([python, "-c", script, model, str(a.prompt), str(TOKENS), str(THREADS)])
     return float(printed), memory
 
 
@@ -83,7 +87,6 @@ def main():
     p.add_argument("--gguf", type=Path, metavar="FILE", help="a model for llama.cpp")
     p.add_argument("--llama-python", default=sys.executable, metavar="PYTHON")
     p.add_argument("--prompt", type=int, default=128)
-    p.add_argument("--tokens", type=int, default=64)
     p.add_argument("--rounds", type=int, default=3)
     a = p.parse_args()
 

@@ -35,17 +35,9 @@ pub fn attend(
     window: Option<usize>,
 ) -> Option<Tensor<3>> {
     let [batch, heads, queries, size] = query.dims();
-    let [_, shared, keys, _] = key.dims();
+    let shared = key.dims()[1];
     let (query, key, value) = (plain(query)?, plain(key)?, plain(value)?);
-    let heads_of = Heads {
-        query: Strided::of(&query)?,
-        key: Strided::of(&key)?,
-        value: Strided::of(&value)?,
-        queries,
-        keys,
-        size,
-        window: window.unwrap_or(usize::MAX),
-    };
+    let heads_of = Heads::of([&query, &key, &value], window)?;
     let one = |index: usize| {
         let (text, head) = (index / heads, index % heads);
         let group = head * shared / heads;
@@ -70,18 +62,9 @@ pub fn attend(
 /// take from it. Takes 1 × heads × time × d and gives one number for each time; none where the tensors
 /// are not plain ones on the CPU.
 pub fn received(query: &Tensor<4>, key: &Tensor<4>, window: Option<usize>) -> Option<Vec<f32>> {
-    let [_, heads, queries, size] = query.dims();
-    let [_, shared, keys, _] = key.dims();
+    let (heads, [_, shared, keys, _]) = (query.dims()[1], key.dims());
     let (query, key) = (plain(query)?, plain(key)?);
-    let heads_of = Heads {
-        query: Strided::of(&query)?,
-        key: Strided::of(&key)?,
-        value: Strided::of(&key)?, // not looked at
-        queries,
-        keys,
-        size,
-        window: window.unwrap_or(usize::MAX),
-    };
+    let heads_of = Heads::of([&query, &key, &key], window)?; // no value is looked at
     let mut received = vec![0.0; keys];
     for head in 0..heads {
         let group = head * shared / heads;
@@ -116,7 +99,20 @@ struct Place {
     group: usize,
 }
 
-impl Heads<'_> {
+impl<'a> Heads<'a> {
+    /// Queries, keys and values, each text × head × time × d.
+    fn of([query, key, value]: [&'a FlexTensor; 3], window: Option<usize>) -> Option<Self> {
+        Some(Self {
+            query: Strided::of(query)?,
+            key: Strided::of(key)?,
+            value: Strided::of(value)?,
+            queries: query.layout().shape()[2],
+            keys: key.layout().shape()[2],
+            size: query.layout().shape()[3],
+            window: window.unwrap_or(usize::MAX),
+        })
+    }
+
     /// One head of one text: queries × d.
     fn attend(&self, place: Place) -> Option<Vec<f32>> {
         let mut mixed = vec![0.0; self.queries * self.size];
@@ -222,5 +218,59 @@ impl<'a> Strided<'a> {
         let start = text * by_text + head * by_head + times.start * by_time;
         let shape = Shape::new(times.len(), size);
         Slab::strided(self.numbers.get(start..)?, shape, by_time).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    /// Scores, exponentials and sums as the formula has them, one at a time.
+    fn naive(
+        query: &[f32],
+        key: &[f32],
+        [heads, shared, time, size]: [usize; 4],
+        window: usize,
+    ) -> Vec<f64> {
+        let mut received = vec![0.0; time];
+        for head in 0..heads {
+            let key = &key[head * shared / heads * time * size..][..time * size];
+            for (t, query) in query[head * time * size..][..time * size]
+                .chunks(size)
+                .enumerate()
+            {
+                let seen = (t + 1).saturating_sub(window)..t + 1;
+                let share = |k: usize| {
+                    let products = query.iter().zip(&key[k * size..]);
+                    let score: f64 = products.map(|(a, b)| f64::from(a * b)).sum();
+                    (score / (size as f64).sqrt()).exp()
+                };
+                let norm: f64 = seen.clone().map(share).sum();
+                seen.for_each(|k| received[k] += (share(k) / norm).powi(2));
+            }
+        }
+        received
+    }
+
+    #[test]
+    fn what_a_token_receives_is_the_sum_of_squared_shares() {
+        let device = Device::flex();
+        for (heads, shared, time, window) in [(1, 1, 5, 99), (6, 2, 150, 99), (4, 2, 150, 20)] {
+            let size = 8;
+            let random = |heads: usize| {
+                let shape = [1, heads, time, size];
+                Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device)
+            };
+            let (query, key) = (random(heads), random(shared));
+            let found = received(&query, &key, Some(window)).unwrap();
+            let numbers = |x: Tensor<4>| x.into_data().try_into_vec::<f32>().unwrap();
+            let sizes = [heads, shared, time, size];
+            let exact = naive(&numbers(query), &numbers(key), sizes, window);
+            for (found, exact) in found.iter().zip(exact) {
+                assert!((f64::from(*found) - exact).abs() < 1e-5 * (1.0 + exact));
+            }
+        }
     }
 }

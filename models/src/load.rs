@@ -1,19 +1,14 @@
 //! From a checkpoint to a decoder on a device.
 
-use std::sync::Arc;
-
 use burn::{
     module::Param,
     nn::{RmsNorm, RmsNormConfig},
     tensor::{Device, Tensor, TensorData},
 };
 use compress_checkpoint::{Checkpoint, Config, Table};
-use compress_core::{Correction, Factor, Matrix, Role, Site};
+use compress_core::{Factor, Role, Site};
 
-use crate::{
-    Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight,
-    linear::{LowRank, Rounded, RoundedPair},
-};
+use crate::{Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight};
 
 impl Decoder {
     /// Loads every weight in `f32` and in the form in which it is stored.
@@ -116,33 +111,13 @@ impl Loader<'_> {
 
     /// A factor's numbers on the device, all of them finite.
     fn weight(&self, module: &str, factor: Factor) -> Result<Weight> {
-        let pair = |[up, down]: [(&str, Matrix); 2]| {
-            Ok::<_, Error>(LowRank {
-                up: self.parameter(&format!("{module}.{}", up.0), up.1)?,
-                down: self.parameter(&format!("{module}.{}", down.0), down.1)?,
-            })
-        };
-        Ok(match factor {
-            Factor::Whole(weight) => {
-                Weight::Whole(self.parameter(&format!("{module}.weight"), weight)?)
+        for (suffix, matrix) in factor.floats() {
+            if let Some((.., value)) = matrix.first_non_finite() {
+                let name = format!("{module}.{suffix}");
+                return Err(Error::NonFinite { name, value });
             }
-            Factor::LowRank { up, down } => {
-                Weight::LowRank(pair([("up.weight", up), ("down.weight", down)])?)
-            }
-            Factor::RoundedPair { up, down } => Weight::RoundedPair(RoundedPair {
-                up: Arc::new(up),
-                down: Arc::new(down),
-            }),
-            Factor::Rounded { base, correction } => {
-                let names = |Correction { up, down }| {
-                    pair([("lora_B.weight", up), ("lora_A.weight", down)])
-                };
-                Weight::Rounded(Rounded {
-                    base: Arc::new(base),
-                    correction: correction.map(names).transpose()?,
-                })
-            }
-        })
+        }
+        Ok(Weight::new(factor, self.device))
     }
 
     fn norm(&self, module: &str, size: usize) -> Result<RmsNorm> {
@@ -153,30 +128,13 @@ impl Loader<'_> {
         })
     }
 
-    fn parameter(&self, name: &str, matrix: Matrix) -> Result<Param<Tensor<2>>> {
-        let shape = [matrix.rows(), matrix.cols()];
-        self.tensor(name, matrix.into_data(), shape)
-    }
-
     fn vector(&self, name: &str) -> Result<Param<Tensor<1>>> {
         let numbers = self.checkpoint.numbers(name)?;
-        let shape = [numbers.len()];
-        self.tensor(name, numbers, shape)
-    }
-
-    fn tensor<const D: usize>(
-        &self,
-        name: &str,
-        numbers: Vec<f32>,
-        shape: [usize; D],
-    ) -> Result<Param<Tensor<D>>> {
         if let Some(&value) = numbers.iter().find(|x| !x.is_finite()) {
-            return Err(Error::NonFinite {
-                name: name.into(),
-                value,
-            });
+            let name = name.into();
+            return Err(Error::NonFinite { name, value });
         }
-        let tensor = Tensor::from_data(TensorData::new(numbers, shape), self.device);
-        Ok(Param::from_tensor(tensor))
+        let data = TensorData::from(numbers.as_slice());
+        Ok(Param::from_tensor(Tensor::from_data(data, self.device)))
     }
 }

@@ -43,16 +43,17 @@ impl Measure {
         turns: &Turns,
     ) -> Result<Vec<f32>> {
         let mut x = numbers(walk.stream(self.inlet()))?;
-        if !finite(&x) {
-            let stream = Stream::new(layer, self.inlet());
-            return Err(Error::Activation { stream, window });
-        }
         if self == Self::Attended {
             let [query, key, _] = walk.projections.clone();
             let received = block.attention.received(query, key, turns);
             weight(&mut x, &received.ok_or_else(not_on_host)?);
         }
-        Ok(x)
+        if finite(&x) {
+            Ok(x)
+        } else {
+            let stream = Stream::new(layer, self.inlet());
+            Err(Error::Activation { stream, window })
+        }
     }
 }
 

@@ -224,6 +224,10 @@ impl<'a> Sequential<'a> {
             }
             if let Some(attended) = &mut attended {
                 let received = self.received(blocks[0], &x)?;
+                if let Some(window) = received.iter().position(|weights| !finite(weights)) {
+                    let window = first + window;
+                    return Err(Error::Activation { stream: to, window });
+                }
                 let [x, z] = [&x, &z].map(|windows| weighted_rows(windows, &received));
                 attended.add(&slices(&x), slices(&z));
             }

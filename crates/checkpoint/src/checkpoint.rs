@@ -100,9 +100,14 @@ impl Checkpoint {
             }
             self.forms.insert(site, form);
         }
-        for table in Table::of(&self.config) {
-            let shape = Table::shape(&self.config);
-            let form = self.checked_form(table.module(), shape, schemes.tables)?;
+        for &table in self.config.tables() {
+            let shape = self.config.table_shape();
+            // A head that is not told apart is a linear layer like others.
+            let scheme = match table {
+                Table::Embedding => schemes.tables,
+                Table::Head => schemes.tables.or(schemes.blocks),
+            };
+            let form = self.checked_form(table.module(), shape, scheme)?;
             self.tables.insert(table, form);
         }
         for (name, shape) in self.config.other_tensors() {

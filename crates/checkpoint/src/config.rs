@@ -8,7 +8,7 @@ use compress_core::{Role, Shape};
 use serde_json::{Map, Value};
 
 use crate::{
-    Architecture, Error, Result,
+    Architecture, Error, Result, Table,
     config::fields::Fields,
     quantisation::{self, Schemes},
 };
@@ -159,6 +159,22 @@ impl Config {
             Role::Gate | Role::Up => Shape::new(self.intermediate, self.hidden),
             Role::Down => Shape::new(self.hidden, self.intermediate),
         }
+    }
+
+    /// The tables that there are: a tied head is the embedding.
+    #[must_use]
+    pub const fn tables(&self) -> &'static [Table] {
+        if self.tied {
+            &[Table::Embedding]
+        } else {
+            &Table::ALL
+        }
+    }
+
+    /// The shape of each table, tokens × hidden.
+    #[must_use]
+    pub const fn table_shape(&self) -> Shape {
+        Shape::new(self.vocabulary, self.hidden)
     }
 
     /// Whether the linear layer of a role has a bias.

@@ -9,7 +9,7 @@ use compress_core::{Form, Format, Numbers, Part, Scheme, Site};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Checkpoint, Kind, Result, Schemes, Table, Tensor,
+    Checkpoint, Error, Kind, Result, Schemes, Table, Tensor,
     quantisation::{self, ADAPTER_PREFIX, ADAPTER_WEIGHTS},
     weights::{bias_name, modules, parameters},
 };
@@ -105,7 +105,7 @@ impl Layout {
             ..*edits
         };
         if let Some(scheme) = edits.tables {
-            scheme.check(Table::shape(source.config()))?;
+            scheme.check(source.config().table_shape())?;
         }
         let mut tensors = Vec::new();
         for (name, tensor) in source.tensors() {
@@ -120,6 +120,12 @@ impl Layout {
         let mut tables = source.tables().clone();
         for form in tables.values_mut().filter(|form| **form == Form::Whole) {
             *form = edits.table_form();
+        }
+        let mut rounded = tables.values().filter(|form| **form != Form::Whole);
+        let first = rounded.next();
+        if rounded.any(|form| Some(form) != first) {
+            let problem = "embedding and head would be rounded in two ways, of which `quantization_config` tells one; leave --embedding-bits out";
+            return Err(Error::damaged(source.path(), problem));
         }
         let sizes = tensors.iter().map(|tensor| {
             let size: usize = tensor.shape.iter().product();
@@ -272,7 +278,7 @@ fn outputs(source: &Checkpoint, edits: &Edits, name: &str, tensor: &Tensor) -> V
         (Table::of_tensor(name), edits.tables, numbers)
     {
         let form = edits.table_form();
-        let parts = form.tensors(Table::shape(source.config()));
+        let parts = form.tensors(source.config().table_shape());
         let parts = parts.into_iter().map(|part| {
             let content = Content::Rounded(name.into(), scheme, part.suffix);
             placed_part(part, table.module(), &kind, content)

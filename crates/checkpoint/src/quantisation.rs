@@ -78,7 +78,10 @@ fn is_of_tables(targets: &Value) -> bool {
         .chain(Table::ALL.map(Table::module));
     let known: Vec<Value> = tables.map(Value::from).collect();
     let targets = targets.as_array();
-    targets.is_some_and(|targets| targets.iter().all(|target| known.contains(target)))
+    let all_known = |targets: &Vec<Value>| {
+        !targets.is_empty() && targets.iter().all(|target| known.contains(target))
+    };
+    targets.is_some_and(all_known)
 }
 
 /// The scheme that a group gives its weights; in words what is wrong, where something is.

@@ -1,9 +1,5 @@
 //! The two matrices with a row for each token.
 
-use compress_core::Shape;
-
-use crate::Config;
-
 /// A matrix of vocabulary × hidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -31,22 +27,5 @@ impl Table {
     pub fn of_tensor(name: &str) -> Option<Self> {
         let module = name.strip_suffix(".weight")?;
         Self::ALL.into_iter().find(|table| table.module() == module)
-    }
-
-    /// Those that a model has.
-    pub fn of(config: &Config) -> impl Iterator<Item = Self> + use<> {
-        let tied = config.tied;
-        Self::ALL
-            .into_iter()
-            .filter(move |table| !(tied && *table == Self::Head))
-    }
-
-    /// Tokens × hidden.
-    #[must_use]
-    pub const fn shape(config: &Config) -> Shape {
-        Shape {
-            rows: config.vocabulary,
-            cols: config.hidden,
-        }
     }
 }

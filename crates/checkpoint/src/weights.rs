@@ -88,7 +88,7 @@ impl Checkpoint {
         let own = self.tables().contains_key(&table);
         let table = if own { table } else { Table::Embedding };
         let form = self.tables().get(&table).copied().unwrap_or(Form::Whole);
-        self.read(table.module(), Table::shape(self.config()), form)
+        self.read(table.module(), self.config().table_shape(), form)
     }
 
     fn read(&self, module: &str, shape: Shape, form: Form) -> Result<Factor> {
@@ -186,7 +186,7 @@ pub fn modules<'a>(
         .map(|(site, form)| (site.module(), config.shape(site.role), *form));
     let tables = tables
         .iter()
-        .map(|(table, form)| (table.module().to_owned(), Table::shape(config), *form));
+        .map(|(table, form)| (table.module().to_owned(), config.table_shape(), *form));
     blocks.chain(tables)
 }
 

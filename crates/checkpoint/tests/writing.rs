@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use compress_checkpoint::{Card, Checkpoint, Edits, Error, Layout, Output, Record, Table, Writer};
+use compress_checkpoint::{Card, Checkpoint, Edits, Error, Layout, Output, Record, Writer};
 use compress_core::{
     Bits, Factor, Form, Matrix, Quantised, Role, Scheme, Site, SourceId, testing::Random,
 };
@@ -135,7 +135,7 @@ fn embedding_and_head_are_rounded_on_their_way() {
     let written = Checkpoint::open(&write(&source, &layout, &place.path().join("out"))).unwrap();
     assert_eq!(written.file_bytes(), layout.bytes());
     assert_eq!(written.parameters(), layout.parameters());
-    for table in Table::of(source.config()) {
+    for &table in source.config().tables() {
         let Factor::Whole(whole) = source.table(table).unwrap() else {
             panic!("the source is not rounded")
         };

@@ -4,7 +4,7 @@ use std::{env, path::PathBuf, sync::Mutex, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use compress_calibrate::{Progress, Store, calibrate};
-use compress_core::{Method, Needs, Random, Survey};
+use compress_core::{Method, Needs, Plan, Random, Survey, Tokens};
 use compress_evaluate::Protocol;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -102,9 +102,10 @@ impl Evidence {
         Self::gather(method.plans_by(), arguments, context, model)
     }
 
-    /// What a method must know to carry out its plan.
+    /// What a method must know to carry out a plan, which may count tokens otherwise than the method would.
     pub fn to_compress<M: Method>(
         method: &M,
+        plan: &Plan<M::Step>,
         arguments: &Planning,
         context: Option<usize>,
         model: &Opened,
@@ -117,7 +118,7 @@ impl Evidence {
         // Behind compressed blocks activations are measured anew.
         let needs = Needs {
             activations: needs.activations && aim.is_none(),
-            attended: needs.attended && aim.is_none(),
+            attended: plan.tokens() == Tokens::Attended && aim.is_none(),
             ..needs
         };
         Self::gather(needs, arguments, context, model)

@@ -166,6 +166,24 @@ pub fn edits(forms: Vec<(Site, Form)>, form: &OutputForm) -> Edits {
     }
 }
 
+/// A factor in the form that [`edits`] foretells.
+fn written(edit: Edit, form: &OutputForm) -> Result<(Site, Factor, f64)> {
+    let Edit::Replace {
+        site,
+        factor,
+        error,
+    } = edit;
+    let factor = match (factor, form.factors()) {
+        (factor, _) if form.dense => Factor::Whole(factor.dense()?),
+        (Factor::LowRank { up, down }, Some(scheme)) => Factor::RoundedPair {
+            up: Quantised::nearest(&up, scheme)?,
+            down: Quantised::nearest(&down, scheme)?,
+        },
+        (factor, _) => factor,
+    };
+    Ok((site, factor, error))
+}
+
 /// What compressing gave.
 pub struct Compressed {
     /// Relative squared error of every changed weight.
@@ -318,22 +336,4 @@ impl Evidence for Behind<'_> {
     fn input_fisher(&self, site: Site) -> compress_core::Result<Vec<f64>> {
         self.survey.input_fisher(site)
     }
-}
-
-/// A factor in the form in which it is written.
-fn written(edit: Edit, form: &OutputForm) -> Result<(Site, Factor, f64)> {
-    let Edit::Replace {
-        site,
-        factor,
-        error,
-    } = edit;
-    let factor = match (factor, form.factors()) {
-        (factor, _) if form.dense => Factor::Whole(factor.dense()?),
-        (Factor::LowRank { up, down }, Some(scheme)) => Factor::RoundedPair {
-            up: Quantised::nearest(&up, scheme)?,
-            down: Quantised::nearest(&down, scheme)?,
-        },
-        (factor, _) => factor,
-    };
-    Ok((site, factor, error))
 }

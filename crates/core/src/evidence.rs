@@ -11,7 +11,9 @@ use crate::{Result, Role, Site, Stream, Symmetric};
 /// Keys and values of some tokens, often the first, are looked at by nearly all later ones: there the
 /// same error costs hundreds of times as much. Nothing of that shows in Σ x xᵀ, and whatever makes an
 /// error small under it moves the error to where those few tokens are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Tokens {
     /// All alike: H = Σ x xᵀ.

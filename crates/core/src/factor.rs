@@ -104,29 +104,37 @@ impl Factor {
         }
     }
 
+    /// Its matrices of floating-point numbers, by the suffixes that their names have.
+    #[must_use]
+    pub fn floats(&self) -> Vec<(&'static str, &Matrix)> {
+        match self {
+            Self::Whole(weight) => vec![("weight", weight)],
+            Self::LowRank { up, down } => vec![("down.weight", down), ("up.weight", up)],
+            Self::RoundedPair { .. } => Vec::new(),
+            Self::Rounded { correction, .. } => match correction {
+                Some(Correction { up, down }) => {
+                    vec![("lora_A.weight", down), ("lora_B.weight", up)]
+                }
+                None => Vec::new(),
+            },
+        }
+    }
+
     /// The contents of each tensor, by the suffix that its name has.
     #[must_use]
     pub fn tensors(&self) -> Vec<(&'static str, Contents<'_>)> {
-        match self {
-            Self::Whole(weight) => vec![("weight", Contents::Floats(weight))],
-            Self::LowRank { up, down } => vec![
-                ("down.weight", Contents::Floats(down)),
-                ("up.weight", Contents::Floats(up)),
-            ],
+        let mut tensors = match self {
+            Self::Whole(_) | Self::LowRank { .. } => Vec::new(),
             Self::RoundedPair { up, down } => {
                 let mut tensors = packed_tensors(down, &DOWN);
                 tensors.append(&mut packed_tensors(up, &UP));
                 tensors
             }
-            Self::Rounded { base, correction } => {
-                let mut tensors = packed_tensors(base, &OWN);
-                if let Some(Correction { up, down }) = correction {
-                    tensors.push(("lora_A.weight", Contents::Floats(down)));
-                    tensors.push(("lora_B.weight", Contents::Floats(up)));
-                }
-                tensors
-            }
-        }
+            Self::Rounded { base, .. } => packed_tensors(base, &OWN),
+        };
+        let floats = self.floats().into_iter();
+        tensors.extend(floats.map(|(suffix, matrix)| (suffix, Contents::Floats(matrix))));
+        tensors
     }
 }
 
@@ -354,6 +362,77 @@ fn packed_parts(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Bits, Random};
+
+    /// Every way in which a weight of 5 × 8 is put together.
+    fn examples() -> [Factor; 5] {
+        let rounded = |m: &Matrix, symmetric| {
+            let scheme = Scheme {
+                symmetric,
+                ..Scheme::symmetric(Bits::Eight, None)
+            };
+            Quantised::nearest(m, scheme).unwrap()
+        };
+        let mut random = Random(1);
+        let (whole, up, down) = (
+            random.matrix(5, 8),
+            random.matrix(5, 2),
+            random.matrix(2, 8),
+        );
+        [
+            Factor::RoundedPair {
+                up: rounded(&up, true),
+                down: rounded(&down, true),
+            },
+            Factor::Rounded {
+                base: rounded(&whole, false),
+                correction: None,
+            },
+            Factor::Rounded {
+                base: rounded(&whole, true),
+                correction: Some(Correction {
+                    up: up.clone(),
+                    down: down.clone(),
+                }),
+            },
+            Factor::LowRank { up, down },
+            Factor::Whole(whole),
+        ]
+    }
+
+    #[test]
+    fn every_form_foretells_the_tensors_and_their_bytes() {
+        for factor in examples() {
+            let (form, shape) = (factor.form(), factor.shape());
+            form.check(shape).unwrap();
+            let (told, found) = (form.tensors(shape), factor.tensors());
+            assert_eq!(told.len(), found.len());
+            for (part, (suffix, contents)) in told.iter().zip(found) {
+                assert_eq!(part.suffix, suffix);
+                let count: usize = part.shape.iter().product();
+                match contents {
+                    Contents::Floats(m) => assert_eq!(part.shape, [m.rows(), m.cols()]),
+                    Contents::Bytes(bytes) => {
+                        assert_eq!(bytes.len(), count * part.numbers.bytes(Format::F32));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_factor_applies_as_the_matrix_it_denotes() {
+        let x = Random(2).matrix(8, 3);
+        for factor in examples() {
+            let dense = Factor::Whole(factor.dense().unwrap()).apply(&x).unwrap();
+            let distance = factor.apply(&x).unwrap().squared_distance(&dense);
+            assert!(
+                distance < 1e-10 * dense.squared_norm(),
+                "{:?}",
+                factor.form()
+            );
+        }
+    }
 
     fn example() -> Factor {
         Factor::LowRank {

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Budget, Error, Factor, Form, Needs, Result, Shape, Site, Survey};
+use crate::{Budget, Error, Factor, Form, Needs, Result, Shape, Site, Survey, Tokens};
 
 /// One way to make a model smaller. Serialised, it is its own options.
 pub trait Method: Sync + Serialize {
@@ -38,6 +38,11 @@ pub trait Method: Sync + Serialize {
 pub trait Step: Clone + Debug + Send + Sync + Serialize + DeserializeOwned {
     /// Every site that the step changes, and the form that it will have.
     fn forms(&self) -> Vec<(Site, Form)>;
+
+    /// How much each token counts in the H that it is carried out by.
+    fn tokens(&self) -> Tokens {
+        Tokens::Alike
+    }
 
     /// Whether the weights can take those forms.
     fn check(&self, shape: impl Fn(Site) -> Result<Shape>) -> Result<()>;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Budget, Error, Form, Result, Site, Step, Survey};
+use crate::{Budget, Error, Form, Result, Site, Step, Survey, Tokens};
 
 /// Which model a plan was made for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,13 @@ impl<S: Step> Plan<S> {
             }
         }
         Ok(())
+    }
+
+    /// How much each token counts where any step weighs them.
+    #[must_use]
+    pub fn tokens(&self) -> Tokens {
+        let tokens = self.steps.iter().map(|planned| planned.step.tokens());
+        tokens.max().unwrap_or_default()
     }
 
     /// Every site that changes, and the form that it will have.

@@ -16,8 +16,8 @@ type Place = Arc<Mutex<Option<Anything>>>;
 
 /// What was prepared for the streams that were asked for last.
 ///
-/// Weights are compressed in the order of the network by each thread, so as many streams as there are
-/// threads are enough; a stream that was let go too early costs time only.
+/// Weights are compressed in the order of the network by each thread, so one stream for each, and one
+/// more, is enough; a stream that was let go too early costs time only.
 #[derive(Default)]
 pub struct Prepared {
     places: Mutex<VecDeque<((Key, TypeId), Place)>>,

@@ -67,10 +67,17 @@ impl Quantised {
         Self::from_parts(shape, scheme, packed, scales, zeros)
     }
 
-    /// Every number of a weight to the nearest of the finest grid that covers its group.
+    /// Every number of a weight to the nearest of the finest grid that covers its group; all of them must
+    /// be finite.
     pub fn nearest(weight: &Matrix, scheme: Scheme) -> Result<Self> {
         let shape = weight.shape();
         scheme.check(shape)?;
+        if let Some((row, col, value)) = weight.first_non_finite() {
+            return Err(Error::Packed {
+                what: "number",
+                fault: format!("in row {row}, column {col} is {value}"),
+            });
+        }
         let mut codes = Vec::with_capacity(shape.size());
         let (mut scales, mut zeros) = (Vec::new(), Vec::new());
         for group in weight.data().chunks(scheme.group_of(shape.cols)) {

@@ -100,3 +100,30 @@ fn parts_that_do_not_fit_are_refused() {
             .contains("code is 9, which int3 cannot hold")
     );
 }
+
+#[test]
+fn nearest_is_off_by_half_a_step_at_most_and_refuses_what_is_no_number() {
+    for bits in Bits::ALL {
+        for symmetric in [true, false] {
+            let scheme = Scheme {
+                symmetric,
+                ..Scheme::symmetric(bits, Some(8))
+            };
+            let mut weight = Random(3).matrix(5, 24);
+            let rounded = Quantised::nearest(&weight, scheme).unwrap();
+            let dense = rounded.dense();
+            let pairs = weight.data().iter().zip(dense.data());
+            for (index, (exact, found)) in pairs.enumerate() {
+                // The end of a grid without zero points may be half a step short, and a scale is an f16.
+                let step = rounded.scales()[index / 8].to_f32().abs();
+                assert!(
+                    (exact - found).abs() <= step * 0.51,
+                    "{exact} {found} {step}"
+                );
+            }
+            weight.data_mut()[30] = f32::NAN;
+            let refused = Quantised::nearest(&weight, scheme).unwrap_err();
+            assert!(refused.to_string().contains("row 1, column 6"), "{refused}");
+        }
+    }
+}

@@ -29,30 +29,30 @@ pub fn gains(spectrum: &[f64], shape: Shape, keep: Keep) -> impl Iterator<Item =
     })
 }
 
-/// The rank at which a correction gains most over spending its bits on the codes; 0 where none gains.
+/// The rank of each weight's correction, from the spectrum of its error: the one common rank at which
+/// corrections gain most, for the weights that gain by it, and 0 for the others.
 #[must_use]
-pub fn best_rank(spectrum: &[f64], shape: Shape, keep: Keep) -> usize {
-    let gains = (1..).zip(gains(spectrum, shape, keep));
-    let best = gains
-        .filter(|(_, gain)| *gain > 0.0)
-        .max_by(|(_, a), (_, b)| a.total_cmp(b));
-    best.map_or(0, |(rank, _)| rank)
+pub fn ranks_worth(errors: &[(Shape, Vec<f64>)], keep: Keep) -> Vec<usize> {
+    let gains = errors
+        .iter()
+        .map(|(shape, spectrum)| gains(spectrum, *shape, keep).collect());
+    let gains: Vec<Vec<f64>> = gains.collect();
+    let sum = |rank: usize| {
+        let weights = errors.iter().zip(&gains);
+        let gain = weights.map(|((shape, _), gains)| worth(gains, rank) * shape.size() as f64);
+        gain.sum::<f64>()
+    };
+    let ranks = 1..=gains.iter().map(Vec::len).max().unwrap_or(0);
+    let best = ranks.max_by(|&a, &b| sum(a).total_cmp(&sum(b)));
+    let best = best.unwrap_or(0);
+    let here = |gains: &Vec<f64>| if worth(gains, best) > 0.0 { best } else { 0 };
+    gains.iter().map(here).collect()
 }
 
-/// The one rank at which corrections gain most where each weight has it or none, from the spectra of their
-/// errors; 0 where none gains.
-#[must_use]
-pub fn best_common_rank(errors: &[(Shape, Vec<f64>)], keep: Keep) -> usize {
-    let mut sums: Vec<f64> = Vec::new();
-    for (shape, spectrum) in errors {
-        let gains: Vec<f64> = gains(spectrum, *shape, keep).collect();
-        sums.resize(sums.len().max(gains.len()), 0.0);
-        let worth = sums.iter_mut().zip(gains);
-        worth.for_each(|(sum, gain)| *sum += gain.max(0.0) * shape.size() as f64);
-    }
-    let best = (1..).zip(sums).filter(|(_, sum)| *sum > 0.0);
-    let best = best.max_by(|(_, a), (_, b)| a.total_cmp(b));
-    best.map_or(0, |(rank, _)| rank)
+/// What a weight gains by a correction that it need not take.
+fn worth(gains: &[f64], rank: usize) -> f64 {
+    let gain = rank.checked_sub(1).and_then(|index| gains.get(index));
+    gain.map_or(0.0, |gain| gain.max(0.0))
 }
 
 #[cfg(test)]
@@ -70,12 +70,17 @@ mod tests {
         spiked
     }
 
+    /// Of a weight by itself.
+    fn rank_worth(spectrum: &[f64]) -> usize {
+        ranks_worth(&[(SHAPE, spectrum.to_vec())], Keep::Half)[0]
+    }
+
     #[test]
     fn white_noise_is_not_worth_a_correction_and_a_spike_is() {
-        assert_eq!(best_rank(&[1.0; 256], SHAPE, Keep::Half), 0);
-        assert_eq!(best_rank(&[], SHAPE, Keep::Half), 0);
-        assert_eq!(best_rank(&[0.0; 256], SHAPE, Keep::Half), 0);
-        assert_eq!(best_rank(&spiked(), SHAPE, Keep::Half), 3);
+        assert_eq!(rank_worth(&[1.0; 256]), 0);
+        assert_eq!(rank_worth(&[]), 0);
+        assert_eq!(rank_worth(&[0.0; 256]), 0);
+        assert_eq!(rank_worth(&spiked()), 3);
     }
 
     #[test]
@@ -94,14 +99,15 @@ mod tests {
         let mut one = [0.0; 256];
         one[0] = 1.0;
         assert!(gains(&one, SHAPE, Keep::Half).all(f64::is_finite));
-        assert_eq!(best_rank(&one, SHAPE, Keep::Half), 1);
+        assert_eq!(rank_worth(&one), 1);
     }
 
     #[test]
     fn those_that_gain_decide_the_common_rank() {
         let noise = || (SHAPE, vec![1.0; 256]);
-        assert_eq!(best_common_rank(&[noise(), noise()], Keep::Half), 0);
+        assert_eq!(ranks_worth(&[noise(), noise()], Keep::Half), [0, 0]);
         let errors = [noise(), (SHAPE, spiked().to_vec()), noise()];
-        assert_eq!(best_common_rank(&errors, Keep::Half), 3);
+        assert_eq!(ranks_worth(&errors, Keep::Half), [0, 3, 0]);
+        assert_eq!(ranks_worth(&[], Keep::Half), [0; 0]);
     }
 }

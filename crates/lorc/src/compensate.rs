@@ -9,7 +9,7 @@
 //! ([`compress_svd::truncate_under`]), and captures far more. Factors are returned as they will be read
 //! back: rounded to `f16`, or to 8 bits with a scale per column of A and row of B.
 
-use compress_core::{Bits, Error, Factor, Grid, Matrix, Result, Scheme, Shape, f16};
+use compress_core::{Bits, Error, Factor, Matrix, Quantised, Result, Scheme, Shape, f16};
 use compress_svd::{Metric, truncate, truncate_under};
 use serde::{Deserialize, Serialize};
 
@@ -36,27 +36,19 @@ impl Keep {
     }
 
     /// A matrix as it will be read back, if each of its rows is a component.
-    fn kept(self, mut components: Matrix) -> Matrix {
-        let cols = components.cols().max(1);
+    fn kept(self, mut components: Matrix) -> Result<Matrix> {
         match self {
             Self::Half => {
                 let numbers = components.data_mut().iter_mut();
                 numbers.for_each(|x| *x = f16::from_f32(*x).to_f32());
+                Ok(components)
             }
-            Self::Int8 => components
-                .data_mut()
-                .chunks_exact_mut(cols)
-                .for_each(to_int8),
+            Self::Int8 => {
+                let scheme = Scheme::symmetric(Bits::Eight, None);
+                Ok(Quantised::nearest(&components, scheme)?.dense())
+            }
         }
-        components
     }
-}
-
-fn to_int8(row: &mut [f32]) {
-    let numbers: Vec<f64> = row.iter().copied().map(f64::from).collect();
-    let grid = Grid::covering(Scheme::symmetric(Bits::Eight, None), &numbers);
-    let pairs = row.iter_mut().zip(numbers);
-    pairs.for_each(|(x, number)| *x = (grid.nearest(number) * grid.step()) as f32);
 }
 
 /// The factors of rank `rank` that make the best of an error, up: m × r and down: r × n.
@@ -75,7 +67,7 @@ pub fn compensate(
         let (count, limit) = (rank, error.shape().full_rank());
         return Err(Error::Count { count, limit });
     };
-    Ok((transposed(&keep.kept(transposed(&up))), keep.kept(down)))
+    Ok((transposed(&keep.kept(transposed(&up))?), keep.kept(down)?))
 }
 
 fn transposed(m: &Matrix) -> Matrix {

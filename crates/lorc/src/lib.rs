@@ -46,7 +46,7 @@ mod rtn;
 mod search;
 mod sweep;
 
-pub use accept::{best_common_rank, best_rank, gains};
+pub use accept::{gains, ranks_worth};
 pub use compensate::{Keep, compensate};
 pub use hessian::{DAMPING, Hessian};
 pub use method::{Lorc, Round};

@@ -10,7 +10,7 @@ use compress_svd::{Metric, Norm, spectrum_under};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{DAMPING, Hessian, Options, Rounded, accept::gains, best_common_rank, quantise, round};
+use crate::{DAMPING, Hessian, Options, Rounded, quantise, ranks_worth, round, round::difference};
 
 /// Quantise, then compensate.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -18,7 +18,7 @@ pub struct Lorc {
     /// How each weight is rounded.
     pub options: Options,
     /// Whether the rank is chosen in place of the one in `options`: one for all weights, but only for
-    /// those where it is worth its bits ([`best_common_rank`]).
+    /// those where it is worth its bits ([`ranks_worth`]).
     pub worth: bool,
     /// In which norm a correction is the best.
     pub metric: Norm,
@@ -126,24 +126,13 @@ impl Lorc {
                 options: self.options,
             };
             let (hessian, metric) = step.knowledge(survey)?;
-            let mut lost = survey.weight(*site)?;
-            let rounded = quantise(&lost, hessian.as_deref(), &self.options)?.dense();
-            let pairs = lost.data_mut().iter_mut().zip(rounded.data());
-            pairs.for_each(|(x, y)| *x -= y);
+            let weight = survey.weight(*site)?;
+            let rounded = quantise(&weight, hessian.as_deref(), &self.options)?;
+            let lost = difference(&weight, &rounded.dense());
             Ok((*shape, spectrum_under(&metric, &lost)?))
         };
         let errors: Vec<_> = sites.par_iter().map(error).collect::<Result<_>>()?;
-        let keep = self.options.keep;
-        let rank = best_common_rank(&errors, keep);
-        let here = |(shape, spectrum): &(Shape, Vec<f64>)| {
-            let gain = gains(spectrum, *shape, keep).nth(rank.wrapping_sub(1));
-            if gain.is_some_and(|gain| gain > 0.0) {
-                rank
-            } else {
-                0
-            }
-        };
-        Ok(errors.iter().map(here).collect())
+        Ok(ranks_worth(&errors, self.options.keep))
     }
 }
 
@@ -165,6 +154,14 @@ impl Step for Round {
     fn forms(&self) -> Vec<(Site, Form)> {
         let Options { scheme, rank, .. } = self.options;
         vec![(self.site, Form::Rounded { scheme, rank })]
+    }
+
+    fn tokens(&self) -> Tokens {
+        if self.options.needs_hessian() || self.metric.needs().activations {
+            self.tokens
+        } else {
+            Tokens::Alike
+        }
     }
 
     fn check(&self, shape: impl Fn(Site) -> Result<Shape>) -> Result<()> {

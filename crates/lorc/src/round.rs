@@ -78,7 +78,7 @@ fn once(
     })
 }
 
-fn difference(a: &Matrix, b: &Matrix) -> Matrix {
+pub(crate) fn difference(a: &Matrix, b: &Matrix) -> Matrix {
     let mut a = a.clone();
     let pairs = a.data_mut().iter_mut().zip(b.data());
     pairs.for_each(|(x, y)| *x -= y);

@@ -34,7 +34,7 @@ fn edits_are_what_the_step_foretold() -> Outcome {
 }
 
 #[test]
-fn corrections_are_spent_on_all_or_none_with_one_rank() -> Outcome {
+fn corrections_where_they_are_worth_it_have_one_rank() -> Outcome {
     let method = Lorc {
         worth: true,
         ..lorc(Bits::Two, 0, Quantizer::Gptq)

@@ -33,15 +33,7 @@ pub fn attend_backward(
     let (query, key, value) = (plain(query)?, plain(key)?, plain(value)?);
     let gradient = plain(&gradient)?;
     let back = Back {
-        heads: Heads {
-            query: Strided::of(&query)?,
-            key: Strided::of(&key)?,
-            value: Strided::of(&value)?,
-            queries: time,
-            keys: time,
-            size,
-            window: window.unwrap_or(usize::MAX),
-        },
+        heads: Heads::of([&query, &key, &value], window)?,
         gradient: Strided::of(&gradient)?,
         shared_by: heads / groups,
     };

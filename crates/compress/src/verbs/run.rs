@@ -3,7 +3,7 @@
 use anyhow::Result;
 use compress_calibrate::{Aim, Progress as _, Sequential};
 use compress_checkpoint::{Card, Checkpoint, Edits, Layout, Output, Record, Writer};
-use compress_core::{Method, Plan, Survey, Tokens};
+use compress_core::{Method, Plan, Survey};
 use serde_json::json;
 
 use crate::{
@@ -67,7 +67,7 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
     let edits = pipeline::edits(plan.forms(), &planning.form);
     let layout = Layout::new(&model.checkpoint, &edits)?;
     foretell(&model.checkpoint, &layout, &survey, &plan, planning)?;
-    let evidence = Evidence::to_compress(method, planning, context, &model)?;
+    let evidence = Evidence::to_compress(method, &plan, planning, context, &model)?;
     let survey = evidence.inform(survey);
     let task = Task {
         method,
@@ -136,12 +136,8 @@ impl<'a, M: Method> Task<'a, M> {
         };
         let bar = Bar::new(planning.printing.quiet);
         let model = &self.model.checkpoint;
-        let tokens = if method.needs().attended {
-            Tokens::Attended
-        } else {
-            Tokens::Alike
-        };
-        let walks = Sequential::begin(model, windows, (aim, tokens), &writer.work(), &bar)?;
+        let aim = (aim, plan.tokens());
+        let walks = Sequential::begin(model, windows, aim, &writer.work(), &bar)?;
         let done = pipeline::compress_in_sequence(method, plan, survey, writer, planning, walks)?;
         bar.finish();
         Ok(done)
@@ -158,6 +154,8 @@ impl<'a, M: Method> Task<'a, M> {
             "plan": self.plan,
             "dtype": form.dtype,
             "dense": form.dense,
+            "tables": form.tables(),
+            "factors": form.factors(),
         });
         Ok(task.to_string())
     }
