@@ -6,35 +6,33 @@
 use std::{
     borrow::Cow,
     ffi::OsStr,
-    fs::{self, File},
-    io::{Seek as _, SeekFrom, Write as _},
+    fs,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use compress_core::{Contents, Factor, Format, Matrix, Quantised, Scheme, Site};
+use compress_core::{Contents, Factor, Matrix, Site};
 use serde_json::Value;
 
 use crate::{
-    Card, Checkpoint, Error, Finished, Kind, Layout, Output, Record, Result, digest,
-    journal::{self, Journal, open_to_write},
+    Card, Checkpoint, Error, Finished, Layout, Output, Record, Result, digest, durable,
+    journal::Journal,
     layout::{Content, Placed},
-    modelling, quantisation, record,
+    modelling,
+    output::Identity,
+    quantisation, record,
+    shards::Shards,
+    untouched,
+    work::Work,
 };
-
-/// The file that says which task a work directory belongs to.
-const FINGERPRINT: &str = ".fingerprint";
-
-/// How many numbers are converted at a time.
-const CHUNK: usize = 1 << 20;
 
 /// An output under way.
 pub struct Writer<'a> {
     source: &'a Checkpoint,
     layout: &'a Layout,
-    output: Output,
-    files: Vec<Mutex<File>>,
+    shards: Shards<'a>,
     journal: Journal,
+    work: Work,
+    output: Output, // last, so that the lock is let go when all else is closed
 }
 
 impl<'a> Writer<'a> {
@@ -46,56 +44,49 @@ impl<'a> Writer<'a> {
         output: Output,
         task: &str,
     ) -> Result<Self> {
-        let work = output.work();
-        let mark = work.join(FINGERPRINT);
         let headers = layout.shards.iter().map(|shard| shard.header.as_slice());
         let fingerprint = digest::of_parts(headers.chain([task.as_bytes()]));
-        if work.exists() && fs::read_to_string(&mark).ok().as_ref() != Some(&fingerprint) {
-            clear(&work, output.force())?;
-        }
-        if !work.exists() {
-            fs::create_dir(&work).map_err(Error::io(&work))?;
-        }
-        let journal = Journal::open(&work)?;
-        if layout.corrections().next().is_some() {
-            let adapter = work.join(quantisation::ADAPTER);
-            fs::create_dir_all(&adapter).map_err(Error::io(&adapter))?;
-        }
-        let open = |name: &str| open_to_write(&work.join(name)).map(Mutex::new);
-        let files = layout.shards.iter().map(|shard| open(&shard.name));
-        let files = files.collect::<Result<_>>()?;
-        let writer = Self {
-            source,
-            layout,
-            output,
-            files,
-            journal,
-        };
-        if !mark.exists() {
-            if let Err(error) = writer.write_untouched() {
-                if !matches!(error, Error::Io { .. }) {
-                    writer.abandon()?;
-                }
+        let work = Work::open(output.work(), fingerprint, layout, output.force())?;
+        let (shards, journal) = match lay_out(source, layout, &work) {
+            // Until all is laid out there is nothing to go on from.
+            Err(error) if !work.is_laid_out() => {
+                work.remove()?;
                 return Err(error);
             }
-            // Last, so that a fingerprint means: everything but the factors is there.
-            let beside = work.join(".fingerprint.new");
-            fs::write(&beside, fingerprint).map_err(Error::io(&beside))?;
-            fs::rename(&beside, &mark).map_err(Error::io(&mark))?;
-        }
-        Ok(writer)
+            laid_out => laid_out?,
+        };
+        Ok(Self {
+            source,
+            layout,
+            shards,
+            journal,
+            work,
+            output,
+        })
     }
 
     /// The steps that an earlier run has finished, with the errors of the weights they changed.
     #[must_use]
     pub fn finished(&self) -> &Finished {
-        self.journal.finished()
+        &self.journal.before().finished
     }
 
-    /// Where the output lies until it is finished: a model that can be opened once all is written.
+    /// The first block that an earlier run has not finished, of those that are done in order.
     #[must_use]
-    pub fn work(&self) -> PathBuf {
-        self.output.work()
+    pub fn first_block(&self) -> usize {
+        self.journal.before().block
+    }
+
+    /// Where the model lies until it is published; it can be opened once all is written.
+    #[must_use]
+    pub fn model(&self) -> PathBuf {
+        self.work.model()
+    }
+
+    /// The work directory, for what a method keeps between its steps.
+    #[must_use]
+    pub fn work(&self) -> &Path {
+        self.work.folder()
     }
 
     /// Puts the factors of one step in their places and notes that it is done.
@@ -103,54 +94,50 @@ impl<'a> Writer<'a> {
         for (site, factor, _) in factors {
             for (suffix, contents) in factor.tensors() {
                 let content = Content::Computed(*site, suffix);
-                let Some(placed) = self
-                    .layout
-                    .tensors
-                    .iter()
-                    .find(|placed| placed.content == content)
-                else {
-                    return Err(compress_core::Error::NoSuchSite { site: *site }.into());
-                };
-                let bytes = match contents {
-                    Contents::Bytes(bytes) => bytes,
+                let placed = self.placed(|placed| placed.content == content);
+                let placed = placed.ok_or(compress_core::Error::NoSuchSite { site: *site })?;
+                match contents {
+                    Contents::Bytes(bytes) => self.shards.write(placed, 0, &bytes)?,
                     Contents::Floats(matrix) => {
                         let matrix = padded(matrix, &placed.shape);
-                        encode(placed, matrix.data(), &self.work())?
+                        self.shards.write_numbers(placed, 0, matrix.data())?;
                     }
-                };
-                self.write(placed, 0, &bytes)?;
+                }
             }
         }
         let errors = factors.iter().map(|(site, _, error)| (*site, *error));
-        self.journal.note(step, errors)
+        self.journal.step(step, errors, || self.shards.sync())
+    }
+
+    /// Notes that all blocks before this one are done, and makes it last.
+    pub fn put_block(&self, first: usize) -> Result<()> {
+        self.journal.block(first, || self.shards.sync())
     }
 
     /// Puts other numbers in the place of a tensor that keeps its shape.
     pub fn replace(&self, name: &str, numbers: &[f32]) -> Result<()> {
-        let placed = self
-            .layout
-            .tensors
-            .iter()
-            .find(|placed| placed.name == name);
-        let Some(placed) = placed else {
+        let Some(placed) = self.placed(|placed| placed.name == name) else {
             return Err(Error::MissingTensor {
-                path: self.work(),
+                path: self.model(),
                 name: name.into(),
             });
         };
-        let bytes = encode(placed, numbers, &self.work())?;
-        if bytes.len() != placed.bytes {
+        if numbers.len() != placed.shape.iter().product::<usize>() {
             let problem = format!("{} numbers for tensor `{name}`", numbers.len());
-            return Err(Error::damaged(self.work(), problem));
+            return Err(Error::damaged(self.model(), problem));
         }
-        self.write(placed, 0, &bytes)
+        self.shards.write_numbers(placed, 0, numbers).map(|_| ())
+    }
+
+    fn placed(&self, is_it: impl Fn(&&Placed) -> bool) -> Option<&Placed> {
+        self.layout.tensors.iter().find(is_it)
     }
 
     /// Writes what is not weights: config, tokenizer, modelling file, and the source's other files.
     pub fn write_others(&self) -> Result<()> {
-        let work = self.work();
+        let folder = self.model();
         let write = |name: &str, contents: &[u8]| {
-            let path = work.join(name);
+            let path = folder.join(name);
             fs::write(&path, contents).map_err(Error::io(&path))
         };
         let write_json = |name: &str, json: &Value| write(name, format!("{json:#}\n").as_bytes());
@@ -159,7 +146,7 @@ impl<'a> Writer<'a> {
                 write(&name, contents.as_bytes())?;
             }
         } else {
-            copy_others(self.source.path(), &work)?;
+            copy_others(self.source.path(), &folder)?;
         }
         if let Some(index) = self.layout.index() {
             write_json("model.safetensors.index.json", &index)?;
@@ -183,134 +170,81 @@ impl<'a> Writer<'a> {
         )
     }
 
-    /// Adds the record and the model card, and gives the directory its name.
-    pub fn finish(self, record: &Record, card: &Card) -> Result<()> {
-        let work = self.work();
-        let json = serde_json::to_string_pretty(record)
-            .map_err(|e| Error::damaged(record::FILE, e.to_string()))?;
-        for (name, text) in [
-            (record::FILE, json + "\n"),
-            ("README.md", card.render(record, self.layout)?),
-        ] {
-            fs::write(work.join(name), text).map_err(Error::io(work.join(name)))?;
-        }
-        for file in &self.files {
-            lock(file).sync_all().map_err(Error::io(&work))?;
-        }
-        // Without its marks the directory is whole; a kill from here on costs a run from the start.
-        for name in [FINGERPRINT, journal::FILE] {
-            fs::remove_file(work.join(name)).map_err(Error::io(work.join(name)))?;
-        }
-        self.output.replace()
-    }
-
-    /// Gives up: removes the work directory.
-    pub fn abandon(self) -> Result<()> {
-        let work = self.work();
-        drop(self);
-        fs::remove_dir_all(&work).map_err(Error::io(work))
-    }
-
-    fn write_untouched(&self) -> Result<()> {
-        for (file, shard) in self.files.iter().zip(&self.layout.shards) {
-            let path = self.work().join(&shard.name);
-            let mut file = lock(file);
-            file.set_len(shard.bytes as u64).map_err(Error::io(&path))?;
-            file.seek(SeekFrom::Start(0)).map_err(Error::io(&path))?;
-            file.write_all(&shard.header).map_err(Error::io(&path))?;
-        }
-        for placed in &self.layout.tensors {
-            match &placed.content {
-                Content::Copied(name) => {
-                    self.check(placed, name)?;
-                    self.write(placed, 0, self.source.raw(name)?)?;
-                }
-                Content::Converted(name) => self.convert(placed, name)?,
-                Content::Rounded(name, scheme, suffix) => {
-                    self.round(placed, name, *scheme, suffix)?;
-                }
-                Content::Computed(..) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses a copied tensor with a number that is not finite.
-    fn check(&self, placed: &Placed, name: &str) -> Result<()> {
-        if !matches!(placed.kind, Kind::Float(_)) {
-            return Ok(());
-        }
-        let path = self.source.path();
-        self.source.for_each_chunk(name, CHUNK, |numbers| {
-            largest(numbers).map_or_else(|| Err(not_finite(placed, path)), |_| Ok(()))
+    /// Adds the record and the model card, and gives the directory its name: from now on the model is
+    /// there, whatever happens to those who look at it.
+    pub fn publish(self, record: &Record, card: &Card) -> Result<Published<'a>> {
+        let model = self.work.model();
+        describe(&model, record, card, self.layout)?;
+        self.journal.flush(|| self.shards.sync())?;
+        durable::sync_tree(&model)?;
+        self.journal.publishing(Identity::of(&model))?;
+        self.output.publish(&model, &self.work.spare())?;
+        self.work.remove()?;
+        Ok(Published {
+            layout: self.layout,
+            output: self.output,
         })
     }
 
-    /// Converts a tensor a few rows at a time.
-    fn convert(&self, placed: &Placed, name: &str) -> Result<()> {
-        let mut written = 0;
-        self.source.for_each_chunk(name, CHUNK, |numbers| {
-            let bytes = encode(placed, numbers, self.source.path())?;
-            self.write(placed, written, &bytes)?;
-            written += bytes.len();
-            Ok(())
-        })
-    }
-
-    /// Rounds a matrix a few rows at a time, and writes one of the tensors that gives.
-    fn round(&self, placed: &Placed, name: &str, scheme: Scheme, suffix: &str) -> Result<()> {
-        let [rows, cols] = self.source.tensor(name)?.shape[..] else {
-            return Err(Error::damaged(
-                self.source.path(),
-                format!("tensor `{name}` is no matrix"),
-            ));
-        };
-        if suffix == "weight_shape" {
-            let shape = [rows, cols].map(|size| (size as i64).to_le_bytes());
-            return self.write(placed, 0, &shape.concat());
+    /// Ends after a failure. The work directory stays where it vouches for anything, so that the same
+    /// command goes on from it; true if so.
+    pub fn leave(self) -> Result<bool> {
+        // A second's work, which the same command would do and fail after again.
+        if !self.journal.vouches() && !self.work.has_state() {
+            return self.work.remove().map(|()| false);
         }
-        let some = (CHUNK / cols.max(1)).max(1);
-        let mut written = 0;
-        self.source.for_each_chunk(name, some * cols, |numbers| {
-            largest(numbers).ok_or_else(|| not_finite(placed, self.source.path()))?;
-            let part = Matrix::new(numbers.len() / cols, cols, numbers.to_vec())?;
-            let part = Factor::Rounded {
-                base: Quantised::nearest(&part, scheme)?,
-                correction: None,
-            };
-            for (_, contents) in part.tensors().iter().filter(|(its, _)| *its == suffix) {
-                let Contents::Bytes(bytes) = contents else {
-                    continue;
-                };
-                self.write(placed, written, bytes)?;
-                written += bytes.len();
-            }
-            Ok(())
-        })
-    }
-
-    fn write(&self, placed: &Placed, at: usize, bytes: &[u8]) -> Result<()> {
-        let (Some(file), Some(shard)) = (
-            self.files.get(placed.file),
-            self.layout.shards.get(placed.file),
-        ) else {
-            return Err(Error::damaged(
-                self.work(),
-                format!("no file for `{}`", placed.name),
-            ));
-        };
-        let mut file = lock(file);
-        let start = (placed.offset + at) as u64;
-        let done = file
-            .seek(SeekFrom::Start(start))
-            .and_then(|_| file.write_all(bytes));
-        done.map_err(Error::io(self.work().join(&shard.name)))
+        self.journal.flush(|| self.shards.sync()).map(|()| true)
     }
 }
 
-/// A poisoned lock only means that another thread failed, which is reported by itself.
-fn lock(file: &Mutex<File>) -> MutexGuard<'_, File> {
-    file.lock().unwrap_or_else(PoisonError::into_inner)
+/// An output that has its name; no other run writes to it as long as this value is there.
+pub struct Published<'a> {
+    layout: &'a Layout,
+    output: Output,
+}
+
+impl Published<'_> {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.output.target()
+    }
+
+    /// Puts another record and card in the place of those that it was published with.
+    pub fn describe(&self, record: &Record, card: &Card) -> Result<()> {
+        describe(self.path(), record, card, self.layout)
+    }
+}
+
+fn describe(folder: &Path, record: &Record, card: &Card, layout: &Layout) -> Result<()> {
+    let json = serde_json::to_string_pretty(record)
+        .map_err(|e| Error::damaged(record::FILE, e.to_string()))?;
+    durable::write(&folder.join(record::FILE), (json + "\n").as_bytes())?;
+    let card = card.render(record, layout)?;
+    durable::write(&folder.join("README.md"), card.as_bytes())
+}
+
+fn lay_out<'a>(
+    source: &Checkpoint,
+    layout: &'a Layout,
+    work: &Work,
+) -> Result<(Shards<'a>, Journal)> {
+    let journal = Journal::open(work.folder())?;
+    let folder = work.model();
+    let make = |folder: &Path| fs::create_dir_all(folder).map_err(Error::io(folder));
+    make(&folder)?;
+    if layout.corrections().next().is_some() {
+        make(&folder.join(quantisation::ADAPTER))?;
+    }
+    let shards = Shards::open(layout, folder)?;
+    if !work.is_laid_out() {
+        shards.start()?;
+        untouched::write(source, &shards)?;
+        durable::sync_tree(shards.folder())?;
+        // Last, so that a fingerprint means: everything but the factors is there.
+        work.set_laid_out()?;
+    }
+    Ok((shards, journal))
 }
 
 /// The matrix, with zeros to the right and below where its place is larger.
@@ -330,61 +264,6 @@ fn padded<'a>(matrix: &'a Matrix, shape: &[usize]) -> Cow<'a, Matrix> {
         }
     };
     Cow::Owned(Matrix::from_fn(rows, cols, at))
-}
-
-/// The bytes of the numbers in the tensor's format; a number that does not fit is an error.
-fn encode(placed: &Placed, numbers: &[f32], path: &Path) -> Result<Vec<u8>> {
-    let Kind::Float(format) = placed.kind else {
-        let found = placed.kind.to_string();
-        return Err(Error::NumberType {
-            path: path.into(),
-            name: placed.name.clone(),
-            found,
-        });
-    };
-    let largest = largest(numbers).ok_or_else(|| not_finite(placed, path))?;
-    if format == Format::F16 && largest >= 65520.0 {
-        let problem = format!(
-            "tensor `{}` has the number {largest}, too large for f16; give --dtype bf16 or f32",
-            placed.name
-        );
-        return Err(Error::damaged(path, problem));
-    }
-    Ok(format.encode(numbers))
-}
-
-/// The largest absolute value; none where a number is not finite.
-fn largest(numbers: &[f32]) -> Option<f32> {
-    // The sum of x·0 is 0, unless an x is NaN or infinite.
-    let finite = numbers.iter().map(|x| x * 0.0).sum::<f32>() == 0.0;
-    let largest = || numbers.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-    finite.then(largest)
-}
-
-fn not_finite(placed: &Placed, path: &Path) -> Error {
-    let problem = format!(
-        "tensor `{}` holds NaN or infinity; the model is damaged",
-        placed.name
-    );
-    Error::damaged(path, problem)
-}
-
-/// Removes a work directory that cannot be gone on with: one whose run was killed before it had laid
-/// out its files, or with `force` that of another task.
-fn clear(work: &Path, force: bool) -> Result<()> {
-    if work.join(FINGERPRINT).exists() && !force {
-        return Err(Error::OtherWork { path: work.into() });
-    }
-    let empty = fs::read_dir(work).is_ok_and(|mut entries| entries.next().is_none());
-    let ours = [journal::FILE, record::FILE].map(|name| work.join(name).exists());
-    if !empty && !ours.contains(&true) {
-        let problem = "is in the way, and no work directory of this program; move it away".into();
-        return Err(Error::Output {
-            path: work.into(),
-            problem,
-        });
-    }
-    fs::remove_dir_all(work).map_err(Error::io(work))
 }
 
 /// Copies what is no weight, nor a file that the output has of its own.

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use compress_checkpoint::{Card, Checkpoint, Edits, Error, Layout, Output, Record, Writer};
+use compress_checkpoint::{Card, Checkpoint, Edits, Error, Input, Layout, Output, Record, Writer};
 use compress_core::{
     Bits, Factor, Form, Matrix, Quantised, Role, Scheme, Site, SourceId, testing::Random,
 };
@@ -67,12 +67,16 @@ fn card() -> Card {
     }
 }
 
+fn claim(source: &Checkpoint, target: &Path, force: bool) -> Result<Output, Error> {
+    Output::claim(target, force, &[Input::Model(source.path())])
+}
+
 fn write(source: &Checkpoint, layout: &Layout, target: &Path) -> PathBuf {
-    let output = Output::new(target, false, source).unwrap();
+    let output = claim(source, target, false).unwrap();
     let writer = Writer::begin(source, layout, output, "task").unwrap();
     writer.put(0, &[(SITE, pair(source), 0.5)]).unwrap();
     writer.write_others().unwrap();
-    writer.finish(&record(), &card()).unwrap();
+    writer.publish(&record(), &card()).unwrap();
     target.to_owned()
 }
 
@@ -164,12 +168,13 @@ fn an_unfinished_output_goes_on_with_the_same_task_only() {
     let source = source();
     let layout = Layout::new(&source, &edits()).unwrap();
     let begin = |task: &str| {
-        let output = Output::new(&target, false, &source).unwrap();
+        let output = claim(&source, &target, false).unwrap();
         Writer::begin(&source, &layout, output, task)
     };
     let writer = begin("task").unwrap();
     writer.put(0, &[(SITE, pair(&source), 0.25)]).unwrap();
     let journal = writer.work().join(".journal");
+    writer.put_block(1).unwrap(); // makes the step last
     drop(writer);
     assert!(!target.exists());
     // A kill in the middle of a line leaves half of it.
@@ -177,6 +182,8 @@ fn an_unfinished_output_goes_on_with_the_same_task_only() {
     file.write_all(b"{\"step\":1,\"err").unwrap();
     let again = begin("task").unwrap();
     assert_eq!(again.finished().clone(), [(0, vec![(SITE, 0.25)])].into());
+    assert_eq!(again.first_block(), 1);
+    drop(again);
     assert!(matches!(
         begin("another task"),
         Err(Error::OtherWork { .. })
@@ -195,7 +202,7 @@ fn numbers_too_large_for_half_precision_are_refused() {
         },
     )
     .unwrap();
-    let output = Output::new(&place.path().join("out"), false, &source).unwrap();
+    let output = claim(&source, &place.path().join("out"), false).unwrap();
     let writer = Writer::begin(&source, &layout, output, "task").unwrap();
     let shape = source.config().shape(SITE.role);
     let factor = Factor::LowRank {
@@ -210,4 +217,114 @@ fn numbers_too_large_for_half_precision_are_refused() {
         refused.contains("1.mlp.down_proj.up.weight") && refused.contains("--dtype"),
         "{refused}"
     );
+}
+
+#[test]
+fn a_finished_model_that_could_not_get_its_name_only_gets_its_name_next_time() {
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("out");
+    let source = source();
+    let layout = Layout::new(&source, &edits()).unwrap();
+    let begin = || {
+        let output = claim(&source, &target, false).unwrap();
+        Writer::begin(&source, &layout, output, "task").unwrap()
+    };
+    let writer = begin();
+    writer.put(0, &[(SITE, pair(&source), 0.25)]).unwrap();
+    writer.write_others().unwrap();
+    // Somebody else's folder appears meanwhile.
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("precious.txt"), "years of work").unwrap();
+    let refused = writer.publish(&record(), &card()).map(|_| ());
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("appeared meanwhile"), "{refused}");
+    assert!(target.join("precious.txt").exists());
+    fs::rename(&target, place.path().join("elsewhere")).unwrap();
+    let again = begin();
+    assert_eq!(again.finished().len(), 1);
+    again.publish(&record(), &card()).map(|_| ()).unwrap();
+    assert_eq!(
+        Checkpoint::open(&target).unwrap().factor(SITE).unwrap(),
+        pair(&source)
+    );
+    let left: Vec<_> = fs::read_dir(place.path()).unwrap().collect();
+    assert_eq!(left.len(), 2, "{left:?}"); // it, and what was moved away
+}
+
+#[test]
+fn what_an_exchange_of_names_has_left_is_not_taken_for_the_new_model() {
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("out");
+    let source = source();
+    let layout = Layout::new(&source, &edits()).unwrap();
+    let begin = |force: bool| {
+        let output = claim(&source, &target, force).unwrap();
+        Writer::begin(&source, &layout, output, "task").unwrap()
+    };
+    let writer = begin(false);
+    let work = writer.work().to_owned();
+    writer.put(0, &[(SITE, pair(&source), 0.25)]).unwrap();
+    writer.write_others().unwrap();
+    // The model is noted as about to be published, and kept from it by something in its place.
+    fs::write(&target, "in the way").unwrap();
+    assert!(writer.publish(&record(), &card()).is_err());
+    fs::remove_file(&target).unwrap();
+    // As a kill between the exchange of names and the tidying up leaves it: an older output of the same
+    // sizes where the new model was.
+    let kept = place.path().join("kept");
+    fs::rename(work.join("model"), &target).unwrap();
+    copy(&target, &work.join("model"));
+    for moved_away in [false, true] {
+        if moved_away {
+            fs::rename(&target, &kept).unwrap();
+            let again = begin(true);
+            assert!(again.finished().is_empty());
+        } else {
+            copy(&work, &place.path().join("left"));
+            drop(claim(&source, &target, true).unwrap());
+            assert!(!work.exists() && target.exists());
+            fs::rename(place.path().join("left"), &work).unwrap();
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, to) = {
+            let entry = entry.unwrap();
+            (entry.path(), to.join(entry.file_name()))
+        };
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            fs::copy(&path, &to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_folder_of_that_name_that_no_run_has_made_is_not_removed() {
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("out");
+    let source = source();
+    let layout = Layout::new(&source, &edits()).unwrap();
+    let work = place.path().join("out.compress-work");
+    fs::create_dir(&work).unwrap();
+    for name in ["notes.txt", "compression.json", ".journal", ".fingerprint"] {
+        fs::write(work.join(name), "mine\n").unwrap();
+        for force in [false, true] {
+            let output = claim(&source, &target, force).unwrap();
+            let refused = Writer::begin(&source, &layout, output, "task").map(|_| ());
+            assert!(refused.is_err(), "{name}");
+            assert!(work.join(name).exists());
+        }
+        fs::remove_file(work.join(name)).unwrap();
+    }
+    let link = place.path().join("elsewhere");
+    fs::rename(&work, &link).unwrap();
+    std::os::unix::fs::symlink(&link, &work).unwrap();
+    let output = claim(&source, &target, true).unwrap();
+    assert!(Writer::begin(&source, &layout, output, "task").is_err());
+    assert!(link.exists() && work.is_symlink());
 }

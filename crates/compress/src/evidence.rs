@@ -1,6 +1,6 @@
 //! Measurements for the methods that need them: from the store, or taken now.
 
-use std::{env, path::PathBuf, sync::Mutex, time::Instant};
+use std::{sync::Mutex, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use compress_calibrate::{Progress, Store, calibrate};
@@ -9,7 +9,7 @@ use compress_evaluate::Protocol;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::{args::Planning, model::Opened, progress, shipped, text};
+use crate::{args::Planning, cache, model::Opened, progress, shipped, text};
 
 /// Windows to calibrate on where the user says nothing.
 const SAMPLES: usize = 64;
@@ -133,7 +133,7 @@ impl Evidence {
     ) -> Result<Self> {
         let sample = Sample::new(arguments, context, model)?;
         let root = &arguments.calibration.evidence;
-        let root = root.clone().map_or_else(cache, Ok)?;
+        let root = root.clone().map_or_else(|| cache::folder("evidence"), Ok)?;
         let store = Store::open(&root, &sample.key(model)?)?;
         let bar = Bar::new(arguments.printing.quiet);
         let start = Instant::now();
@@ -186,18 +186,6 @@ impl Evidence {
             .as_ref()
             .map(|gathered| gathered.sample.windows.as_slice())
     }
-}
-
-/// The user's cache, as the platform has it.
-fn cache() -> Result<PathBuf> {
-    let place = |variable: &str, below: &str| {
-        let value = env::var_os(variable).filter(|value| !value.is_empty())?;
-        Some(PathBuf::from(value).join(below))
-    };
-    place("XDG_CACHE_HOME", "compress/evidence")
-        .or_else(|| place("LOCALAPPDATA", "compress/evidence"))
-        .or_else(|| place("HOME", ".cache/compress/evidence"))
-        .context("no folder for measurements: give one by --evidence, or set HOME")
 }
 
 /// A bar for each of the passes.

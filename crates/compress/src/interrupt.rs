@@ -1,34 +1,28 @@
 //! What an interrupt leaves behind is named, so that the run can go on.
 
 use std::{
+    fs,
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-static WORK: Mutex<Option<PathBuf>> = Mutex::new(None);
-static UNPACKED: Mutex<Option<PathBuf>> = Mutex::new(None);
+static NEWS: Mutex<Option<String>> = Mutex::new(None);
+static PASSING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Ends the process with status 2 at Ctrl-C, naming the work directory if there is one.
+/// Ends the process with status 2 at Ctrl-C and the like, and says what stays.
 pub fn watch() {
     let handler = || {
-        match WORK
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_deref()
-        {
-            Some(work) => eprintln!(
-                "\nerror: interrupted; {} stays, and the same command goes on from there",
-                work.display()
-            ),
+        match &*held(&NEWS) {
+            Some(news) => eprintln!("\nerror: interrupted; {news}"),
             None => eprintln!("\nerror: interrupted"),
         }
-        if let Some(folder) = UNPACKED
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            // The process ends; a folder that cannot be removed is left to the system.
-            let _ = std::fs::remove_dir_all(folder);
+        for path in held(&PASSING).drain(..) {
+            // The process ends; what cannot be removed now is removed by a later run.
+            let _ = if path.is_dir() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
+            };
         }
         std::process::exit(2);
     };
@@ -37,12 +31,16 @@ pub fn watch() {
     }
 }
 
-/// Names the work directory of the run under way; none once it is finished.
-pub fn work_directory(path: Option<PathBuf>) {
-    *WORK.lock().unwrap_or_else(PoisonError::into_inner) = path;
+/// What an interrupt says from now on, of what is there and how to go on.
+pub fn say(news: Option<String>) {
+    *held(&NEWS) = news;
 }
 
-/// The shipped model's folder, which an interrupt removes.
-pub fn unpacked(folder: PathBuf) {
-    *UNPACKED.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
+/// A folder or file that an interrupt removes.
+pub fn remove(path: PathBuf) {
+    held(&PASSING).push(path);
+}
+
+fn held<T>(value: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }

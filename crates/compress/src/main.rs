@@ -4,14 +4,17 @@
 //! stderr; the exit status is 0 when done, 1 when a promise was not kept, 2 when it could not run.
 
 mod args;
+mod cache;
 mod evidence;
 mod interrupt;
 mod model;
+mod passing;
 mod pipeline;
 mod plot;
 mod progress;
 mod report;
 mod shipped;
+mod side;
 mod text;
 mod verbs;
 

@@ -1,21 +1,24 @@
 //! `compress compare MODEL VARIANTS.toml`: several runs under one protocol, in one table.
 
 use std::{
+    collections::HashSet,
     fs,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
+use compress_checkpoint::Input;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::{
     Outcome,
     args::{Arguments, Compare, Verb},
+    passing::Passing,
     plot, progress,
     report::{self, figure},
+    side,
     verbs::run,
 };
 
@@ -65,8 +68,12 @@ pub fn run(job: &Compare) -> Result<Outcome> {
         Some(path) => read(path)?,
         None => crossed(&job.methods, &job.keep)?,
     };
-    let passing = TempDir::new().context("no temporary directory for the outputs")?;
-    let folder = job.output.as_deref().unwrap_or(passing.path());
+    check_names(&variants)?;
+    side::check(job.plot.as_deref(), &inputs(job))?;
+    // Without a place of their own the models lie where nothing else does.
+    let passing = job.output.is_none().then(Passing::new).transpose()?;
+    let folder = passing.as_ref().map(Passing::path);
+    let folder = folder.or(job.output.as_deref()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let bar = progress::bar("variants", variants.len(), job.printing.quiet);
     let mut rows = Vec::new();
@@ -76,7 +83,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
             Ok(report) => Finding::Report(report),
             Err(error) => Finding::Error(format!("{error:#}")),
         };
-        if job.output.is_none() && place.exists() {
+        if passing.is_some() && place.exists() {
             fs::remove_dir_all(&place)
                 .with_context(|| format!("cannot remove {}", place.display()))?;
         }
@@ -159,12 +166,6 @@ fn read(path: &Path) -> Result<Vec<Variant>> {
         let Some(toml::Value::String(method)) = options.remove("method") else {
             bail!("{name}: `{variant}` does not say its method, as in `method = \"svd\"`");
         };
-        ensure!(
-            Path::new(&variant)
-                .components()
-                .eq([Component::Normal(variant.as_ref())]),
-            "{name}: `{variant}` is no name for a folder"
-        );
         let mut words = vec![method];
         for (option, value) in options {
             ensure!(
@@ -180,6 +181,30 @@ fn read(path: &Path) -> Result<Vec<Variant>> {
         })
     };
     tables.into_iter().map(variant).collect()
+}
+
+/// Names become folders within one: each must be a folder's name and nothing more, and its own.
+fn check_names(variants: &[Variant]) -> Result<()> {
+    let mut seen = HashSet::new();
+    for Variant { name, .. } in variants {
+        let mut parts = Path::new(name).components();
+        let plain = parts.next() == Some(Component::Normal(name.as_ref()));
+        ensure!(
+            plain && parts.next().is_none(),
+            "`{name}` is no name for a variant, which is a folder's name"
+        );
+        ensure!(seen.insert(name), "two variants are called `{name}`");
+    }
+    Ok(())
+}
+
+/// What the comparison itself reads.
+fn inputs(job: &Compare) -> Vec<Input<'_>> {
+    let files = [&job.variants, &job.text.file, &job.calibration.calibrate];
+    let files = files.into_iter().flatten();
+    let model = job.model.name.iter().map(Path::new);
+    let paths = files.map(PathBuf::as_path).chain(model);
+    paths.map(Input::Other).collect()
 }
 
 /// An option as words of a command line.

@@ -1,19 +1,24 @@
 //! `compress run METHOD MODEL -o OUT`: plan, compress, write, and evaluate before and after.
 
-use anyhow::Result;
+use std::{iter, path::Path};
+
+use anyhow::{Context as _, Result};
 use compress_calibrate::{Aim, Progress as _, Sequential};
-use compress_checkpoint::{Card, Checkpoint, Edits, Layout, Output, Record, Writer};
+use compress_checkpoint::{
+    Card, Checkpoint, Edits, Input, Layout, Output, Published, Record, Writer,
+};
 use compress_core::{Method, Plan, Survey};
 use serde_json::json;
 
 use crate::{
     Outcome,
-    args::{By, Running, With},
+    args::{By, Planning, Running, With},
     evidence::{Bar, Evidence},
     interrupt,
     model::Opened,
     pipeline::{self, Compressed},
     report::{self, Measured},
+    side,
     verbs::{evaluate::Prepared, plan::foretell},
 };
 
@@ -51,7 +56,9 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
     let planning = &arguments.planning;
     let quiet = planning.printing.quiet;
     let model = Opened::open(planning.model.name.as_deref(), quiet)?;
-    let output = Output::new(&arguments.output, arguments.force, &model.checkpoint)?;
+    let inputs = inputs(arguments, &model);
+    let output = Output::claim(&arguments.output, arguments.force, &inputs)?;
+    side::check(planning.plot.as_deref(), &inputs)?;
     // Whatever can be wrong with the text shows before the work, not after it.
     let text = if arguments.no_evaluate {
         None
@@ -79,19 +86,78 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
         calibrate_seconds: foresight.seconds() + evidence.seconds(),
     };
     let writer = Writer::begin(&model.checkpoint, &layout, output, &task.describe()?)?;
-    interrupt::work_directory(Some(writer.work()));
-    let done = task.carry_out(&writer, text);
-    let done = match done {
-        Ok(done) => done,
-        Err(error) => return Err(give_up(error, writer)),
+    interrupt::say(Some(goes_on(writer.work())));
+    let compressed = match task.compress(&writer) {
+        Ok(compressed) => compressed,
+        Err(error) => return Err(leave(error, writer)),
     };
-    writer.finish(&done.record(method)?, &done.card())?;
-    interrupt::work_directory(None);
+    let mut done = task.done(compressed);
+    let published = publish(writer, &done.record(method)?, &done.card())?;
+    // The model is finished and in its place: nothing that goes wrong from here on takes it away.
+    if let Some(text) = text {
+        let measured = Checkpoint::open(published.path()).map_err(Into::into);
+        let measured =
+            measured.and_then(|written| measure(&text, &model.checkpoint, &written, quiet));
+        let measured = measured.with_context(|| not_evaluated(published.path()))?;
+        done.measured = Some((text, measured));
+        published.describe(&done.record(method)?, &done.card())?;
+    }
+    interrupt::say(None);
     Ok(Told {
         json: done.json(method.name())?,
         text: done.text(method.name()),
         outcome: done.outcome(layout.bytes()),
     })
+}
+
+/// What the run reads, none of which it may replace.
+fn inputs<'a>(arguments: &'a Running, model: &'a Opened) -> Vec<Input<'a>> {
+    let Planning {
+        target,
+        calibration,
+        ..
+    } = &arguments.planning;
+    let others = [
+        &target.plan,
+        &calibration.calibrate,
+        &calibration.evidence,
+        &arguments.text.file,
+    ];
+    let others = others.into_iter().flatten();
+    let others = others.map(|path| Input::Other(path));
+    iter::once(Input::Model(model.checkpoint.path()))
+        .chain(others)
+        .collect()
+}
+
+/// Gives a finished model its name. What an interrupt says is then another thing.
+pub fn publish<'a>(writer: Writer<'a>, record: &Record, card: &Card) -> Result<Published<'a>> {
+    let work = goes_on(writer.work());
+    let published = writer.publish(record, card).with_context(|| work)?;
+    interrupt::say(Some(not_evaluated(published.path())));
+    Ok(published)
+}
+
+/// Of a work directory that stays.
+pub fn goes_on(work: &Path) -> String {
+    let work = work.display();
+    format!("{work} stays, and the same command goes on from there")
+}
+
+/// Of a model that is finished, but was not run.
+pub fn not_evaluated(output: &Path) -> String {
+    let output = output.display();
+    format!("{output} is finished, but was not evaluated: `compress evaluate {output}` does that")
+}
+
+/// After a failure: what there is to go on from stays.
+pub fn leave(error: anyhow::Error, writer: Writer<'_>) -> anyhow::Error {
+    let work = goes_on(writer.work());
+    match writer.leave() {
+        Ok(true) => error.context(work),
+        Ok(false) => error,
+        Err(second) => error.context(second),
+    }
 }
 
 /// What is to be done, once all of it is known.
@@ -106,14 +172,8 @@ struct Task<'a, M: Method> {
 }
 
 impl<'a, M: Method> Task<'a, M> {
-    fn carry_out(&self, writer: &Writer<'_>, text: Option<Prepared>) -> Result<Done<'a, M::Step>> {
-        let compressed = self.compress(writer)?;
-        writer.write_others()?;
-        let written = Checkpoint::open(&writer.work())?;
-        let quiet = self.arguments.planning.printing.quiet;
-        let measure = |text: &Prepared| measure(text, &self.model.checkpoint, &written, quiet);
-        let measured = text.as_ref().map(measure).transpose()?;
-        Ok(Done {
+    fn done(&self, (compressed, bytes): (Compressed, usize)) -> Done<'a, M::Step> {
+        Done {
             arguments: self.arguments,
             model: self.model,
             plan: self.plan,
@@ -121,14 +181,21 @@ impl<'a, M: Method> Task<'a, M> {
             calibrate_seconds: self.calibrate_seconds,
             aim: self.aim(),
             compressed,
-            text,
-            measured,
-            bytes: written.file_bytes(),
-        })
+            measured: None,
+            bytes,
+        }
     }
 
-    /// All at once, or block after block.
-    fn compress(&self, writer: &Writer<'_>) -> Result<Compressed> {
+    /// Writes all that the output consists of, and opens it as others will; how many bytes its weights have.
+    fn compress(&self, writer: &Writer<'_>) -> Result<(Compressed, usize)> {
+        let compressed = self.carry_out(writer)?;
+        writer.write_others()?;
+        let written = Checkpoint::open(&writer.model())?;
+        Ok((compressed, written.file_bytes()))
+    }
+
+    /// Compresses all at once, or block after block.
+    fn carry_out(&self, writer: &Writer<'_>) -> Result<Compressed> {
         let (method, plan, survey) = (self.method, self.plan, &self.survey);
         let planning = &self.arguments.planning;
         let (Some(windows), Some(aim)) = (self.evidence.windows(), self.aim()) else {
@@ -137,7 +204,7 @@ impl<'a, M: Method> Task<'a, M> {
         let bar = Bar::new(planning.printing.quiet);
         let model = &self.model.checkpoint;
         let aim = (aim, plan.tokens());
-        let walks = Sequential::begin(model, windows, aim, &writer.work(), &bar)?;
+        let walks = Sequential::begin(model, windows, aim, writer.work(), &bar)?;
         let done = pipeline::compress_in_sequence(method, plan, survey, writer, planning, walks)?;
         bar.finish();
         Ok(done)
@@ -163,23 +230,6 @@ impl<'a, M: Method> Task<'a, M> {
     fn aim(&self) -> Option<Aim> {
         let calibration = &self.arguments.planning.calibration;
         calibration.aim(self.method.needs())
-    }
-}
-
-/// After a failure to write the work directory stays, so that the run can go on; any other failure
-/// would only come again.
-pub fn give_up(error: anyhow::Error, writer: Writer<'_>) -> anyhow::Error {
-    let failed_to_write = |cause: &(dyn std::error::Error + 'static)| cause.is::<std::io::Error>();
-    if error.chain().any(failed_to_write) {
-        let work = writer.work();
-        return error.context(format!(
-            "{} stays, and the same command goes on from there",
-            work.display()
-        ));
-    }
-    match writer.abandon() {
-        Ok(()) => error,
-        Err(second) => error.context(second),
     }
 }
 
@@ -210,8 +260,7 @@ struct Done<'a, S: compress_core::Step> {
     calibrate_seconds: f64,
     aim: Option<Aim>,
     compressed: Compressed,
-    text: Option<Prepared>,
-    measured: Option<(Measured, Measured)>,
+    measured: Option<(Prepared, (Measured, Measured))>,
     bytes: usize,
 }
 
@@ -231,7 +280,7 @@ impl<S: compress_core::Step> Done<'_, S> {
             "calibrate_seconds": self.calibrate_seconds,
             "compress_seconds": self.compressed.seconds,
         });
-        if let (Some(text), Some((before, after))) = (&self.text, &self.measured) {
+        if let Some((text, (before, after))) = &self.measured {
             json["text"] = text.describe();
             json["before"] = serde_json::to_value(before)?;
             json["after"] = serde_json::to_value(after)?;
@@ -267,16 +316,14 @@ impl<S: compress_core::Step> Done<'_, S> {
     }
 
     fn card(&self) -> Card {
-        let table = match (&self.text, &self.measured) {
-            (Some(text), Some((before, after))) => {
-                format!(
-                    "Measured on {}:\n\n{}",
-                    text.title(),
-                    report::comparison(before, after)
-                )
-            }
-            _ => String::new(),
-        };
+        let table = self.measured.as_ref();
+        let table = table.map_or_else(String::new, |(text, (before, after))| {
+            format!(
+                "Measured on {}:\n\n{}",
+                text.title(),
+                report::comparison(before, after)
+            )
+        });
         report::card(&self.arguments.output, table)
     }
 
@@ -303,7 +350,7 @@ impl<S: compress_core::Step> Done<'_, S> {
                 },
             ));
         }
-        let (Some(text), Some((before, after))) = (&self.text, &self.measured) else {
+        let Some((text, (before, after))) = &self.measured else {
             lines.push(format!(
                 "{} of weights, not evaluated",
                 report::size(self.bytes)

@@ -1,9 +1,9 @@
 //! `compress tune MODEL --original ORIGINAL -o OUT`: train what compression has left.
 
-use std::{fs, time::Instant};
+use std::{fs, iter, time::Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use compress_checkpoint::{Card, Checkpoint, Edits, Layout, Output, Record, Writer};
+use compress_checkpoint::{Card, Checkpoint, Edits, Input, Layout, Output, Record, Writer};
 use compress_evaluate::Protocol;
 use compress_models::{Decoder, Device};
 use compress_tune::{Journal, Lesson, Point, distil, task, train};
@@ -17,8 +17,11 @@ use crate::{
     model::Opened,
     plot,
     report::{self, Measured},
-    text,
-    verbs::{evaluate::Prepared, run::give_up},
+    side, text,
+    verbs::{
+        evaluate::Prepared,
+        run::{goes_on, leave, not_evaluated, publish},
+    },
 };
 
 pub fn run(job: &Tune) -> Result<Outcome> {
@@ -34,7 +37,11 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         ),
         None => {}
     }
-    let output = Output::new(&job.output, job.force, &model.checkpoint)?;
+    let inputs = inputs(job, &model, original.as_ref());
+    let output = Output::claim(&job.output, job.force, &inputs)?;
+    for path in [&job.plot, &job.log] {
+        side::check(path.as_deref(), &inputs)?;
+    }
     let prepared = if job.no_evaluate {
         None
     } else {
@@ -65,7 +72,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     };
     let layout = Layout::new(&model.checkpoint, &edits)?;
     let writer = Writer::begin(&model.checkpoint, &layout, output, &about.to_string())?;
-    interrupt::work_directory(Some(writer.work()));
+    interrupt::say(Some(goes_on(writer.work())));
     let task = Task {
         job,
         model: &model,
@@ -73,17 +80,34 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         lesson,
         about: &about,
     };
-    let told = match task.carry_out(&writer, prepared) {
-        Ok((told, journal)) => {
-            journal.finish()?;
-            writer.finish(&told.record, &told.card)?;
-            told.text
-        }
-        Err(error) => return Err(give_up(error, writer)),
+    let (effort, curve) = match task.train(&writer) {
+        Ok(trained) => trained,
+        Err(error) => return Err(leave(error, writer)),
     };
-    interrupt::work_directory(None);
-    report::print(told)?;
+    let record = |measured| task.record(task.json(&effort, &curve, measured)?);
+    let published = publish(writer, &record(None)?, &task.card(None))?;
+    // The model is finished and in its place: nothing that goes wrong from here on takes it away.
+    task.draw(&curve)?;
+    let measure = |text: Prepared| {
+        let written = Checkpoint::open(published.path())?;
+        task.measure(text, &written)
+    };
+    let measured = prepared.map(measure).transpose();
+    let measured = measured.with_context(|| not_evaluated(published.path()))?;
+    if measured.is_some() {
+        published.describe(&record(measured.as_ref())?, &task.card(measured.as_ref()))?;
+    }
+    interrupt::say(None);
+    task.tell(&effort, &curve, measured.as_ref())?;
     Ok(Outcome::Kept)
+}
+
+/// What the training reads, none of which it may replace.
+fn inputs<'a>(job: &'a Tune, model: &'a Opened, original: Option<&'a Opened>) -> Vec<Input<'a>> {
+    let models = iter::once(model).chain(original);
+    let models = models.map(|model| Input::Model(model.checkpoint.path()));
+    let texts = job.corpus.iter().chain(&job.text.file);
+    models.chain(texts.map(|path| Input::Other(path))).collect()
 }
 
 type Windows = Vec<Vec<u32>>;
@@ -138,45 +162,26 @@ struct Effort {
     parameters: usize,
 }
 
-/// What is told of a training.
-struct Told {
-    record: Record,
-    card: Card,
-    text: String,
-}
-
 /// Before and after, on a text.
 type Measurement = (Prepared, Measured, Measured);
 
 impl Task<'_> {
-    fn carry_out(&self, writer: &Writer<'_>, text: Option<Prepared>) -> Result<(Told, Journal)> {
+    /// Trains, puts what came of it in its place, and writes all else that the output consists of.
+    fn train(&self, writer: &Writer<'_>) -> Result<(Effort, Vec<Point>)> {
         let mut journal = Journal::open(&writer.work().join("training"))?;
-        let effort = self.train(writer, &mut journal)?;
-        self.draw(&journal.curve)?;
-        writer.write_others()?;
-        let written = Checkpoint::open(&writer.work())?;
-        let measured = text.map(|text| self.measure(text, &written)).transpose()?;
-        let json = self.json(&effort, &journal.curve, measured.as_ref())?;
-        let card = self.card(measured.as_ref());
-        let text = if self.job.printing.json {
-            json.to_string()
-        } else {
-            self.text(&effort, &card.table)
-        };
-        let record = self.record(json)?;
-        Ok((Told { record, card, text }, journal))
-    }
-
-    /// Trains, and puts what came of it in its place.
-    fn train(&self, writer: &Writer<'_>, journal: &mut Journal) -> Result<Effort> {
         let mut decoder = Decoder::load(&self.model.checkpoint, &Device::flex())?;
         let start = Instant::now();
         let before = made(&journal.curve);
         match (self.job.objective, self.original) {
             (Objective::Distillation, Some(original)) => {
-                distil(&original.checkpoint, &mut decoder, &self.lesson, journal)?;
+                distil(
+                    &original.checkpoint,
+                    &mut decoder,
+                    &self.lesson,
+                    &mut journal,
+                )?;
             }
-            _ => train(&mut decoder, &self.lesson, journal)?,
+            _ => train(&mut decoder, &self.lesson, &mut journal)?,
         }
         self.lesson.progress.finish();
         let trained = self.lesson.options.trained;
@@ -185,11 +190,14 @@ impl Task<'_> {
             let numbers: Vec<f32> = numbers.map_err(|e| anyhow!("cannot read `{name}`: {e:?}"))?;
             writer.replace(&name, &numbers)?;
         }
-        Ok(Effort {
+        writer.write_others()?;
+        Checkpoint::open(&writer.model())?; // as others will
+        let effort = Effort {
             seconds: start.elapsed().as_secs_f64(),
             steps: made(&journal.curve) - before,
             parameters: compress_tune::count(&decoder, trained),
-        })
+        };
+        Ok((effort, journal.curve))
     }
 
     fn draw(&self, curve: &[Point]) -> Result<()> {
@@ -282,8 +290,12 @@ impl Task<'_> {
         report::card(&self.job.output, table)
     }
 
-    fn text(&self, effort: &Effort, table: &str) -> String {
-        format!(
+    fn tell(&self, effort: &Effort, curve: &[Point], measured: Option<&Measurement>) -> Result<()> {
+        if self.job.printing.json {
+            return report::print(self.json(effort, curve, measured)?);
+        }
+        let table = self.card(measured).table;
+        report::print(format_args!(
             "{}: {} tuned by {}, {} of {} parameters, {} steps of {} tokens in {:.1} s, {:.0} tokens/s\n{table}",
             self.job.output.display(),
             self.model.name,
@@ -294,7 +306,7 @@ impl Task<'_> {
             self.tokens_per_step(),
             effort.seconds,
             self.speed(effort),
-        )
+        ))
     }
 }
 

@@ -1,0 +1,20 @@
+//! The folder for what is kept between runs, as the platform has it.
+
+use std::{env, fs, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// A folder of ours in the user's cache, made where it is not there yet.
+pub fn folder(name: &str) -> Result<PathBuf> {
+    let place = |variable: &str, below: &str| {
+        let value = env::var_os(variable).filter(|value| !value.is_empty())?;
+        Some(PathBuf::from(value).join(below))
+    };
+    let root = place("XDG_CACHE_HOME", "compress")
+        .or_else(|| place("LOCALAPPDATA", "compress"))
+        .or_else(|| place("HOME", ".cache/compress"))
+        .context("no folder to keep things in: set XDG_CACHE_HOME or HOME")?;
+    let folder = root.join(name);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}

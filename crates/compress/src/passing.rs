@@ -1,0 +1,71 @@
+//! Folders for what is needed only while a command runs.
+//!
+//! They lie in the user's cache: models are too large for a temporary folder, which is often memory. Each
+//! has a lock beside it, so that the next run can tell one that a killed run has left, and remove it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process,
+};
+
+use anyhow::{Context as _, Result};
+use compress_checkpoint::Lock;
+
+use crate::{cache, interrupt};
+
+/// A folder that goes when this value does, or when the command is interrupted.
+pub struct Passing {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl Passing {
+    /// Makes one.
+    pub fn new() -> Result<Self> {
+        let root = cache::folder("passing")?;
+        tidy(&root);
+        let path = root.join(process::id().to_string());
+        let beside = path.with_extension(LOCK);
+        let lock = Lock::take(&beside, &path)?;
+        // Of a process with this number that is no more, or it would hold the lock.
+        if path.exists() {
+            remove(&path)?;
+        }
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        interrupt::remove(path.clone());
+        interrupt::remove(beside);
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            eprintln!("warning: {error:#}");
+        }
+    }
+}
+
+const LOCK: &str = "lock";
+
+/// Removes the folders that nobody holds. What cannot be removed is left for another time.
+fn tidy(root: &Path) {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    for lock in entries.map(|entry| entry.path()) {
+        let folder = lock.with_extension("");
+        if lock.extension().is_some_and(|extension| extension == LOCK)
+            && let Ok(_held) = Lock::take(&lock, &folder)
+        {
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
