@@ -83,7 +83,7 @@ fn comparing_under_a_name_that_is_a_path_touches_nothing() {
     fs::write(victim.join("precious.txt"), "years of work").unwrap();
     let before = manifest(place.path());
     let absolute = place.path().join("victim/data");
-    for methods in [text(&absolute), "../data", "svd/x", ".", ""] {
+    for methods in [text(&absolute), "../data", "svd/x", "svd,../data"] {
         let error = failure(&["compare", "--methods", methods, "--keep", "0.8", "-q"]);
         assert!(error.contains("no name for a variant"), "{error}");
     }
@@ -301,7 +301,7 @@ fn a_model_that_cannot_be_run_is_written_all_the_same() {
     let place = folder();
     let output = place.path().join("out");
     // Logits of 10³⁸ times whatever: infinite.
-    let model = copy("networks/llama");
+    let model = copy("../../models/tiny");
     let path = model.path().join("model.safetensors");
     let mut file = fs::read(&path).unwrap();
     let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
@@ -316,29 +316,10 @@ fn a_model_that_cannot_be_run_is_written_all_the_same() {
         number.copy_from_slice(&3e38_f32.to_le_bytes());
     }
     fs::write(&path, file).unwrap();
-    let sample = fixture("../../models/tiny/sample.txt");
-    let arguments = [
-        "run",
-        "svd",
-        text(model.path()),
-        "-o",
-        text(&output),
-        "--keep",
-        "0.5",
-        "-q",
-        "--text",
-        text(&sample),
-        "--ctx",
-        "16",
-        "--windows",
-        "2",
-    ];
+    let arguments = [&cut(model.path(), &output, "0.5")[..8], &["-q", "--windows", "2"]].concat();
     let error = failure(&arguments);
-    assert!(
-        error.contains("is finished, but was not evaluated") && error.contains("not finite")
-            || error.contains("NaN"),
-        "{error}"
-    );
+    assert!(error.contains("is finished, but was not evaluated"), "{error}");
+    assert!(error.contains("NaN or infinite"), "{error}");
     let record = fs::read(output.join("compression.json")).unwrap();
     let record: Value = serde_json::from_slice(&record).unwrap();
     assert!(record.get("report").is_none());
