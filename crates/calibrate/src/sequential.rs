@@ -1,43 +1,44 @@
-//! Compressing block after block, each measured behind the ones that are compressed already.
+//! A model's text through one block after the other, measured where activations enter weights, which are
+//! compressed there and then.
 //!
-//! Two walks go through the network side by side: the original's, and that of the model as far as it
-//! is compressed. At each inlet, with x of the first walk and z of the second,
+//! Nothing measured outlives its weights: of H, n × n, there is one at a time. Where later weights are to see
+//! what was done to earlier ones, two walks go through the network side by side, the original's and that of
+//! the model as far as it is written; the second reads the weights as they are stored. What the weights of
+//! the second are to give decides what they make good:
+//!
+//! - [`Aim::Inputs`], t = W z: they are to do with their inputs what the whole ones would do with them. What
+//!   went wrong before stays wrong.
+//! - [`Aim::Original`], t = W x, and for weights that write to the residual stream t = W x + what that stream
+//!   lacks: they are to give what the original has at this place, so that they make good for the cuts
+//!   before them as far as their inputs allow.
 //!
 //! ```text
-//! H = Σ z zᵀ    N = Σ x zᵀ    R = Σ (residual of the first − residual of the second) zᵀ
-//! W* = argmin_V Σ ‖t − V z‖² + ε‖V − W‖² = (T + ε W)(H + ε I)⁻¹,   T = Σ t zᵀ
+//! folder/3.original, 3.compressed        the residual streams before block 3, of all windows
+//! folder/original.residual, .stream      the same within the block, and what enters the next weights
 //! ```
-//!
-//! and the method compresses W* in place of W, under H. Which target t it is decides what the cut
-//! makes good:
-//!
-//! - t = W z leaves W* = W: the cut weight is to do with its inputs what the whole one would do with
-//!   them. What went wrong before stays wrong.
-//! - t = W x, and for weights that write to the residual stream t = W x + what that stream lacks: the
-//!   cut weight is to give what the original has at this place, so that it makes good for the cuts
-//!   before it as far as its inputs allow.
-//!
-//! What is between the stages lies on disk, two numbers per channel and walk.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Factor, Inlet, Matrix, Role, Site, Stream, Symmetric, Tokens, linalg::Double};
+use compress_core::{Inlet, Role, Stream};
 use compress_models::{Block, Decoder, Device, Turns};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::{
-    Error, Progress, Result,
-    accumulate::{add_crosses, add_grams, weight},
-    calibrate::{finite, numbers, remove, side_by_side},
+    Error, Measured, Progress, Result,
+    calibrate::{finite, length, numbers, remove, side_by_side},
     measure::not_on_host,
+    measured::{Seen, one_reader, target_rows},
     stages::{State, advance},
     states::{States, Writing},
 };
 
-/// What a cut weight is to give.
+/// What a weight behind compressed ones is to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aim {
@@ -47,262 +48,209 @@ pub enum Aim {
     Original,
 }
 
-/// ε, as a fraction of the mean of the diagonal of H.
-const DAMPING: f64 = 0.1;
-
-/// What was measured at one inlet of one block.
-pub struct Measured {
-    /// Where.
-    pub stream: Stream,
-    aim: Aim,
-    sums: Sums,
-    attended: Option<Sums>, // of what key and value read, each token weighted by how much it is looked at
-    residuals: Vec<f64>,    // R: hidden × n; empty where it is not aimed at, or not written to
+/// The model as far as it is compressed, and what the rest of it is to give.
+#[derive(Clone, Copy)]
+pub struct Behind<'a> {
+    /// The output under way, its finished weights as they are stored.
+    pub written: &'a Checkpoint,
+    /// What its weights are to give.
+    pub aim: Aim,
 }
 
-/// Sums over all tokens.
-struct Sums {
-    activations: Symmetric, // H
-    inputs: Vec<f64>,       // N: n × n; empty where the aim is what the inputs give
-}
-
-impl Sums {
-    fn new(width: usize, aim: Aim) -> Self {
-        let crossed = if aim == Aim::Original { width } else { 0 };
-        Self {
-            activations: Symmetric::zeros(width),
-            inputs: vec![0.0; crossed * crossed],
-        }
-    }
-
-    /// Adds windows of both walks.
-    fn add(&mut self, x: &[&[f32]], z: Vec<&[f32]>) {
-        let width = self.activations.size();
-        if !self.inputs.is_empty() {
-            add_crosses(&mut self.inputs, (x, width), (&z, width));
-        }
-        add_grams(std::slice::from_mut(&mut self.activations), &[z]);
-    }
-}
-
-/// The two walks.
+/// One walk, or two side by side.
 pub struct Sequential<'a> {
     checkpoint: &'a Checkpoint,
+    behind: Option<Behind<'a>>,
+    /// Whether tokens are weighted by the attention they get, as well.
+    attended: bool,
     windows: usize,
-    aim: Aim,
-    tokens: Tokens,
     time: usize,
     turns: Turns,
     device: Device,
-    walks: [Files; 2], // the original's, the compressed model's
+    folder: PathBuf,
     progress: &'a dyn Progress,
 }
 
-/// The files of one walk: the residual stream and the stream at the current inlet.
-struct Files {
-    residual: PathBuf,
-    stream: PathBuf,
-}
-
-impl Files {
-    fn new(folder: &Path, name: &str) -> Self {
-        Self {
-            residual: folder.join(format!("{name}.residual")),
-            stream: folder.join(format!("{name}.stream")),
-        }
-    }
-}
+/// What the original's walk and that of the compressed model are called.
+const NAMES: [&str; 2] = ["original", "compressed"];
 
 impl<'a> Sequential<'a> {
-    /// Starts both walks before the first block; their files go to `folder`, and are removed by
-    /// [`finish`](Self::finish). Keys and values aim at the original's with tokens counted as `tokens`
-    /// says, by what the original looks at.
+    /// Starts before block `first`: at 0, or where an earlier run has ended and left its files in `folder`.
     pub fn begin(
         checkpoint: &'a Checkpoint,
         windows: &[Vec<u32>],
-        (aim, tokens): (Aim, Tokens),
-        folder: &Path,
+        (behind, attended): (Option<Behind<'a>>, bool),
+        (folder, first): (&Path, usize),
         progress: &'a dyn Progress,
     ) -> Result<Self> {
         let device = Device::flex();
+        let time = length(windows)?;
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let ends = Decoder::load_ends(checkpoint, &device)?;
-        let time = crate::calibrate::length(windows)?;
-        let walks = ["original", "compressed"].map(|name| Files::new(folder, name));
-        for walk in &walks {
-            let (residual, stream) = (Writing::new(&walk.residual)?, Writing::new(&walk.stream)?);
-            windows.par_iter().enumerate().try_for_each(|(i, window)| {
-                let embedded = numbers(ends.embed(&[window])?)?;
-                residual.write(i, &embedded)?;
-                stream.write(i, &embedded)
-            })?;
-            residual.finish()?;
-            stream.finish()?;
-        }
-        let steps = checkpoint.config().layers * windows.len() * (Inlet::ALL.len() + 1);
-        progress.start("sequential", steps);
-        Ok(Self {
+        let walks = Self {
             checkpoint,
+            behind,
+            attended,
             windows: windows.len(),
-            aim,
-            tokens,
             time,
             turns: ends.rotary.turns(0..time, &device),
             device,
-            walks,
+            folder: folder.into(),
             progress,
-        })
+        };
+        if first == 0 {
+            walks.embed(0, &ends, windows)?;
+            if let Some(behind) = behind {
+                // The embedding may be stored in fewer bits: then later weights make good for that, too.
+                let ends = Decoder::load_ends(behind.written, &walks.device)?;
+                walks.embed(1, &ends, windows)?;
+            }
+        }
+        let blocks = checkpoint.config().layers - first;
+        progress.start("sequential", blocks * windows.len() * (Inlet::ALL.len() + 1));
+        Ok(walks)
     }
 
-    /// Takes both walks through block `layer`. At each inlet `compress` is given what was measured, and
-    /// answers with the factors of the weights that read it.
+    fn embed(&self, walk: usize, ends: &Decoder, windows: &[Vec<u32>]) -> Result<()> {
+        let hidden = self.checkpoint.config().hidden;
+        let writing = Writing::new(&self.before(0, walk), self.time * hidden)?;
+        let windows = windows.par_iter().enumerate();
+        windows.try_for_each(|(i, window)| writing.write(i, &numbers(ends.embed(&[window])?)?))?;
+        writing.finish()
+    }
+
+    /// Takes the text through block `layer`. At each inlet `compress` is given what was measured, and puts
+    /// the weights that read it where the output lies.
+    ///
+    /// What is before the next block is on disk when this returns; what is before this one stays until
+    /// [`forget`](Self::forget).
     pub fn through<E: From<Error>>(
-        &mut self,
+        &self,
         layer: usize,
-        mut compress: impl FnMut(&Measured) -> std::result::Result<Vec<(Site, Factor)>, E>,
+        mut compress: impl FnMut(Measured) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let original = Block::load(self.checkpoint, layer, &self.device).map_err(Error::from)?;
-        let mut compressed = original.clone();
+        let mut blocks = vec![original];
+        if let Some(Behind { written, .. }) = self.behind {
+            let mut block = blocks[0].clone();
+            let loaded = block.reload_norms(written, layer, &self.device);
+            loaded.map_err(Error::from)?;
+            blocks.push(block);
+        }
         let mut from = None;
         for inlet in Inlet::ALL {
-            let measured =
-                self.advance([&original, &compressed], from, Stream::new(layer, inlet))?;
-            for (site, factor) in compress(&measured)? {
-                let weight = compressed.linear_mut(site.role);
-                weight.replace(factor, &self.device);
+            compress(self.measure(&blocks, from, Stream::new(layer, inlet))?)?;
+            if let (Some(behind), Some(block)) = (self.behind, blocks.get_mut(1)) {
+                for &role in inlet.readers() {
+                    let loaded = block.reload(behind.written, (layer, role), &self.device);
+                    loaded.map_err(Error::from)?;
+                }
             }
             from = Some(inlet);
         }
-        let end = Stream::new(layer, Inlet::Down);
-        self.past_the_last([&original, &compressed], end)?;
+        self.past_the_last(&blocks, layer)?;
         Ok(())
     }
 
-    /// Removes the files of both walks.
-    pub fn finish(self) -> Result<()> {
-        for walk in &self.walks {
-            remove(&walk.residual)?;
-            remove(&walk.stream)?;
-        }
-        Ok(())
+    /// Removes what lies before block `layer`.
+    pub fn forget(&self, layer: usize) -> Result<()> {
+        (0..self.walks()).try_for_each(|walk| remove(&self.before(layer, walk)))
     }
 
-    fn past_the_last(&self, blocks: [&Block; 2], from: Stream) -> Result<()> {
-        let old = self.width(from.inlet);
-        self.step(blocks, Some(from.inlet), old, |_, _| Ok(()))
+    fn walks(&self) -> usize {
+        1 + usize::from(self.behind.is_some())
     }
 
-    fn advance(&self, blocks: [&Block; 2], from: Option<Inlet>, to: Stream) -> Result<Measured> {
-        let hidden = self.checkpoint.config().hidden;
-        let (old, new) = (
-            from.map_or(hidden, |inlet| self.width(inlet)),
-            self.width(to.inlet),
-        );
-        let original = self.aim == Aim::Original;
-        let writes = original && matches!(to.inlet, Inlet::Output | Inlet::Down);
-        let mut sums = Sums::new(new, self.aim);
-        let weighted = to.inlet == Inlet::Attention && self.tokens == Tokens::Attended;
-        let mut attended = weighted.then(|| Sums::new(new, self.aim));
-        let mut residuals = vec![0.0; if writes { hidden * new } else { 0 }];
-        self.step(blocks, from, old, |first, batch| {
-            let part = |of: fn(&[Numbers; 2]) -> &Vec<f32>| {
-                batch
-                    .iter()
-                    .map(|pair| of(pair).as_slice())
-                    .collect::<Vec<_>>()
-            };
-            let (x, z) = (part(|pair| &pair[0].stream), part(|pair| &pair[1].stream));
-            if let Some(window) = (0..x.len()).find(|&i| !finite(x[i]) || !finite(z[i])) {
-                let window = first + window;
-                return Err(Error::Activation { stream: to, window });
-            }
-            if writes {
-                let lack = batch
-                    .iter()
-                    .map(|[a, b]| difference(&a.residual, &b.residual));
-                let lack: Vec<Vec<f32>> = lack.collect();
-                add_crosses(&mut residuals, (&slices(&lack), hidden), (&z, new));
-            }
-            if let Some(attended) = &mut attended {
-                let received = self.received(blocks[0], &x)?;
-                if let Some(window) = received.iter().position(|weights| !finite(weights)) {
-                    let window = first + window;
-                    return Err(Error::Activation { stream: to, window });
-                }
-                let [x, z] = [&x, &z].map(|windows| weighted_rows(windows, &received));
-                attended.add(&slices(&x), slices(&z));
-            }
-            sums.add(&x, z);
-            Ok(())
-        })?;
-        for sums in attended.iter_mut().chain([&mut sums]) {
-            sums.activations.mirror();
-        }
-        Ok(Measured {
-            stream: to,
-            aim: self.aim,
-            sums,
-            attended,
-            residuals,
-        })
+    fn aims_at_original(&self) -> bool {
+        self.behind.is_some_and(|behind| behind.aim == Aim::Original)
     }
 
-    /// How much a block looks at each token of some windows, from what its attention reads.
-    fn received(&self, block: &Block, windows: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
-        let width = self.width(Inlet::Attention);
-        let of = |x: &&[f32]| {
-            let x = self.tensor(x.to_vec(), width);
-            let (query, key) = (&block.attention.query, &block.attention.key);
-            let (query, key) = (query.forward(x.clone()), key.forward(x));
-            let received = block.attention.received(query, key, &self.turns);
-            received.ok_or_else(not_on_host)
-        };
-        windows.par_iter().with_max_len(1).map(of).collect()
+    fn before(&self, layer: usize, walk: usize) -> PathBuf {
+        self.folder.join(format!("{layer}.{}", NAMES[walk]))
     }
 
-    /// Takes all windows of both walks one stage further, a batch at a time.
-    fn step(
-        &self,
-        blocks: [&Block; 2],
-        from: Option<Inlet>,
-        old: usize,
-        mut look: impl FnMut(usize, &[[Numbers; 2]]) -> Result<()>,
-    ) -> Result<()> {
-        let hidden = self.checkpoint.config().hidden;
-        let (mut read, mut written) = (Vec::new(), Vec::new());
-        for Files { residual, stream } in &self.walks {
-            let states = States::open(residual, self.time * hidden)?;
-            read.push((states, States::open(stream, self.time * old)?));
-            written.push((Writing::new(residual)?, Writing::new(stream)?));
-        }
+    fn within(&self, what: &str, walk: usize) -> PathBuf {
+        self.folder.join(format!("{}.{what}", NAMES[walk]))
+    }
+
+    /// From an inlet past its weights to the next, and what is seen there.
+    fn measure(&self, blocks: &[Block], from: Option<Inlet>, to: Stream) -> Result<Measured> {
+        let shape = |role: Role| self.checkpoint.config().shape(role);
+        let width = shape(to.inlet.reader()).cols;
+        let aims = self.aims_at_original();
+        let rows = if aims { target_rows(to.inlet, shape) } else { 0 };
+        let attended = self.attended && to.inlet == Inlet::Attention;
+        let mut measured = Measured::new(to, width, rows, attended);
+        let stage = Stage::open(self, to.layer, from)?;
         let size = side_by_side(self.time);
         for first in (0..self.windows).step_by(size) {
             let batch = first..(first + size).min(self.windows);
             let one = |index: usize| {
-                let pair = [0, 1].map(|walk| {
-                    let (residual, stream) = &read[walk];
-                    let state = State {
-                        residual: self.tensor(residual.read(index)?, hidden),
-                        stream: self.tensor(stream.read(index)?, old),
-                    };
-                    let state = advance(blocks[walk], from, state, &self.turns);
-                    let now = Numbers {
-                        residual: numbers(state.residual)?,
-                        stream: numbers(state.stream)?,
-                    };
-                    written[walk].0.write(index, &now.residual)?;
-                    written[walk].1.write(index, &now.stream)?;
-                    Ok::<_, Error>(now)
-                });
+                let states = stage.advance(blocks, index)?;
+                let seen = self.see(&blocks[0], to, &states, attended)?;
                 self.progress.advance(1);
-                let [original, compressed] = pair;
-                Ok([original?, compressed?])
+                let fine = finite(&seen.z) && finite(&seen.target);
+                if fine && seen.attention.as_deref().is_none_or(finite) {
+                    Ok(seen)
+                } else {
+                    Err(Error::Activation {
+                        stream: to,
+                        window: index,
+                    })
+                }
             };
-            let pairs = batch.into_par_iter().with_max_len(1).map(one);
-            look(first, &pairs.collect::<Result<Vec<_>>>()?)?;
+            let seen = batch.into_par_iter().with_max_len(1).map(one);
+            measured.add(&seen.collect::<Result<Vec<_>>>()?);
         }
-        for (residual, stream) in written {
-            residual.finish()?;
-            stream.finish()?;
+        Ok(measured)
+    }
+
+    /// What is to be summed of a window, out of the states of all walks.
+    fn see(
+        &self,
+        original: &Block,
+        to: Stream,
+        states: &[State],
+        attended: bool,
+    ) -> Result<Seen> {
+        let [first, .., last] = [&states[0], &states[states.len() - 1]];
+        let x = &first.stream;
+        let target = if !self.aims_at_original() {
+            Vec::new()
+        } else if one_reader(to.inlet) {
+            // What the original's residual stream will be, less what the other has already. A bias is the
+            // same on both sides.
+            let [_, time, width] = x.dims();
+            let weight = &original.linear(to.inlet.reader()).weight;
+            let given = weight.forward(x.clone().reshape([time, width])).unsqueeze();
+            numbers(given + first.residual.clone() - last.residual.clone())?
+        } else {
+            numbers(x.clone())?
+        };
+        let attention = || {
+            let attention = &original.attention;
+            let (query, key) = (&attention.query, &attention.key);
+            let (query, key) = (query.forward(x.clone()), key.forward(x.clone()));
+            let received = attention.received(query, key, &self.turns);
+            received.ok_or_else(not_on_host)
+        };
+        Ok(Seen {
+            z: numbers(last.stream.clone())?,
+            target,
+            attention: attended.then(attention).transpose()?,
+        })
+    }
+
+    fn past_the_last(&self, blocks: &[Block], layer: usize) -> Result<()> {
+        let stage = Stage::open(self, layer, Some(Inlet::Down))?;
+        let windows = (0..self.windows).into_par_iter().with_max_len(1);
+        windows.try_for_each(|index| {
+            self.progress.advance(1);
+            stage.advance(blocks, index).map(|_| ())
+        })?;
+        for (walk, files) in stage.files.into_iter().enumerate() {
+            // By then the file within the block holds what comes out of it.
+            files.residual.rename(&self.before(layer + 1, walk))?;
         }
         Ok(())
     }
@@ -312,73 +260,84 @@ impl<'a> Sequential<'a> {
     }
 
     fn tensor(&self, numbers: Vec<f32>, width: usize) -> Tensor<3> {
-        Tensor::from_data(
-            TensorData::new(numbers, [1, self.time, width]),
-            &self.device,
-        )
+        let shape = [1, self.time, width];
+        Tensor::from_data(TensorData::new(numbers, shape), &self.device)
     }
 }
 
-/// A state on the host.
-struct Numbers {
-    residual: Vec<f32>,
-    stream: Vec<f32>,
+/// The files of all walks on the way from one inlet to the next.
+struct Stage<'a> {
+    walks: &'a Sequential<'a>,
+    from: Option<Inlet>,
+    files: Vec<Files>,
 }
 
-impl Measured {
-    /// H of the compressed model.
-    #[must_use]
-    pub const fn activations(&self) -> &Symmetric {
-        &self.sums.activations
-    }
+/// The files of one walk. Each window has a slot that is large enough for the widest stream, so that it is
+/// written over what was read.
+struct Files {
+    /// The residual stream as it is.
+    residual: States,
+    /// Where it goes, where it changes and must not be written over what is before the block.
+    next: Option<States>,
+    /// What entered the weights before.
+    stream: States,
+}
 
-    /// The same with each token weighted by how much it is looked at; none where that was not asked
-    /// for, or at other inlets than that of attention.
-    #[must_use]
-    pub fn attended(&self) -> Option<&Symmetric> {
-        self.attended.as_ref().map(|sums| &sums.activations)
-    }
-
-    /// W*: what is to be compressed in place of the weight W of a role.
-    pub fn retarget(&self, role: Role, weight: &Matrix) -> compress_core::Result<Matrix> {
-        if self.aim == Aim::Inputs {
-            return Ok(weight.clone());
-        }
-        let weighted = Tokens::Attended.are_weighted(role);
-        let attended = self.attended.as_ref().filter(|_| weighted);
-        let Sums {
-            activations: h,
-            inputs,
-        } = attended.unwrap_or(&self.sums);
-        let n = h.size();
-        let w = Double::from(weight);
-        let wanted = w.times(&Double::new(n, n, inputs)?)?;
-        let wanted = if self.residuals.is_empty() {
-            wanted
-        } else {
-            wanted.plus(1.0, &Double::new(weight.rows(), n, &self.residuals)?)?
+impl<'a> Stage<'a> {
+    fn open(walks: &'a Sequential<'_>, layer: usize, from: Option<Inlet>) -> Result<Self> {
+        let hidden = walks.time * walks.checkpoint.config().hidden;
+        let widest = Inlet::ALL.map(|inlet| walks.width(inlet));
+        let widest = walks.time * widest.into_iter().max().unwrap_or(0);
+        // Only past these weights does the residual stream change.
+        let middle = matches!(from, Some(Inlet::FeedForward | Inlet::Down));
+        let files = |walk| {
+            let before = walks.before(layer, walk);
+            let within = walks.within("residual", walk);
+            let stream = walks.within("stream", walk);
+            let create = from == Some(Inlet::Output);
+            Ok(Files {
+                residual: States::open(if middle { &within } else { &before }, hidden)?,
+                next: create.then(|| States::create(&within, hidden)).transpose()?,
+                stream: match from {
+                    None => States::create(&stream, widest)?,
+                    Some(_) => States::open(&stream, widest)?,
+                },
+            })
         };
-        let epsilon = DAMPING * h.trace() / n.max(1) as f64 + f64::MIN_POSITIVE;
-        let left = Double::from(&h.clone().plus_diagonal(epsilon));
-        let right = wanted.plus(epsilon, &w)?.transposed();
-        Ok(left.solve(&right)?.transposed().to_matrix())
+        let files = (0..walks.walks()).map(files).collect::<Result<_>>()?;
+        Ok(Self { walks, from, files })
     }
-}
 
-/// Windows with each row multiplied by the root of its weight.
-fn weighted_rows(windows: &[&[f32]], weights: &[Vec<f32>]) -> Vec<Vec<f32>> {
-    let one = |(window, weights): (&&[f32], &Vec<f32>)| {
-        let mut rows = window.to_vec();
-        weight(&mut rows, weights);
-        rows
-    };
-    windows.iter().zip(weights).map(one).collect()
-}
-
-fn slices(windows: &[Vec<f32>]) -> Vec<&[f32]> {
-    windows.iter().map(Vec::as_slice).collect()
-}
-
-fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
-    a.iter().zip(b).map(|(a, b)| a - b).collect()
+    /// Takes one window of all walks further.
+    fn advance(&self, blocks: &[Block], index: usize) -> Result<Vec<State>> {
+        let hidden = self.walks.checkpoint.config().hidden;
+        let time = self.walks.time;
+        let one = |(files, block): (&Files, &Block)| {
+            let residual = files.residual.read(index, time * hidden)?;
+            let residual = self.walks.tensor(residual, hidden);
+            let stream = match self.from {
+                None => residual.clone(),
+                Some(inlet) => {
+                    let width = self.walks.width(inlet);
+                    self.walks.tensor(files.stream.read(index, time * width)?, width)
+                }
+            };
+            let state = State { residual, stream };
+            let state = advance(block, self.from, state, &self.walks.turns);
+            match (self.from, &files.next) {
+                (Some(Inlet::Output), Some(next)) => {
+                    next.write(index, &numbers(state.residual.clone())?)?;
+                }
+                (Some(Inlet::Down), _) => {
+                    files.residual.write(index, &numbers(state.residual.clone())?)?;
+                }
+                _ => {}
+            }
+            if self.from != Some(Inlet::Down) {
+                files.stream.write(index, &numbers(state.stream.clone())?)?;
+            }
+            Ok(state)
+        };
+        self.files.iter().zip(blocks).map(one).collect()
+    }
 }

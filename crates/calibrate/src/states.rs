@@ -1,7 +1,7 @@
 //! What is between the blocks, for all windows, on disk.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,59 +9,48 @@ use std::{
 
 use crate::{Error, Result};
 
-/// A number for each window, token and channel, being read.
+/// A file with a slot of so many numbers for each window, read and written from any thread in any order.
 pub struct States {
     path: PathBuf,
     file: Mutex<File>,
-    window: usize,
+    slot: usize,
 }
 
 impl States {
-    /// Opens a finished file; `window` is how many numbers one window has.
-    pub fn open(path: &Path, window: usize) -> Result<Self> {
+    /// Opens a file that is there.
+    pub fn open(path: &Path, slot: usize) -> Result<Self> {
+        Self::with(path, slot, OpenOptions::new().read(true).write(true))
+    }
+
+    /// Starts a file.
+    pub fn create(path: &Path, slot: usize) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        Self::with(path, slot, &options)
+    }
+
+    fn with(path: &Path, slot: usize, options: &OpenOptions) -> Result<Self> {
         Ok(Self {
             path: path.into(),
-            file: File::open(path).map_err(Error::io(path))?.into(),
-            window,
+            file: options.open(path).map_err(Error::io(path))?.into(),
+            slot,
         })
     }
 
-    /// The numbers of one window.
-    pub fn read(&self, index: usize) -> Result<Vec<f32>> {
-        let mut bytes = vec![0; 4 * self.window];
-        let at = (index * bytes.len()) as u64;
+    /// The first numbers of one window's slot.
+    pub fn read(&self, index: usize, count: usize) -> Result<Vec<f32>> {
+        let mut bytes = vec![0; 4 * count];
         let mut file = lock(&self.file);
         let done = file
-            .seek(SeekFrom::Start(at))
+            .seek(SeekFrom::Start(self.start(index)))
             .and_then(|_| file.read_exact(&mut bytes));
+        drop(file);
         done.map_err(Error::io(&self.path))?;
-        let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-        Ok(bytes.chunks_exact(4).map(number).collect())
-    }
-}
-
-/// The same being written: it takes its name when all windows are there.
-pub struct Writing {
-    path: PathBuf,
-    unfinished: PathBuf,
-    file: Mutex<File>,
-}
-
-impl Writing {
-    /// Starts a file.
-    pub fn new(path: &Path) -> Result<Self> {
-        let mut unfinished = path.as_os_str().to_owned();
-        unfinished.push(".part");
-        let unfinished = PathBuf::from(unfinished);
-        let file = File::create(&unfinished).map_err(Error::io(&unfinished))?;
-        Ok(Self {
-            path: path.into(),
-            unfinished,
-            file: file.into(),
-        })
+        let numbers = bytes.as_chunks::<4>().0.iter();
+        Ok(numbers.map(|b| f32::from_le_bytes(*b)).collect())
     }
 
-    /// Writes one window; from any thread, in any order.
+    /// Puts numbers at the start of one window's slot.
     pub fn write(&self, index: usize, numbers: &[f32]) -> Result<()> {
         // Collecting them byte after byte would be no loop over vectors.
         let mut bytes = vec![0; 4 * numbers.len()];
@@ -69,18 +58,50 @@ impl Writing {
         places
             .zip(numbers)
             .for_each(|(place, x)| *place = x.to_le_bytes());
-        let at = (index * bytes.len()) as u64;
         let mut file = lock(&self.file);
         let done = file
-            .seek(SeekFrom::Start(at))
+            .seek(SeekFrom::Start(self.start(index)))
             .and_then(|_| file.write_all(&bytes));
-        done.map_err(Error::io(&self.unfinished))
+        done.map_err(Error::io(&self.path))
+    }
+
+    /// Gives the file, now that all of it is written, another name, and makes it last.
+    pub fn rename(self, to: &Path) -> Result<()> {
+        let synced = lock(&self.file).sync_data();
+        synced.map_err(Error::io(&self.path))?;
+        fs::rename(&self.path, to).map_err(Error::io(to))
+    }
+
+    fn start(&self, index: usize) -> u64 {
+        (4 * index * self.slot) as u64
+    }
+}
+
+/// A file of states being written: it takes its name when all windows are there.
+pub struct Writing {
+    path: PathBuf,
+    states: States,
+}
+
+impl Writing {
+    /// Starts a file, with a slot of so many numbers for each window.
+    pub fn new(path: &Path, slot: usize) -> Result<Self> {
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".part");
+        Ok(Self {
+            path: path.into(),
+            states: States::create(Path::new(&unfinished), slot)?,
+        })
+    }
+
+    /// Writes one window; from any thread, in any order.
+    pub fn write(&self, index: usize, numbers: &[f32]) -> Result<()> {
+        self.states.write(index, numbers)
     }
 
     /// All windows are written.
     pub fn finish(self) -> Result<()> {
-        drop(self.file);
-        fs::rename(&self.unfinished, &self.path).map_err(Error::io(&self.path))
+        self.states.rename(&self.path)
     }
 }
 

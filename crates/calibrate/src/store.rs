@@ -2,24 +2,31 @@
 //!
 //! ```text
 //! 3.attention.activations.safetensors
-//!                           gram [n(n+1)/2] F64: the lower triangle of H, row after row
+//!                           gram [n(n+1)/2] F32: the lower triangle of H, row after row
 //!                           mean_absolute [n], mean_square [n] F64: of each channel
-//! 3.attended.safetensors    gram [n(n+1)/2] F64: that of Σ a x xᵀ at the inlet of attention
+//! 3.attended.safetensors    gram [n(n+1)/2] F32: that of Σ a x xᵀ at the inlet of attention
 //! 3.query.gradients.safetensors
-//!                           gram [m(m+1)/2] F64: that of G
+//!                           gram [m(m+1)/2] F32: that of G
 //!                           input_fisher [n] F64
 //! 3.query.kronecker.spectrum.safetensors
 //!                           values [min(m, n)] F64: what each rank is worth in that norm
 //! about.json                what decides the numbers: digests of the model and of the tokens
+//! .use                      held, shared, by every run that reads here; its time is that of the last use
+//! .lock                     held by the run that measures
 //! ```
+//!
+//! Sums are made in `f64` and kept in `f32`, which is as exact as the products that they are sums of.
 
 use std::{
+    borrow::Cow,
     fs::{self, File},
     path::{Path, PathBuf},
+    process,
+    time::SystemTime,
 };
 
 use compress_core::{Evidence, Inlet, Needs, Role, Site, Stream, Symmetric};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, View};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -28,6 +35,7 @@ use crate::{Error, Result, calibrate::remove};
 /// The evidence of one model, text and settings.
 pub struct Store {
     folder: PathBuf,
+    in_use: File,
 }
 
 impl Store {
@@ -39,10 +47,14 @@ impl Store {
         let start = digest.iter().take(8);
         let name = start.fold(0, |name, &byte| name << 8 | u64::from(byte));
         let folder = root.join(format!("{name:016x}"));
-        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let in_use = enter(&folder)?;
         let path = folder.join("about.json");
-        fs::write(&path, text).map_err(Error::io(&path))?;
-        Ok(Self { folder })
+        if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+            let part = part(&path);
+            fs::write(&part, text).map_err(Error::io(&part))?;
+            fs::rename(&part, &path).map_err(Error::io(&path))?;
+        }
+        Ok(Self { folder, in_use })
     }
 
     /// Keeps other runs from measuring the same until what is returned goes; waits for one that does.
@@ -56,29 +68,23 @@ impl Store {
         Ok(lock)
     }
 
-    /// Removes what killed runs have left, unless a run is at it.
-    pub(crate) fn tidy_if_alone(&self) -> Result<()> {
-        let path = self.folder.join(".lock");
-        let lock = File::create(&path).map_err(Error::io(&path))?;
-        match lock.try_lock() {
-            Ok(()) => self.tidy(),
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Removes what passes have left between the blocks.
+    /// Removes what passes have left between the blocks; to be called by the run that measures.
     pub(crate) fn tidy(&self) -> Result<()> {
         for entry in fs::read_dir(&self.folder).map_err(Error::io(&self.folder))? {
             let path = entry.map_err(Error::io(&self.folder))?.path();
             let kind = path.extension().unwrap_or_default();
-            if ["states", "state_gradients", "part"]
-                .iter()
-                .any(|name| kind == *name)
-            {
+            if kind == "states" || kind == "state_gradients" {
                 remove(&path)?;
             }
         }
         Ok(())
+    }
+
+    /// Removes the store, unless another run uses it.
+    pub fn remove(self) -> Result<()> {
+        let Self { folder, in_use } = self;
+        drop(in_use);
+        remove_unused(&folder).map(|_| ())
     }
 
     /// Where it lies.
@@ -125,16 +131,17 @@ impl Store {
         tokens: usize,
     ) -> Result<()> {
         let mean_square: Vec<f64> = gram.diagonal().map(|x| x / tokens as f64).collect();
-        let tensors = [
-            ("gram", gram.lower()),
-            ("mean_absolute", mean_absolute.to_vec()),
-            ("mean_square", mean_square),
+        let tensors = vec![
+            ("gram", Numbers::single(gram.lower())),
+            ("mean_absolute", Numbers::double(mean_absolute)),
+            ("mean_square", Numbers::double(&mean_square)),
         ];
-        write(&self.of_stream(stream), &tensors)
+        write(&self.of_stream(stream), tensors)
     }
 
     pub(crate) fn put_attended(&self, layer: usize, gram: &Symmetric) -> Result<()> {
-        write(&self.of_attended(layer), &[("gram", gram.lower())])
+        let gram = Numbers::single(gram.lower());
+        write(&self.of_attended(layer), vec![("gram", gram)])
     }
 
     pub(crate) fn put_gradients(
@@ -143,11 +150,11 @@ impl Store {
         gram: &Symmetric,
         input_fisher: &[f64],
     ) -> Result<()> {
-        let tensors = [
-            ("gram", gram.lower()),
-            ("input_fisher", input_fisher.to_vec()),
+        let tensors = vec![
+            ("gram", Numbers::single(gram.lower())),
+            ("input_fisher", Numbers::double(input_fisher)),
         ];
-        write(&self.of_site(site), &tensors)
+        write(&self.of_site(site), tensors)
     }
 
     /// The residual stream before block `layer`, of all windows.
@@ -208,15 +215,49 @@ impl Evidence for Store {
         norm: &str,
         spectrum: &[f64],
     ) -> compress_core::Result<()> {
-        let tensors = [("values", spectrum.to_vec())];
-        write(&self.of_spectrum(site, norm), &tensors).map_err(compress_core::Error::source)
+        let tensors = vec![("values", Numbers::double(spectrum))];
+        write(&self.of_spectrum(site, norm), tensors).map_err(compress_core::Error::source)
     }
+}
+
+/// Enters a store's folder, made where it is not there yet, so that nobody removes it.
+fn enter(folder: &Path) -> Result<File> {
+    let path = folder.join(USE);
+    loop {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let Ok(file) = File::create(&path) else {
+            // Removed this moment by another run; an obstacle that stays is told by the next line.
+            fs::metadata(folder).map_err(Error::io(folder))?;
+            File::create(&path).map_err(Error::io(&path))?;
+            continue;
+        };
+        file.lock_shared().map_err(Error::io(&path))?;
+        if path.exists() {
+            // What tells how long ago it was used; where it cannot be told it looks older than it is.
+            let _ = file.set_modified(SystemTime::now());
+            return Ok(file);
+        }
+    }
+}
+
+/// The file of a store that says whether, and when last, it is used.
+pub const USE: &str = ".use";
+
+/// Removes a store; false where a run uses it.
+pub fn remove_unused(folder: &Path) -> Result<bool> {
+    let path = folder.join(USE);
+    let file = File::open(&path).map_err(Error::io(&path))?;
+    if file.try_lock().is_err() {
+        return Ok(false);
+    }
+    fs::remove_dir_all(folder).map_err(Error::io(folder))?;
+    Ok(true)
 }
 
 fn gram(path: &Path) -> Result<Symmetric> {
     let lower = read(path, "gram")?;
     let size = ((8.0 * lower.len() as f64 + 1.0).sqrt() as usize - 1) / 2;
-    Symmetric::from_lower(size, &lower)
+    Symmetric::from_lower(size, lower)
         .ok_or_else(|| Error::damaged(path, &"`gram` is not a triangle"))
 }
 
@@ -224,35 +265,85 @@ fn read(path: &Path, name: &str) -> Result<Vec<f64>> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::damaged(path, &e))?;
     let tensor = file.tensor(name).map_err(|e| Error::damaged(path, &e))?;
-    if tensor.dtype() != Dtype::F64 {
-        return Err(Error::damaged(path, &format!("`{name}` is not F64")));
-    }
-    let number = |b: &[u8]| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
-    let numbers: Vec<f64> = tensor.data().chunks_exact(8).map(number).collect();
+    let numbers: Vec<f64> = match tensor.dtype() {
+        Dtype::F64 => {
+            let numbers = tensor.data().as_chunks().0.iter();
+            numbers.map(|b| f64::from_le_bytes(*b)).collect()
+        }
+        Dtype::F32 => {
+            let numbers = tensor.data().as_chunks().0.iter();
+            numbers.map(|b| f32::from_le_bytes(*b).into()).collect()
+        }
+        _ => return Err(Error::damaged(path, &format!("`{name}` holds no numbers"))),
+    };
     if numbers.iter().any(|x| !x.is_finite()) {
-        return Err(Error::damaged(
-            path,
-            &format!("`{name}` holds NaN or infinity"),
-        ));
+        let problem = format!("`{name}` holds NaN or infinity");
+        return Err(Error::damaged(path, &problem));
     }
     Ok(numbers)
 }
 
-/// Written beside and renamed, so that a file is whole or not there.
-fn write(path: &Path, tensors: &[(&str, Vec<f64>)]) -> Result<()> {
-    let bytes: Vec<_> = tensors
-        .iter()
-        .map(|(name, numbers)| {
-            let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-            (*name, numbers.len(), bytes)
-        })
-        .collect();
-    let views = bytes.iter().map(|(name, length, bytes)| {
-        let view = TensorView::new(Dtype::F64, vec![*length], bytes);
-        Ok((*name, view.map_err(|e| Error::damaged(path, &e))?))
-    });
-    let views = views.collect::<Result<Vec<_>>>()?;
-    let part = path.with_extension("part");
-    safetensors::serialize_to_file(views, None, &part).map_err(|e| Error::damaged(&part, &e))?;
+/// Numbers on their way to disk: their bytes are made when it is their turn.
+struct Numbers<'a> {
+    numbers: &'a [f64],
+    shape: [usize; 1],
+    dtype: Dtype,
+}
+
+impl<'a> Numbers<'a> {
+    const fn double(numbers: &'a [f64]) -> Self {
+        Self {
+            numbers,
+            shape: [numbers.len()],
+            dtype: Dtype::F64,
+        }
+    }
+
+    const fn single(numbers: &'a [f64]) -> Self {
+        let dtype = Dtype::F32;
+        Self {
+            dtype,
+            ..Self::double(numbers)
+        }
+    }
+}
+
+impl View for Numbers<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let numbers = self.numbers.iter();
+        if self.dtype == Dtype::F32 {
+            numbers.flat_map(|x| (*x as f32).to_le_bytes()).collect()
+        } else {
+            numbers.flat_map(|x| x.to_le_bytes()).collect()
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        let each = if self.dtype == Dtype::F32 { 4 } else { 8 };
+        each * self.numbers.len()
+    }
+}
+
+/// Written beside, made to last and renamed, so that a file is whole or not there.
+fn write(path: &Path, tensors: Vec<(&str, Numbers<'_>)>) -> Result<()> {
+    let part = part(path);
+    safetensors::serialize_to_file(tensors, None, &part).map_err(|e| Error::damaged(&part, &e))?;
+    let synced = File::open(&part).and_then(|file| file.sync_all());
+    synced.map_err(Error::io(&part))?;
     fs::rename(&part, path).map_err(Error::io(path))
+}
+
+/// A name beside a file that is no other run's.
+fn part(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.part", process::id()));
+    name.into()
 }

@@ -1,0 +1,193 @@
+//! What is measured where activations enter the weights of a block, and what those weights are to give.
+//!
+//! ```text
+//! H = Σ z zᵀ                     z: what enters the weights of the model as far as it is compressed
+//! W* = argmin_V Σ ‖t − V z‖² + ε‖V − W‖² = (T + ε W)(H + ε I)⁻¹,   T = Σ t zᵀ
+//! ```
+//!
+//! T is m × n for each weight. Where one weight reads z, T is summed itself, and costs m numbers per input.
+//! Where several do, what all of them share is cheaper: N = Σ x zᵀ, n × n, with x what enters them in the
+//! original, and T = W N.
+
+use std::collections::BTreeMap;
+
+use compress_core::{
+    Inlet, Matrix, Role, Shape, Site, Stream, Symmetric, Tokens,
+    linalg::{Cholesky, Double},
+};
+use rayon::prelude::*;
+
+use crate::accumulate::{add_crosses, add_grams, weight};
+
+/// ε, as a fraction of the mean of the diagonal of H.
+const DAMPING: f64 = 0.1;
+
+/// What was measured at one inlet of one block.
+pub struct Measured {
+    /// Where.
+    pub stream: Stream,
+    plain: Sums,
+    /// Each token weighted by the attention it gets; at the inlet of attention, where that is asked for.
+    weighted: Option<Sums>,
+}
+
+/// What is seen of a window at an inlet.
+pub struct Seen {
+    /// z: t × n
+    pub z: Vec<f32>,
+    /// What the weights should give, t × m, where one weight reads z, or should have read, x: t × n, where
+    /// several do; empty where they are to give what they give for z.
+    pub target: Vec<f32>,
+    /// The attention that each token gets: t; where that counts.
+    pub attention: Option<Vec<f32>>,
+}
+
+/// Sums over all tokens.
+struct Sums {
+    /// H
+    activations: Symmetric,
+    /// T or N, row after row; empty where the weights stay what they are.
+    crossed: Vec<f64>,
+    /// Rows of that.
+    rows: usize,
+}
+
+impl Sums {
+    fn new(width: usize, rows: usize) -> Self {
+        Self {
+            activations: Symmetric::zeros(width),
+            crossed: vec![0.0; rows * width],
+            rows,
+        }
+    }
+
+    fn add(&mut self, z: Vec<&[f32]>, targets: &[&[f32]]) {
+        let width = self.activations.size();
+        if self.rows > 0 {
+            add_crosses(&mut self.crossed, (targets, self.rows), (&z, width));
+        }
+        add_grams(std::slice::from_mut(&mut self.activations), &[z]);
+    }
+}
+
+impl Measured {
+    /// Nothing yet, at an inlet of `width` channels, with targets of `rows`; `weighted` is whether tokens
+    /// are to be weighted as well.
+    pub(crate) fn new(stream: Stream, width: usize, rows: usize, weighted: bool) -> Self {
+        Self {
+            stream,
+            plain: Sums::new(width, rows),
+            weighted: weighted.then(|| Sums::new(width, rows)),
+        }
+    }
+
+    /// Adds some windows.
+    pub(crate) fn add(&mut self, windows: &[Seen]) {
+        if let Some(sums) = &mut self.weighted {
+            let rooted = |rows: fn(&Seen) -> &Vec<f32>| -> Vec<Vec<f32>> {
+                let of = |seen: &Seen| {
+                    let mut rows = rows(seen).clone();
+                    weight(&mut rows, seen.attention.as_deref().unwrap_or_default());
+                    rows
+                };
+                windows.par_iter().map(of).collect()
+            };
+            let (z, targets) = (rooted(|seen| &seen.z), rooted(|seen| &seen.target));
+            sums.add(slices(&z), &slices(&targets));
+        }
+        let z = windows.iter().map(|seen| seen.z.as_slice()).collect();
+        let targets: Vec<_> = windows.iter().map(|seen| seen.target.as_slice()).collect();
+        self.plain.add(z, &targets);
+    }
+
+    /// H.
+    #[must_use]
+    pub const fn activations(&self) -> &Symmetric {
+        &self.plain.activations
+    }
+
+    /// H with each token weighted by the attention it gets; none where that was not asked for, or at other
+    /// inlets than that of attention.
+    #[must_use]
+    pub fn attended(&self) -> Option<&Symmetric> {
+        self.weighted.as_ref().map(|sums| &sums.activations)
+    }
+
+    /// W* of the weights that read this stream, out of the weights W, with each site's tokens counted as
+    /// given. What only this needs is let go.
+    pub fn targets(
+        &mut self,
+        weights: Vec<(Site, Tokens, Matrix)>,
+    ) -> compress_core::Result<BTreeMap<Site, Matrix>> {
+        let mut targets = BTreeMap::new();
+        let (alike, weighted): (Vec<_>, Vec<_>) = weights
+            .into_iter()
+            .partition(|(site, tokens, _)| !tokens.are_weighted(site.role));
+        let one = one_reader(self.stream.inlet);
+        if let Some(sums) = &mut self.weighted {
+            targets.extend(sums.targets(weighted, one)?);
+        } else {
+            targets.extend(self.plain.solve(weighted, one)?);
+        }
+        targets.extend(self.plain.targets(alike, one)?);
+        Ok(targets)
+    }
+}
+
+impl Sums {
+    /// The same, and lets go of what only that needs.
+    fn targets(
+        &mut self,
+        weights: Vec<(Site, Tokens, Matrix)>,
+        one: bool,
+    ) -> compress_core::Result<Vec<(Site, Matrix)>> {
+        let targets = self.solve(weights, one);
+        self.crossed = Vec::new();
+        targets
+    }
+
+    fn solve(
+        &self,
+        weights: Vec<(Site, Tokens, Matrix)>,
+        one: bool,
+    ) -> compress_core::Result<Vec<(Site, Matrix)>> {
+        if self.rows == 0 || weights.is_empty() {
+            let same = weights.into_iter().map(|(site, _, weight)| (site, weight));
+            return Ok(same.collect());
+        }
+        let n = self.activations.size();
+        let epsilon = DAMPING * self.activations.trace() / n.max(1) as f64 + f64::MIN_POSITIVE;
+        let damped = self.activations.clone().plus_diagonal(epsilon);
+        let factor = Cholesky::new(damped)?;
+        let target = |(site, _, weight): (Site, Tokens, Matrix)| {
+            // T + ε W, row after row
+            let mut sides = if one {
+                self.crossed.clone()
+            } else {
+                let shared = Double::new(n, n, &self.crossed)?;
+                Double::from(&weight).times(&shared)?.row_major()
+            };
+            let places = sides.iter_mut().zip(weight.data());
+            places.for_each(|(t, w)| *t += epsilon * f64::from(*w));
+            factor.solve(&mut sides);
+            let numbers = sides.iter().map(|&x| x as f32).collect();
+            Ok((site, Matrix::new(weight.rows(), n, numbers)?))
+        };
+        weights.into_iter().map(target).collect()
+    }
+}
+
+/// Whether one weight reads what enters there: then what it should give is summed, not what it reads.
+pub const fn one_reader(inlet: Inlet) -> bool {
+    inlet.readers().len() == 1
+}
+
+/// Rows of the targets at an inlet: those of the one weight that reads it, or the inputs that several share.
+pub fn target_rows(inlet: Inlet, shape: impl Fn(Role) -> Shape) -> usize {
+    let Shape { rows, cols } = shape(inlet.reader());
+    if one_reader(inlet) { rows } else { cols }
+}
+
+fn slices(windows: &[Vec<f32>]) -> Vec<&[f32]> {
+    windows.iter().map(Vec::as_slice).collect()
+}
