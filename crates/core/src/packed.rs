@@ -112,7 +112,7 @@ impl<'a> Packed<'a> {
 
     /// What x, one row, becomes for [`multiply`](Self::multiply): the same for all weights of one width, one
     /// grouping and one number of inputs. None where no kernel fits: groups that end within a word,
-    /// rows of less than eight words.
+    /// more than 65,536 of them, rows of less than eight words.
     #[must_use]
     pub fn spread(&self, x: &[f32]) -> Option<Spread> {
         Spread::new(x, self)
