@@ -16,6 +16,7 @@
 //! # Ok::<(), compress_checkpoint::Error>(())
 //! ```
 
+mod adapter;
 mod architecture;
 mod card;
 mod checkpoint;
@@ -30,8 +31,10 @@ mod modelling;
 mod output;
 mod quantisation;
 mod record;
+mod settings;
 mod table;
 mod tensor;
+mod unknown;
 mod weights;
 mod writer;
 

@@ -16,10 +16,11 @@ use compress_core::{Contents, Factor, Format, Matrix, Quantised, Scheme, Site};
 use serde_json::Value;
 
 use crate::{
-    Card, Checkpoint, Error, Finished, Kind, Layout, Output, Record, Result, digest,
+    Card, Checkpoint, Error, Finished, Kind, Layout, Output, Record, Result, adapter, digest,
     journal::{self, Journal, open_to_write},
     layout::{Content, Placed},
-    modelling, quantisation, record,
+    modelling, record,
+    tensor::FLOATS,
 };
 
 /// The file that says which task a work directory belongs to.
@@ -58,8 +59,8 @@ impl<'a> Writer<'a> {
         }
         let journal = Journal::open(&work)?;
         if layout.corrections().next().is_some() {
-            let adapter = work.join(quantisation::ADAPTER);
-            fs::create_dir_all(&adapter).map_err(Error::io(&adapter))?;
+            let folder = work.join(adapter::FOLDER);
+            fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         }
         let open = |name: &str| open_to_write(&work.join(name)).map(Mutex::new);
         let files = layout.shards.iter().map(|shard| open(&shard.name));
@@ -170,11 +171,9 @@ impl<'a> Writer<'a> {
                 modelling::source(self.source.config())?.as_bytes(),
             )?;
         }
-        if let Some(adapter) = quantisation::adapter_config(self.layout) {
-            write_json(
-                &format!("{}/adapter_config.json", quantisation::ADAPTER),
-                &adapter,
-            )?;
+        if let Some(settings) = adapter::config(self.layout) {
+            let name = format!("{}/{}", adapter::FOLDER, adapter::SETTINGS);
+            write_json(&name, &settings)?;
         }
         let format = (self.layout.format != self.source.format()).then_some(self.layout.format);
         write_json(
@@ -340,6 +339,7 @@ fn encode(placed: &Placed, numbers: &[f32], path: &Path) -> Result<Vec<u8>> {
             path: path.into(),
             name: placed.name.clone(),
             found,
+            wanted: FLOATS,
         });
     };
     let largest = largest(numbers).ok_or_else(|| not_finite(placed, path))?;

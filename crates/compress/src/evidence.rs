@@ -44,7 +44,10 @@ impl Sample {
             bos: false,
             documents: None,
         };
-        let cut = protocol.cut(&text, &model.checkpoint.tokenizer()?, config.bos);
+        // Windows from all over the text are chosen among all that there are.
+        let most = options.seed.map_or(SAMPLES, |_| usize::MAX);
+        let tokenizer = model.checkpoint.tokenizer()?;
+        let cut = protocol.cut_at_most(most, &text, &tokenizer, config.bos);
         let mut windows = cut.with_context(|| format!("cannot calibrate on {name}"))?;
         if let Some(seed) = options.seed {
             Random(seed).shuffle(&mut windows);
