@@ -471,13 +471,13 @@ fn a_plan_that_does_not_fit() {
         fs::write(&plan, json.to_string()).unwrap();
     };
     let arguments = ["--plan", text(&plan)];
-    changed(&|json| json["steps"][0]["rank"] = 0.into());
+    changed(&|json| json["steps"][0]["step"]["rank"] = 0.into());
     refused(&model, &arguments, &["0.query", "rank 0"]);
-    changed(&|json| json["steps"][0]["rank"] = 10_000.into());
+    changed(&|json| json["steps"][0]["step"]["rank"] = 10_000.into());
     refused(&model, &arguments, &["0.query", "rank 10000"]);
-    changed(&|json| json["steps"][0]["site"] = "99.query".into());
+    changed(&|json| json["steps"][0]["step"]["site"] = "99.query".into());
     refused(&model, &arguments, &["99.query"]);
-    changed(&|json| json["steps"][0]["site"] = json["steps"][1]["site"].clone());
+    changed(&|json| json["steps"][0]["step"]["site"] = json["steps"][1]["step"]["site"].clone());
     refused(&model, &arguments, &["two steps"]);
     changed(&|json| json["source"]["digest"] = "0".into());
     refused(&model, &arguments, &["not those of"]);

@@ -242,7 +242,7 @@ fn a_plan_can_be_printed_edited_and_carried_out() {
     ]));
     let mut plan: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(plan["steps"].as_array().unwrap().len(), 2);
-    plan["steps"][1]["rank"] = 3.into();
+    plan["steps"][1]["step"]["rank"] = 3.into();
     let path = place.path().join("plan.json");
     fs::write(&path, plan.to_string()).unwrap();
     let after = cut(&model, &place.path().join("out"), &["--plan", text(&path)]);

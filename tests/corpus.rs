@@ -54,7 +54,7 @@ fn hostile_gguf_files_are_refused() {
 fn hostile_plans_are_refused() {
     let toy = Toy::new(1);
     check("plan", |bytes| {
-        let plan: Plan<Truncate> = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let plan: Plan<Truncate> = Plan::parse(bytes).map_err(|e| e.to_string())?;
         plan.check(&Survey::new(&toy, |_| true))
             .map_err(|e| e.to_string())
     });

@@ -117,28 +117,41 @@ gguf("tensors_overlap", tensors=info("a", (8,)) + info("b", (8,)), count=2, data
 gguf("tensor_off_its_alignment", tensors=info("a", (8,), offset=1), count=1, data=bytes(128))
 
 
+def step(site="0.query", rank=5, **more):
+    return {"step": {"site": site, "rank": rank} | more}
+
+
 def plan(name, **changes):
     good = {
+        "version": 1,
+        "kind": "truncate",
         "method": "svd",
         "source": {"name": "toy", "digest": "0"},
         "keep": 0.5,
-        "steps": [{"site": "0.query", "rank": 5, "parameters": [576, 240]}],
+        "steps": [step() | {"parameters": [576, 240]}],
     }
-    put("plan", name + ".json", json.dumps(good | changes).encode())
+    changed = {field: value for field, value in (good | changes).items() if value is not None}
+    put("plan", name + ".json", json.dumps(changed).encode())
 
 
 plan("good")
 put("plan", "empty.json", b"")
 put("plan", "a_list.json", b"[]")
+plan("no_version", version=None)
+plan("version_of_tomorrow", version=2)
+plan("no_kind", kind=None)
+plan("another_kind", kind="round")
 plan("unknown_field", surprise=1)
+plan("unknown_field_beside_a_step", steps=[step() | {"surprise": 1}])
+plan("unknown_field_of_a_step", steps=[step(scheme={"bits": 4})])
 plan("steps_are_no_list", steps={})
 plan("keep_is_text", keep="half")
-plan("rank_of_zero", steps=[{"site": "0.query", "rank": 0}])
-plan("rank_negative", steps=[{"site": "0.query", "rank": -1}])
-plan("rank_fractional", steps=[{"site": "0.query", "rank": 1.5}])
-plan("rank_of_all_ones", steps=[{"site": "0.query", "rank": 2**64 - 1}])
-plan("layer_of_all_ones", steps=[{"site": f"{2**64 - 1}.query", "rank": 1}])
-plan("layer_past_all_ones", steps=[{"site": f"{2**64}.query", "rank": 1}])
-plan("no_such_role", steps=[{"site": "0.head", "rank": 1}])
-plan("same_site_twice", steps=[{"site": "0.query", "rank": 1}] * 2)
-plan("no_rank", steps=[{"site": "0.query"}])
+plan("rank_of_zero", steps=[step(rank=0)])
+plan("rank_negative", steps=[step(rank=-1)])
+plan("rank_fractional", steps=[step(rank=1.5)])
+plan("rank_of_all_ones", steps=[step(rank=2**64 - 1)])
+plan("layer_of_all_ones", steps=[step(f"{2**64 - 1}.query")])
+plan("layer_past_all_ones", steps=[step(f"{2**64}.query")])
+plan("no_such_role", steps=[step("0.head")])
+plan("same_site_twice", steps=[step(rank=1)] * 2)
+plan("no_rank", steps=[{"step": {"site": "0.query"}}])

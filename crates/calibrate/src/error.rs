@@ -41,11 +41,12 @@ pub enum Error {
     },
 
     /// A file of the store that cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Io {
         /// Which file.
         path: PathBuf,
         /// Why.
+        #[source]
         source: std::io::Error,
     },
 

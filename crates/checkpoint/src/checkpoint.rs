@@ -9,10 +9,12 @@ use compress_core::{Form, Format, Scheme, Shape, Site};
 use tokenizers::Tokenizer;
 
 use crate::{
-    Config, Error, Kind, Result, Table, Tensor, digest, directory,
-    directory::Mapped,
+    Config, Error, Kind, Result, Table, Tensor,
+    adapter::{self, Adapter},
+    digest,
+    directory::{self, Mapped},
     gguf::GgufFile,
-    quantisation::ADAPTER_WEIGHTS,
+    tensor::FLOATS,
     weights::{bias_name, modules, parameters},
 };
 
@@ -24,6 +26,7 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, Tensor>,
     forms: BTreeMap<Site, Form>,
     tables: BTreeMap<Table, Form>,
+    pub(crate) adapter: Option<Adapter>,
     gguf: Option<GgufFile>,
 }
 
@@ -48,12 +51,13 @@ impl Checkpoint {
         let path = root.join("config.json");
         let config = Config::parse(directory::read_json(&path)?, &path)?;
         let (mut files, mut tensors) = directory::open(root)?;
-        let adapter = root.join(ADAPTER_WEIGHTS);
-        if adapter.is_file() {
-            let adapter = Mapped::open(adapter)?;
-            tensors.extend(directory::header(&adapter, files.len())?);
-            files.push(adapter);
+        let folder = adapter::folder(root, &config)?.map(|name| root.join(name));
+        if let Some(folder) = &folder {
+            let weights = Mapped::open(folder.join(adapter::WEIGHTS))?;
+            tensors.extend(directory::header(&weights, files.len())?);
+            files.push(weights);
         }
+        let settings = folder.map(|folder| Adapter::parse(&folder.join(adapter::SETTINGS)));
         Self {
             path: root.into(),
             config,
@@ -61,6 +65,7 @@ impl Checkpoint {
             tensors,
             forms: BTreeMap::new(),
             tables: BTreeMap::new(),
+            adapter: settings.transpose()?,
             gguf: None,
         }
         .checked()
@@ -79,6 +84,7 @@ impl Checkpoint {
             tensors,
             forms: BTreeMap::new(),
             tables: BTreeMap::new(),
+            adapter: None,
             gguf: Some(gguf),
         }
         .checked()
@@ -113,6 +119,7 @@ impl Checkpoint {
         for (name, shape) in self.config.other_tensors() {
             self.expect(&name, &shape)?;
         }
+        self.expect_nothing_else()?;
         Ok(self)
     }
 
@@ -142,6 +149,7 @@ impl Checkpoint {
                 path: self.path.clone(),
                 name: name.into(),
                 found: found.clone(),
+                wanted: FLOATS,
             }),
             _ => Ok(()),
         }
@@ -196,13 +204,24 @@ impl Checkpoint {
             return gguf.numbers(name, file);
         }
         match &self.tensor(name)?.kind {
-            Kind::Float(format) => Ok(format.decode(self.raw(name)?)),
+            Kind::Float(format) => Ok(self.decode(name, *format, self.raw(name)?)),
             kind => Err(Error::NumberType {
                 path: self.path.clone(),
                 name: name.into(),
                 found: kind.to_string(),
+                wanted: FLOATS,
             }),
         }
+    }
+
+    /// The numbers of some of a tensor's bytes.
+    fn decode(&self, name: &str, format: Format, bytes: &[u8]) -> Vec<f32> {
+        let mut numbers = format.decode(bytes);
+        let scale = self.scale_of(name);
+        if scale.to_bits() != 1.0_f32.to_bits() {
+            numbers.iter_mut().for_each(|x| *x *= scale);
+        }
+        numbers
     }
 
     /// Hands out the numbers of a tensor, at most about `limit` at a time where it is large and plain.
@@ -217,7 +236,7 @@ impl Checkpoint {
                 let chunks = self.raw(name)?.chunks(limit * format.bytes());
                 chunks
                     .into_iter()
-                    .try_for_each(|bytes| take(&format.decode(bytes)))
+                    .try_for_each(|bytes| take(&self.decode(name, *format, bytes)))
             }
             _ => self.numbers(name)?.chunks(limit).try_for_each(take),
         }
@@ -254,7 +273,13 @@ impl Checkpoint {
                     .into();
             return Err(Error::Tokenizer { path, problem });
         }
-        Tokenizer::from_file(&path).map_err(|e| Error::Tokenizer {
+        let whole = Tokenizer::from_file(&path).and_then(|mut tokenizer| {
+            // Saved by whoever trained the model, for batches: texts are neither cut nor filled up here.
+            tokenizer.with_truncation(None)?;
+            tokenizer.with_padding(None);
+            Ok(tokenizer)
+        });
+        whole.map_err(|e| Error::Tokenizer {
             path,
             problem: e.to_string(),
         })

@@ -73,7 +73,7 @@ fn sharded(root: &Path, index: &Path) -> Result<Contents> {
         let file = file.as_str().ok_or_else(|| {
             Error::damaged(index, format!("the file of `{tensor}` is not a name"))
         })?;
-        names.insert(plain_name(index, file)?);
+        names.insert(plain_name(index, "shard", file)?);
     }
     let mut files = Vec::new();
     let mut tensors = BTreeMap::new();
@@ -100,14 +100,14 @@ fn sharded(root: &Path, index: &Path) -> Result<Contents> {
     Ok((files, tensors))
 }
 
-/// A shard's name, which must lie in the folder of its index.
-fn plain_name<'a>(index: &Path, name: &'a str) -> Result<&'a str> {
+/// The name of a shard or a folder, which must lie in the folder of the file that names it.
+pub fn plain_name<'a>(file: &Path, what: &str, name: &'a str) -> Result<&'a str> {
     let mut parts = Path::new(name).components();
     match (parts.next(), parts.next()) {
         (Some(Component::Normal(_)), None) => Ok(name),
         _ => Err(Error::damaged(
-            index,
-            format!("shard `{name}` lies outside the folder"),
+            file,
+            format!("{what} `{name}` lies outside the folder"),
         )),
     }
 }

@@ -12,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// A file that cannot be opened, read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Io {
         /// Which.
         path: PathBuf,
@@ -81,8 +81,8 @@ pub enum Error {
         expected: Vec<usize>,
     },
 
-    /// A tensor whose numbers are of a type that cannot be computed with.
-    #[error("{}: tensor `{name}` holds {found}; only F32, F16 and BF16 are read", path.display())]
+    /// A tensor whose numbers are of a type that is not read there.
+    #[error("{}: tensor `{name}` holds {found}; only {wanted} is read there", path.display())]
     NumberType {
         /// The model.
         path: PathBuf,
@@ -90,6 +90,8 @@ pub enum Error {
         name: String,
         /// Its type.
         found: String,
+        /// What would have been read.
+        wanted: &'static str,
     },
 
     /// A tokenizer that cannot be read, or that there is none of.
@@ -118,7 +120,7 @@ pub enum Error {
     },
 
     /// A GGUF file that cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Gguf {
         /// The file.
         path: PathBuf,

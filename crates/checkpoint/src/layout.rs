@@ -9,8 +9,7 @@ use compress_core::{Form, Format, Numbers, Part, Scheme, Site};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Checkpoint, Error, Kind, Result, Schemes, Table, Tensor,
-    quantisation::{self, ADAPTER_PREFIX, ADAPTER_WEIGHTS},
+    Checkpoint, Error, Kind, Result, Schemes, Table, Tensor, adapter, quantisation,
     weights::{bias_name, modules, parameters},
 };
 
@@ -132,15 +131,15 @@ impl Layout {
             (tensor.name.as_str(), size)
         });
         let parameters = parameters(modules(source.config(), &forms, &tables), sizes);
-        let added = |tensor: &Placed| tensor.name.starts_with(ADAPTER_PREFIX);
-        let mut adapter: Vec<Placed> = tensors.extract_if(.., |tensor| added(tensor)).collect();
+        let added = |tensor: &Placed| tensor.name.starts_with(adapter::PREFIX);
+        let mut pairs: Vec<Placed> = tensors.extract_if(.., |tensor| added(tensor)).collect();
         let mut shards = place(&mut tensors, limit);
-        if !adapter.is_empty() {
-            adapter
+        if !pairs.is_empty() {
+            pairs
                 .iter_mut()
                 .for_each(|tensor| tensor.file = shards.len());
-            shards.push(shard(ADAPTER_WEIGHTS.into(), adapter.iter_mut()));
-            tensors.append(&mut adapter);
+            shards.push(shard(adapter::OWN_WEIGHTS.into(), pairs.iter_mut()));
+            tensors.append(&mut pairs);
         }
         Ok(Self {
             tensors,
@@ -201,7 +200,7 @@ impl Layout {
 
     /// `model.safetensors.index.json`, where there is more than one file.
     pub(crate) fn index(&self) -> Option<Value> {
-        let own = |shard: &&Shard| shard.name != ADAPTER_WEIGHTS;
+        let own = |shard: &&Shard| shard.name != adapter::OWN_WEIGHTS;
         let count = self.shards.iter().filter(own).count();
         if count < 2 {
             return None;
@@ -258,7 +257,9 @@ fn outputs(source: &Checkpoint, edits: &Edits, name: &str, tensor: &Tensor) -> V
             bytes,
         }
     };
-    let content = if kind == tensor.kind {
+    // An output's adapter has no scale of its own.
+    let plain = source.scale_of(name).to_bits() == 1.0_f32.to_bits();
+    let content = if kind == tensor.kind && plain {
         Content::Copied
     } else {
         Content::Converted

@@ -16,6 +16,7 @@
 //! # Ok::<(), compress_checkpoint::Error>(())
 //! ```
 
+mod adapter;
 mod architecture;
 mod card;
 mod checkpoint;
@@ -32,9 +33,11 @@ mod modelling;
 mod output;
 mod quantisation;
 mod record;
+mod settings;
 mod shards;
 mod table;
 mod tensor;
+mod unknown;
 mod untouched;
 mod weights;
 mod work;

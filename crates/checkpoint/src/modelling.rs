@@ -4,7 +4,7 @@ use compress_core::{Format, Site};
 use minijinja::{Environment, context};
 use serde_json::{Map, Value, json};
 
-use crate::{Config, Error, Layout, Result, quantisation};
+use crate::{Config, Error, Layout, Result, adapter, quantisation};
 
 /// The name of the modelling file beside the weights.
 pub const FILE: &str = "modeling_lowrank.py";
@@ -27,8 +27,11 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
         .ranks()
         .map(|(site, rank): (Site, _)| (site.module(), rank.into()))
         .collect();
-    for field in ["lowrank", "auto_map", "quantization_config"] {
+    for field in ["lowrank", "auto_map", "quantization_config", adapter::FIELD] {
         json.remove(field);
+    }
+    if layout.corrections().next().is_some() {
+        json.insert(adapter::FIELD.into(), adapter::FOLDER.into());
     }
     if let Some(block) = quantisation::config(layout) {
         json.insert("quantization_config".into(), block);

@@ -1,25 +1,18 @@
-//! Rounded weights as compressed-tensors has them: the block in `config.json`, and the adapter beside.
+//! Rounded weights as compressed-tensors has them: the block in `config.json`.
 //!
 //! The weights of the blocks are one group with the target `Linear`, embedding and head another with
 //! their names, `format` repeated within each: loaders take it from there. What stays whole is named in
-//! `ignore`. The corrections are a PEFT adapter of one rank, smaller
-//! ones filled up with zeros, alpha = rank: clients that know one scale per adapter load it as well.
+//! `ignore`.
 
 use std::{collections::BTreeMap, path::Path};
 
 use compress_core::{Bits, Form, Scheme, Site};
 use serde_json::{Map, Value, json};
 
-use crate::{Error, Layout, Result, Table};
-
-/// The folder of the correction.
-pub const ADAPTER: &str = "adapter";
-
-/// The adapter's weight file, from the model's folder.
-pub const ADAPTER_WEIGHTS: &str = "adapter/adapter_model.safetensors";
-
-/// What the name of every tensor of an adapter begins with.
-pub const ADAPTER_PREFIX: &str = "base_model.model.";
+use crate::{
+    Error, Layout, Result, Table,
+    settings::{is_off, only_known},
+};
 
 /// The name of the one format of packed codes.
 const FORMAT: &str = "pack-quantized";
@@ -49,9 +42,23 @@ pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Schemes> {
     if method != "compressed-tensors" {
         return Err(wrong(format!("has the method {method}")));
     }
+    only_known_in(block, BLOCK).map_err(wrong)?;
+    if !matches!(
+        block["quantization_status"].as_str(),
+        None | Some("compressed")
+    ) {
+        let status = &block["quantization_status"];
+        return Err(wrong(format!("has the `quantization_status` {status}")));
+    }
+    let sparsity = &block["sparsity_config"];
+    if !is_off(sparsity) && sparsity["format"] != "dense" {
+        return Err(wrong("has a `sparsity_config`".into()));
+    }
     let groups = block["config_groups"].as_object();
     for group in groups.into_iter().flat_map(Map::values) {
-        let format = group.get("format").unwrap_or(&block["format"]);
+        only_known_in(group, GROUP).map_err(wrong)?;
+        let format = group.get("format").filter(|format| !format.is_null());
+        let format = format.unwrap_or(&block["format"]);
         if format != FORMAT {
             return Err(wrong(format!("has the format {format}")));
         }
@@ -71,6 +78,49 @@ pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Schemes> {
     Ok(schemes)
 }
 
+/// The names that are read of some settings, and those that change nothing.
+type Known = [&'static [&'static str]; 2];
+
+/// Of the whole block. Which modules are not rounded, their tensors say.
+const BLOCK: Known = [
+    &[
+        "quant_method",
+        "config_groups",
+        "format",
+        "quantization_status",
+        "sparsity_config",
+    ],
+    &[
+        "ignore",
+        "version",
+        "global_compression_ratio",
+        "run_compressed",
+    ],
+];
+
+/// Of a group. Which modules it is for, their tensors say; what is rounded while the model runs is not.
+const GROUP: Known = [&["targets", "weights", "format"], &[]];
+
+/// Of a group's weights. Observers and orders have done their work when codes are written; the types are
+/// those of the tensors.
+const WEIGHTS: Known = [
+    &[
+        "num_bits",
+        "type",
+        "symmetric",
+        "strategy",
+        "group_size",
+        "actorder",
+    ],
+    &["observer", "observer_kwargs", "scale_dtype", "zp_dtype"],
+];
+
+fn only_known_in(settings: &Value, known: Known) -> std::result::Result<(), String> {
+    settings
+        .as_object()
+        .map_or(Ok(()), |settings| only_known(settings, known))
+}
+
 /// Whether all targets of a group are embeddings and heads.
 fn is_of_tables(targets: &Value) -> bool {
     let tables = ["Embedding"]
@@ -86,20 +136,41 @@ fn is_of_tables(targets: &Value) -> bool {
 
 /// The scheme that a group gives its weights; in words what is wrong, where something is.
 fn scheme(weights: &Value) -> std::result::Result<Scheme, String> {
+    only_known_in(weights, WEIGHTS)?;
+    if !matches!(weights["type"].as_str(), None | Some("int")) {
+        return Err(format!("has weights of the type {}", weights["type"]));
+    }
+    // In the order of `weight` and `static` columns were only rounded; by `group` they are also grouped.
+    let order = &weights["actorder"];
+    if !is_off(order) && !matches!(order.as_str(), Some("weight" | "static")) {
+        return Err(format!(
+            "has the `actorder` {order}, of which the groups are not read"
+        ));
+    }
     let bits = weights["num_bits"].as_u64();
     let bits = bits.and_then(|bits| u8::try_from(bits).ok());
     let bits = bits.and_then(|bits| Bits::try_from(bits).ok());
     let bits = bits.ok_or_else(|| format!("has {} bits", weights["num_bits"]))?;
-    let size = weights["group_size"].as_u64().map(|size| size as usize);
-    let group = match weights["strategy"].as_str() {
-        Some("channel") => None,
-        Some("group") if size.is_some_and(|size| size > 0) => size,
-        _ => return Err(format!("has the strategy {}", weights["strategy"])),
+    let (strategy, size) = (&weights["strategy"], &weights["group_size"]);
+    // Where no strategy is named, the size of the groups tells it.
+    let group = match (strategy.as_str(), size.as_i64()) {
+        (None | Some("group"), Some(size @ 1..)) => Some(size as usize),
+        (Some("channel"), None | Some(-1)) | (None, Some(-1)) => None,
+        _ => {
+            return Err(format!(
+                "has the strategy {strategy} with `group_size` {size}"
+            ));
+        }
+    };
+    let symmetric = match &weights["symmetric"] {
+        Value::Null => true,
+        Value::Bool(symmetric) => *symmetric,
+        other => return Err(format!("has `symmetric` {other}")),
     };
     Ok(Scheme {
         bits,
         group,
-        symmetric: weights["symmetric"].as_bool().unwrap_or(true),
+        symmetric,
     })
 }
 
@@ -183,28 +254,4 @@ fn group(scheme: Scheme, targets: &[String]) -> Value {
             "dynamic": false,
         },
     })
-}
-
-/// `adapter_config.json` of the corrections.
-pub fn adapter_config(layout: &Layout) -> Option<Value> {
-    let corrected: Vec<(Site, usize)> = layout.corrections().collect();
-    let (_, rank) = corrected.first()?;
-    let modules: Vec<String> = corrected.iter().map(|(site, _)| site.module()).collect();
-    Some(json!({
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": "..",
-        "r": rank,
-        "lora_alpha": rank,
-        "lora_dropout": 0.0,
-        "target_modules": modules,
-        "bias": "none",
-        "init_lora_weights": true,
-        "use_rslora": false,
-        "use_dora": false,
-        "fan_in_fan_out": false,
-        "inference_mode": true,
-        "modules_to_save": null,
-        "layers_to_transform": null,
-    }))
 }

@@ -12,7 +12,9 @@ use std::{
 
 use compress_core::Format;
 
-use crate::{Error, Kind, Layout, Result, journal::open_to_write, layout::Placed};
+use crate::{
+    Error, Kind, Layout, Result, journal::open_to_write, layout::Placed, tensor::FLOATS,
+};
 
 /// The open weight files of a layout.
 pub struct Shards<'a> {
@@ -132,6 +134,7 @@ fn encode(placed: &Placed, numbers: &[f32], path: &Path) -> Result<Vec<u8>> {
             path: path.into(),
             name: placed.name.clone(),
             found,
+            wanted: FLOATS,
         });
     };
     let largest = largest(numbers).ok_or_else(|| not_finite(placed, path))?;

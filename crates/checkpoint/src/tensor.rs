@@ -4,6 +4,9 @@ use std::{fmt, ops::Range};
 
 use compress_core::Format;
 
+/// The plain formats, for messages.
+pub const FLOATS: &str = "F32, F16 or BF16";
+
 /// How the numbers of a tensor are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {

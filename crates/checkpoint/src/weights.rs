@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use compress_core::{
-    Correction, Factor, Form, Format, Matrix, Numbers, Part, Quantised, Scheme, Shape, Site,
-    Weights, f16,
+    Correction, Factor, Form, Matrix, Numbers, Part, Quantised, Scheme, Shape, Site, Weights, f16,
 };
 
-use crate::{Checkpoint, Config, Error, Kind, Result, Table, quantisation::ADAPTER_PREFIX};
+use crate::{Checkpoint, Config, Error, Result, Table, adapter};
+
+/// As large as any size in a `config.json`: a header may claim more.
+const MOST_RANK: usize = 1 << 24;
 
 impl Checkpoint {
     /// The form of a module's weight, by the tensors there are and how it is rounded if it is.
@@ -15,8 +17,9 @@ impl Checkpoint {
         let packed = format!("{module}.weight_packed");
         if self.tensors().contains_key(&packed) {
             let scheme = scheme.ok_or_else(|| self.no_group(&packed))?;
-            let rank = self.rank_of(&format!("{ADAPTER_PREFIX}{module}.lora_A.weight"))?;
+            let rank = self.rank_of(&format!("{}{module}.lora_A.weight", adapter::PREFIX))?;
             let rank = rank.unwrap_or(0);
+            self.expect_rank(module, rank)?;
             return Ok(Form::Rounded { scheme, rank });
         }
         let packed = format!("{module}.down.weight_packed");
@@ -39,9 +42,9 @@ impl Checkpoint {
     fn rank_of(&self, down: &str) -> Result<Option<usize>> {
         match self.tensors().get(down).map(|tensor| &tensor.shape[..]) {
             None => Ok(None),
-            Some(&[rank, _]) if rank > 0 => Ok(Some(rank)),
-            Some(_) => {
-                let problem = format!("tensor `{down}` is no matrix");
+            Some(&[rank, _]) if (1..=MOST_RANK).contains(&rank) => Ok(Some(rank)),
+            Some(shape) => {
+                let problem = format!("tensor `{down}` is {shape:?}, and no factor has that shape");
                 Err(Error::damaged(self.path(), problem))
             }
         }
@@ -52,8 +55,9 @@ impl Checkpoint {
         let wanted = match part.numbers {
             Numbers::Words => "I32",
             Numbers::Sizes => "I64",
-            Numbers::Scales if self.tensor(name)?.kind != Kind::Float(Format::F16) => "f16",
-            _ => return self.expect(name, &part.shape),
+            Numbers::Floats | Numbers::Correction | Numbers::Scales => {
+                return self.expect(name, &part.shape);
+            }
         };
         let tensor = self.tensor(name)?;
         if tensor.kind.to_string() != wanted {
@@ -61,6 +65,7 @@ impl Checkpoint {
                 path: self.path().into(),
                 name: name.into(),
                 found: tensor.kind.to_string(),
+                wanted,
             });
         }
         if tensor.shape != part.shape {
@@ -127,25 +132,22 @@ impl Checkpoint {
             let words = raw(suffix)?.as_chunks().0.iter();
             Ok::<_, Error>(words.map(|&b| u32::from_le_bytes(b)).collect::<Vec<_>>())
         };
-        let scales = raw("weight_scale")?.as_chunks().0.iter();
+        let scales = self.numbers(&format!("{module}.weight_scale"))?;
         let zeros = if scheme.symmetric {
             Vec::new()
         } else {
             Quantised::unpack_zeros(shape, scheme, &words("weight_zero_point")?)?
         };
-        Ok(Quantised::from_parts(
-            shape,
-            scheme,
-            words("weight_packed")?,
-            scales.map(|&b| f16::from_le_bytes(b)).collect(),
-            zeros,
-        )?)
+        let halves = scales.iter().copied().map(f16::from_f32).collect();
+        let words = words("weight_packed")?;
+        let rounded = Quantised::from_parts(shape, scheme, words, halves, zeros)?;
+        Ok(rounded.with_fine_scales(scales)?)
     }
 
     fn correction(&self, module: &str, shape: Shape, rank: usize) -> Result<Correction> {
         let Shape { rows, cols } = shape;
         let matrix = |suffix: &str, rows, cols| {
-            let name = format!("{ADAPTER_PREFIX}{module}.{suffix}");
+            let name = format!("{}{module}.{suffix}", adapter::PREFIX);
             Ok::<_, Error>(Matrix::new(rows, cols, self.numbers(&name)?)?)
         };
         Ok(Correction {

@@ -14,12 +14,12 @@ use compress_core::{Contents, Factor, Matrix, Site};
 use serde_json::Value;
 
 use crate::{
-    Card, Checkpoint, Error, Finished, Layout, Output, Record, Result, digest, durable,
+    Card, Checkpoint, Error, Finished, Layout, Output, Record, Result, adapter, digest, durable,
     journal::Journal,
     layout::{Content, Placed},
     modelling,
     output::Identity,
-    quantisation, record,
+    record,
     shards::Shards,
     untouched,
     work::Work,
@@ -157,11 +157,9 @@ impl<'a> Writer<'a> {
                 modelling::source(self.source.config())?.as_bytes(),
             )?;
         }
-        if let Some(adapter) = quantisation::adapter_config(self.layout) {
-            write_json(
-                &format!("{}/adapter_config.json", quantisation::ADAPTER),
-                &adapter,
-            )?;
+        if let Some(settings) = adapter::config(self.layout) {
+            let name = format!("{}/{}", adapter::FOLDER, adapter::SETTINGS);
+            write_json(&name, &settings)?;
         }
         let format = (self.layout.format != self.source.format()).then_some(self.layout.format);
         write_json(
@@ -234,7 +232,7 @@ fn lay_out<'a>(
     let make = |folder: &Path| fs::create_dir_all(folder).map_err(Error::io(folder));
     make(&folder)?;
     if layout.corrections().next().is_some() {
-        make(&folder.join(quantisation::ADAPTER))?;
+        make(&folder.join(adapter::FOLDER))?;
     }
     let shards = Shards::open(layout, folder)?;
     if !work.is_laid_out() {

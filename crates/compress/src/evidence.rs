@@ -4,7 +4,7 @@ use std::{sync::Mutex, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use compress_calibrate::{Progress, Store, calibrate};
-use compress_core::{Method, Needs, Plan, Random, Survey, Tokens};
+use compress_core::{Method, Needs, Plan, Random, Survey};
 use compress_evaluate::Protocol;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -44,7 +44,10 @@ impl Sample {
             bos: false,
             documents: None,
         };
-        let cut = protocol.cut(&text, &model.checkpoint.tokenizer()?, config.bos);
+        // Windows from all over the text are chosen among all that there are.
+        let most = options.seed.map_or(SAMPLES, |_| usize::MAX);
+        let tokenizer = model.checkpoint.tokenizer()?;
+        let cut = protocol.cut_at_most(most, &text, &tokenizer, config.bos);
         let mut windows = cut.with_context(|| format!("cannot calibrate on {name}"))?;
         if let Some(seed) = options.seed {
             Random(seed).shuffle(&mut windows);
@@ -102,7 +105,7 @@ impl Evidence {
         Self::gather(method.plans_by(), arguments, context, model)
     }
 
-    /// What a method must know to carry out a plan, which may count tokens otherwise than the method would.
+    /// What a method must know to carry out a plan: what its steps rest on, which another may have planned.
     pub fn to_compress<M: Method>(
         method: &M,
         plan: &Plan<M::Step>,
@@ -110,7 +113,7 @@ impl Evidence {
         context: Option<usize>,
         model: &Opened,
     ) -> Result<Self> {
-        let needs = method.needs();
+        let needs = plan.needs(method);
         let aim = arguments.calibration.aim(needs);
         if needs == Needs::NOTHING && aim.is_none() {
             return Ok(Self(None));
@@ -118,7 +121,7 @@ impl Evidence {
         // Behind compressed blocks activations are measured anew.
         let needs = Needs {
             activations: needs.activations && aim.is_none(),
-            attended: plan.tokens() == Tokens::Attended && aim.is_none(),
+            attended: needs.attended && aim.is_none(),
             ..needs
         };
         Self::gather(needs, arguments, context, model)

@@ -16,6 +16,7 @@ use compress_core::{
     Site, Stream, Survey, Symmetric, Tokens, Weights,
 };
 use rayon::prelude::*;
+use serde_json::Value;
 
 use crate::{
     args::{OutputForm, Planning, Target},
@@ -89,9 +90,8 @@ fn read<S: compress_core::Step>(
     survey: &Survey<'_>,
 ) -> Result<Plan<S>> {
     let name = path.display();
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read the plan {name}"))?;
-    let plan: Plan<S> = serde_json::from_str(&text)
-        .with_context(|| format!("{name} is not a plan that this method can carry out"))?;
+    let text = fs::read(path).with_context(|| format!("cannot read the plan {name}"))?;
+    let plan: Plan<S> = Plan::parse(&text).with_context(|| name.to_string())?;
     let id = model.id()?;
     if plan.source.digest != id.digest {
         bail!(
@@ -110,6 +110,15 @@ fn read<S: compress_core::Step>(
         steps.collect(),
         survey,
     )?)
+}
+
+/// The options of a method that are used, for records: those that decide a plan are not where one is given.
+pub fn options<M: Method>(method: &M, target: &Target) -> Result<Value> {
+    let mut options = serde_json::to_value(method)?;
+    if let (Some(fields), true) = (options.as_object_mut(), target.plan.is_some()) {
+        fields.retain(|name, _| !M::PLANNING.contains(&name.as_str()));
+    }
+    Ok(options)
 }
 
 /// The plan with the largest budget whose weight files are no larger than `size`.

@@ -9,7 +9,12 @@ use sha2::{Digest as _, Sha256};
 pub fn read(path: &Path) -> Result<String> {
     let text = fs::read_to_string(path);
     let text = text.with_context(|| format!("cannot read the text {}", path.display()))?;
-    Ok(text.replace("\r\n", "\n"))
+    // A large text is not copied for nothing.
+    Ok(if text.contains("\r\n") {
+        text.replace("\r\n", "\n")
+    } else {
+        text
+    })
 }
 
 /// What tells some tokens from others.

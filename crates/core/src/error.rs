@@ -118,6 +118,47 @@ pub enum Error {
         site: Site,
     },
 
+    /// A text that is no plan, or one with a field that is not known.
+    #[error("not a plan that this method can carry out")]
+    Plan(#[source] serde_json::Error),
+
+    /// A plan of another version.
+    #[error(
+        "the plan has `version` {found}, but {known} is what is read; make it anew by `compress plan`"
+    )]
+    PlanVersion {
+        /// What it says.
+        found: String,
+        /// What it should.
+        known: u64,
+    },
+
+    /// A plan whose steps are another method's.
+    #[error(
+        "the plan has steps of `kind` {found}, but this method carries out {wanted}; give it to {maker}, or make another by `compress plan`"
+    )]
+    PlanKind {
+        /// What it says.
+        found: String,
+        /// What the method's steps are.
+        wanted: &'static str,
+        /// Who can carry it out.
+        maker: String,
+    },
+
+    /// A number of a plan that nobody can mean.
+    #[error("{site}: {what} {found} is above {limit}, the most that makes sense")]
+    TooMany {
+        /// Where.
+        site: Site,
+        /// Which number.
+        what: &'static str,
+        /// What it is.
+        found: usize,
+        /// The largest possible.
+        limit: usize,
+    },
+
     /// A fraction outside (0, 1].
     #[error("keep {keep} is not above 0 and at most 1")]
     Budget {
@@ -165,8 +206,8 @@ pub enum Error {
     },
 
     /// The source of the weights failed.
-    #[error("{0}")]
-    Source(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Source(Box<dyn std::error::Error + Send + Sync>),
 }
 
 fn list(numbers: &[usize]) -> String {

@@ -58,7 +58,7 @@ pub use grid::Grid;
 pub use half::f16;
 pub use matrix::{Matrix, Shape};
 pub use method::{Edit, Method, Step, Truncate};
-pub use plan::{Plan, Planned, SourceId};
+pub use plan::{Kind, Plan, Planned, SourceId, Version};
 pub use quantised::Quantised;
 pub use random::Random;
 pub use scheme::Scheme;

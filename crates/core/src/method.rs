@@ -15,6 +15,9 @@ pub trait Method: Sync + Serialize {
     /// Whether a budget of parameters decides the plan; else the method's own options do.
     const BUDGETED: bool = true;
 
+    /// Those of its own options, as serialised, that decide a plan and nothing behind it.
+    const PLANNING: &'static [&'static str] = &[];
+
     /// The method's name on the command line and in plans.
     fn name(&self) -> &'static str;
 
@@ -24,6 +27,11 @@ pub trait Method: Sync + Serialize {
     /// Those of them that planning itself rests on.
     fn plans_by(&self) -> Needs {
         Needs::NOTHING
+    }
+
+    /// What carrying out one step rests on, which may be another method's.
+    fn needs_of(&self, _step: &Self::Step) -> Needs {
+        self.needs()
     }
 
     /// Decides every step; no weight is rewritten. What would not shrink gets no step.
@@ -36,6 +44,9 @@ pub trait Method: Sync + Serialize {
 /// What a plan consists of. A step foretells the form of every weight it touches, so that sizes are
 /// known, and files laid out, before any work is done.
 pub trait Step: Clone + Debug + Send + Sync + Serialize + DeserializeOwned {
+    /// What steps of this kind are called in plans.
+    const KIND: &'static str;
+
     /// Every site that the step changes, and the form that it will have.
     fn forms(&self) -> Vec<(Site, Form)>;
 
@@ -64,6 +75,7 @@ pub enum Edit {
 
 /// Cut a weight to a rank: the step of every method that keeps two factors per weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Truncate {
     /// Which weight.
     pub site: Site,
@@ -72,6 +84,8 @@ pub struct Truncate {
 }
 
 impl Step for Truncate {
+    const KIND: &'static str = "truncate";
+
     fn forms(&self) -> Vec<(Site, Form)> {
         vec![(self.site, Form::LowRank { rank: self.rank })]
     }

@@ -54,6 +54,7 @@ pub struct Packed<'a> {
     group: usize,
     words: &'a [u32],
     scales: &'a [f16],
+    fine: &'a [f32],
     zeros: &'a [i8],
 }
 
@@ -73,6 +74,7 @@ impl<'a> Packed<'a> {
             group,
             words,
             scales,
+            fine: &[],
             zeros,
         };
         let known = matches!(bits, 2 | 3 | 4 | 8) && group > 0 && shape.cols.is_multiple_of(group);
@@ -88,6 +90,18 @@ impl<'a> Packed<'a> {
             return Ok(packed);
         }
         Err(Error::Packing { shape, bits, group })
+    }
+
+    /// The same with scales in single precision, out × groups, in place of those in half precision.
+    pub fn with_fine_scales(self, fine: &'a [f32]) -> Result<Self> {
+        let Self {
+            shape, bits, group, ..
+        } = self;
+        if fine.len() == self.scales.len() {
+            Ok(Self { fine, ..self })
+        } else {
+            Err(Error::Packing { shape, bits, group })
+        }
     }
 
     /// Output features × input features.
@@ -112,7 +126,7 @@ impl<'a> Packed<'a> {
 
     /// What x, one row, becomes for [`multiply`](Self::multiply): the same for all weights of one width, one
     /// grouping and one number of inputs. None where no kernel fits: groups that end within a word,
-    /// rows of less than eight words.
+    /// more than 65,536 of them, rows of less than eight words.
     #[must_use]
     pub fn spread(&self, x: &[f32]) -> Option<Spread> {
         Spread::new(x, self)
@@ -132,8 +146,7 @@ impl<'a> Packed<'a> {
         let mut scales = vec![0.0; SCALED * self.groups()];
         for (first, out) in (first..).step_by(SCALED).zip(out.chunks_mut(SCALED)) {
             let scales = &mut scales[..out.len() * self.groups()];
-            let packed = &self.scales[first * self.groups()..][..scales.len()];
-            half::slice::HalfFloatSliceExt::convert_to_f32_slice(packed, scales);
+            self.scales_from(first * self.groups(), scales);
             row::products::<BITS>(
                 out,
                 x,
@@ -149,12 +162,27 @@ impl<'a> Packed<'a> {
 
     fn unpack(&self, index: usize, numbers: &mut [f32]) {
         unpack::codes(self.words_of(index), self.bits, numbers);
-        let scales = &self.scales[index * self.groups()..][..self.groups()];
         let zeros = self.zeros_of(index);
-        for (g, (numbers, scale)) in numbers.chunks_mut(self.group).zip(scales).enumerate() {
+        for (g, numbers) in numbers.chunks_mut(self.group).enumerate() {
+            let scale = self.scale(index * self.groups() + g);
             let zero = f32::from(zeros.get(g).copied().unwrap_or(0));
-            let (zero, scale) = (zero + (1 << (self.bits - 1)) as f32, scale.to_f32());
+            let zero = zero + (1 << (self.bits - 1)) as f32;
             numbers.iter_mut().for_each(|x| *x = (*x - zero) * scale);
+        }
+    }
+
+    fn scale(&self, index: usize) -> f32 {
+        let fine = self.fine.get(index).copied();
+        fine.unwrap_or_else(|| self.scales[index].to_f32())
+    }
+
+    /// The scales from a place on, as many as there is room for.
+    fn scales_from(&self, first: usize, scales: &mut [f32]) {
+        if self.fine.is_empty() {
+            let packed = &self.scales[first..][..scales.len()];
+            half::slice::HalfFloatSliceExt::convert_to_f32_slice(packed, scales);
+        } else {
+            scales.copy_from_slice(&self.fine[first..][..scales.len()]);
         }
     }
 

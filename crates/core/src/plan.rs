@@ -1,13 +1,18 @@
 //! A plan: what will be done to which sites, how far, and what that saves.
 
+mod head;
+
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Budget, Error, Form, Result, Site, Step, Survey, Tokens};
+use crate::{Budget, Error, Form, Method, Needs, Result, Site, Step, Survey, Tokens};
+
+pub use head::{Kind, Version};
 
 /// Which model a plan was made for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SourceId {
     /// The name it was given by: a path or a hub id.
     pub name: String,
@@ -19,6 +24,10 @@ pub struct SourceId {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(bound(deserialize = "S: Step"), deny_unknown_fields)]
 pub struct Plan<S: Step> {
+    /// The version of this form.
+    pub version: Version,
+    /// The kind of its steps.
+    pub kind: Kind<S>,
     /// The method that made it.
     pub method: String,
     /// The model it was made for.
@@ -35,10 +44,9 @@ pub struct Plan<S: Step> {
 
 /// A step, and what it is estimated to save.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(bound(deserialize = "S: Step"))]
+#[serde(bound(deserialize = "S: Step"), deny_unknown_fields)]
 pub struct Planned<S: Step> {
     /// What to do.
-    #[serde(flatten)]
     pub step: S,
     /// Parameters of the touched weights before and after; informative, recomputed when carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,6 +54,13 @@ pub struct Planned<S: Step> {
 }
 
 impl<S: Step> Plan<S> {
+    /// Reads a plan; one of another version or kind is refused as that, and so is whatever field is not
+    /// known. Whether it fits a model, [`check`](Self::check) says.
+    pub fn parse(text: &[u8]) -> Result<Self> {
+        head::check::<S>(text)?;
+        serde_json::from_slice(text).map_err(Error::Plan)
+    }
+
     /// Puts a method's steps into a plan, with what each saves.
     pub fn new(
         method: &str,
@@ -75,6 +90,8 @@ impl<S: Step> Plan<S> {
         };
         let steps = steps.into_iter().map(planned).collect::<Result<_>>()?;
         Ok(Self {
+            version: Version,
+            kind: Kind::default(),
             method: method.into(),
             source,
             keep,
@@ -103,6 +120,14 @@ impl<S: Step> Plan<S> {
     pub fn tokens(&self) -> Tokens {
         let tokens = self.steps.iter().map(|planned| planned.step.tokens());
         tokens.max().unwrap_or_default()
+    }
+
+    /// The measurements that carrying out its steps by a method rests on.
+    #[must_use]
+    pub fn needs<M: Method<Step = S>>(&self, method: &M) -> Needs {
+        let needs = self.steps.iter();
+        let needs = needs.map(|planned| method.needs_of(&planned.step));
+        needs.fold(Needs::NOTHING, Needs::and)
     }
 
     /// Every site that changes, and the form that it will have.

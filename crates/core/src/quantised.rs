@@ -10,7 +10,7 @@
 //! | tensor | numbers |
 //! |---|---|
 //! | `weight_packed` | i32, out × ⌈in·b / 32⌉: [`words`](Quantised::words) |
-//! | `weight_scale` | f16, out × groups: [`scales`](Quantised::scales) |
+//! | `weight_scale` | f16, out × groups: [`scales`](Quantised::scales); of others' models also bf16 or f32 |
 //! | `weight_zero_point` | i32, ⌈out·b / 32⌉ × groups: [`packed_zeros`](Quantised::packed_zeros); none where symmetric |
 //! | `weight_shape` | i64, the two numbers of the shape |
 //!
@@ -44,6 +44,7 @@ pub struct Quantised {
     scheme: Scheme,
     words: Vec<u32>,  // out × ⌈in·b / 32⌉
     scales: Vec<f16>, // out × groups
+    fine: Vec<f32>,   // out × groups, or none where the former are exact
     zeros: Vec<i8>,   // out × groups, or none
 }
 
@@ -122,8 +123,26 @@ impl Quantised {
             scheme,
             words,
             scales,
+            fine: Vec::new(),
             zeros,
         })
+    }
+
+    /// The same with scales that may not be numbers of half precision, as others write them: out × groups,
+    /// row after row. They are kept as they are where rounding would change any.
+    pub fn with_fine_scales(mut self, scales: Vec<f32>) -> Result<Self> {
+        count("scale", self.scales.len(), scales.len())?;
+        let exact = |&scale: &f32| f16::from_f32(scale).to_f32().to_bits() == scale.to_bits();
+        if let Some(bad) = scales.iter().find(|scale| !scale.is_finite()) {
+            return Err(Error::Packed {
+                what: "scale",
+                fault: format!("is {bad}"),
+            });
+        }
+        self.scales = scales.iter().copied().map(f16::from_f32).collect();
+        let all_exact = scales.iter().all(exact);
+        self.fine = if all_exact { Vec::new() } else { scales };
+        Ok(self)
     }
 
     /// Output features × input features.
@@ -144,10 +163,23 @@ impl Quantised {
         &self.words
     }
 
-    /// The scales, out × groups, row after row.
+    /// The scales, out × groups, row after row; rounded where there are [finer](Self::fine_scales) ones.
     #[must_use]
     pub fn scales(&self) -> &[f16] {
         &self.scales
+    }
+
+    /// The scales in single precision; none where those in half precision are exact.
+    #[must_use]
+    pub fn fine_scales(&self) -> &[f32] {
+        &self.fine
+    }
+
+    /// One scale, by its place in the order of rows and groups.
+    fn scale(&self, index: usize) -> f32 {
+        let half = || self.scales.get(index).map(|scale| scale.to_f32());
+        let fine = self.fine.get(index).copied();
+        fine.or_else(half).unwrap_or_default()
     }
 
     /// The zero points, out × groups, row after row; none where symmetric.
@@ -183,7 +215,7 @@ impl Quantised {
         let codes = self.codes();
         let runs = dense.data_mut().chunks_exact_mut(group);
         for (index, (values, codes)) in runs.zip(codes.chunks_exact(group)).enumerate() {
-            let scale = self.scales.get(index).copied().unwrap_or_default().to_f32();
+            let scale = self.scale(index);
             let zero = i16::from(self.zeros.get(index).copied().unwrap_or_default());
             for (value, &code) in values.iter_mut().zip(codes) {
                 *value = f32::from(i16::from(code) - zero) * scale;
@@ -196,7 +228,12 @@ impl Quantised {
     pub fn packed(&self) -> Result<Packed<'_>> {
         let group = self.scheme.group_of(self.shape.cols);
         let layout = (self.scheme.bits.count(), group);
-        Packed::new(self.shape, layout, &self.words, &self.scales, &self.zeros)
+        let packed = Packed::new(self.shape, layout, &self.words, &self.scales, &self.zeros)?;
+        if self.fine.is_empty() {
+            Ok(packed)
+        } else {
+            packed.with_fine_scales(&self.fine)
+        }
     }
 
     /// Bytes of its tensors on disk.

@@ -14,6 +14,7 @@ use crate::{Bits, Error, Result, Shape};
 
 /// How a weight is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Scheme {
     /// Bits of a code.
     pub bits: Bits,
@@ -83,18 +84,22 @@ impl fmt::Display for Scheme {
     }
 }
 
+/// Divisors below are looked for one by one; above, only as what these divide a number into. So all are
+/// found of numbers up to 2³², and a file may claim any number of inputs.
+const MOST: usize = 1 << 16;
+
 /// The group sizes that divide a number of inputs, of those that kernels like: whole multiples of
 /// eight, at least sixteen; any divisor where there are none such.
 fn sizes_that_fit(inputs: usize) -> Vec<usize> {
-    let divisors = || (1..=inputs).filter(|size| inputs.is_multiple_of(*size));
-    let liked: Vec<_> = divisors()
+    let small = (1..=MOST.min(inputs.isqrt())).filter(|size| inputs.is_multiple_of(*size));
+    let mut divisors: Vec<usize> = small.flat_map(|size| [size, inputs / size]).collect();
+    divisors.sort_unstable();
+    divisors.dedup();
+    let liked = divisors.iter().copied();
+    let liked: Vec<usize> = liked
         .filter(|&size| size >= 16 && size.is_multiple_of(8))
         .collect();
-    if liked.is_empty() {
-        divisors().collect()
-    } else {
-        liked
-    }
+    if liked.is_empty() { divisors } else { liked }
 }
 
 #[cfg(test)]
@@ -117,6 +122,15 @@ mod tests {
                 .check(Shape::new(3, 7))
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn a_group_that_does_not_fit_an_absurd_number_of_inputs_is_refused_at_once() {
+        for inputs in [(1 << 60) + 1, usize::MAX] {
+            let scheme = Scheme::symmetric(Bits::Four, Some(32));
+            let refused = scheme.check(Shape::new(1, inputs));
+            assert!(matches!(refused, Err(Error::Group { .. })), "{refused:?}");
+        }
     }
 
     #[test]

@@ -7,11 +7,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 pub use crate::Random;
 
 use crate::{
-    Budget, Edit, Error, Evidence, Factor, Matrix, Method, Result, Role, Shape, Site, Step, Stream,
-    Survey, Symmetric, Weights,
+    Budget, Edit, Error, Evidence, Factor, Matrix, Method, Plan, Result, Role, Shape, Site,
+    SourceId, Step, Stream, Survey, Symmetric, Weights,
 };
 
 /// A model in memory: square, wide and tall weights with decaying spectra.
@@ -229,6 +231,68 @@ pub fn a_damaged_weight_is_named<M: Method>(method: &M) -> Result<()> {
         "{outcome:?}"
     );
     Ok(())
+}
+
+/// Law: a plan is read as it was written, and with anything else in it not at all: a field that is not
+/// known, wherever it stands, another kind or version, or none.
+pub fn nothing_in_a_plan_is_ignored<M: Method>(method: &M) -> Result<()> {
+    let toy = Toy::new(7);
+    let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
+    let keep = Budget::keep(0.5)?;
+    let steps = method.plan(&survey, keep)?;
+    let source = SourceId {
+        name: "toy".into(),
+        digest: "0".into(),
+    };
+    let plan = Plan::new(method.name(), source, Some(keep), steps, &survey)?;
+    let written = serde_json::to_value(&plan).map_err(Error::Plan)?;
+    let read = |plan: &Value| Plan::<M::Step>::parse(plan.to_string().as_bytes());
+    assert_eq!(
+        serde_json::to_value(read(&written)?).map_err(Error::Plan)?,
+        written
+    );
+    for place in objects(&written, "") {
+        let mut changed = written.clone();
+        let fields = changed.pointer_mut(&place).and_then(Value::as_object_mut);
+        fields.map(|fields| fields.insert("surprise".into(), 1.into()));
+        assert!(
+            read(&changed).is_err(),
+            "a surprise at `{place}` is ignored"
+        );
+    }
+    for field in ["version", "kind"] {
+        for value in [Value::Null, 2.into(), "another".into()] {
+            let mut changed = written.clone();
+            changed[field] = value;
+            let refused = read(&changed).map_err(|error| error.to_string());
+            assert!(
+                matches!(&refused, Err(text) if text.contains(field) || text.contains("not a plan")),
+                "{refused:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Where there are objects within a value, itself among them.
+fn objects(value: &Value, at: &str) -> Vec<String> {
+    let (own, inner): (_, Vec<(String, &Value)>) = match value {
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| (name.clone(), value));
+            (Some(at.to_owned()), fields.collect())
+        }
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            (
+                None,
+                items.map(|(i, value)| (i.to_string(), value)).collect(),
+            )
+        }
+        _ => (None, Vec::new()),
+    };
+    let inner = inner.into_iter();
+    let inner = inner.flat_map(|(name, value)| objects(value, &format!("{at}/{name}")));
+    own.into_iter().chain(inner).collect()
 }
 
 fn compress_all<M: Method>(

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use compress_core::{Bits, Quantised, Random, Scheme, Shape, f16};
+use compress_core::{
+    Bits, Quantised, Random, Scheme, Shape, f16, linalg::Slab, packed::product_of_packed,
+};
 
 fn example(
     bits: Bits,
@@ -56,6 +58,42 @@ fn what_is_packed_is_unpacked_for_all_bits_and_ragged_sizes() {
             }
         }
     }
+}
+
+#[test]
+fn scales_that_half_precision_does_not_have_are_kept_and_multiplied_by() {
+    let (weight, codes) = example(Bits::Four, Shape::new(20, 96), Some(32), false);
+    let halves: Vec<f32> = weight.scales().iter().map(|scale| scale.to_f32()).collect();
+    let same = weight.clone().with_fine_scales(halves).unwrap();
+    assert_eq!(same, weight);
+    let fine: Vec<f32> = (0..60).map(|i| 1e-9 * (1.0 + i as f32 / 7.0)).collect();
+    let weight = weight.with_fine_scales(fine.clone()).unwrap();
+    assert_eq!(weight.fine_scales(), fine);
+    let value = |(i, &code): (usize, &i8)| {
+        (f32::from(code) - f32::from(weight.zeros()[i / 32])) * fine[i / 32]
+    };
+    let values: Vec<f32> = codes.iter().enumerate().map(value).collect();
+    assert_eq!(weight.dense().data(), values);
+    let x: Vec<f32> = (0..96).map(|i| 1.0 - 0.01 * i as f32).collect();
+    for rows in [1, 12] {
+        let x = x.repeat(rows);
+        let slab = Slab::new(&x, Shape::new(rows, 96)).unwrap();
+        let product = product_of_packed(slab, weight.packed().unwrap()).unwrap();
+        for (y, row) in product.iter().zip(values.chunks_exact(96).cycle()) {
+            let exact: f64 = row
+                .iter()
+                .zip(&x)
+                .map(|(&w, &x)| f64::from(w) * f64::from(x))
+                .sum();
+            let size: f64 = row.iter().map(|&w| f64::from(w).abs()).sum();
+            assert!(
+                (f64::from(*y) - exact).abs() < 1e-6 * size,
+                "{y} for {exact}"
+            );
+        }
+    }
+    assert!(weight.clone().with_fine_scales(vec![1.0; 59]).is_err());
+    assert!(weight.with_fine_scales(vec![f32::NAN; 60]).is_err());
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod latency;
 mod logits;
 mod perplexity;
 mod protocol;
+mod tokens;
 
 pub use divergence::{Comparison, Divergence, compare};
 pub use error::{Error, Result};

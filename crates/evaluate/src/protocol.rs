@@ -5,7 +5,10 @@ use std::fmt;
 use serde::Serialize;
 use tokenizers::Tokenizer;
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    tokens::{Division, Tokens},
+};
 
 /// The conditions under which a figure is taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,8 +24,8 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// The windows of a text, which is tokenised once and without special tokens. In each window all
-    /// tokens but the first are scored.
+    /// The windows of a text, without special tokens but BOS. In each window all tokens but the first are
+    /// scored. No more of the text is tokenised than they take.
     ///
     /// Without documents, windows follow each other without overlap from the start of the text, and
     /// what is left at its end is dropped.
@@ -32,6 +35,30 @@ impl Protocol {
         tokenizer: &Tokenizer,
         bos: Option<u32>,
     ) -> Result<Vec<Vec<u32>>> {
+        self.cut_at_most(usize::MAX, text, tokenizer, bos)
+    }
+
+    /// The same, but no more than so many where the protocol wants all.
+    pub fn cut_at_most(
+        &self,
+        most: usize,
+        text: &str,
+        tokenizer: &Tokenizer,
+        bos: Option<u32>,
+    ) -> Result<Vec<Vec<u32>>> {
+        let bos = self.lead(bos)?;
+        let most = self.windows.unwrap_or(most);
+        match &self.documents {
+            Some(separator) => {
+                let documents = text.split(separator).map(str::trim);
+                self.cut_documents(documents, most, tokenizer, bos)
+            }
+            None => self.cut_windows(Tokens::of(tokenizer, text, Division::USUAL), most, bos),
+        }
+    }
+
+    /// The token that leads windows, if any does; an error where the protocol cannot be followed.
+    fn lead(&self, bos: Option<u32>) -> Result<Option<u32>> {
         let problem = |problem: &str| Error::Protocol {
             problem: problem.into(),
         };
@@ -46,56 +73,50 @@ impl Protocol {
         if self.documents.as_deref() == Some("") {
             return Err(problem("a separator of documents cannot be empty"));
         }
-        let bos = match (self.bos || self.documents.is_some(), bos) {
-            (false, _) => None,
-            (true, Some(bos)) => Some(bos),
-            (true, None) => {
-                return Err(problem("the model has no BOS token to lead a window with"));
-            }
-        };
-        match &self.documents {
-            Some(separator) => self.cut_documents(text, separator, tokenizer, bos),
-            None => self.cut_windows(&tokens(tokenizer, text)?, bos),
+        match (self.bos || self.documents.is_some(), bos) {
+            (false, _) => Ok(None),
+            (true, Some(bos)) => Ok(Some(bos)),
+            (true, None) => Err(problem("the model has no BOS token to lead a window with")),
         }
     }
 
-    fn cut_windows(&self, tokens: &[u32], bos: Option<u32>) -> Result<Vec<Vec<u32>>> {
-        let size = self.context - usize::from(bos.is_some());
-        let available = tokens.len() / size;
-        let wanted = self.windows.unwrap_or(available.max(1));
-        if wanted > available {
-            let wanted = format!("{wanted} windows of {size}");
-            return Err(Error::TooShort {
-                found: tokens.len(),
-                wanted,
-            });
-        }
-        let lead = bos.as_slice();
-        Ok(tokens
-            .chunks_exact(size)
-            .take(wanted)
-            .map(|window| [lead, window].concat())
-            .collect())
-    }
-
-    fn cut_documents(
+    fn cut_windows(
         &self,
-        text: &str,
-        separator: &str,
+        tokens: impl Iterator<Item = Result<u32>>,
+        most: usize,
+        bos: Option<u32>,
+    ) -> Result<Vec<Vec<u32>>> {
+        let size = self.context - usize::from(bos.is_some());
+        let (mut windows, mut window, mut found) = (Vec::new(), Vec::new(), 0);
+        for token in tokens.take(most.saturating_mul(size)) {
+            window.push(token?);
+            found += 1;
+            if window.len() == size {
+                windows.push([bos.as_slice(), &window].concat());
+                window.clear();
+            }
+        }
+        let wanted = self.windows.unwrap_or(1);
+        if windows.len() < wanted {
+            let wanted = format!("{wanted} windows of {size}");
+            return Err(Error::TooShort { found, wanted });
+        }
+        Ok(windows)
+    }
+
+    fn cut_documents<'a>(
+        &self,
+        documents: impl Iterator<Item = &'a str>,
+        most: usize,
         tokenizer: &Tokenizer,
         bos: Option<u32>,
     ) -> Result<Vec<Vec<u32>>> {
-        let documents = text
-            .split(separator)
-            .map(str::trim)
-            .filter(|document| !document.is_empty());
-        let windows = documents
-            .take(self.windows.unwrap_or(usize::MAX))
-            .map(|document| {
-                let mut window = [bos.as_slice(), &tokens(tokenizer, document)?].concat();
-                window.truncate(self.context);
-                Ok(window)
-            });
+        let documents = documents.filter(|document| !document.is_empty());
+        let windows = documents.take(most).map(|document| {
+            let tokens = Tokens::of(tokenizer, document, Division::USUAL);
+            let window = bos.into_iter().map(Ok).chain(tokens);
+            window.take(self.context).collect::<Result<Vec<_>>>()
+        });
         let mut windows = windows.collect::<Result<Vec<_>>>()?;
         windows.retain(|window| window.len() > 1); // a lone BOS predicts nothing
         let wanted = self.windows.unwrap_or(1);
@@ -128,13 +149,4 @@ impl fmt::Display for Protocol {
         };
         write!(f, ", ctx {}, {bos}", self.context)
     }
-}
-
-fn tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let encoding = tokenizer
-        .encode_fast(text, false)
-        .map_err(|e| Error::Tokeniser {
-            problem: e.to_string(),
-        })?;
-    Ok(encoding.get_ids().to_vec())
 }

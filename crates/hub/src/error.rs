@@ -168,11 +168,12 @@ pub enum Error {
     },
 
     /// The cache cannot be written or read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Io {
         /// Where.
         path: PathBuf,
         /// Why.
+        #[source]
         source: io::Error,
     },
 }

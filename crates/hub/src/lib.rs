@@ -42,7 +42,7 @@ use download::Download;
 use listing::Listing;
 
 /// The local directory that holds the model: `config.json`, the safetensors (one file, or the index and all its
-/// shards), the tokenizer and the other small files. For an id that names a GGUF file, the path of that file.
+/// shards), the adapter that the config names, the tokenizer and the other small files. For an id that names a GGUF file, the path of that file.
 ///
 /// A complete copy in the cache is returned without asking the hub; `progress` hears of what is downloaded.
 ///
@@ -108,14 +108,22 @@ fn download_checkpoint(
         download.file(name)?;
     }
     let snapshot = download.snapshot();
+    let incomplete = |missing: String| Error::Incomplete {
+        id: id.to_string(),
+        missing,
+    };
+    for name in listing.adapter(&snapshot) {
+        // A correction that is named and not there is told before gigabytes have arrived.
+        if !listing.has(&name) {
+            return Err(incomplete(name));
+        }
+        download.file(&name)?;
+    }
     for name in listing.weights(&snapshot).unwrap_or_default() {
         download.file(&name)?;
     }
     match checkpoint::lacks(&snapshot) {
         None => Ok(snapshot),
-        Some(missing) => Err(Error::Incomplete {
-            id: id.to_string(),
-            missing,
-        }),
+        Some(missing) => Err(incomplete(missing)),
     }
 }

@@ -1,13 +1,13 @@
 //! The files of a model on the hub, and those of them that a checkpoint is read from.
 //!
-//! Wanted are the weights as safetensors, and at the repository's root the configuration, the tokenizer, the chat
+//! Wanted are the weights as safetensors, the adapter that belongs to them, and at the repository's root the configuration, the tokenizer, the chat
 //! template, the card and the licence. Weights in other formats stay on the hub.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::checkpoint::{INDEX, SINGLE, shards};
+use crate::checkpoint::{INDEX, SINGLE, adapter, earlier_adapter, shards};
 use crate::{Error, ModelId};
 
 const PICKLES: [&str; 4] = ["bin", "pt", "pth", "ckpt"];
@@ -100,6 +100,17 @@ impl Listing {
         }
         let named = shards(&snapshot.join(INDEX))?;
         Some(named.into_iter().filter(|name| self.has(name)).collect())
+    }
+
+    /// The files of the adapter that belongs to the model: the one that its `config.json` names, which must be in
+    /// `snapshot` by now, or that of an output of earlier versions of this program.
+    pub fn adapter(&self, snapshot: &Path) -> Vec<String> {
+        let named = adapter(snapshot);
+        if named.is_empty() {
+            earlier_adapter(|name| self.has(name))
+        } else {
+            named
+        }
     }
 
     fn ending_in(&self, endings: &[&str]) -> Vec<String> {

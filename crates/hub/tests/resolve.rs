@@ -37,6 +37,17 @@ fn single() -> Hub {
     ])
 }
 
+/// A model whose config says more.
+fn with_config(config: &str, more: &[(&str, &str)]) -> Hub {
+    let files = [("config.json", config), ("model.safetensors", "w")];
+    Hub::of(&[&files, more].concat())
+}
+
+const CORRECTION: [(&str, &str); 2] = [
+    ("adapter/adapter_config.json", "{}"),
+    ("adapter/adapter_model.safetensors", "the correction"),
+];
+
 fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(directory)
         .unwrap()
@@ -80,6 +91,51 @@ fn a_sharded_model_is_downloaded_without_the_files_that_nobody_reads() {
         fs::read_to_string(hub.cache.path().join("models--org--model/refs/main")).unwrap(),
         COMMIT
     );
+}
+
+#[test]
+fn the_adapter_that_the_config_names_comes_with_the_model() {
+    let hub = with_config(r#"{"compress_adapter":"adapter"}"#, &CORRECTION).run();
+    let directory = hub.resolve("org/model").unwrap();
+    let weights = directory.join(CORRECTION[1].0);
+    assert_eq!(fs::read_to_string(&weights).unwrap(), "the correction");
+    assert!(directory.join(CORRECTION[0].0).is_file());
+    // A copy that another program has left without it is not complete.
+    fs::remove_file(&weights).unwrap();
+    hub.requests();
+    assert_eq!(hub.resolve("org/model").unwrap(), directory);
+    assert!(!hub.requests().is_empty() && weights.is_file());
+    assert_eq!(hub.resolve("org/model").unwrap(), directory);
+    assert!(hub.requests().is_empty());
+}
+
+#[test]
+fn an_adapter_that_is_named_and_not_there_is_an_error_and_nothing_large_is_downloaded() {
+    let hub = with_config(r#"{"compress_adapter":"adapter"}"#, &CORRECTION[..1]).run();
+    let error = hub.resolve("org/model").unwrap_err();
+    assert!(
+        matches!(&error, Error::Incomplete { missing, .. } if missing == CORRECTION[1].0),
+        "{error}"
+    );
+    let asked = hub.requests();
+    assert!(!asked.iter().any(|line| line.contains("model.safetensors")));
+    for name in ["../adapter", "/etc", ""] {
+        let config = format!(r#"{{"compress_adapter":"{name}"}}"#);
+        let hub = with_config(&config, &CORRECTION).run();
+        let error = hub.resolve("org/model").unwrap_err();
+        assert!(matches!(error, Error::Incomplete { .. }), "{error}");
+    }
+}
+
+#[test]
+fn an_adapter_that_nothing_names_is_fetched_only_with_an_output_of_ours() {
+    let hub = with_config("{}", &CORRECTION).run();
+    let directory = hub.resolve("org/model").unwrap();
+    assert!(!directory.join("adapter").exists());
+    let output = [&CORRECTION[..], &[("compression.json", "{}")]].concat();
+    let hub = with_config("{}", &output).run();
+    let directory = hub.resolve("org/model").unwrap();
+    assert!(directory.join(CORRECTION[1].0).is_file());
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use compress_core::{
-    Budget, Correction, Edit, Error, Factor, Form, Method, Needs, Result, Shape, Site, Step,
-    Survey, Tokens,
+    Budget, Correction, Edit, Factor, Form, Method, Needs, Result, Shape, Site, Step, Survey,
+    Tokens,
 };
 use compress_svd::{Metric, Norm, spectrum_under};
 use rayon::prelude::*;
@@ -28,6 +28,7 @@ pub struct Lorc {
 
 /// Round a weight, and correct it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Round {
     /// Which weight.
     pub site: Site,
@@ -37,7 +38,6 @@ pub struct Round {
     #[serde(default)]
     pub tokens: Tokens,
     /// How.
-    #[serde(flatten)]
     pub options: Options,
 }
 
@@ -47,18 +47,19 @@ impl Method for Lorc {
     /// What decides is the bits.
     const BUDGETED: bool = false;
 
+    /// Steps say all.
+    const PLANNING: &'static [&'static str] = &["options", "worth", "metric", "tokens"];
+
     fn name(&self) -> &'static str {
         "lorc"
     }
 
     fn needs(&self) -> Needs {
-        let metric = self.metric.needs();
-        let activations = self.options.needs_hessian() || metric.activations;
-        Needs {
-            activations,
-            attended: activations && self.tokens == Tokens::Attended,
-            ..metric
-        }
+        needs(&self.options, self.metric, self.tokens)
+    }
+
+    fn needs_of(&self, step: &Round) -> Needs {
+        needs(&step.options, step.metric, step.tokens)
     }
 
     fn plans_by(&self) -> Needs {
@@ -71,25 +72,19 @@ impl Method for Lorc {
 
     fn plan(&self, survey: &Survey<'_>, _: Budget) -> Result<Vec<Round>> {
         let sites: Vec<(Site, Shape)> = survey.sites().collect();
+        // Before anything is rounded to find a rank.
+        for &(site, shape) in &sites {
+            let step = self.step(site, shape, self.options.rank);
+            step.check(|_| Ok(shape))?;
+        }
         let ranks = if self.worth {
             self.ranks(&sites, survey)?
         } else {
             vec![self.options.rank; sites.len()]
         };
-        let step = |((site, shape), rank): ((Site, Shape), usize)| {
-            let options = Options {
-                rank: rank.min(shape.full_rank()),
-                ..self.options
-            };
-            let step = Round {
-                site,
-                metric: self.metric,
-                tokens: self.tokens,
-                options,
-            };
-            step.check(|_| Ok(shape)).map(|()| step)
-        };
-        sites.into_iter().zip(ranks).map(step).collect()
+        let steps = sites.into_iter().zip(ranks);
+        let steps = steps.map(|((site, shape), rank)| self.step(site, shape, rank));
+        Ok(steps.collect())
     }
 
     fn compress(&self, step: &Round, survey: &Survey<'_>) -> Result<Vec<Edit>> {
@@ -116,15 +111,23 @@ impl Method for Lorc {
 }
 
 impl Lorc {
+    /// The step for a weight, whose correction has the given rank or as much of it as there can be.
+    fn step(&self, site: Site, shape: Shape, rank: usize) -> Round {
+        Round {
+            site,
+            metric: self.metric,
+            tokens: self.tokens,
+            options: Options {
+                rank: rank.min(shape.full_rank()),
+                ..self.options
+            },
+        }
+    }
+
     /// The rank of each weight's correction: one where it is worth its bits, 0 elsewhere.
     fn ranks(&self, sites: &[(Site, Shape)], survey: &Survey<'_>) -> Result<Vec<usize>> {
         let error = |(site, shape): &(Site, Shape)| {
-            let step = Round {
-                site: *site,
-                metric: self.metric,
-                tokens: self.tokens,
-                options: self.options,
-            };
+            let step = self.step(*site, *shape, self.options.rank);
             let (hessian, metric) = step.knowledge(survey)?;
             let weight = survey.weight(*site)?;
             let rounded = quantise(&weight, hessian.as_deref(), &self.options)?;
@@ -151,6 +154,8 @@ impl Round {
 }
 
 impl Step for Round {
+    const KIND: &'static str = "round";
+
     fn forms(&self) -> Vec<(Site, Form)> {
         let Options { scheme, rank, .. } = self.options;
         vec![(self.site, Form::Rounded { scheme, rank })]
@@ -165,18 +170,17 @@ impl Step for Round {
     }
 
     fn check(&self, shape: impl Fn(Site) -> Result<Shape>) -> Result<()> {
-        let (site, rank) = (self.site, self.options.rank);
-        let shape = shape(site)?;
-        self.options.scheme.check(shape)?;
-        let limit = shape.full_rank();
-        if rank > limit {
-            return Err(Error::Rank {
-                site,
-                rank,
-                limit,
-                shape,
-            });
-        }
-        Ok(())
+        self.options.check(self.site, shape(self.site)?)
+    }
+}
+
+/// The measurements that rounding so rests on.
+fn needs(options: &Options, metric: Norm, tokens: Tokens) -> Needs {
+    let metric = metric.needs();
+    let activations = options.needs_hessian() || metric.activations;
+    Needs {
+        activations,
+        attended: activations && tokens == Tokens::Attended,
+        ..metric
     }
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use compress_core::{Scheme, Shape};
+use compress_core::{Error, Result, Scheme, Shape, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::{Keep, Scaling};
@@ -21,7 +21,7 @@ pub enum Quantizer {
 impl FromStr for Quantizer {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
             "nearest" => Ok(Self::Nearest),
             "gptq" => Ok(Self::Gptq),
@@ -30,8 +30,15 @@ impl FromStr for Quantizer {
     }
 }
 
+/// Weights are refined so often at most: after a few times nothing changes any more.
+const MOST_REFINEMENTS: usize = 1000;
+
+/// Corrections are made anew so often at most.
+const MOST_ALTERNATIONS: usize = 1000;
+
 /// All that there is to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Options {
     /// Bits, groups, symmetry.
     pub scheme: Scheme,
@@ -70,6 +77,33 @@ impl Options {
         self.quantizer == Quantizer::Gptq
             || self.scaling == Scaling::Searched
             || self.refinements > 0
+    }
+
+    /// Refuses numbers that would keep a run busy for ever, and groups or ranks that a weight cannot have.
+    pub fn check(&self, site: Site, shape: Shape) -> Result<()> {
+        self.scheme.check(shape)?;
+        let (rank, limit) = (self.rank, shape.full_rank());
+        if rank > limit {
+            return Err(Error::Rank {
+                site,
+                rank,
+                limit,
+                shape,
+            });
+        }
+        let counts = [
+            ("refinements", self.refinements, MOST_REFINEMENTS),
+            ("alternations", self.alternations, MOST_ALTERNATIONS),
+        ];
+        match counts.into_iter().find(|(_, found, limit)| found > limit) {
+            None => Ok(()),
+            Some((what, found, limit)) => Err(Error::TooMany {
+                site,
+                what,
+                found,
+                limit,
+            }),
+        }
     }
 
     /// Bits per weight of codes, scales, zero points and correction.

@@ -1,7 +1,7 @@
 //! LoRC as a method obeys the laws of every method, as far as they speak of bits.
 
 use compress_core::{
-    Bits, Edit, Method as _, Scheme, Survey, Tokens,
+    Bits, Edit, Method as _, Scheme, Step as _, Survey, Tokens,
     testing::{self, Toy, ToyEvidence},
 };
 use compress_lorc::{Lorc, Options, Quantizer, Scaling};
@@ -46,6 +46,51 @@ fn corrections_where_they_are_worth_it_have_one_rank() -> Outcome {
     let ranks = steps.iter().map(|step| step.options.rank);
     let most = ranks.clone().max().unwrap_or(0);
     assert!(ranks.clone().all(|rank| rank == 0 || rank == most));
+    Ok(())
+}
+
+#[test]
+fn nothing_in_a_plan_is_ignored() -> Outcome {
+    testing::nothing_in_a_plan_is_ignored(&lorc(Bits::Four, 2, Quantizer::Gptq))
+}
+
+#[test]
+fn a_step_that_would_never_end_is_refused_by_name() -> Outcome {
+    let toy = Toy::new(3);
+    let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
+    let good = lorc(Bits::Four, 2, Quantizer::Gptq);
+    let mut endless = [good; 2];
+    endless[0].options.refinements = 1_000_000_000_000_000;
+    endless[1].options.alternations = 1_000_000_000_000_000;
+    for (method, what) in endless.iter().zip(["refinements", "alternations"]) {
+        for worth in [false, true] {
+            let planned = Lorc { worth, ..*method }.plan(&survey, compress_core::Budget::ALL);
+            let refused = planned.unwrap_err().to_string();
+            assert!(refused.contains(what), "{refused}");
+        }
+        let mut step = good.plan(&survey, compress_core::Budget::ALL)?[0];
+        step.options = method.options;
+        assert!(step.check(|site| survey.shape(site)).is_err(), "{what}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_step_needs_what_it_says_whatever_the_method_would_have_planned() -> Outcome {
+    let toy = Toy::new(3);
+    let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
+    let gptq = lorc(Bits::Four, 0, Quantizer::Gptq);
+    let nearest = Lorc {
+        options: Options::nearest(gptq.options.scheme),
+        metric: Norm::Plain,
+        ..gptq
+    };
+    for method in [gptq, nearest] {
+        let step = method.plan(&survey, compress_core::Budget::ALL)?[0];
+        for carrier in [gptq, nearest] {
+            assert_eq!(carrier.needs_of(&step), method.needs());
+        }
+    }
     Ok(())
 }
 

@@ -46,6 +46,12 @@ fn edits_are_what_the_step_foretold() -> Outcome {
 }
 
 #[test]
+fn nothing_in_a_plan_is_ignored() -> Outcome {
+    BOTH.iter()
+        .try_for_each(testing::nothing_in_a_plan_is_ignored)
+}
+
+#[test]
 fn a_damaged_weight_is_named() -> Outcome {
     BOTH.iter().try_for_each(testing::a_damaged_weight_is_named)
 }

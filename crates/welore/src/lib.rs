@@ -76,6 +76,8 @@ impl Welore {
 impl Method for Welore {
     type Step = Truncate;
 
+    const PLANNING: &'static [&'static str] = &["count"];
+
     fn name(&self) -> &'static str {
         "welore"
     }

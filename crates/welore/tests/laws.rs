@@ -42,6 +42,12 @@ fn edits_are_what_the_step_foretold() -> Outcome {
 }
 
 #[test]
+fn nothing_in_a_plan_is_ignored() -> Outcome {
+    EACH.iter()
+        .try_for_each(testing::nothing_in_a_plan_is_ignored)
+}
+
+#[test]
 fn a_damaged_weight_is_named() -> Outcome {
     EACH.iter().try_for_each(testing::a_damaged_weight_is_named)
 }

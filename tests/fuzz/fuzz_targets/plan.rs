@@ -6,7 +6,7 @@ use compress_core::{Plan, Survey, Truncate, testing::Toy};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(plan) = serde_json::from_slice::<Plan<Truncate>>(bytes) else { return };
+    let Ok(plan) = Plan::<Truncate>::parse(bytes) else { return };
     let toy = Toy::new(1);
     let survey = Survey::new(&toy, |_| true);
     if plan.check(&survey).is_ok() {

@@ -105,7 +105,7 @@ pub struct WeloreOptions {
     /// What the budget counts: `ranks`, every rank at its full price, even those of a weight that then
     /// stays whole; `stored`, what is stored; `envelope`, what is stored, and a weight stays whole as
     /// soon as that is worth its price [default: stored for minmax, else envelope].
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", conflicts_with = "plan")]
     pub count: Option<Count>,
 }
 
@@ -122,7 +122,9 @@ impl WeloreOptions {
     }
 }
 
+/// All of them decide the plan, and so none goes with one that is given.
 #[derive(Debug, Args)]
+#[group(conflicts_with = "plan")]
 pub struct LorcOptions {
     /// Bits of each number: 2, 3, 4 or 8. 4 and 8 load in vLLM and transformers; the others here only.
     #[arg(long, value_name = "BITS", default_value = "4")]

@@ -74,11 +74,9 @@ impl Prepared {
             bos: arguments.bos,
             documents: arguments.documents.clone(),
         };
-        let cut = protocol.cut(&text, &model.tokenizer()?, config.bos);
-        let mut windows = cut.with_context(|| format!("cannot score {name}"))?;
-        if arguments.windows.is_none() {
-            windows.truncate(WINDOWS);
-        }
+        let most = arguments.windows.map_or(WINDOWS, |_| usize::MAX);
+        let cut = protocol.cut_at_most(most, &text, &model.tokenizer()?, config.bos);
+        let windows = cut.with_context(|| format!("cannot score {name}"))?;
         check(&windows, model)?;
         if protocol.context > config.context {
             let (asked, trained) = (protocol.context, config.context);

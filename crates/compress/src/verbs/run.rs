@@ -215,7 +215,7 @@ impl<'a, M: Method> Task<'a, M> {
         let form = &self.arguments.planning.form;
         let task = json!({
             "method": self.method.name(),
-            "options": serde_json::to_value(self.method)?,
+            "options": pipeline::options(self.method, &self.arguments.planning.target)?,
             "evidence": self.evidence.key(),
             "aim": self.aim(),
             "plan": self.plan,
@@ -229,7 +229,7 @@ impl<'a, M: Method> Task<'a, M> {
 
     fn aim(&self) -> Option<Aim> {
         let calibration = &self.arguments.planning.calibration;
-        calibration.aim(self.method.needs())
+        calibration.aim(self.plan.needs(self.method))
     }
 }
 
@@ -298,7 +298,7 @@ impl<S: compress_core::Step> Done<'_, S> {
         Ok(Record {
             made_by: format!("compress {}", env!("CARGO_PKG_VERSION")),
             method: method.name().into(),
-            options: serde_json::to_value(method)?,
+            options: pipeline::options(method, &self.arguments.planning.target)?,
             calibration: self.calibration.clone(),
             aim: serde_json::to_value(self.aim)?,
             source: self.plan.source.clone(),

@@ -18,6 +18,9 @@ pub struct Spread {
     pub(super) shared: usize,
 }
 
+/// How many groups of a row can be told apart by sixteen bits.
+const MOST_GROUPS: usize = 1 << 16;
+
 /// Eight words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
@@ -78,7 +81,8 @@ impl Places {
 
 impl Spread {
     /// Spreads a row of as many numbers as the weight has inputs; none where the kernel of
-    /// [`row`](super::row) does not fit the packing: groups that end within a word, or tiny rows.
+    /// [`row`](super::row) does not fit the packing: groups that end within a word, more of them than
+    /// a [`Block`] can number, or tiny rows.
     pub(super) fn new(x: &[f32], weight: &Packed<'_>) -> Option<Self> {
         let places = Places::of(weight.bits);
         let words = weight.row_words();
@@ -90,7 +94,7 @@ impl Spread {
             }
             _ => return None,
         };
-        if words < LANES {
+        if words < LANES || weight.groups() > MOST_GROUPS {
             return None;
         }
         let mut spread = Self {

@@ -116,6 +116,26 @@ fn every_typical_weight_is_multiplied_by_the_kernel_for_few_rows() {
 }
 
 #[test]
+fn more_groups_than_sixteen_bits_can_number_keep_their_scales() {
+    let random = &mut Random(5);
+    for groups in [1 << 16, (1 << 16) + 3] {
+        let shape = Shape::new(1, 8 * groups);
+        let example = Example::new(shape, 4, 8, true, random);
+        // Only what lies behind the last group that can be numbered is multiplied by anything.
+        let mut x = vec![0.0; shape.cols];
+        x[shape.cols - 16..].fill(1.0);
+        let slab = Slab::new(&x, Shape::new(1, shape.cols)).unwrap();
+        let y = product_of_packed(slab, example.packed()).unwrap();
+        let exact: f64 = example.numbers[shape.cols - 16..].iter().sum();
+        assert!(
+            (f64::from(y[0]) - exact).abs() < 1e-4,
+            "{} for {exact}",
+            y[0]
+        );
+    }
+}
+
+#[test]
 fn the_kernel_without_special_instructions_gives_the_same() {
     fn plain<const BITS: usize>() {
         let random = &mut Random(2);
