@@ -80,6 +80,13 @@ impl Linear {
         y.reshape(shape)
     }
 
+    /// The place of a layer that is not loaded: it gives nothing of use.
+    #[must_use]
+    pub fn nothing(device: &Device) -> Self {
+        let weight = Weight::Whole(Param::from_tensor(Tensor::zeros([1, 1], device)));
+        Self { weight, bias: None }
+    }
+
     /// Puts a factor in the weight's place.
     pub fn replace(&mut self, factor: Factor, device: &Device) {
         self.weight = Weight::new(factor, device);

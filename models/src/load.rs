@@ -24,11 +24,7 @@ impl Decoder {
 
     /// Loads what is before and after the blocks, for those who take one block at a time.
     pub fn load_ends(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        let load = Loader {
-            checkpoint,
-            config: checkpoint.config(),
-            device,
-        };
+        let load = Loader::new(checkpoint, device);
         let config = checkpoint.config();
         let table = |table: Table| load.weight(table.module(), checkpoint.table(table)?);
         let head = |weight| Linear { weight, bias: None };
@@ -49,49 +45,81 @@ impl Decoder {
 impl Block {
     /// Loads one block of a checkpoint.
     pub fn load(checkpoint: &Checkpoint, layer: usize, device: &Device) -> Result<Self> {
-        Loader {
-            checkpoint,
-            config: checkpoint.config(),
-            device,
+        let mut block = Self::frame(checkpoint, layer, device)?;
+        for role in Role::ALL {
+            block.load_linear(checkpoint, Site::new(layer, role), device)?;
         }
-        .block(layer)
+        Ok(block)
+    }
+
+    /// A block of which only the norms are loaded: its weights are nothing yet, and must not be used.
+    pub fn frame(checkpoint: &Checkpoint, layer: usize, device: &Device) -> Result<Self> {
+        Loader::new(checkpoint, device).frame(layer)
+    }
+
+    /// Loads one of its linear layers.
+    pub fn load_linear(
+        &mut self,
+        checkpoint: &Checkpoint,
+        site: Site,
+        device: &Device,
+    ) -> Result<()> {
+        *self.linear_mut(site.role) = Loader::new(checkpoint, device).linear(site)?;
+        Ok(())
+    }
+
+    /// Lets go of one of its linear layers.
+    pub fn unload_linear(&mut self, role: Role, device: &Device) {
+        *self.linear_mut(role) = Linear::nothing(device);
     }
 }
 
-struct Loader<'a> {
+/// From names and sites to layers on a device, all of their numbers finite.
+pub struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
     device: &'a Device,
 }
 
-impl Loader<'_> {
-    fn block(&self, layer: usize) -> Result<Block> {
+impl<'a> Loader<'a> {
+    /// Of a checkpoint, to a device.
+    pub const fn new(checkpoint: &'a Checkpoint, device: &'a Device) -> Self {
+        Self {
+            checkpoint,
+            config: checkpoint.config(),
+            device,
+        }
+    }
+
+    fn frame(&self, layer: usize) -> Result<Block> {
         let hidden = self.config.hidden;
         let name = |part: &str| format!("model.layers.{layer}.{part}");
+        let nothing = || Linear::nothing(self.device);
         Ok(Block {
             attention_norm: self.norm(&name("input_layernorm"), hidden)?,
             attention: self.attention(layer)?,
             feed_forward_norm: self.norm(&name("post_attention_layernorm"), hidden)?,
             feed_forward: FeedForward {
-                gate: self.linear(layer, Role::Gate)?,
-                up: self.linear(layer, Role::Up)?,
-                down: self.linear(layer, Role::Down)?,
+                gate: nothing(),
+                up: nothing(),
+                down: nothing(),
             },
         })
     }
 
     fn attention(&self, layer: usize) -> Result<Attention> {
         let config = self.config;
+        let nothing = || Linear::nothing(self.device);
         let head_norm = |part: &str| {
             let module = format!("model.layers.{layer}.self_attn.{part}");
             let norm = || self.norm(&module, config.head_size);
             config.query_key_norm.then(norm).transpose()
         };
         Ok(Attention {
-            query: self.linear(layer, Role::Query)?,
-            key: self.linear(layer, Role::Key)?,
-            value: self.linear(layer, Role::Value)?,
-            output: self.linear(layer, Role::Output)?,
+            query: nothing(),
+            key: nothing(),
+            value: nothing(),
+            output: nothing(),
             query_norm: head_norm("q_norm")?,
             key_norm: head_norm("k_norm")?,
             heads: config.heads,
@@ -101,11 +129,10 @@ impl Loader<'_> {
         })
     }
 
-    fn linear(&self, layer: usize, role: Role) -> Result<Linear> {
-        let site = Site::new(layer, role);
+    fn linear(&self, site: Site) -> Result<Linear> {
         let weight = self.weight(&site.module(), self.checkpoint.factor(site)?)?;
         let bias = || self.vector(&self.checkpoint.bias_name(site));
-        let bias = self.config.has_bias(role).then(bias).transpose()?;
+        let bias = self.config.has_bias(site.role).then(bias).transpose()?;
         Ok(Linear { weight, bias })
     }
 

@@ -54,7 +54,7 @@ pub fn calibrate(
 ) -> Result<()> {
     let layers = checkpoint.config().layers;
     if store.missing(needs, layers) == Needs::NOTHING {
-        return store.tidy_if_alone();
+        return Ok(());
     }
     let _alone = store.lock()?;
     // Another run may have done it while this one waited.
@@ -129,7 +129,7 @@ impl<'a> Calibration<'a> {
     }
 
     fn embed(&self) -> Result<()> {
-        let writing = Writing::new(&self.store.states(0))?;
+        let writing = self.writing(&self.store.states(0))?;
         self.windows
             .par_iter()
             .enumerate()
@@ -140,7 +140,7 @@ impl<'a> Calibration<'a> {
     fn forward_block(&self, layer: usize, needs: Needs) -> Result<()> {
         let block = Block::load(self.checkpoint, layer, &self.device)?;
         let states = self.states(&self.store.states(layer))?;
-        let writing = Writing::new(&self.store.states(layer + 1))?;
+        let writing = self.writing(&self.store.states(layer + 1))?;
         let measures = Measure::all(needs);
         let width = |measure: &Measure| {
             self.checkpoint
@@ -220,7 +220,7 @@ impl<'a> Calibration<'a> {
     fn loss(&self) -> Result<()> {
         let layers = self.checkpoint.config().layers;
         let states = self.states(&self.store.states(layers))?;
-        let writing = Writing::new(&self.store.state_gradients(layers))?;
+        let writing = self.writing(&self.store.state_gradients(layers))?;
         self.progress.start("loss", self.windows.len());
         self.windows
             .par_iter()
@@ -245,7 +245,7 @@ impl<'a> Calibration<'a> {
         let block = Block::load(self.checkpoint, layer, &self.device)?;
         let states = self.states(&self.store.states(layer))?;
         let after = self.states(&self.store.state_gradients(layer + 1))?;
-        let writing = Writing::new(&self.store.state_gradients(layer))?;
+        let writing = self.writing(&self.store.state_gradients(layer))?;
         let shape = |role| self.checkpoint.config().shape(role);
         let mut sums = Role::ALL.map(|role| Symmetric::zeros(shape(role).rows));
         let mut fisher = Role::ALL.map(|role| vec![0.0; shape(role).cols]);
@@ -306,6 +306,10 @@ impl<'a> Calibration<'a> {
 
     fn states(&self, path: &Path) -> Result<States> {
         States::open(path, self.time * self.checkpoint.config().hidden)
+    }
+
+    fn writing(&self, path: &Path) -> Result<Writing> {
+        Writing::new(path, self.time * self.checkpoint.config().hidden)
     }
 
     fn tensor(&self, numbers: Vec<f32>) -> Tensor<3> {

@@ -22,18 +22,22 @@
 
 mod accumulate;
 mod backward;
+mod cache;
 mod calibrate;
 mod error;
 mod forward;
 mod measure;
+mod measured;
 mod sequential;
 mod stages;
 mod states;
 mod store;
 
 pub use backward::{Gradients, backward, of_loss};
+pub use cache::{Kept, kept, shrink};
 pub use calibrate::{Progress, calibrate};
 pub use error::{Error, Result};
 pub use forward::{Walk, walk};
-pub use sequential::{Aim, Measured, Sequential};
-pub use store::Store;
+pub use measured::Measured;
+pub use sequential::{Aim, Behind, Sequential};
+pub use store::{Store, remove_unused};

@@ -24,7 +24,7 @@ use std::{
 
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Inlet, Role, Stream};
+use compress_core::{Inlet, Role, Site, Stream};
 use compress_models::{Block, Decoder, Device, Turns};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -129,26 +129,40 @@ impl<'a> Sequential<'a> {
         layer: usize,
         mut compress: impl FnMut(Measured) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let original = Block::load(self.checkpoint, layer, &self.device).map_err(Error::from)?;
-        let mut blocks = vec![original];
+        // Of both models only those weights are loaded that the next step needs.
+        let mut blocks = vec![self.frame(self.checkpoint, layer)?];
         if let Some(Behind { written, .. }) = self.behind {
-            let mut block = blocks[0].clone();
-            let loaded = block.reload_norms(written, layer, &self.device);
-            loaded.map_err(Error::from)?;
-            blocks.push(block);
+            blocks.push(self.frame(written, layer)?);
         }
-        let mut from = None;
+        let mut from: Option<Inlet> = None;
         for inlet in Inlet::ALL {
-            compress(self.measure(&blocks, from, Stream::new(layer, inlet))?)?;
+            // For what they are to give.
+            self.load(&mut blocks[0], self.checkpoint, Stream::new(layer, inlet))?;
+            let measured = self.measure(&blocks, from, Stream::new(layer, inlet))?;
+            for block in &mut blocks {
+                let passed = from.map_or(&[][..], Inlet::readers);
+                let passed = passed.iter();
+                passed.for_each(|role| block.unload_linear(*role, &self.device));
+            }
+            compress(measured)?;
             if let (Some(behind), Some(block)) = (self.behind, blocks.get_mut(1)) {
-                for &role in inlet.readers() {
-                    let loaded = block.reload(behind.written, (layer, role), &self.device);
-                    loaded.map_err(Error::from)?;
-                }
+                self.load(block, behind.written, Stream::new(layer, inlet))?;
             }
             from = Some(inlet);
         }
         self.past_the_last(&blocks, layer)?;
+        Ok(())
+    }
+
+    fn frame(&self, checkpoint: &Checkpoint, layer: usize) -> Result<Block> {
+        Ok(Block::frame(checkpoint, layer, &self.device)?)
+    }
+
+    /// Loads the weights that read a stream.
+    fn load(&self, block: &mut Block, checkpoint: &Checkpoint, stream: Stream) -> Result<()> {
+        for &role in stream.inlet.readers() {
+            block.load_linear(checkpoint, Site::new(stream.layer, role), &self.device)?;
+        }
         Ok(())
     }
 
@@ -313,13 +327,13 @@ impl<'a> Stage<'a> {
         let hidden = self.walks.checkpoint.config().hidden;
         let time = self.walks.time;
         let one = |(files, block): (&Files, &Block)| {
-            let residual = files.residual.read(index, time * hidden)?;
+            let residual = files.residual.read(index)?;
             let residual = self.walks.tensor(residual, hidden);
             let stream = match self.from {
                 None => residual.clone(),
                 Some(inlet) => {
                     let width = self.walks.width(inlet);
-                    self.walks.tensor(files.stream.read(index, time * width)?, width)
+                    self.walks.tensor(files.stream.read_first(index, time * width)?, width)
                 }
             };
             let state = State { residual, stream };

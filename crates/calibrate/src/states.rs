@@ -37,8 +37,13 @@ impl States {
         })
     }
 
+    /// The numbers of one window.
+    pub fn read(&self, index: usize) -> Result<Vec<f32>> {
+        self.read_first(index, self.slot)
+    }
+
     /// The first numbers of one window's slot.
-    pub fn read(&self, index: usize, count: usize) -> Result<Vec<f32>> {
+    pub fn read_first(&self, index: usize, count: usize) -> Result<Vec<f32>> {
         let mut bytes = vec![0; 4 * count];
         let mut file = lock(&self.file);
         let done = file
