@@ -42,11 +42,8 @@ impl Store {
     /// Opens or makes the store for what `about` describes, within `root`. Whatever decides the
     /// numbers must be in `about`; it is hashed to the folder's name.
     pub fn open(root: &Path, about: &Value) -> Result<Self> {
-        let text = format!("{about:#}\n");
-        let digest = Sha256::digest(text.as_bytes());
-        let start = digest.iter().take(8);
-        let name = start.fold(0, |name, &byte| name << 8 | u64::from(byte));
-        let folder = root.join(format!("{name:016x}"));
+        let folder = root.join(Self::name(about));
+        let text = text(about);
         let in_use = enter(&folder)?;
         let path = folder.join("about.json");
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
@@ -55,6 +52,15 @@ impl Store {
             fs::rename(&part, &path).map_err(Error::io(&path))?;
         }
         Ok(Self { folder, in_use })
+    }
+
+    /// The name of the folder of such a store.
+    #[must_use]
+    pub fn name(about: &Value) -> String {
+        let digest = Sha256::digest(text(about).as_bytes());
+        let start = digest.iter().take(8);
+        let name = start.fold(0, |name, &byte| name << 8 | u64::from(byte));
+        format!("{name:016x}")
     }
 
     /// Keeps other runs from measuring the same until what is returned goes; waits for one that does.
@@ -218,6 +224,10 @@ impl Evidence for Store {
         let tensors = vec![("values", Numbers::double(spectrum))];
         write(&self.of_spectrum(site, norm), tensors).map_err(compress_core::Error::source)
     }
+}
+
+fn text(about: &Value) -> String {
+    format!("{about:#}\n")
 }
 
 /// Enters a store's folder, made where it is not there yet, so that nobody removes it.

@@ -5,7 +5,8 @@
 //!     .fingerprint    which task it belongs to; with it, everything but the computed weights is in place
 //!     .journal        a line for each finished step
 //!     model/          the output to be
-//!     …               what a method keeps between its steps
+//!     state/          what a method goes on from by itself
+//!     walk/           what is between the blocks, where those are done in order
 //! ```
 //!
 //! State and model are apart, so that the model can get its name by one rename, and nothing of the state is
@@ -18,7 +19,7 @@ use std::{
 
 use crate::{
     Error, Layout, Result, durable,
-    journal::{self, Entries, Journal},
+    journal::{Entries, Journal},
     output::Identity,
 };
 
@@ -79,13 +80,9 @@ impl Work {
         durable::write(&self.folder.join(FINGERPRINT), self.fingerprint.as_bytes())
     }
 
-    /// Whether a method keeps something here that the same task would go on from.
-    pub fn has_state(&self) -> bool {
-        let own = [FINGERPRINT, journal::FILE, MODEL];
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        entries
-            .into_iter()
-            .any(|entry| !own.iter().any(|name| entry.file_name() == *name))
+    /// Where a method keeps what it goes on from by itself.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
     }
 
     /// Removes it.

@@ -83,10 +83,17 @@ impl<'a> Writer<'a> {
         self.work.model()
     }
 
-    /// The work directory, for what a method keeps between its steps.
+    /// The work directory.
     #[must_use]
     pub fn work(&self) -> &Path {
         self.work.folder()
+    }
+
+    /// A folder in the work directory, not made yet, for what is gone on from beside the journal: while it
+    /// is there, a failure leaves the work directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.work.state()
     }
 
     /// Puts the factors of one step in their places and notes that it is done.
@@ -188,7 +195,7 @@ impl<'a> Writer<'a> {
     /// command goes on from it; true if so.
     pub fn leave(self) -> Result<bool> {
         // A second's work, which the same command would do and fail after again.
-        if !self.journal.vouches() && !self.work.has_state() {
+        if !self.journal.vouches() && !self.work.state().exists() {
             return self.work.remove().map(|()| false);
         }
         self.journal.flush(|| self.shards.sync()).map(|()| true)

@@ -18,3 +18,13 @@ pub fn folder(name: &str) -> Result<PathBuf> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)
 }
+
+/// What the evidence in the cache may take before the one that was used longest ago is removed.
+const LIMIT: u64 = 10_000_000_000;
+
+/// The folder for measurements that nobody gave a place, with room in it.
+pub fn evidence() -> Result<PathBuf> {
+    let folder = folder("evidence")?;
+    compress_calibrate::shrink(&folder, LIMIT)?;
+    Ok(folder)
+}

@@ -73,7 +73,7 @@ impl Sample {
     /// What decides the measurements.
     fn key(&self, model: &Opened) -> Result<Value> {
         Ok(json!({
-            "version": 3, // of the way of measuring
+            "version": 4, // of the way of measuring
             "model": model.id()?.digest,
             "config": model.checkpoint.config().json,
             "tokens": text::digest(self.windows.iter().flatten()),
@@ -86,8 +86,15 @@ impl Sample {
 pub struct Evidence(Option<Gathered>);
 
 struct Gathered {
-    store: Store,
     sample: Sample,
+    /// What tells it from other evidence.
+    key: String,
+    /// What was measured before anything is compressed; none where nothing was.
+    store: Option<Store>,
+    /// Whether activations are measured when their turn comes.
+    walks: bool,
+    /// Whether the store is to stay.
+    kept: bool,
     seconds: f64,
 }
 
@@ -102,7 +109,7 @@ impl Evidence {
         if arguments.target.plan.is_some() || method.plans_by() == Needs::NOTHING {
             return Ok(Self(None));
         }
-        Self::gather(method.plans_by(), arguments, context, model)
+        Self::gather((method.plans_by(), false), arguments, context, model)
     }
 
     /// What a method must know to carry out a plan: what its steps rest on, which another may have planned.
@@ -118,57 +125,73 @@ impl Evidence {
         if needs == Needs::NOTHING && aim.is_none() {
             return Ok(Self(None));
         }
-        // Behind compressed blocks activations are measured anew.
-        let needs = Needs {
-            activations: needs.activations && aim.is_none(),
-            attended: needs.attended && aim.is_none(),
+        // Of H, n × n numbers, one at a time is enough, unless it is to stay, was made to plan by, or comes
+        // with the gradients, whose pass goes the other way.
+        let passing = arguments.calibration.evidence.is_none()
+            && method.plans_by() == Needs::NOTHING
+            && !needs.gradients;
+        let walks = aim.is_some() || passing;
+        let before = Needs {
+            activations: needs.activations && !walks,
+            attended: needs.attended && !walks,
             ..needs
         };
-        Self::gather(needs, arguments, context, model)
+        Self::gather((before, walks), arguments, context, model)
     }
 
     /// Takes from the store what is there, and measures the rest.
     fn gather(
-        needs: Needs,
+        (needs, walks): (Needs, bool),
         arguments: &Planning,
         context: Option<usize>,
         model: &Opened,
     ) -> Result<Self> {
         let sample = Sample::new(arguments, context, model)?;
-        let root = &arguments.calibration.evidence;
-        let root = root.clone().map_or_else(|| cache::folder("evidence"), Ok)?;
-        let store = Store::open(&root, &sample.key(model)?)?;
-        let bar = Bar::new(arguments.printing.quiet);
+        let about = sample.key(model)?;
         let start = Instant::now();
-        calibrate(&model.checkpoint, &sample.windows, needs, &store, &bar)?;
-        bar.finish();
-        let seconds = start.elapsed().as_secs_f64();
+        let measure = || {
+            let root = &arguments.calibration.evidence;
+            let root = root.clone().map_or_else(cache::evidence, Ok)?;
+            let store = Store::open(&root, &about)?;
+            let bar = Bar::new(arguments.printing.quiet);
+            calibrate(&model.checkpoint, &sample.windows, needs, &store, &bar)?;
+            bar.finish();
+            anyhow::Ok(store)
+        };
+        let store = (needs != Needs::NOTHING).then(measure).transpose()?;
         Ok(Self(Some(Gathered {
+            key: Store::name(&about),
             store,
             sample,
-            seconds,
+            walks,
+            kept: arguments.calibration.evidence.is_some(),
+            seconds: start.elapsed().as_secs_f64(),
         })))
+    }
+
+    /// Removes what was measured, unless it is to stay.
+    pub fn let_go(self) -> Result<()> {
+        match self.0 {
+            Some(Gathered {
+                store: Some(store),
+                kept: false,
+                ..
+            }) => Ok(store.remove()?),
+            _ => Ok(()),
+        }
     }
 
     /// Gives a survey what was measured.
     pub fn inform<'a>(&'a self, survey: Survey<'a>) -> Survey<'a> {
-        match &self.0 {
-            Some(gathered) => survey.with_evidence(&gathered.store),
+        match self.0.as_ref().and_then(|gathered| gathered.store.as_ref()) {
+            Some(store) => survey.with_evidence(store),
             None => survey,
         }
     }
 
     /// What tells it from other evidence.
-    pub fn key(&self) -> Option<String> {
-        let gathered = self.0.as_ref()?;
-        Some(
-            gathered
-                .store
-                .folder()
-                .file_name()?
-                .to_string_lossy()
-                .into_owned(),
-        )
+    pub fn key(&self) -> Option<&str> {
+        self.0.as_ref().map(|gathered| gathered.key.as_str())
     }
 
     /// What it was measured on, for records.
@@ -183,11 +206,10 @@ impl Evidence {
         self.0.as_ref().map_or(0.0, |gathered| gathered.seconds)
     }
 
-    /// The tokens that it was measured on; none where there was no need for any.
-    pub fn windows(&self) -> Option<&[Vec<u32>]> {
-        self.0
-            .as_ref()
-            .map(|gathered| gathered.sample.windows.as_slice())
+    /// The tokens to walk through the model with, where activations are measured when their turn comes.
+    pub fn to_walk(&self) -> Option<&[Vec<u32>]> {
+        let gathered = self.0.as_ref().filter(|gathered| gathered.walks)?;
+        Some(gathered.sample.windows.as_slice())
     }
 }
 

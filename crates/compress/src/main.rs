@@ -5,6 +5,7 @@
 
 mod args;
 mod cache;
+mod carry_out;
 mod evidence;
 mod interrupt;
 mod model;

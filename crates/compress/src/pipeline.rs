@@ -1,27 +1,16 @@
-//! The way from a budget to a written model, the same for every method.
+//! From a budget to a plan, and what that makes of the output; the same for every method.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-    time::Instant,
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytesize::ByteSize;
-use compress_calibrate::{Measured, Sequential};
-use compress_checkpoint::{Edits, Layout, Writer};
-use compress_core::{
-    Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Quantised, Role, Shape,
-    Site, Stream, Survey, Symmetric, Tokens, Weights,
-};
-use rayon::prelude::*;
+use compress_checkpoint::{Edits, Layout};
+use compress_core::{Budget, Edit, Factor, Form, Method, Plan, Quantised, Site, Survey};
 use serde_json::Value;
 
 use crate::{
     args::{OutputForm, Planning, Target},
     model::Opened,
-    progress,
 };
 
 /// What is kept where the user says nothing.
@@ -176,7 +165,7 @@ pub fn edits(forms: Vec<(Site, Form)>, form: &OutputForm) -> Edits {
 }
 
 /// A factor in the form that [`edits`] foretells.
-fn written(edit: Edit, form: &OutputForm) -> Result<(Site, Factor, f64)> {
+pub fn written(edit: Edit, form: &OutputForm) -> Result<(Site, Factor, f64)> {
     let Edit::Replace {
         site,
         factor,
@@ -191,158 +180,4 @@ fn written(edit: Edit, form: &OutputForm) -> Result<(Site, Factor, f64)> {
         (factor, _) => factor,
     };
     Ok((site, factor, error))
-}
-
-/// What compressing gave.
-pub struct Compressed {
-    /// Relative squared error of every changed weight.
-    pub errors: BTreeMap<Site, f64>,
-    pub seconds: f64,
-}
-
-/// Carries out every step that is not done yet, one per core at a time, and writes each result at once.
-pub fn compress<M: Method>(
-    method: &M,
-    plan: &Plan<M::Step>,
-    survey: &Survey<'_>,
-    writer: &Writer<'_>,
-    arguments: &Planning,
-) -> Result<Compressed> {
-    let start = Instant::now();
-    let bar = progress::bar("compressing", plan.steps.len(), arguments.printing.quiet);
-    let one = |index: usize| {
-        if let Some(errors) = writer.finished().get(&index) {
-            bar.inc(1);
-            return Ok(errors.clone());
-        }
-        let factors = carry_out(method, plan, index, survey, writer, arguments)?;
-        bar.inc(1);
-        Ok(factors
-            .into_iter()
-            .map(|(site, _, error)| (site, error))
-            .collect::<Vec<_>>())
-    };
-    let errors = (0..plan.steps.len())
-        .into_par_iter()
-        .map(one)
-        .collect::<Result<Vec<_>>>()?;
-    bar.finish_and_clear();
-    Ok(Compressed {
-        errors: errors.into_iter().flatten().collect(),
-        seconds: start.elapsed().as_secs_f64(),
-    })
-}
-
-/// Carries out every step behind those before it, each measured on the model as far as it is compressed.
-pub fn compress_in_sequence<M: Method>(
-    method: &M,
-    plan: &Plan<M::Step>,
-    survey: &Survey<'_>,
-    writer: &Writer<'_>,
-    arguments: &Planning,
-    mut walks: Sequential<'_>,
-) -> Result<Compressed> {
-    let start = Instant::now();
-    let mut by_stream: BTreeMap<Stream, Vec<usize>> = BTreeMap::new();
-    for (index, planned) in plan.steps.iter().enumerate() {
-        let streams: BTreeSet<_> = forms_of(planned).map(Site::stream).collect();
-        let [stream] = streams.iter().copied().collect::<Vec<_>>()[..] else {
-            bail!(
-                "--sequential needs steps that change weights of one input; {planned:?} does not"
-            );
-        };
-        by_stream.entry(stream).or_default().push(index);
-    }
-    let mut errors = BTreeMap::new();
-    let layers = by_stream.keys().map(|stream| stream.layer + 1).max();
-    for layer in 0..layers.unwrap_or(0) {
-        walks.through(layer, |measured| {
-            let here = by_stream
-                .get(&measured.stream)
-                .map_or(&[][..], Vec::as_slice);
-            let behind = Behind { survey, measured };
-            let survey = Survey::new(&behind, |_| true).with_evidence(&behind);
-            let one = |&index: &usize| carry_out(method, plan, index, &survey, writer, arguments);
-            let factors = here.par_iter().map(one).collect::<Result<Vec<_>>>()?;
-            let factors = factors.into_iter().flatten();
-            Ok::<_, anyhow::Error>(
-                factors
-                    .map(|(site, factor, error)| {
-                        errors.insert(site, error);
-                        (site, factor)
-                    })
-                    .collect(),
-            )
-        })?;
-    }
-    walks.finish()?;
-    Ok(Compressed {
-        errors,
-        seconds: start.elapsed().as_secs_f64(),
-    })
-}
-
-/// Carries out one step and writes what it gives.
-fn carry_out<M: Method>(
-    method: &M,
-    plan: &Plan<M::Step>,
-    index: usize,
-    survey: &Survey<'_>,
-    writer: &Writer<'_>,
-    arguments: &Planning,
-) -> Result<Vec<(Site, Factor, f64)>> {
-    let planned = plan.steps.get(index).context("a plan without this step")?;
-    let edits = method.compress(&planned.step, survey)?;
-    let factors = edits.into_iter().map(|edit| written(edit, &arguments.form));
-    let factors = factors.collect::<Result<Vec<_>>>()?;
-    writer.put(index, &factors)?;
-    Ok(factors)
-}
-
-fn forms_of<S: compress_core::Step>(planned: &Planned<S>) -> impl Iterator<Item = Site> {
-    planned.step.forms().into_iter().map(|(site, _)| site)
-}
-
-/// A survey as it looks behind weights that are compressed already: other inputs, and weights that aim
-/// at the original's outputs all the same.
-struct Behind<'a> {
-    survey: &'a Survey<'a>,
-    measured: &'a Measured,
-}
-
-impl Weights for Behind<'_> {
-    fn shapes(&self) -> BTreeMap<Site, Shape> {
-        self.survey.sites().collect()
-    }
-
-    fn load(&self, site: Site) -> compress_core::Result<Matrix> {
-        let weight = self.survey.weight(site)?;
-        self.measured.retarget(site.role, &weight)
-    }
-}
-
-impl Evidence for Behind<'_> {
-    fn activations(&self, stream: Stream) -> compress_core::Result<Symmetric> {
-        if stream == self.measured.stream {
-            Ok(self.measured.activations().clone())
-        } else {
-            let site = Site::new(stream.layer, stream.inlet.reader());
-            self.survey.activations(site)
-        }
-    }
-
-    fn attended(&self, layer: usize) -> compress_core::Result<Symmetric> {
-        let here = (layer == self.measured.stream.layer).then(|| self.measured.attended());
-        let site = Site::new(layer, Role::Key);
-        let elsewhere = || self.survey.activations_by(site, Tokens::Attended);
-        here.flatten().cloned().map_or_else(elsewhere, Ok)
-    }
-
-    fn output_gradients(&self, site: Site) -> compress_core::Result<Symmetric> {
-        self.survey.output_gradients(site)
-    }
-
-    fn input_fisher(&self, site: Site) -> compress_core::Result<Vec<f64>> {
-        self.survey.input_fisher(site)
-    }
 }

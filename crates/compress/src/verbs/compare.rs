@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     Outcome,
     args::{Arguments, Compare, Verb},
+    cache,
     passing::Passing,
     plot, progress,
     report::{self, figure},
@@ -141,6 +142,9 @@ fn measure(job: &Compare, variant: &Variant, place: &Path) -> Result<Value> {
     let running = method.job_mut();
     running.text = job.text.clone();
     running.planning.calibration.complete(&job.calibration);
+    // Variants share what is measured.
+    let evidence = &mut running.planning.calibration.evidence;
+    *evidence = evidence.take().or_else(|| cache::evidence().ok());
     let done = run::perform(&method)?;
     ensure!(
         done.outcome == Outcome::Kept,

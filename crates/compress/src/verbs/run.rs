@@ -3,20 +3,21 @@
 use std::{iter, path::Path};
 
 use anyhow::{Context as _, Result};
-use compress_calibrate::{Aim, Progress as _, Sequential};
+use compress_calibrate::{Aim, Behind, Progress as _, Sequential};
 use compress_checkpoint::{
     Card, Checkpoint, Edits, Input, Layout, Output, Published, Record, Writer,
 };
-use compress_core::{Method, Plan, Survey};
+use compress_core::{Method, Plan, Survey, Tokens};
 use serde_json::json;
 
 use crate::{
     Outcome,
     args::{By, Planning, Running, With},
+    carry_out::{Compressed, Work},
     evidence::{Bar, Evidence},
     interrupt,
     model::Opened,
-    pipeline::{self, Compressed},
+    pipeline,
     report::{self, Measured},
     side,
     verbs::{evaluate::Prepared, plan::foretell},
@@ -103,11 +104,14 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
         published.describe(&done.record(method)?, &done.card())?;
     }
     interrupt::say(None);
-    Ok(Told {
+    let told = Told {
         json: done.json(method.name())?,
         text: done.text(method.name()),
         outcome: done.outcome(layout.bytes()),
-    })
+    };
+    evidence.let_go()?;
+    foresight.let_go()?;
+    Ok(told)
 }
 
 /// What the run reads, none of which it may replace.
@@ -188,24 +192,42 @@ impl<'a, M: Method> Task<'a, M> {
 
     /// Writes all that the output consists of, and opens it as others will; how many bytes its weights have.
     fn compress(&self, writer: &Writer<'_>) -> Result<(Compressed, usize)> {
-        let compressed = self.carry_out(writer)?;
+        // Before the weights: a walk behind compressed blocks reads the output as far as it is written.
         writer.write_others()?;
+        let compressed = self.carry_out(writer)?;
         let written = Checkpoint::open(&writer.model())?;
         Ok((compressed, written.file_bytes()))
     }
 
     /// Compresses all at once, or block after block.
     fn carry_out(&self, writer: &Writer<'_>) -> Result<Compressed> {
-        let (method, plan, survey) = (self.method, self.plan, &self.survey);
         let planning = &self.arguments.planning;
-        let (Some(windows), Some(aim)) = (self.evidence.windows(), self.aim()) else {
-            return pipeline::compress(method, plan, survey, writer, planning);
+        let work = Work {
+            method: self.method,
+            plan: self.plan,
+            survey: &self.survey,
+            writer,
+            form: &planning.form,
+            quiet: planning.printing.quiet,
         };
-        let bar = Bar::new(planning.printing.quiet);
-        let model = &self.model.checkpoint;
-        let aim = (aim, plan.tokens());
-        let walks = Sequential::begin(model, windows, aim, writer.work(), &bar)?;
-        let done = pipeline::compress_in_sequence(method, plan, survey, writer, planning, walks)?;
+        let Some(windows) = self.evidence.to_walk() else {
+            return work.at_once();
+        };
+        let aim = self.aim();
+        let written = aim.map(|_| Checkpoint::open(&writer.model())).transpose()?;
+        let behind = aim.zip(written.as_ref());
+        let behind = behind.map(|(aim, written)| Behind { written, aim });
+        let attended = self.plan.tokens() == Tokens::Attended;
+        let bar = Bar::new(work.quiet);
+        let place = writer.work().join("walk");
+        let walks = Sequential::begin(
+            &self.model.checkpoint,
+            windows,
+            (behind, attended),
+            (&place, writer.first_block()),
+            &bar,
+        )?;
+        let done = work.in_sequence(&walks, aim)?;
         bar.finish();
         Ok(done)
     }

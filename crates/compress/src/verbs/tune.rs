@@ -168,7 +168,7 @@ type Measurement = (Prepared, Measured, Measured);
 impl Task<'_> {
     /// Trains, puts what came of it in its place, and writes all else that the output consists of.
     fn train(&self, writer: &Writer<'_>) -> Result<(Effort, Vec<Point>)> {
-        let mut journal = Journal::open(&writer.work().join("training"))?;
+        let mut journal = Journal::open(&writer.state())?;
         let mut decoder = Decoder::load(&self.model.checkpoint, &Device::flex())?;
         let start = Instant::now();
         let before = made(&journal.curve);

@@ -1,0 +1,201 @@
+//! From a plan to factors where they belong, the same for every method.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+use compress_calibrate::{Aim, Measured, Sequential};
+use compress_checkpoint::Writer;
+use compress_core::{
+    Evidence, Factor, Matrix, Method, Plan, Planned, Role, Shape, Site, Step, Stream, Survey,
+    Symmetric, Tokens, Weights, side_by_side,
+};
+
+use crate::{args::OutputForm, pipeline::written, progress};
+
+/// What is to be done, and all that it takes.
+pub struct Work<'a, M: Method> {
+    pub method: &'a M,
+    pub plan: &'a Plan<M::Step>,
+    pub survey: &'a Survey<'a>,
+    pub writer: &'a Writer<'a>,
+    pub form: &'a OutputForm,
+    pub quiet: bool,
+}
+
+/// What compressing gave.
+pub struct Compressed {
+    /// Relative squared error of every changed weight.
+    pub errors: BTreeMap<Site, f64>,
+    pub seconds: f64,
+}
+
+impl<M: Method> Work<'_, M> {
+    /// Carries out every step that is not done yet, those of one stream together and one stream per core at a
+    /// time, and writes the results of a stream at once.
+    pub fn at_once(&self) -> Result<Compressed> {
+        let start = Instant::now();
+        let bar = progress::bar("compressing", self.plan.steps.len(), self.quiet);
+        let streams: Vec<Vec<usize>> = by_stream(self.plan)?.into_values().collect();
+        let finished = self.writer.finished();
+        let one = |stream: usize| {
+            let (done, left): (Vec<usize>, Vec<usize>) = streams[stream]
+                .iter()
+                .partition(|index| finished.contains_key(index));
+            let known = done.iter().filter_map(|index| finished.get(index));
+            let mut errors: Vec<(Site, f64)> = known.flatten().copied().collect();
+            errors.extend(self.carry_out(&left, self.survey)?);
+            bar.inc(streams[stream].len() as u64);
+            anyhow::Ok(errors)
+        };
+        let errors = side_by_side(streams.len(), usize::MAX, one)?;
+        bar.finish_and_clear();
+        Ok(Compressed {
+            errors: errors.into_iter().flatten().collect(),
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Carries out the steps of one stream after those of the other, each measured when its turn comes, and
+    /// goes on from the first block that an earlier run has not finished.
+    pub fn in_sequence(&self, walks: &Sequential<'_>, aim: Option<Aim>) -> Result<Compressed> {
+        let start = Instant::now();
+        let by_stream = by_stream(self.plan)?;
+        let first = self.writer.first_block();
+        let done = self.writer.finished().values().flatten();
+        let done = done.filter(|(site, _)| site.layer < first);
+        let mut errors: BTreeMap<Site, f64> = done.copied().collect();
+        let layers = by_stream.keys().map(|stream| stream.layer + 1).max();
+        for layer in first..layers.unwrap_or(0) {
+            walks.through(layer, |mut measured| {
+                let steps = by_stream.get(&measured.stream);
+                let steps = steps.map_or(&[][..], Vec::as_slice);
+                let targets = if aim == Some(Aim::Original) {
+                    measured.targets(self.weights(steps)?)?
+                } else {
+                    BTreeMap::new()
+                };
+                let here = Here {
+                    survey: self.survey,
+                    measured,
+                    targets,
+                };
+                let survey = Survey::new(&here, |_| true).with_evidence(&here);
+                errors.extend(self.carry_out(steps, &survey)?);
+                anyhow::Ok(())
+            })?;
+            self.writer.put_block(layer + 1)?;
+            walks.forget(layer)?;
+        }
+        Ok(Compressed {
+            errors,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Carries out the steps of one stream, and writes what each gives; the errors of the weights.
+    fn carry_out(&self, indices: &[usize], survey: &Survey<'_>) -> Result<Vec<(Site, f64)>> {
+        let mut step_of = BTreeMap::new();
+        let mut steps = Vec::new();
+        for &index in indices {
+            let planned = self.planned(index)?;
+            step_of.extend(sites(planned).map(|site| (site, index)));
+            steps.push(planned.step.clone());
+        }
+        let mut by_step: BTreeMap<usize, Vec<(Site, Factor, f64)>> = BTreeMap::new();
+        for edit in self.method.compress(&steps, survey)? {
+            let factor = written(edit, self.form)?;
+            let index = step_of.get(&factor.0).context("an edit of no step")?;
+            by_step.entry(*index).or_default().push(factor);
+        }
+        for (index, factors) in &by_step {
+            self.writer.put(*index, factors)?;
+        }
+        let factors = by_step.into_values().flatten();
+        Ok(factors.map(|(site, _, error)| (site, error)).collect())
+    }
+
+    /// The weights of some steps, and how each step counts tokens.
+    fn weights(&self, indices: &[usize]) -> Result<Vec<(Site, Tokens, Matrix)>> {
+        let mut weights = Vec::new();
+        for &index in indices {
+            let planned = self.planned(index)?;
+            for site in sites(planned) {
+                let weight = self.survey.weight(site)?;
+                weights.push((site, planned.step.tokens(), weight));
+            }
+        }
+        Ok(weights)
+    }
+
+    fn planned(&self, index: usize) -> Result<&Planned<M::Step>> {
+        let planned = self.plan.steps.get(index);
+        planned.context("a plan without this step")
+    }
+}
+
+fn sites<S: Step>(planned: &Planned<S>) -> impl Iterator<Item = Site> {
+    planned.step.forms().into_iter().map(|(site, _)| site)
+}
+
+/// The steps of a plan by the one stream that the weights of each read.
+fn by_stream<S: Step>(plan: &Plan<S>) -> Result<BTreeMap<Stream, Vec<usize>>> {
+    let mut by_stream: BTreeMap<Stream, Vec<usize>> = BTreeMap::new();
+    for (index, planned) in plan.steps.iter().enumerate() {
+        let streams: BTreeSet<_> = sites(planned).map(Site::stream).collect();
+        let [stream] = streams.iter().copied().collect::<Vec<_>>()[..] else {
+            bail!("a step must change weights that read the same input; {planned:?} does not");
+        };
+        by_stream.entry(stream).or_default().push(index);
+    }
+    Ok(by_stream)
+}
+
+/// The model as a survey shows it at one stream, where it is measured: what enters its weights now, and what
+/// is to be compressed in their place.
+struct Here<'a> {
+    survey: &'a Survey<'a>,
+    measured: Measured,
+    /// Where weights are to aim at something else than they are.
+    targets: BTreeMap<Site, Matrix>,
+}
+
+impl Weights for Here<'_> {
+    fn shapes(&self) -> BTreeMap<Site, Shape> {
+        self.survey.sites().collect()
+    }
+
+    fn load(&self, site: Site) -> compress_core::Result<Matrix> {
+        let target = self.targets.get(&site).cloned();
+        target.map_or_else(|| self.survey.weight(site), Ok)
+    }
+}
+
+impl Evidence for Here<'_> {
+    fn activations(&self, stream: Stream) -> compress_core::Result<Symmetric> {
+        if stream == self.measured.stream {
+            return Ok(self.measured.activations().clone());
+        }
+        let site = Site::new(stream.layer, stream.inlet.reader());
+        self.survey.activations(site)
+    }
+
+    fn attended(&self, layer: usize) -> compress_core::Result<Symmetric> {
+        let here = (layer == self.measured.stream.layer).then(|| self.measured.attended());
+        let elsewhere = || {
+            let site = Site::new(layer, Role::Key);
+            self.survey.activations_by(site, Tokens::Attended)
+        };
+        here.flatten().cloned().map_or_else(elsewhere, Ok)
+    }
+
+    fn output_gradients(&self, site: Site) -> compress_core::Result<Symmetric> {
+        self.survey.output_gradients(site)
+    }
+
+    fn input_fisher(&self, site: Site) -> compress_core::Result<Vec<f64>> {
+        self.survey.input_fisher(site)
+    }
+}
