@@ -44,7 +44,8 @@ def ours(program, a):
                  "--calibrate", a.text, "--samples", str(a.windows), "--calibrate-ctx", str(a.ctx), "--evidence", evidence],
                 check=True, capture_output=True,
             )  # fmt: skip
-        return {file.name.removesuffix(".safetensors"): load_file(file) for file in evidence.glob("*/*.safetensors")}
+        files = {file.name.removesuffix(".safetensors"): load_file(file) for file in evidence.glob("*/*.safetensors")}
+        return {name: {key: value.double() for key, value in tensors.items()} for name, tensors in files.items()}
 
 
 def theirs(a):

@@ -22,6 +22,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process,
+    sync::atomic::{AtomicUsize, Ordering},
     time::SystemTime,
 };
 
@@ -351,9 +352,11 @@ fn write(path: &Path, tensors: Vec<(&str, Numbers<'_>)>) -> Result<()> {
     fs::rename(&part, path).map_err(Error::io(path))
 }
 
-/// A name beside a file that is no other run's.
+/// A name beside a file that is no other run's, nor another thread's of this one.
 fn part(path: &Path) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.part", process::id()));
+    name.push(format!(".{}-{count}.part", process::id()));
     name.into()
 }

@@ -6,10 +6,16 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
-use compress_calibrate::{Aim, Error, Measured, Progress, Sequential, Store, calibrate, walk};
+use compress_calibrate::{
+    Aim, Behind, Error, Measured, Progress, Sequential, Store, calibrate, kept, shrink, walk,
+};
 use compress_checkpoint::Checkpoint;
 use compress_core::{Evidence as _, Inlet, Needs, Role, Site, Stream, Tokens, Weights as _};
 use compress_models::{Block, Decoder, Device, Weight};
@@ -263,35 +269,151 @@ fn a_model_that_overflows_is_named_by_block_inlet_and_window() {
     assert_eq!(stream, Stream::new(1, Inlet::Down));
 }
 
-#[test]
-fn behind_nothing_that_is_cut_the_aim_is_the_weight_itself() {
-    let model = network("qwen2");
+/// Takes a text through some blocks of a model behind itself, and gives all that is measured there.
+fn seen(
+    model: &Checkpoint,
+    (aim, attended): (Option<Aim>, bool),
+    folder: &Path,
+    blocks: std::ops::Range<usize>,
+) -> Vec<Measured> {
     let windows = windows(model.config().vocabulary);
-    let (_folder, store) = measured(&model);
-    for tokens in [Tokens::Alike, Tokens::Attended] {
-        let folder = tempfile::tempdir().unwrap();
-        let aim = (Aim::Original, tokens);
-        let mut walks = Sequential::begin(&model, &windows, aim, folder.path(), &Silent).unwrap();
-        for layer in 0..model.config().layers {
-            let look = |measured: &Measured| {
-                let (Stream { inlet, .. }, attended) = (measured.stream, measured.attended());
-                let wanted = tokens == Tokens::Attended && inlet == Inlet::Attention;
-                assert_eq!(attended.is_some(), wanted);
-                if let Some(attended) = attended {
-                    let one_shot = store.attended(layer).unwrap();
-                    assert!(distance(attended.data(), one_shot.data()) < 1e-6);
-                }
-                for &role in inlet.readers() {
-                    let weight = model.load(Site::new(layer, role)).unwrap();
-                    let aim = measured.retarget(role, &weight).unwrap();
-                    let off = aim.squared_distance(&weight) / weight.squared_norm();
-                    assert!(off < 1e-9, "{}, {role}: {off:e}", measured.stream);
-                }
-                Ok::<_, Error>(Vec::new())
-            };
-            walks.through(layer, look).unwrap();
-        }
-        walks.finish().unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let behind = aim.map(|aim| Behind {
+        written: model,
+        aim,
+    });
+    let start = (folder, blocks.start);
+    let walks = Sequential::begin(model, &windows, (behind, attended), start, &Silent).unwrap();
+    let mut seen = Vec::new();
+    for layer in blocks {
+        let keep = |measured| {
+            seen.push(measured);
+            Ok::<_, Error>(())
+        };
+        walks.through(layer, keep).unwrap();
+        walks.forget(layer).unwrap();
     }
+    seen
+}
+
+#[test]
+fn behind_nothing_that_is_cut_the_target_is_the_weight_itself() {
+    for name in NETWORKS.into_iter().chain(["llama_biased"]) {
+        let model = network(name);
+        let layers = 0..model.config().layers;
+        for aim in [None, Some(Aim::Inputs), Some(Aim::Original)] {
+            for tokens in [Tokens::Alike, Tokens::Attended] {
+                let folder = tempfile::tempdir().unwrap();
+                let what = (aim, tokens == Tokens::Attended);
+                for mut measured in seen(&model, what, folder.path(), layers.clone()) {
+                    let Stream { layer, inlet } = measured.stream;
+                    let sites = inlet.readers().iter().map(|role| Site::new(layer, *role));
+                    let weights = sites.map(|site| (site, tokens, model.load(site).unwrap()));
+                    for (site, target) in measured.targets(weights.collect()).unwrap() {
+                        let weight = model.load(site).unwrap();
+                        let apart = target.squared_distance(&weight) / weight.squared_norm();
+                        assert!(apart < 1e-9, "{name} {site} {aim:?} {tokens:?}: {apart}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_measured_on_the_way_is_what_a_store_keeps() {
+    for name in NETWORKS {
+        let model = network(name);
+        let (_folder, store) = measured(&model);
+        let folder = tempfile::tempdir().unwrap();
+        for measured in seen(&model, (None, true), folder.path(), 0..model.config().layers) {
+            let stream = measured.stream;
+            let kept = store.activations(stream).unwrap();
+            let apart = distance(kept.lower(), measured.activations().lower());
+            assert!(apart < 1e-7, "{name} {stream}: {apart}");
+            if let Some(attended) = measured.attended() {
+                let kept = store.attended(stream.layer).unwrap();
+                let apart = distance(kept.lower(), attended.lower());
+                assert!(apart < 1e-7, "{name} {stream}: {apart}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_walk_that_goes_on_from_a_block_sees_what_the_whole_walk_sees() {
+    let model = network("qwen3");
+    let layers = model.config().layers;
+    for aim in [None, Some(Aim::Original)] {
+        let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let all = seen(&model, (aim, true), whole.path(), 0..layers);
+        let mut again = seen(&model, (aim, true), parts.path(), 0..1);
+        again.extend(seen(&model, (aim, true), parts.path(), 1..layers));
+        assert_eq!(all.len(), again.len());
+        for (all, again) in all.iter().zip(&again) {
+            assert_eq!(all.activations().lower(), again.activations().lower());
+            let attended = |measured: &Measured| measured.attended().map(|h| h.lower().to_vec());
+            assert_eq!(attended(all), attended(again));
+        }
+        // Of all the files only what is behind the last block is left, and what is within one.
+        let left = fs::read_dir(parts.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let numbered = left.filter(|name| name.to_str().unwrap().starts_with(|c: char| c.is_numeric()));
+        assert_eq!(numbered.count(), if aim.is_some() { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn a_store_that_is_used_is_not_removed_and_the_oldest_unused_goes_first() {
+    let root = tempfile::tempdir().unwrap();
+    let open = |name: &str| Store::open(root.path(), &json!({ "model": name })).unwrap();
+    let (first, second, third) = (open("first"), open("second"), open("third"));
+    let names = [&first, &second, &third].map(|store| store.folder().to_owned());
+    for name in &names {
+        fs::write(name.join("evidence"), [0; 1000]).unwrap();
+    }
+    let age = |name: &Path, hours: u64| {
+        let file = fs::File::options().write(true).open(name.join(".use")).unwrap();
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(3600 * hours);
+        file.set_modified(then).unwrap();
+    };
+    age(&names[0], 3);
+    age(&names[1], 2);
+    age(&names[2], 1);
+    drop((second, third));
+    // All are too many; the oldest is in use, so the next goes.
+    let gone = shrink(root.path(), 2500).unwrap();
+    assert!((1000..1200).contains(&gone), "{gone}");
+    let left: Vec<_> = kept(root.path()).unwrap().into_iter().map(|store| store.folder).collect();
+    assert_eq!(left, [names[2].clone(), names[0].clone()]);
+    first.remove().unwrap();
+    assert_eq!(kept(root.path()).unwrap().len(), 1);
+    // What another program has put there is not ours to count or remove.
+    fs::create_dir(root.path().join("precious")).unwrap();
+    shrink(root.path(), 0).unwrap();
+    assert!(root.path().join("precious").exists());
+    assert!(kept(root.path()).unwrap().is_empty());
+}
+
+#[test]
+fn many_runs_share_one_store() {
+    let root = tempfile::tempdir().unwrap();
+    let model = network("llama");
+    let windows = windows(model.config().vocabulary);
+    let one = |_: usize| {
+        let store = Store::open(root.path(), &json!({})).unwrap();
+        calibrate(&model, &windows, ALL, &store, &Silent).unwrap();
+        for site in Site::all(model.config().layers) {
+            store.remember_spectrum(site, "plain", &[2.0, 1.0]).unwrap();
+            assert_eq!(store.spectrum(site, "plain").unwrap().unwrap(), [2.0, 1.0]);
+        }
+        store.activations(Stream::new(0, Inlet::Down)).unwrap();
+    };
+    std::thread::scope(|scope| {
+        for i in 0..8 {
+            scope.spawn(move || one(i));
+        }
+    });
+    let store = Store::open(root.path(), &json!({})).unwrap();
+    let names = contents(&store).into_keys();
+    let parts: Vec<_> = names.filter(|name| name.extension().is_some_and(|e| e == "part")).collect();
+    assert!(parts.is_empty(), "{parts:?}");
 }

@@ -46,6 +46,8 @@ pub enum Verb {
     Tune(Box<Tune>),
     /// Perplexity of a model on a text, and how far it is from an original.
     Evaluate(Evaluate),
+    /// What is kept between runs: measurements that a run may find instead of taking them again.
+    Cache(Cache),
     /// A completion script for a shell.
     Completions {
         /// Which shell.
@@ -105,7 +107,9 @@ pub struct Calibrating {
     #[command(flatten)]
     pub order: Order,
 
-    /// Where measurements are kept for further runs [default: compress/evidence in the user's cache].
+    /// Keep measurements in this folder, for further runs. Else a run measures what enters each weight
+    /// when its turn comes, and keeps only what it must have before (`compress cache` lists that), and only
+    /// until it is done.
     #[arg(long, value_name = "DIR")]
     pub evidence: Option<PathBuf>,
 }
@@ -356,6 +360,17 @@ pub struct Inspect {
     /// Draw the spectra: σᵢ / σ₁ of every weight, a panel for each role.
     #[arg(long, value_name = "FILE.svg", conflicts_with = "no_spectra")]
     pub plot: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+#[derive(Debug, Args)]
+pub struct Cache {
+    /// Remove all of it that no run uses at the moment. Without this, what was used longest ago is
+    /// removed as soon as all together take more than 10 GB.
+    #[arg(long)]
+    pub clear: bool,
 
     #[command(flatten)]
     pub printing: Printing,

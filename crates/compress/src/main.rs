@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Tune(job) => verbs::tune::run(&job),
         Verb::Compare(job) => verbs::compare::run(&job),
         Verb::Evaluate(job) => verbs::evaluate::run(&job),
+        Verb::Cache(job) => verbs::cache::run(&job),
         Verb::Completions { shell } => verbs::completions::run(shell),
     };
     match outcome {
