@@ -236,6 +236,95 @@ fn an_index_that_leaves_its_folder() {
 }
 
 #[test]
+fn a_packed_weight_that_claims_more_rows_than_there_are_bytes_in_the_world() {
+    let model = copy("networks/llama");
+    let path = model.path().join("model.safetensors");
+    let (mut header, data) = split(&fs::read(&path).unwrap());
+    let packed = WEIGHT.replace(".weight", ".down.weight_packed");
+    let end = data.len();
+    header[&packed] =
+        json!({ "dtype": "I32", "shape": [(1_u64 << 60) + 1, 0], "data_offsets": [end, end] });
+    fs::write(&path, joined(&header, &data)).unwrap();
+    let config = model.path().join("config.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    let weights = json!({ "num_bits": 4, "type": "int", "strategy": "group", "group_size": 32 });
+    json["quantization_config"] = json!({
+        "quant_method": "compressed-tensors", "format": "pack-quantized",
+        "config_groups": { "group_0": { "targets": ["Linear"], "weights": weights } },
+    });
+    fs::write(&config, json.to_string()).unwrap();
+    refused(model.path(), &[], &[&packed, "no factor has that shape"]);
+}
+
+#[test]
+fn no_error_says_anything_twice() {
+    let place = folder();
+    let model = place.path().join("model");
+    fs::rename(copy("networks/llama").keep(), &model).unwrap();
+    let missing = place.path().join("missing");
+    fs::create_dir(&missing).unwrap();
+    let plan = place.path().join("plan.json");
+    fs::write(&plan, "{").unwrap();
+    let (text_of, model) = (|path: &Path| text(path).to_owned(), text(&model).to_owned());
+    let no_gguf = text_of(&fixture("networks/llama/config.json"));
+    let nowhere = "/nowhere/out".to_owned();
+    let run = |more: &[&str]| {
+        [&["run", "svd", &model, "--no-evaluate"], more]
+            .concat()
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let cases = [
+        vec!["evaluate".to_owned(), text_of(&missing)],
+        vec!["evaluate".to_owned(), no_gguf],
+        vec![
+            "evaluate".to_owned(),
+            model.clone(),
+            "--text".to_owned(),
+            text_of(&missing),
+        ],
+        vec!["evaluate".to_owned(), "org/model".to_owned()],
+        run(&["-o", &nowhere]),
+        run(&[
+            "-o",
+            &text_of(&missing.join("out")),
+            "--plan",
+            &text_of(&plan),
+        ]),
+        run(&[
+            "-o",
+            &text_of(&missing.join("out")),
+            "--metric",
+            "activation",
+            "--calibrate",
+            &text_of(&plan),
+            "--evidence",
+            "/proc/nowhere",
+        ]),
+    ];
+    for arguments in cases {
+        let result = command()
+            .args(&arguments)
+            .env("HF_HOME", "/proc/nowhere")
+            .env("HF_ENDPOINT", "http://127.0.0.1:1")
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&result.stderr).into_owned();
+        assert_eq!(result.status.code(), Some(2), "{stderr}");
+        let error = stderr
+            .lines()
+            .find_map(|line| line.strip_prefix("error: "))
+            .unwrap();
+        let parts: Vec<&str> = error.split(": ").collect();
+        let mut unique = parts.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), parts.len(), "{error}");
+    }
+}
+
+#[test]
 fn an_index_without_a_map() {
     let model = copy("networks/llama_sharded");
     fs::write(model.path().join("model.safetensors.index.json"), "{}").unwrap();

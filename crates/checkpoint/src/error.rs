@@ -7,7 +7,8 @@ use compress_core::Site;
 /// The result of reading and writing models.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// One variant per cause; each names the file, and the tensor or field where there is one.
+/// One variant per cause; each names the file, and the tensor or field where there is one. What the
+/// system or another crate said is their `source`, and not in their own message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

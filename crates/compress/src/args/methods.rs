@@ -122,54 +122,68 @@ impl WeloreOptions {
     }
 }
 
-/// All of them decide the plan, and so none goes with one that is given.
 #[derive(Debug, Args)]
-#[group(conflicts_with = "plan")]
 pub struct LorcOptions {
+    // A plan says all of this, so that none of it goes with one that is given.
     /// Bits of each number: 2, 3, 4 or 8. 4 and 8 load in vLLM and transformers; the others here only.
-    #[arg(long, value_name = "BITS", default_value = "4")]
+    #[arg(
+        long,
+        value_name = "BITS",
+        default_value = "4",
+        conflicts_with = "plan"
+    )]
     pub bits: Bits,
 
     /// Neighbours that share a scale, a divisor of every weight's inputs; 0 for whole rows.
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32, conflicts_with = "plan")]
     pub group: usize,
 
     /// Give each group a zero point as well.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "plan")]
     pub asymmetric: bool,
 
     /// How numbers are rounded: `nearest` needs no data; `gptq` makes errors good at later inputs, for a
     /// pass over a calibration text.
-    #[arg(long, value_name = "QUANTIZER", default_value = "gptq")]
+    #[arg(
+        long,
+        value_name = "QUANTIZER",
+        default_value = "gptq",
+        conflicts_with = "plan"
+    )]
     pub quantizer: Quantizer,
 
     /// How a group gets its scale: `covering` reaches its largest number, `searched` has the least error
     /// [default: searched for gptq, covering for nearest].
-    #[arg(long, value_name = "SCALING")]
+    #[arg(long, value_name = "SCALING", conflicts_with = "plan")]
     pub scaling: Option<Scaling>,
 
     /// How often scales and codes are fitted to the calibration text afterwards [default: 3 for gptq, 0 for
     /// nearest].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "plan")]
     pub refinements: Option<usize>,
 
     /// Rank of the correction; 0 for none, `worth` for the one that gains most over spending its bits on
     /// the codes, where it gains at all: mostly nowhere, with `gptq`.
-    #[arg(long, value_name = "R", default_value = "0", value_parser = correction)]
+    #[arg(long, value_name = "R", default_value = "0", value_parser = correction, conflicts_with = "plan")]
     pub rank: RankOfCorrection,
 
     /// How often the weight less its correction is rounded again; the best is kept.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "plan")]
     pub alternations: usize,
 
     /// Which error the correction makes small: `plain` (the paper's), or `activation`.
-    #[arg(long, value_name = "METRIC", default_value = "activation", value_parser = metric)]
+    #[arg(long, value_name = "METRIC", default_value = "activation", value_parser = metric, conflicts_with = "plan")]
     pub metric: Norm,
 
     /// How much each token of the calibration text counts for keys and values: `attended`, by how much
     /// it is looked at, or `alike`, as in the papers. Where a model looks at its first token all the
     /// time, as most do, that one is most of what matters.
-    #[arg(long, value_name = "TOKENS", default_value = "attended")]
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        default_value = "attended",
+        conflicts_with = "plan"
+    )]
     pub tokens: Tokens,
 }
 
