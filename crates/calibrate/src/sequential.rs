@@ -234,9 +234,6 @@ impl<'a> Sequential<'a> {
             sums.add(&x, z);
             Ok(())
         })?;
-        for sums in attended.iter_mut().chain([&mut sums]) {
-            sums.activations.mirror();
-        }
         Ok(Measured {
             stream: to,
             aim: self.aim,

@@ -127,8 +127,8 @@ impl Store {
         let mean_square: Vec<f64> = gram.diagonal().map(|x| x / tokens as f64).collect();
         let tensors = [
             ("gram", gram.lower()),
-            ("mean_absolute", mean_absolute.to_vec()),
-            ("mean_square", mean_square),
+            ("mean_absolute", mean_absolute),
+            ("mean_square", &mean_square),
         ];
         write(&self.of_stream(stream), &tensors)
     }
@@ -143,10 +143,7 @@ impl Store {
         gram: &Symmetric,
         input_fisher: &[f64],
     ) -> Result<()> {
-        let tensors = [
-            ("gram", gram.lower()),
-            ("input_fisher", input_fisher.to_vec()),
-        ];
+        let tensors = [("gram", gram.lower()), ("input_fisher", input_fisher)];
         write(&self.of_site(site), &tensors)
     }
 
@@ -208,7 +205,7 @@ impl Evidence for Store {
         norm: &str,
         spectrum: &[f64],
     ) -> compress_core::Result<()> {
-        let tensors = [("values", spectrum.to_vec())];
+        let tensors = [("values", spectrum)];
         write(&self.of_spectrum(site, norm), &tensors).map_err(compress_core::Error::source)
     }
 }
@@ -216,7 +213,7 @@ impl Evidence for Store {
 fn gram(path: &Path) -> Result<Symmetric> {
     let lower = read(path, "gram")?;
     let size = ((8.0 * lower.len() as f64 + 1.0).sqrt() as usize - 1) / 2;
-    Symmetric::from_lower(size, &lower)
+    Symmetric::from_lower(size, lower)
         .ok_or_else(|| Error::damaged(path, &"`gram` is not a triangle"))
 }
 
@@ -239,7 +236,7 @@ fn read(path: &Path, name: &str) -> Result<Vec<f64>> {
 }
 
 /// Written beside and renamed, so that a file is whole or not there.
-fn write(path: &Path, tensors: &[(&str, Vec<f64>)]) -> Result<()> {
+fn write(path: &Path, tensors: &[(&str, &[f64])]) -> Result<()> {
     let bytes: Vec<_> = tensors
         .iter()
         .map(|(name, numbers)| {

@@ -3,6 +3,8 @@
 //! Everything runs on one thread: the pipeline gives each core a matrix of its own, which keeps
 //! both busy and makes every result independent of the number of threads.
 
+use std::{mem, ops::Range};
+
 use faer::{
     Accum, Conj, Mat, MatRef, Par, Spec,
     diag::Diag,
@@ -315,44 +317,55 @@ fn write_product(
 /// How many products are summed in `f32` before the sum goes on in `f64`.
 const RUN: usize = 256;
 
-/// Adds `Σ x xᵀ` over the rows x of a t × n matrix to some rows of a symmetric n × n matrix, up to the
-/// last of their diagonal elements.
+/// Adds `Σ x xᵀ` over the rows x of a t × n matrix to some rows of a symmetric n × n matrix.
 ///
-/// `band` holds those rows, `first` is the index of the first of them. Bands are what threads share a
-/// sum by: each element is summed in the same order, whatever the bands.
-pub fn add_outer_products(band: &mut [f64], first: usize, n: usize, x: &[f32]) {
-    add(band, first, n, first + band.len() / n, (x, n), (x, n));
+/// `band` holds those rows up to their diagonal elements, as [`Symmetric::bands_mut`](crate::Symmetric::bands_mut)
+/// hands them out. Bands are what threads share a sum by: each element is summed in the same order,
+/// whatever the bands.
+pub fn add_outer_products(band: &mut [f64], rows: Range<usize>, n: usize, x: &[f32]) {
+    let width = rows.end;
+    add_runs(rows.clone(), width, (x, n), (x, n), |run| {
+        let mut rest = &mut *band;
+        for (length, added) in (rows.start + 1..).zip(run.chunks_exact(width)) {
+            let (sums, after) = mem::take(&mut rest).split_at_mut(length);
+            add_to(sums, added);
+            rest = after;
+        }
+    });
 }
 
 /// Adds `Σ x yᵀ` over the rows x of a t × m and y of a t × n matrix to some rows of an m × n matrix.
 pub fn add_cross_products(band: &mut [f64], first: usize, x: (&[f32], usize), y: (&[f32], usize)) {
-    add(band, first, y.1, y.1, x, y);
+    let rows = first..first + band.len() / y.1;
+    add_runs(rows, y.1, x, y, |run| add_to(band, run));
 }
 
-/// Adds to the first `width` columns of a band; x and y with their widths.
-fn add(
-    band: &mut [f64],
-    first: usize,
-    cols: usize,
+fn add_to(sums: &mut [f64], added: &[f32]) {
+    let pairs = sums.iter_mut().zip(added);
+    pairs.for_each(|(sum, x)| *sum += f64::from(*x));
+}
+
+/// Hands out the sums of x yᵀ over one run of rows after the other: of some columns of x and the first
+/// `width` columns of y. x and y with their widths.
+fn add_runs(
+    columns: Range<usize>,
     width: usize,
     x: (&[f32], usize),
     y: (&[f32], usize),
+    mut add: impl FnMut(&[f32]),
 ) {
-    let rows = band.len() / cols;
-    let mut run = vec![0.0_f32; rows * width];
+    let count = columns.len();
+    let mut run = vec![0.0_f32; count * width];
     for (x_run, y_run) in x.0.chunks(RUN * x.1).zip(y.0.chunks(RUN * y.1)) {
         let left = MatRef::from_row_major_slice(x_run, x_run.len() / x.1, x.1);
         let right = MatRef::from_row_major_slice(y_run, y_run.len() / y.1, y.1);
-        let target = faer::MatMut::from_row_major_slice_mut(&mut run, rows, width);
+        let target = faer::MatMut::from_row_major_slice_mut(&mut run, count, width);
         let (left, right) = (
-            left.subcols(first, rows).transpose(),
+            left.subcols(columns.start, count).transpose(),
             right.subcols(0, width),
         );
         matmul(target, Accum::Replace, left, right, 1.0, Par::Seq);
-        for (sums, added) in band.chunks_exact_mut(cols).zip(run.chunks_exact(width)) {
-            let pairs = sums.iter_mut().zip(added);
-            pairs.for_each(|(sum, x)| *sum += f64::from(*x));
-        }
+        add(&run);
     }
 }
 

@@ -39,8 +39,10 @@ impl Hessian {
     pub fn new(h: &Symmetric, damping: f64, order: bool) -> Result<Self> {
         let mut alive = h.clone();
         let n = alive.size();
-        let dead = alive.data_mut().iter_mut().step_by(n + 1);
-        dead.filter(|x| **x <= 0.0).for_each(|x| *x = 1.0);
+        alive
+            .diagonal_mut()
+            .filter(|x| **x <= 0.0)
+            .for_each(|x| *x = 1.0);
         let order = order.then(|| falling(&alive));
         let mean = alive.trace() / n.max(1) as f64;
         let mut damped = alive.plus_diagonal(damping * mean);
@@ -92,7 +94,7 @@ fn rearranged<'a>(h: &'a Symmetric, order: Option<&[usize]>) -> Cow<'a, Symmetri
     for (row, &i) in turned.rows_mut().zip(order) {
         row.iter_mut()
             .zip(order)
-            .for_each(|(x, &j)| *x = h.row(i)[j]);
+            .for_each(|(x, &j)| *x = h.at(i, j));
     }
     Cow::Owned(turned)
 }

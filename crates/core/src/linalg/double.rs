@@ -27,8 +27,7 @@ impl From<&Matrix> for Double {
 
 impl From<&Symmetric> for Double {
     fn from(m: &Symmetric) -> Self {
-        let n = m.size();
-        Self(MatRef::from_row_major_slice(m.data(), n, n).to_owned())
+        Self(Mat::from_fn(m.size(), m.size(), |i, j| m.at(i, j)))
     }
 }
 
