@@ -23,7 +23,10 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Factor, Inlet, Matrix, Role, Site, Stream, Symmetric, Tokens, linalg::Double};
+use compress_core::{
+    Factor, Inlet, Matrix, Role, Site, Stream, Symmetric, Tokens,
+    linalg::{Cholesky, Double},
+};
 use compress_models::{Block, Decoder, Device, Turns};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -356,9 +359,11 @@ impl Measured {
             wanted.plus(1.0, &Double::new(weight.rows(), n, &self.residuals)?)?
         };
         let epsilon = DAMPING * h.trace() / n.max(1) as f64 + f64::MIN_POSITIVE;
-        let left = Double::from(&h.clone().plus_diagonal(epsilon));
-        let right = wanted.plus(epsilon, &w)?.transposed();
-        Ok(left.solve(&right)?.transposed().to_matrix())
+        let left = Cholesky::new(h.clone().plus_diagonal(epsilon))?;
+        let mut wanted = wanted.plus(epsilon, &w)?.row_major();
+        left.solve(&mut wanted);
+        let wanted = wanted.iter().map(|&x| x as f32).collect();
+        Matrix::new(weight.rows(), n, wanted)
     }
 }
 

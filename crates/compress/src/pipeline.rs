@@ -13,9 +13,8 @@ use compress_calibrate::{Measured, Sequential};
 use compress_checkpoint::{Edits, Layout, Writer};
 use compress_core::{
     Budget, Edit, Evidence, Factor, Form, Matrix, Method, Plan, Planned, Quantised, Role, Shape,
-    Site, Stream, Survey, Symmetric, Tokens, Weights,
+    Site, Stream, Survey, Symmetric, Tokens, Weights, side_by_side,
 };
-use rayon::prelude::*;
 
 use crate::{
     args::{OutputForm, Planning, Target},
@@ -191,7 +190,8 @@ pub struct Compressed {
     pub seconds: f64,
 }
 
-/// Carries out every step that is not done yet, one per core at a time, and writes each result at once.
+/// Carries out every step that is not done yet, those of one stream together and one stream per core at a
+/// time, and writes the results of a stream at once.
 pub fn compress<M: Method>(
     method: &M,
     plan: &Plan<M::Step>,
@@ -201,27 +201,37 @@ pub fn compress<M: Method>(
 ) -> Result<Compressed> {
     let start = Instant::now();
     let bar = progress::bar("compressing", plan.steps.len(), arguments.printing.quiet);
-    let one = |index: usize| {
-        if let Some(errors) = writer.finished().get(&index) {
-            bar.inc(1);
-            return Ok(errors.clone());
-        }
-        let factors = carry_out(method, plan, index, survey, writer, arguments)?;
-        bar.inc(1);
-        Ok(factors
-            .into_iter()
-            .map(|(site, _, error)| (site, error))
-            .collect::<Vec<_>>())
+    let streams: Vec<Vec<usize>> = by_stream(plan)?.into_values().collect();
+    let one = |stream: usize| {
+        let (done, left): (Vec<usize>, Vec<usize>) = streams[stream]
+            .iter()
+            .partition(|index| writer.finished().contains_key(index));
+        let known = done.iter().filter_map(|index| writer.finished().get(index));
+        let mut errors: Vec<(Site, f64)> = known.flatten().copied().collect();
+        let factors = carry_out(method, plan, &left, survey, writer, arguments)?;
+        errors.extend(factors.into_iter().map(|(site, _, error)| (site, error)));
+        bar.inc(streams[stream].len() as u64);
+        anyhow::Ok(errors)
     };
-    let errors = (0..plan.steps.len())
-        .into_par_iter()
-        .map(one)
-        .collect::<Result<Vec<_>>>()?;
+    let errors = side_by_side(streams.len(), usize::MAX, one)?;
     bar.finish_and_clear();
     Ok(Compressed {
         errors: errors.into_iter().flatten().collect(),
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// The steps of a plan by the one stream that the weights of each read.
+fn by_stream<S: compress_core::Step>(plan: &Plan<S>) -> Result<BTreeMap<Stream, Vec<usize>>> {
+    let mut by_stream: BTreeMap<Stream, Vec<usize>> = BTreeMap::new();
+    for (index, planned) in plan.steps.iter().enumerate() {
+        let streams: BTreeSet<_> = forms_of(planned).map(Site::stream).collect();
+        let [stream] = streams.iter().copied().collect::<Vec<_>>()[..] else {
+            bail!("a step must change weights that read the same input; {planned:?} does not");
+        };
+        by_stream.entry(stream).or_default().push(index);
+    }
+    Ok(by_stream)
 }
 
 /// Carries out every step behind those before it, each measured on the model as far as it is compressed.
@@ -234,16 +244,7 @@ pub fn compress_in_sequence<M: Method>(
     mut walks: Sequential<'_>,
 ) -> Result<Compressed> {
     let start = Instant::now();
-    let mut by_stream: BTreeMap<Stream, Vec<usize>> = BTreeMap::new();
-    for (index, planned) in plan.steps.iter().enumerate() {
-        let streams: BTreeSet<_> = forms_of(planned).map(Site::stream).collect();
-        let [stream] = streams.iter().copied().collect::<Vec<_>>()[..] else {
-            bail!(
-                "--sequential needs steps that change weights of one input; {planned:?} does not"
-            );
-        };
-        by_stream.entry(stream).or_default().push(index);
-    }
+    let by_stream = by_stream(plan)?;
     let mut errors = BTreeMap::new();
     let layers = by_stream.keys().map(|stream| stream.layer + 1).max();
     for layer in 0..layers.unwrap_or(0) {
@@ -253,9 +254,8 @@ pub fn compress_in_sequence<M: Method>(
                 .map_or(&[][..], Vec::as_slice);
             let behind = Behind { survey, measured };
             let survey = Survey::new(&behind, |_| true).with_evidence(&behind);
-            let one = |&index: &usize| carry_out(method, plan, index, &survey, writer, arguments);
-            let factors = here.par_iter().map(one).collect::<Result<Vec<_>>>()?;
-            let factors = factors.into_iter().flatten();
+            let factors = carry_out(method, plan, here, &survey, writer, arguments)?;
+            let factors = factors.into_iter();
             Ok::<_, anyhow::Error>(
                 factors
                     .map(|(site, factor, error)| {
@@ -273,21 +273,32 @@ pub fn compress_in_sequence<M: Method>(
     })
 }
 
-/// Carries out one step and writes what it gives.
+/// Carries out the steps of one stream, and writes what each gives.
 fn carry_out<M: Method>(
     method: &M,
     plan: &Plan<M::Step>,
-    index: usize,
+    indices: &[usize],
     survey: &Survey<'_>,
     writer: &Writer<'_>,
     arguments: &Planning,
 ) -> Result<Vec<(Site, Factor, f64)>> {
-    let planned = plan.steps.get(index).context("a plan without this step")?;
-    let edits = method.compress(&planned.step, survey)?;
-    let factors = edits.into_iter().map(|edit| written(edit, &arguments.form));
-    let factors = factors.collect::<Result<Vec<_>>>()?;
-    writer.put(index, &factors)?;
-    Ok(factors)
+    let mut step_of = BTreeMap::new();
+    let mut steps = Vec::new();
+    for &index in indices {
+        let planned = plan.steps.get(index).context("a plan without this step")?;
+        step_of.extend(forms_of(planned).map(|site| (site, index)));
+        steps.push(planned.step.clone());
+    }
+    let mut by_step: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+    for edit in method.compress(&steps, survey)? {
+        let factor = written(edit, &arguments.form)?;
+        let index = step_of.get(&factor.0).context("an edit of no step")?;
+        by_step.entry(*index).or_default().push(factor);
+    }
+    for (index, factors) in &by_step {
+        writer.put(*index, factors)?;
+    }
+    Ok(by_step.into_values().flatten().collect())
 }
 
 fn forms_of<S: compress_core::Step>(planned: &Planned<S>) -> impl Iterator<Item = Site> {
