@@ -1,5 +1,7 @@
 //! Sums of outer products over windows, shared between cores so that no element's order changes.
 
+use std::cmp::Reverse;
+
 use compress_core::{
     Matrix, Symmetric,
     linalg::{add_cross_products, add_outer_products, product_of_transposed},
@@ -14,22 +16,17 @@ pub fn add_grams(sums: &mut [Symmetric], windows: &[Vec<&[f32]>]) {
     let mut bands = Vec::new();
     for (sum, windows) in sums.iter_mut().zip(windows) {
         let n = sum.size();
-        let rows = sum.data_mut().chunks_mut(BAND * n.max(1));
-        bands.extend(
-            rows.enumerate()
-                .map(|(i, band)| (i * BAND, n, band, windows)),
-        );
+        let rows = sum.bands_mut(BAND);
+        bands.extend(rows.map(|(rows, band)| (rows, n, band, windows)));
     }
     // The longest first, so that no core waits for one at the end.
-    bands.sort_by_key(|(first, _, band, _)| std::cmp::Reverse(first * band.len()));
-    bands
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each(|(first, n, band, windows)| {
-            for x in windows {
-                add_outer_products(band, first, n, x);
-            }
-        });
+    bands.sort_by_key(|(rows, ..)| Reverse(rows.end * rows.len()));
+    let bands = bands.into_par_iter().with_max_len(1);
+    bands.for_each(|(rows, n, band, windows)| {
+        for x in windows {
+            add_outer_products(band, rows.clone(), n, x);
+        }
+    });
 }
 
 /// Adds Σ x yᵀ of some windows to a sum of m × n; windows with their widths m and n.

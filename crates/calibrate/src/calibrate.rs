@@ -180,8 +180,7 @@ impl<'a> Calibration<'a> {
             }
         }
         let tokens = self.windows.len() * self.time;
-        for ((measure, mut sum), mut absolute) in measures.into_iter().zip(sums).zip(absolute) {
-            sum.mirror();
+        for ((measure, sum), mut absolute) in measures.into_iter().zip(sums).zip(absolute) {
             absolute.iter_mut().for_each(|x| *x /= tokens as f64);
             match measure {
                 Measure::Stream(inlet) => {
@@ -288,8 +287,7 @@ impl<'a> Calibration<'a> {
                 }
             }
         }
-        for ((role, mut sum), fisher) in Role::ALL.into_iter().zip(sums).zip(fisher) {
-            sum.mirror();
+        for ((role, sum), fisher) in Role::ALL.into_iter().zip(sums).zip(fisher) {
             self.store
                 .put_gradients(Site::new(layer, role), &sum, &fisher)?;
         }

@@ -37,8 +37,9 @@ pub trait Method: Sync + Serialize {
     /// Decides every step; no weight is rewritten. What would not shrink gets no step.
     fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Self::Step>>;
 
-    /// Carries out one step.
-    fn compress(&self, step: &Self::Step, survey: &Survey<'_>) -> Result<Vec<Edit>>;
+    /// Carries out steps; gives the edits of one after the other. Given those of all weights that read one
+    /// stream, it prepares what they share once.
+    fn compress(&self, steps: &[Self::Step], survey: &Survey<'_>) -> Result<Vec<Edit>>;
 }
 
 /// What a plan consists of. A step foretells the form of every weight it touches, so that sizes are

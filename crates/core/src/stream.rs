@@ -1,6 +1,6 @@
 //! Where activations enter linear weights: some weights share what they read.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,16 @@ impl Stream {
     pub const fn new(layer: usize, inlet: Inlet) -> Self {
         Self { layer, inlet }
     }
+}
+
+/// Which of some sites read each stream, by their places.
+#[must_use]
+pub fn by_stream(sites: impl IntoIterator<Item = Site>) -> BTreeMap<Stream, Vec<usize>> {
+    let mut readers: BTreeMap<Stream, Vec<usize>> = BTreeMap::new();
+    for (place, site) in sites.into_iter().enumerate() {
+        readers.entry(site.stream()).or_default().push(place);
+    }
+    readers
 }
 
 impl fmt::Display for Stream {

@@ -1,12 +1,11 @@
 //! What is known of a model: its sites, shapes and weights, and the evidence from running it.
 
 use std::{
-    any::Any,
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
-use crate::{Error, Evidence, Matrix, Result, Shape, Site, Symmetric, Tokens, prepared::Prepared};
+use crate::{Error, Evidence, Matrix, Result, Shape, Site, Symmetric, Tokens};
 
 /// Whoever can hand out the weights of a model, one at a time.
 pub trait Weights: Sync {
@@ -24,7 +23,6 @@ pub struct Survey<'a> {
     shapes: BTreeMap<Site, Shape>,
     chosen: Vec<Site>,
     spectra: Mutex<BTreeMap<(Site, &'static str), Vec<f64>>>,
-    prepared: Prepared,
 }
 
 impl<'a> Survey<'a> {
@@ -42,7 +40,6 @@ impl<'a> Survey<'a> {
             shapes,
             chosen,
             spectra: Mutex::default(),
-            prepared: Prepared::default(),
         }
     }
 
@@ -70,19 +67,6 @@ impl<'a> Survey<'a> {
         let what = "attended activations";
         let sum = self.evidence(site, what)?.attended(site.layer)?;
         used(site, what, sum.trace(), sum)
-    }
-
-    /// What a method makes of such an H, once for all weights that have the same; `make` is to give the
-    /// same for each of them.
-    pub fn prepared<T: Any + Send + Sync>(
-        &self,
-        site: Site,
-        tokens: Tokens,
-        make: impl FnOnce(&Symmetric) -> Result<T>,
-    ) -> Result<Arc<T>> {
-        let make = || make(&self.activations_by(site, tokens)?);
-        let weighted = tokens.are_weighted(site.role);
-        self.prepared.get((site.stream(), weighted), make)
     }
 
     /// G = Σ g gᵀ over the gradients of the loss by a site's outputs; out × out.

@@ -1,10 +1,14 @@
 //! A symmetric matrix of `f64`: what sums of outer products over data give.
+//!
+//! Kept is the lower triangle, row after row, so that element (i, j ≤ i) is number i (i + 1) / 2 + j.
+
+use std::{mem, ops::Range};
 
 /// A symmetric n × n matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Symmetric {
     size: usize,
-    data: Vec<f64>, // all n², row after row
+    lower: Vec<f64>, // n (n + 1) / 2
 }
 
 impl Symmetric {
@@ -13,34 +17,26 @@ impl Symmetric {
     pub fn zeros(size: usize) -> Self {
         Self {
             size,
-            data: vec![0.0; size * size],
+            lower: vec![0.0; start(size)],
         }
     }
 
     /// From its lower triangle, row after row; none when the length is not n·(n + 1) / 2.
     #[must_use]
-    pub fn from_lower(size: usize, lower: &[f64]) -> Option<Self> {
-        if lower.len() != size * (size + 1) / 2 {
-            return None;
-        }
-        let mut whole = Self::zeros(size);
-        let mut rest = lower;
-        for i in 0..size {
-            let (row, after) = rest.split_at(i + 1);
-            whole.row_mut(i)[..=i].copy_from_slice(row);
-            rest = after;
-        }
-        whole.mirror();
-        Some(whole)
+    pub fn from_lower(size: usize, lower: Vec<f64>) -> Option<Self> {
+        (lower.len() == start(size)).then_some(Self { size, lower })
     }
 
     /// The lower triangle, row after row.
     #[must_use]
-    pub fn lower(&self) -> Vec<f64> {
-        (0..self.size)
-            .flat_map(|i| &self.row(i)[..=i])
-            .copied()
-            .collect()
+    pub fn lower(&self) -> &[f64] {
+        &self.lower
+    }
+
+    /// The lower triangle, given up.
+    #[must_use]
+    pub fn into_lower(self) -> Vec<f64> {
+        self.lower
     }
 
     /// n.
@@ -49,46 +45,45 @@ impl Symmetric {
         self.size
     }
 
-    /// All n² numbers, row after row.
+    /// One element.
     #[must_use]
-    pub fn data(&self) -> &[f64] {
-        &self.data
+    pub fn at(&self, i: usize, j: usize) -> f64 {
+        self.lower[start(i.max(j)) + i.min(j)]
     }
 
-    /// One row.
+    /// The first i + 1 elements of row i: up to the diagonal.
     #[must_use]
     pub fn row(&self, i: usize) -> &[f64] {
-        &self.data[i * self.size..][..self.size]
+        &self.lower[start(i)..start(i + 1)]
     }
 
-    /// One row, to be changed. Whoever writes only up to the diagonal calls [`mirror`](Self::mirror).
-    pub fn row_mut(&mut self, i: usize) -> &mut [f64] {
-        &mut self.data[i * self.size..][..self.size]
+    /// All rows up to the diagonal, to be changed.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f64]> {
+        self.bands_mut(1).map(|(_, row)| row)
     }
 
-    /// All n² numbers, to be changed; see [`mirror`](Self::mirror).
-    pub fn data_mut(&mut self) -> &mut [f64] {
-        &mut self.data
-    }
-
-    /// All rows, to be changed.
-    pub fn rows_mut(&mut self) -> std::slice::ChunksExactMut<'_, f64> {
-        self.data.chunks_exact_mut(self.size.max(1))
-    }
-
-    /// Copies what is below the diagonal to above it.
-    pub fn mirror(&mut self) {
-        let n = self.size;
-        for i in 0..n {
-            for j in 0..i {
-                self.data[j * n + i] = self.data[i * n + j];
-            }
-        }
+    /// The rows up to the diagonal, so many at a time, to be changed: which they are, and their numbers
+    /// one row after the other.
+    pub fn bands_mut(&mut self, height: usize) -> impl Iterator<Item = (Range<usize>, &mut [f64])> {
+        let (size, height) = (self.size, height.max(1));
+        let mut rest = self.lower.as_mut_slice();
+        (0..size).step_by(height).map(move |first| {
+            let rows = first..size.min(first + height);
+            let numbers = start(rows.end) - start(rows.start);
+            let (band, after) = mem::take(&mut rest).split_at_mut(numbers);
+            rest = after;
+            (rows, band)
+        })
     }
 
     /// The diagonal.
     pub fn diagonal(&self) -> impl Iterator<Item = f64> {
-        self.data.iter().step_by(self.size + 1).copied()
+        (0..self.size).map(|i| self.at(i, i))
+    }
+
+    /// The diagonal, to be changed.
+    pub fn diagonal_mut(&mut self) -> impl Iterator<Item = &mut f64> {
+        self.rows_mut().filter_map(<[f64]>::last_mut)
     }
 
     /// The sum of the diagonal.
@@ -100,32 +95,53 @@ impl Symmetric {
     /// Adds a number to every element of the diagonal.
     #[must_use]
     pub fn plus_diagonal(mut self, number: f64) -> Self {
-        let stride = self.size + 1;
-        self.data
-            .iter_mut()
-            .step_by(stride)
-            .for_each(|x| *x += number);
+        self.diagonal_mut().for_each(|x| *x += number);
         self
     }
 
     /// Whether all numbers are finite.
     #[must_use]
     pub fn is_finite(&self) -> bool {
-        self.data.iter().all(|x| x.is_finite())
+        self.lower.iter().all(|x| x.is_finite())
     }
 }
 
+/// Where row i of a lower triangle begins; of n rows, its length.
+const fn start(i: usize) -> usize {
+    i * (i + 1) / 2
+}
+
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "numbers that are only moved")]
 mod tests {
     use super::*;
 
     #[test]
     fn the_lower_triangle_is_all_there_is_to_know() {
-        let lower = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        let whole = Symmetric::from_lower(3, &lower).unwrap();
-        assert_eq!(whole.data(), [1.0, 2.0, 4.0, 2.0, 3.0, 5.0, 4.0, 5.0, 6.0]);
+        let lower = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let whole = Symmetric::from_lower(3, lower.clone()).unwrap();
+        assert_eq!((whole.at(1, 2), whole.at(2, 1)), (5.0, 5.0));
+        assert_eq!(whole.row(1), [2.0, 3.0]);
+        assert!(whole.diagonal().eq([1.0, 3.0, 6.0]));
+        assert_eq!(whole.trace(), 10.0);
         assert_eq!(whole.lower(), lower);
-        assert!((whole.trace() - 10.0).abs() < 1e-12);
-        assert!(Symmetric::from_lower(3, &lower[..5]).is_none());
+        assert!(Symmetric::from_lower(3, lower[..5].to_vec()).is_none());
+    }
+
+    #[test]
+    fn bands_are_all_rows_up_to_their_diagonal() {
+        let mut whole = Symmetric::zeros(5);
+        let bands = whole.bands_mut(2);
+        let found: Vec<_> = bands.map(|(rows, band)| (rows, band.len())).collect();
+        assert_eq!(found, [(0..2, 3), (2..4, 7), (4..5, 5)]);
+        let lengths = whole.rows_mut().map(|row| row.len());
+        assert!(lengths.eq([1, 2, 3, 4, 5]));
+    }
+
+    #[test]
+    fn what_is_added_to_the_diagonal_is_added_nowhere_else() {
+        let moved = Symmetric::zeros(3).plus_diagonal(2.0);
+        assert_eq!(moved.into_lower(), [2.0, 0.0, 2.0, 0.0, 0.0, 2.0]);
+        assert_eq!(Symmetric::zeros(0).plus_diagonal(2.0).trace(), 0.0);
     }
 }

@@ -9,6 +9,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+mod threads;
+
+pub use threads::the_bytes_are_the_same_on_any_number_of_threads;
+
 pub use crate::Random;
 
 use crate::{
@@ -177,7 +181,7 @@ pub fn more_budget_never_hurts<M: Method>(method: &M) -> Result<()> {
     for percent in [5, 20, 40, 60, 80, 90] {
         let steps = method.plan(&survey, Budget::keep(f64::from(percent) / 100.0)?)?;
         let mut error = 0.0;
-        for edit in compress_all(method, &steps, &survey)? {
+        for edit in method.compress(&steps, &survey)? {
             let Edit::Replace { error: e, .. } = edit;
             error += e;
         }
@@ -197,7 +201,7 @@ pub fn edits_are_what_the_step_foretold<M: Method>(method: &M) -> Result<()> {
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let mut random = Random(5);
     for step in method.plan(&survey, Budget::keep(0.5)?)? {
-        let edits = method.compress(&step, &survey)?;
+        let edits = method.compress(std::slice::from_ref(&step), &survey)?;
         let made: Vec<_> = edits
             .iter()
             .map(|Edit::Replace { site, factor, .. }| (*site, factor.form()))
@@ -225,7 +229,7 @@ pub fn a_damaged_weight_is_named<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(6).with(site, damaged);
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let steps = method.plan(&survey, Budget::keep(0.5)?);
-    let outcome = steps.and_then(|steps| compress_all(method, &steps, &survey));
+    let outcome = steps.and_then(|steps| method.compress(&steps, &survey));
     assert!(
         matches!(outcome, Err(Error::NonFinite { site: at, row: 7, column: 5, .. }) if at == site),
         "{outcome:?}"

@@ -1,4 +1,8 @@
-//! How many threads a piece of work is worth.
+//! How many threads a piece of work is worth, and how many pieces are begun at a time.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rayon::prelude::*;
 
 /// One for each so many numbers, at least one and at most all cores; one within a pool of threads, which
 /// share other work.
@@ -8,4 +12,69 @@ pub fn threads(numbers: usize, each: usize) -> usize {
         return 1;
     }
     (numbers / each).clamp(1, rayon::current_num_threads())
+}
+
+/// Does some pieces of work, the first ones first, and gives what they give in their order; at the first
+/// failure it begins no more.
+///
+/// No more are under way than `limit`, nor than there are threads: a thread that waits for work within a
+/// piece would otherwise begin another one, and hold what both of them need.
+pub fn side_by_side<T: Send, E: Send>(
+    count: usize,
+    limit: usize,
+    work: impl Fn(usize) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let one_after_the_other = |_| {
+        let mut done = Vec::new();
+        while !failed.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                break;
+            }
+            let outcome = work(index).inspect_err(|_| failed.store(true, Ordering::Relaxed));
+            done.push((index, outcome?));
+        }
+        Ok(done)
+    };
+    let limit = limit.clamp(1, rayon::current_num_threads());
+    let lanes = (0..limit).into_par_iter().with_max_len(1);
+    let done = lanes
+        .map(one_after_the_other)
+        .collect::<Result<Vec<_>, E>>()?;
+    let mut done: Vec<(usize, T)> = done.into_iter().flatten().collect();
+    done.sort_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, given)| given).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_pieces_are_done_and_few_at_a_time_even_where_they_wait_for_others() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build();
+        let (under_way, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let work = |index: usize| {
+            let now = under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            most.fetch_max(now, Ordering::SeqCst);
+            let sum: usize = (0..1000).into_par_iter().sum();
+            under_way.fetch_sub(1, Ordering::SeqCst);
+            Ok::<_, ()>(index + sum)
+        };
+        let done = pool.unwrap().install(|| side_by_side(100, 2, work));
+        assert_eq!(done.unwrap(), (499_500..499_600).collect::<Vec<_>>());
+        assert!(most.load(Ordering::SeqCst) <= 2);
+    }
+
+    #[test]
+    fn after_a_failure_no_more_is_begun() {
+        let begun = AtomicUsize::new(0);
+        let work = |index: usize| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            if index == 3 { Err(index) } else { Ok(()) }
+        };
+        assert_eq!(side_by_side(1000, 1, work), Err(3));
+        assert_eq!(begun.load(Ordering::SeqCst), 4);
+    }
 }

@@ -27,7 +27,7 @@
 //! let survey = Survey::new(&model, |_| true).with_evidence(&ToyEvidence);
 //! let method = FwSvd { fisher: Fisher::Kronecker };
 //! let steps = method.plan(&survey, Budget::keep(0.5)?)?;
-//! let edits = method.compress(&steps[0], &survey)?;
+//! let edits = method.compress(&steps[..1], &survey)?;
 //! assert_eq!(edits.len(), 1); // one weight became two factors
 //! # Ok::<(), compress_core::Error>(())
 //! ```
@@ -98,7 +98,7 @@ impl Method for FwSvd {
         Ok(uniform(survey, budget))
     }
 
-    fn compress(&self, step: &Truncate, survey: &Survey<'_>) -> Result<Vec<Edit>> {
-        carry_out(step, survey, self.fisher.norm())
+    fn compress(&self, steps: &[Truncate], survey: &Survey<'_>) -> Result<Vec<Edit>> {
+        carry_out(steps, survey, self.fisher.norm())
     }
 }

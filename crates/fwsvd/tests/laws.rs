@@ -50,6 +50,12 @@ fn nothing_in_a_plan_is_ignored() -> Outcome {
 }
 
 #[test]
+fn the_bytes_are_the_same_on_any_number_of_threads() -> Outcome {
+    BOTH.iter()
+        .try_for_each(testing::the_bytes_are_the_same_on_any_number_of_threads)
+}
+
+#[test]
 fn a_damaged_weight_is_named() -> Outcome {
     BOTH.iter().try_for_each(testing::a_damaged_weight_is_named)
 }

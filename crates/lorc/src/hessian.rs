@@ -12,9 +12,10 @@
 //! With `order`, inputs are rounded in order of falling H[j, j] rather than as they come, so that those
 //! that matter most are made good by all others.
 
-use std::borrow::Cow;
-
-use compress_core::{Result, Symmetric, linalg::Double};
+use compress_core::{
+    Result, Symmetric,
+    linalg::{Double, Indefinite, InverseRoot},
+};
 
 /// What is added to the diagonal, of its mean, where nobody says otherwise.
 pub const DAMPING: f64 = 0.01;
@@ -36,34 +37,49 @@ impl Hessian {
     /// order of falling H[j, j].
     ///
     /// Where H is singular in spite of its damping, it is damped more.
-    pub fn new(h: &Symmetric, damping: f64, order: bool) -> Result<Self> {
-        let mut alive = h.clone();
-        let n = alive.size();
-        let dead = alive.data_mut().iter_mut().step_by(n + 1);
-        dead.filter(|x| **x <= 0.0).for_each(|x| *x = 1.0);
-        let order = order.then(|| falling(&alive));
-        let mean = alive.trace() / n.max(1) as f64;
-        let mut damped = alive.plus_diagonal(damping * mean);
+    pub fn new(mut h: Symmetric, damping: f64, order: bool) -> Result<Self> {
+        let n = h.size();
+        let dead = h.diagonal_mut().filter(|x| **x <= 0.0);
+        dead.for_each(|x| *x = 1.0);
+        let order = order.then(|| falling(&h));
+        let mean = h.trace() / n.max(1) as f64;
+        let damped = h.plus_diagonal(damping * mean);
+        let mut matrix = rearranged(damped, order.as_deref());
         let mut attempt = 1;
         let root = loop {
-            match Double::from(&*rearranged(&damped, order.as_deref())).root_of_inverse() {
-                Err(_) if attempt < ATTEMPTS => {
+            match InverseRoot::new(matrix) {
+                Err(Indefinite(same)) if attempt < ATTEMPTS => {
                     let more = 10_f64.powi(attempt as i32) * damping.max(1e-6);
-                    damped = damped.plus_diagonal(more * mean);
+                    matrix = same.plus_diagonal(more * mean);
                     attempt += 1;
                 }
-                outcome => break outcome?,
+                outcome => break outcome.map_err(|indefinite| indefinite.error())?,
             }
         };
-        let squares: Vec<f64> = (0..n).map(|j| root.column(j)[j].powi(-2)).collect();
-        let inverses: Vec<f64> = squares.iter().map(|x| x.sqrt()).collect();
+        let diagonal = root.root_diagonal();
+        let squares: Vec<f64> = diagonal.iter().map(|x| x.powi(-2)).collect();
         let mut importance = squares.clone();
         for (place, input) in order.iter().flatten().enumerate() {
             importance[*input] = squares[place];
         }
+        let input = |place: usize| order.as_ref().map_or(place, |order| order[place]);
+        let (mut damped, mut feedback) = (Double::zeros(n, n), Double::zeros(n, n));
+        for (place, x) in root.diagonal.iter().enumerate() {
+            damped.column_mut(input(place))[input(place)] = *x;
+        }
+        root.into_rows(|i, row| {
+            let (of_h, of_root) = row.split_at(i);
+            for (j, x) in of_h.iter().enumerate() {
+                damped.column_mut(input(i))[input(j)] = *x;
+                damped.column_mut(input(j))[input(i)] = *x;
+            }
+            for (k, x) in (i..).zip(of_root) {
+                feedback.column_mut(k)[i] = x / diagonal[i];
+            }
+        });
         Ok(Self {
-            damped: Double::from(&damped),
-            feedback: root.scaled_rows(&inverses),
+            damped,
+            feedback,
             importance,
             order,
         })
@@ -84,15 +100,14 @@ fn falling(h: &Symmetric) -> Vec<usize> {
     order
 }
 
-fn rearranged<'a>(h: &'a Symmetric, order: Option<&[usize]>) -> Cow<'a, Symmetric> {
+fn rearranged(h: Symmetric, order: Option<&[usize]>) -> Symmetric {
     let Some(order) = order else {
-        return Cow::Borrowed(h);
+        return h;
     };
     let mut turned = Symmetric::zeros(h.size());
     for (row, &i) in turned.rows_mut().zip(order) {
-        row.iter_mut()
-            .zip(order)
-            .for_each(|(x, &j)| *x = h.row(i)[j]);
+        let pairs = row.iter_mut().zip(order);
+        pairs.for_each(|(x, &j)| *x = h.at(i, j));
     }
-    Cow::Owned(turned)
+    turned
 }

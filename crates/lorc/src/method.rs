@@ -1,12 +1,12 @@
 //! LoRC as a method: the same rounding for every chosen weight.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use compress_core::{
     Budget, Correction, Edit, Factor, Form, Method, Needs, Result, Shape, Site, Step, Survey,
-    Tokens,
+    Tokens, side_by_side,
 };
-use compress_svd::{Metric, Norm, spectrum_under};
+use compress_svd::{Metric, Norm, Weighting, spectrum_under};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -87,26 +87,16 @@ impl Method for Lorc {
         Ok(steps.collect())
     }
 
-    fn compress(&self, step: &Round, survey: &Survey<'_>) -> Result<Vec<Edit>> {
-        let Round { site, options, .. } = *step;
-        let weight = survey.weight(site)?;
-        let (hessian, metric) = step.knowledge(survey)?;
-        let Rounded {
-            quantised,
-            up,
-            down,
-            error,
-        } = round(&weight, hessian.as_deref(), &metric, &options)?;
-        let correction = up.zip(down).map(|(up, down)| Correction { up, down });
-        let factor = Factor::Rounded {
-            base: quantised,
-            correction,
-        };
-        Ok(vec![Edit::Replace {
-            site,
-            factor,
-            error,
-        }])
+    fn compress(&self, steps: &[Round], survey: &Survey<'_>) -> Result<Vec<Edit>> {
+        let mut edits = BTreeMap::new();
+        for places in by_input(steps) {
+            let readers: Vec<Round> = places.iter().map(|&place| steps[place]).collect();
+            let input = Input::of(&readers, survey)?;
+            let one = |step: &Round| step.carry_out(&input, survey);
+            let done = readers.par_iter().map(one).collect::<Result<Vec<_>>>()?;
+            edits.extend(places.into_iter().zip(done));
+        }
+        Ok(edits.into_values().collect())
     }
 }
 
@@ -126,30 +116,116 @@ impl Lorc {
 
     /// The rank of each weight's correction: one where it is worth its bits, 0 elsewhere.
     fn ranks(&self, sites: &[(Site, Shape)], survey: &Survey<'_>) -> Result<Vec<usize>> {
-        let error = |(site, shape): &(Site, Shape)| {
-            let step = self.step(*site, *shape, self.options.rank);
-            let (hessian, metric) = step.knowledge(survey)?;
-            let weight = survey.weight(*site)?;
-            let rounded = quantise(&weight, hessian.as_deref(), &self.options)?;
-            let lost = difference(&weight, &rounded.dense());
-            Ok((*shape, spectrum_under(&metric, &lost)?))
-        };
-        let errors: Vec<_> = sites.par_iter().map(error).collect::<Result<_>>()?;
+        let step = |(site, shape): &(Site, Shape)| self.step(*site, *shape, self.options.rank);
+        let steps: Vec<Round> = sites.iter().map(step).collect();
+        let inputs = by_input(&steps);
+        let spectra = side_by_side(inputs.len(), usize::MAX, |index| {
+            let places = &inputs[index];
+            let readers: Vec<Round> = places.iter().map(|&place| steps[place]).collect();
+            let input = Input::of(&readers, survey)?;
+            let spectrum = |step: &Round| step.spectrum_of_error(&input, survey);
+            readers.par_iter().map(spectrum).collect::<Result<Vec<_>>>()
+        });
+        let spectra = inputs.iter().flatten().zip(spectra?.into_iter().flatten());
+        let spectra: BTreeMap<_, _> = spectra.collect();
+        let shapes = sites.iter().map(|(_, shape)| *shape);
+        let errors: Vec<_> = shapes.zip(spectra.into_values()).collect();
         Ok(ranks_worth(&errors, self.options.keep))
     }
 }
 
-impl Round {
-    /// H where it is needed, and the norm of the correction.
-    fn knowledge(&self, survey: &Survey<'_>) -> Result<(Option<Arc<Hessian>>, Metric)> {
-        let (site, tokens) = (self.site, self.tokens);
-        let hessian = || survey.prepared(site, tokens, |h| Hessian::new(h, DAMPING, false));
-        let hessian = self.options.needs_hessian().then(hessian).transpose()?;
-        let metric = match self.metric {
-            Norm::Activation => Metric::activation(survey.activations_by(site, tokens)?),
-            other => other.metric(site, survey)?,
+/// The places of the steps whose weights have the same H: those of one stream, key and value apart where
+/// their tokens are weighted.
+fn by_input(steps: &[Round]) -> Vec<Vec<usize>> {
+    let mut inputs: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (place, step) in steps.iter().enumerate() {
+        let weighted = step.tokens.are_weighted(step.site.role);
+        let input = (step.site.stream(), weighted);
+        inputs.entry(input).or_default().push(place);
+    }
+    inputs.into_values().collect()
+}
+
+/// What is made of an H, for all weights that have the same.
+struct Input {
+    /// Where codes or scales look at it.
+    hessian: Option<Hessian>,
+    /// Where a correction does.
+    weighting: Option<Weighting>,
+}
+
+impl Input {
+    fn of(readers: &[Round], survey: &Survey<'_>) -> Result<Self> {
+        let Some(first) = readers.first() else {
+            let (hessian, weighting) = (None, None);
+            return Ok(Self { hessian, weighting });
         };
-        Ok((hessian, metric))
+        let of_metric = |step: &Round| step.metric == Norm::Activation;
+        let (by_codes, by_metric) = (
+            readers.iter().any(|step| step.options.needs_hessian()),
+            readers.iter().any(of_metric),
+        );
+        let mut rooted = false;
+        for step in readers.iter().filter(|step| of_metric(step)) {
+            let shape = survey.shape(step.site)?;
+            rooted |= step.options.rank > 0 && shape.rows > shape.cols;
+        }
+        let h = || survey.activations_by(first.site, first.tokens);
+        let mut weighting = by_metric.then(|| h().map(|h| Metric::activation(h).inputs));
+        if rooted {
+            weighting = weighting.map(|found| found.and_then(Weighting::rooted));
+        }
+        let hessian = by_codes.then(|| Hessian::new(h()?, DAMPING, false));
+        Ok(Self {
+            weighting: weighting.transpose()?,
+            hessian: hessian.transpose()?,
+        })
+    }
+}
+
+impl Round {
+    fn carry_out(&self, input: &Input, survey: &Survey<'_>) -> Result<Edit> {
+        let Self { site, options, .. } = *self;
+        let (weight, metric) = (survey.weight(site)?, self.metric(input, survey)?);
+        let Rounded {
+            quantised,
+            up,
+            down,
+            error,
+        } = round(&weight, self.hessian(input), &metric, &options)?;
+        let correction = up.zip(down).map(|(up, down)| Correction { up, down });
+        let factor = Factor::Rounded {
+            base: quantised,
+            correction,
+        };
+        Ok(Edit::Replace {
+            site,
+            factor,
+            error,
+        })
+    }
+
+    /// What each rank of a correction would be worth.
+    fn spectrum_of_error(&self, input: &Input, survey: &Survey<'_>) -> Result<Vec<f64>> {
+        let (weight, metric) = (survey.weight(self.site)?, self.metric(input, survey)?);
+        let rounded = quantise(&weight, self.hessian(input), &self.options)?;
+        spectrum_under(&metric, &difference(&weight, &rounded.dense()))
+    }
+
+    fn hessian<'a>(&self, input: &'a Input) -> Option<&'a Hessian> {
+        let needed = self.options.needs_hessian();
+        input.hessian.as_ref().filter(|_| needed)
+    }
+
+    /// The norm of the correction.
+    fn metric(&self, input: &Input, survey: &Survey<'_>) -> Result<Metric> {
+        match (self.metric, &input.weighting) {
+            (Norm::Activation, Some(inputs)) => Ok(Metric {
+                outputs: Weighting::Even,
+                inputs: inputs.clone(),
+            }),
+            (other, _) => other.metric(self.site, survey),
+        }
     }
 }
 

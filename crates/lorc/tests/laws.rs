@@ -48,7 +48,7 @@ fn how(scheme: Scheme, quantizer: Quantizer, scaling: Scaling, refinements: usiz
 }
 
 fn prepared(h: &Symmetric) -> Hessian {
-    Hessian::new(h, DAMPING, false).unwrap()
+    Hessian::new(h.clone(), DAMPING, false).unwrap()
 }
 
 fn error(h: &Symmetric, weight: &Matrix, quantised: &Quantised) -> f64 {
@@ -107,7 +107,7 @@ fn under_the_identity_gptq_is_round_to_nearest() {
     let weight = Random(3).matrix(12, 64);
     for order in [false, true] {
         let even = Symmetric::zeros(64).plus_diagonal(3.0);
-        let hessian = Hessian::new(&even, DAMPING, order).unwrap();
+        let hessian = Hessian::new(even, DAMPING, order).unwrap();
         for scheme in schemes(&[Some(16), None]) {
             for scaling in SCALINGS {
                 let with = |quantizer| {
@@ -135,7 +135,7 @@ fn where_inputs_already_come_in_order_the_order_changes_nothing() {
             0,
         );
         let with = |order| {
-            let hessian = Hessian::new(&h, DAMPING, order).unwrap();
+            let hessian = Hessian::new(h.clone(), DAMPING, order).unwrap();
             quantise(&weight, Some(&hessian), &options).unwrap()
         };
         assert_eq!(with(true), with(false));
@@ -147,7 +147,7 @@ fn gptq_loses_less_than_rounding_and_refinement_less_still() {
     let mut random = Random(4);
     let (weight, h) = (random.matrix(30, 64), random.gram(64));
     for order in [false, true] {
-        let hessian = Hessian::new(&h, DAMPING, order).unwrap();
+        let hessian = Hessian::new(h.clone(), DAMPING, order).unwrap();
         for scheme in schemes(&[Some(16), Some(64)]) {
             for scaling in SCALINGS {
                 let lost = |quantizer, refinements| {
@@ -322,7 +322,7 @@ fn zeros_outliers_and_unused_inputs_are_no_obstacle() {
     }
     for h in [h, Symmetric::zeros(64)] {
         for (damping, order) in [(DAMPING, false), (DAMPING, true), (0.0, false)] {
-            let hessian = Hessian::new(&h, damping, order).unwrap();
+            let hessian = Hessian::new(h.clone(), damping, order).unwrap();
             for scheme in schemes(&[Some(32), None]) {
                 for scaling in SCALINGS {
                     let options = Options {
@@ -430,7 +430,7 @@ proptest! {
         let mut random = Random(seed);
         let cols = 12 * groups;
         let (weight, h) = (random.matrix(rows, cols), random.gram(cols));
-        let hessian = Hessian::new(&h, 0.0, false).unwrap();
+        let hessian = Hessian::new(h.clone(), 0.0, false).unwrap();
         for bits in [Bits::Two, Bits::Three] {
             let scheme = Scheme::symmetric(bits, Some(12));
             let lost = |refinements| {

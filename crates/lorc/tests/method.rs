@@ -6,6 +6,7 @@ use compress_core::{
 };
 use compress_lorc::{Lorc, Options, Quantizer, Scaling};
 use compress_svd::Norm;
+use rayon::prelude::*;
 
 type Outcome = compress_core::Result<()>;
 
@@ -95,6 +96,41 @@ fn a_step_needs_what_it_says_whatever_the_method_would_have_planned() -> Outcome
 }
 
 #[test]
+fn the_bytes_are_the_same_on_any_number_of_threads() -> Outcome {
+    let refined = |rank, alternations, worth| {
+        let mut method = lorc(Bits::Four, rank, Quantizer::Gptq);
+        method.options.scheme.group = Some(20);
+        method.options.refinements = 2;
+        method.options.alternations = alternations;
+        Lorc { worth, ..method }
+    };
+    for method in [
+        refined(0, 0, false),
+        refined(4, 1, false),
+        refined(0, 0, true),
+    ] {
+        testing::the_bytes_are_the_same_on_any_number_of_threads(&method)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn many_threads_never_wait_for_each_other_in_a_circle() -> Outcome {
+    let (toy, method) = (Toy::new(9), lorc(Bits::Four, 2, Quantizer::Gptq));
+    let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
+    let steps = method.plan(&survey, compress_core::Budget::ALL)?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build();
+    let pool = pool.map_err(compress_core::Error::source)?;
+    for _ in 0..200 {
+        pool.install(|| {
+            let halves = steps.par_chunks(steps.len() / 2);
+            halves.try_for_each(|steps| method.compress(steps, &survey).map(drop))
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_damaged_weight_is_named() -> Outcome {
     testing::a_damaged_weight_is_named(&lorc(Bits::Three, 2, Quantizer::Nearest))
 }
@@ -106,10 +142,9 @@ fn more_bits_and_more_rank_never_hurt() -> Outcome {
     let error = |bits, rank| {
         let method = lorc(bits, rank, Quantizer::Nearest);
         let mut sum = 0.0;
-        for step in method.plan(&survey, compress_core::Budget::ALL)? {
-            for Edit::Replace { error, .. } in method.compress(&step, &survey)? {
-                sum += error;
-            }
+        let steps = method.plan(&survey, compress_core::Budget::ALL)?;
+        for Edit::Replace { error, .. } in method.compress(&steps, &survey)? {
+            sum += error;
         }
         Ok::<f64, compress_core::Error>(sum)
     };

@@ -31,16 +31,22 @@
 
 mod metric;
 mod norm;
+mod root;
 mod truncate;
+mod under;
+
+use std::collections::BTreeMap;
 
 use compress_core::{
-    Budget, Edit, Method, Needs, Result, Shape, Site, Step as _, Survey, Truncate,
+    Budget, Edit, Method, Needs, Result, Shape, Site, Step as _, Survey, Truncate, by_stream,
 };
+use rayon::prelude::*;
 use serde::Serialize;
 
-pub use metric::{Metric, Weighting, spectrum_under, truncate_under};
+pub use metric::{Full, Metric, Weighting};
 pub use norm::Norm;
 pub use truncate::{Truncated, truncate};
+pub use under::{spectrum_under, truncate_under};
 
 /// Truncated SVD at the same kept fraction everywhere.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -64,25 +70,67 @@ impl Method for Svd {
         Ok(uniform(survey, budget))
     }
 
-    fn compress(&self, step: &Truncate, survey: &Survey<'_>) -> Result<Vec<Edit>> {
-        carry_out(step, survey, self.norm)
+    fn compress(&self, steps: &[Truncate], survey: &Survey<'_>) -> Result<Vec<Edit>> {
+        carry_out(steps, survey, self.norm)
     }
 }
 
-/// Truncates one weight in the given norm.
-pub fn carry_out(step: &Truncate, survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
-    step.check(|site| survey.shape(site))?;
-    let weight = survey.weight(step.site)?;
+/// Truncates weights in the given norm; those that read one stream share its H.
+pub fn carry_out(steps: &[Truncate], survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
+    let mut edits = BTreeMap::new();
+    for places in by_stream(steps.iter().map(|step| step.site)).into_values() {
+        let readers: Vec<&Truncate> = places.iter().map(|&place| &steps[place]).collect();
+        let cut = together(&readers, survey, norm)?;
+        edits.extend(places.into_iter().zip(cut));
+    }
+    Ok(edits.into_values().collect())
+}
+
+/// Truncates weights that read one stream.
+fn together(steps: &[&Truncate], survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
+    let mut rooted = false;
+    for step in steps {
+        step.check(|site| survey.shape(site))?;
+        // Weights with more outputs than inputs are cut on their side, by a root of H.
+        let shape = survey.shape(step.site)?;
+        rooted |= shape.rows > shape.cols;
+    }
+    let site = steps.first().map(|step| step.site);
+    let shared = site.filter(|_| norm.shares_inputs());
+    let shared = shared.map(|site| norm.inputs(site, survey)).transpose()?;
+    let shared = if rooted {
+        shared.map(Weighting::rooted).transpose()?
+    } else {
+        shared
+    };
+    let cut = |step: &&Truncate| cut(step, survey, norm, shared.as_ref());
+    steps.par_iter().map(cut).collect()
+}
+
+/// Truncates one weight, by what is shared of its norm.
+fn cut(
+    step: &Truncate,
+    survey: &Survey<'_>,
+    norm: Norm,
+    inputs: Option<&Weighting>,
+) -> Result<Edit> {
+    let site = step.site;
+    let weight = survey.weight(site)?;
     let Truncated { factor, error } = if norm == Norm::Plain {
         truncate(&weight, step.rank)?
     } else {
-        truncate_under(&norm.metric(step.site, survey)?, &weight, step.rank)?
+        let inputs = match inputs {
+            Some(shared) => shared.clone(),
+            None => norm.inputs(site, survey)?,
+        };
+        let outputs = norm.outputs(site, survey)?;
+        truncate_under(&Metric { outputs, inputs }, &weight, step.rank)?
     };
-    Ok(vec![Edit::Replace {
-        site: step.site,
+    Ok(Edit::Replace {
+        site,
         factor,
         error,
-    }])
+    })
 }
 
 /// A step for every weight that shrinks when it keeps the given fraction of its parameters.

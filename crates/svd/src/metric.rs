@@ -15,9 +15,11 @@
 //! the eigenproblem is always that of the shorter side. All in `f64`: the spectra of H and G fall
 //! over many orders of magnitude.
 
-use compress_core::{Factor, Matrix, Result, Symmetric, linalg::Double};
+use std::sync::Arc;
 
-use crate::Truncated;
+use compress_core::{Matrix, Result, Symmetric, linalg::Double};
+
+use crate::root::Root;
 
 /// Added to the diagonal of measured metrics, as a fraction of its mean, so that directions that the
 /// calibration text never used still count for a little.
@@ -30,8 +32,15 @@ pub enum Weighting {
     Even,
     /// Each coordinate by a number of its own, at least 0.
     Diagonal(Vec<f64>),
-    /// By a positive semidefinite matrix.
-    Full(Symmetric),
+    /// By a positive semidefinite matrix, which all weights of a stream may share.
+    Full(Arc<Full>),
+}
+
+/// A positive semidefinite matrix, and its root where that was found beforehand.
+#[derive(Debug)]
+pub struct Full {
+    matrix: Symmetric,
+    root: Option<Root>,
 }
 
 /// The norm ‖G^½ · H^½‖ in which the error of a weight is measured.
@@ -111,148 +120,54 @@ impl Metric {
 }
 
 impl Weighting {
-    fn damped(h: Symmetric) -> Self {
+    /// By a sum over data, damped a little.
+    pub(crate) fn damped(h: Symmetric) -> Self {
         let mean = h.trace() / h.size().max(1) as f64;
-        Self::Full(h.plus_diagonal(DAMPING * mean))
+        let matrix = h.plus_diagonal(DAMPING * mean);
+        Self::Full(Arc::new(Full { matrix, root: None }))
+    }
+
+    /// The same with its root, for weights that share it.
+    pub fn rooted(self) -> Result<Self> {
+        match self {
+            Self::Full(full) if full.root.is_none() => {
+                let matrix = full.matrix.clone();
+                let root = Some(Root::of(&matrix)?);
+                Ok(Self::Full(Arc::new(Full { matrix, root })))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// Whether all directions matter alike.
+    #[must_use]
+    pub const fn is_even(&self) -> bool {
+        matches!(self, Self::Even)
     }
 
     /// `x · H` for the rows of x.
-    fn applied(&self, x: &Double) -> Result<Double> {
+    pub(crate) fn applied(&self, x: &Double) -> Result<Double> {
         match self {
             Self::Even => Ok(x.clone()),
             Self::Diagonal(numbers) => Ok(x.clone().scaled_columns(numbers)),
-            Self::Full(h) => x.times(&Double::from(h)),
+            Self::Full(full) => x.times_symmetric(&full.matrix),
         }
     }
 
     /// `Lᵀ · x` with L Lᵀ = G.
-    fn root_applied(&self, x: &Double) -> Result<Double> {
+    pub(crate) fn root_applied(&self, x: Double) -> Result<Double> {
         match self {
-            Self::Even => Ok(x.clone()),
-            Self::Diagonal(numbers) => Ok(x.clone().scaled_rows(&roots(numbers))),
-            Self::Full(g) => {
-                let (values, vectors) = Double::from(g).top_eigenvectors(g.size())?;
-                Ok(vectors.transposed_times(x)?.scaled_rows(&roots(&values)))
-            }
+            Self::Even => Ok(x),
+            Self::Diagonal(numbers) => Ok(x.scaled_rows(&roots(numbers))),
+            Self::Full(full) => match &full.root {
+                Some(root) => root.applied(&x),
+                None => Root::of(&full.matrix)?.applied(&x),
+            },
         }
     }
 }
 
-/// Cuts an m × n weight to rank `rank` with the least error in the given norm; an error outside
-/// 1..=min(m, n).
-pub fn truncate_under(metric: &Metric, weight: &Matrix, rank: usize) -> Result<Truncated> {
-    let (eigen, sides) = decompose(metric, weight, rank)?;
-    let all: f64 = eigen.values.iter().sum();
-    let kept: f64 = eigen.values.iter().take(rank).sum();
-    let (up, down) = factors(&eigen, &sides)?;
-    let (up, down) = if sides.on_its_side {
-        (down.transposed(), up.transposed())
-    } else {
-        (up, down)
-    };
-    let (up, down) = balanced(up, down);
-    Ok(Truncated {
-        factor: Factor::LowRank {
-            up: up.to_matrix(),
-            down: down.to_matrix(),
-        },
-        error: if all > 0.0 {
-            (all - kept).max(0.0) / all
-        } else {
-            0.0
-        },
-    })
-}
-
-/// What each rank is worth in the given norm: the eigenvalues λ, largest first, min(m, n) of them.
-/// Cutting to rank r costs the sum of those after the first r.
-pub fn spectrum_under(metric: &Metric, weight: &Matrix) -> Result<Vec<f64>> {
-    let sides = Sides::new(metric, weight)?;
-    let values = sides.gram()?.eigenvalues()?;
-    Ok(values.into_iter().map(|x| x.max(0.0)).collect())
-}
-
-/// The weight with its shorter side first.
-struct Sides {
-    weight: Double,   // m × n, m ≤ n
-    rooted: Double,   // M = Lᵀ W
-    weighted: Double, // M H
-    even: bool,       // L = I
-    on_its_side: bool,
-}
-
-struct Eigen {
-    values: Vec<f64>, // all m, largest first, none negative
-    vectors: Double,  // U: m × r
-}
-
-impl Sides {
-    fn new(metric: &Metric, weight: &Matrix) -> Result<Self> {
-        let on_its_side = weight.rows() > weight.cols();
-        let weight = Double::from(weight);
-        let (weight, outputs, inputs) = if on_its_side {
-            (weight.transposed(), &metric.inputs, &metric.outputs)
-        } else {
-            (weight, &metric.outputs, &metric.inputs)
-        };
-        let rooted = outputs.root_applied(&weight)?;
-        let weighted = inputs.applied(&rooted)?;
-        let even = matches!(outputs, Weighting::Even);
-        Ok(Self {
-            weight,
-            rooted,
-            weighted,
-            even,
-            on_its_side,
-        })
-    }
-
-    /// M H Mᵀ
-    fn gram(&self) -> Result<Double> {
-        self.weighted.times_transposed(&self.rooted)
-    }
-}
-
-fn decompose(metric: &Metric, weight: &Matrix, rank: usize) -> Result<(Eigen, Sides)> {
-    let sides = Sides::new(metric, weight)?;
-    let (values, vectors) = sides.gram()?.top_eigenvectors(rank)?;
-    let values = values.into_iter().map(|x| x.max(0.0)).collect();
-    Ok((Eigen { values, vectors }, sides))
-}
-
-fn factors(eigen: &Eigen, sides: &Sides) -> Result<(Double, Double)> {
-    let u = &eigen.vectors;
-    let down = u.transposed_times(&sides.rooted)?;
-    if sides.even {
-        return Ok((u.clone(), down));
-    }
-    // W (H Mᵀ U) Λ⁻¹
-    // What is below the rounding of the largest says nothing, and would be divided by.
-    let noise = f64::EPSILON * u.rows() as f64 * eigen.values.first().copied().unwrap_or_default();
-    let inverse = |x: &f64| if *x > noise { x.recip() } else { 0.0 };
-    let inverses: Vec<f64> = eigen.values.iter().map(inverse).collect();
-    let inward = sides.weighted.transposed_times(u)?;
-    Ok((sides.weight.times(&inward)?.scaled_columns(&inverses), down))
-}
-
-/// Gives each component the same length in both factors, so that their entries are of like size,
-/// which suits half-precision formats and training.
-fn balanced(up: Double, down: Double) -> (Double, Double) {
-    let left = up.column_norms();
-    let right = down.transposed().column_norms();
-    let scale = |(l, r): (&f64, &f64)| {
-        let scale = (r / l).sqrt();
-        if scale.is_finite() && scale > 0.0 {
-            scale
-        } else {
-            1.0
-        }
-    };
-    let scales: Vec<f64> = left.iter().zip(&right).map(scale).collect();
-    let inverses: Vec<f64> = scales.iter().map(|x| x.recip()).collect();
-    (up.scaled_columns(&scales), down.scaled_rows(&inverses))
-}
-
-fn roots(squares: &[f64]) -> Vec<f64> {
+/// The roots of numbers that are no less than 0 but for rounding.
+pub(crate) fn roots(squares: &[f64]) -> Vec<f64> {
     squares.iter().map(|x| x.max(0.0).sqrt()).collect()
 }

@@ -3,7 +3,7 @@
 use compress_core::{Needs, Result, Site, Survey, linalg::singular_values};
 use serde::{Deserialize, Serialize};
 
-use crate::{Metric, spectrum_under};
+use crate::{Metric, Weighting, spectrum_under};
 
 /// Which error of a weight is made small.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,13 +44,32 @@ impl Norm {
 
     /// The norm of one weight.
     pub fn metric(self, site: Site, survey: &Survey<'_>) -> Result<Metric> {
+        Ok(Metric {
+            outputs: self.outputs(site, survey)?,
+            inputs: self.inputs(site, survey)?,
+        })
+    }
+
+    /// Whether all weights that read one stream weigh their inputs alike.
+    #[must_use]
+    pub const fn shares_inputs(self) -> bool {
+        self.needs().activations
+    }
+
+    /// How the inputs of a weight are weighed.
+    pub fn inputs(self, site: Site, survey: &Survey<'_>) -> Result<Weighting> {
         Ok(match self {
-            Self::Plain => Metric::PLAIN,
-            Self::Activation => Metric::activation(survey.activations(site)?),
-            Self::InputFisher => Metric::input_fisher(survey.input_fisher(site)?),
-            Self::Kronecker => {
-                Metric::kronecker(survey.output_gradients(site)?, survey.activations(site)?)
-            }
+            Self::Plain => Weighting::Even,
+            Self::Activation | Self::Kronecker => Weighting::damped(survey.activations(site)?),
+            Self::InputFisher => Metric::input_fisher(survey.input_fisher(site)?).inputs,
+        })
+    }
+
+    /// How the outputs of a weight are weighed.
+    pub fn outputs(self, site: Site, survey: &Survey<'_>) -> Result<Weighting> {
+        Ok(match self {
+            Self::Plain | Self::Activation | Self::InputFisher => Weighting::Even,
+            Self::Kronecker => Weighting::damped(survey.output_gradients(site)?),
         })
     }
 

@@ -98,7 +98,7 @@ impl Method for Welore {
         Ok(allocate(&candidates, budget, self.count).steps)
     }
 
-    fn compress(&self, step: &Truncate, survey: &Survey<'_>) -> Result<Vec<Edit>> {
-        carry_out(step, survey, self.score.norm())
+    fn compress(&self, steps: &[Truncate], survey: &Survey<'_>) -> Result<Vec<Edit>> {
+        carry_out(steps, survey, self.score.norm())
     }
 }

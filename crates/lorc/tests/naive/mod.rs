@@ -53,7 +53,7 @@ pub fn nearest(weight: &Matrix, scheme: Scheme) -> Matrix {
 pub fn gptq(weight: &Matrix, h: &Symmetric, scheme: Scheme) -> Vec<f64> {
     let n = weight.cols();
     let mean = h.trace() / n as f64;
-    let at = |i: usize, j: usize| h.row(i)[j] + if i == j { 0.01 * mean } else { 0.0 };
+    let at = |i: usize, j: usize| h.at(i, j) + if i == j { 0.01 * mean } else { 0.0 };
     let inverse = inverse((0..n).map(|i| (0..n).map(|j| at(i, j)).collect()).collect());
     let u = upper(&inverse);
     let mut out = Vec::new();

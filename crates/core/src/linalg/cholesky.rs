@@ -1,0 +1,330 @@
+//! The Cholesky decomposition in place, and what comes of it, on all cores.
+//!
+//! ```text
+//! A = L Lᵀ                          n × n, positive definite; L lower triangular
+//! L[P, P] = factor(A[P, P])          for one panel P of columns after the other, i and j rows below it:
+//! L[i, P] = A[i, P] L[P, P]⁻ᵀ
+//! A[i, j] −= L[i, P] L[j, P]ᵀ
+//! ```
+//!
+//! Threads share bands of rows. A band writes itself only; what it reads of others, n numbers for each column
+//! of a panel, is copied first. Panels and bands have a fixed size, and each piece is done by one thread: so
+//! the bytes are the same for any number of threads.
+
+use faer::{
+    Accum, Mat, MatMut, MatRef, Par,
+    dyn_stack::{MemBuffer, MemStack},
+    linalg::{
+        cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch},
+        matmul::{
+            matmul,
+            triangular::{BlockStructure, matmul as matmul_structured},
+        },
+        triangular_inverse::invert_lower_triangular,
+        triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place},
+    },
+};
+use rayon::prelude::*;
+
+use super::square::Square;
+use crate::{Error, Result, Shape, Symmetric};
+
+/// Columns of a panel, and rows of a band.
+const PANEL: usize = 256;
+
+/// Right-hand sides that are solved for together.
+const SIDES: usize = 64;
+
+/// A = L Lᵀ
+#[derive(Clone, Debug)]
+pub struct Cholesky(Square);
+
+/// A matrix that has no Cholesky decomposition, as it was.
+#[derive(Clone, Debug)]
+pub struct Indefinite(pub Symmetric);
+
+impl Indefinite {
+    /// The error for whoever has no other way.
+    #[must_use]
+    pub fn error(&self) -> Error {
+        undefined(self.0.size())
+    }
+}
+
+fn undefined(n: usize) -> Error {
+    Error::Convergence {
+        what: "Cholesky decomposition",
+        shape: Shape::new(n, n),
+    }
+}
+
+impl Cholesky {
+    /// Decomposes a matrix in its own memory, which grows to n × n; an error where it is not positive definite.
+    pub fn new(matrix: Symmetric) -> Result<Self> {
+        let mut square = Square::unfolded(matrix);
+        if factor(&mut square.numbers, square.size) {
+            Ok(Self(square))
+        } else {
+            Err(undefined(square.size))
+        }
+    }
+
+    /// n.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.0.size
+    }
+
+    /// Turns T into the X with `X · A = T`; both m × n, row after row.
+    pub fn solve(&self, sides: &mut [f64]) {
+        let n = self.0.size;
+        let l = MatRef::from_row_major_slice(&self.0.numbers, n, n);
+        sides.par_chunks_mut(SIDES * n.max(1)).for_each(|band| {
+            let count = band.len() / n;
+            let mut x = MatRef::from_column_major_slice(&*band, n, count).to_owned();
+            solve_lower_triangular_in_place(l, x.as_mut(), Par::Seq);
+            solve_upper_triangular_in_place(l.transpose(), x.as_mut(), Par::Seq);
+            let columns = band.chunks_exact_mut(n).enumerate();
+            columns.for_each(|(i, side)| side.copy_from_slice(x.col_as_slice(i)));
+        });
+    }
+
+    /// `Lᵀ · x` for the columns of an n × k matrix.
+    pub fn root_times(&self, x: &super::Double) -> Result<super::Double> {
+        let n = self.0.size;
+        let l = MatRef::from_row_major_slice(&self.0.numbers, n, n);
+        super::fit(l.transpose(), x.0.as_ref())?;
+        let mut out = Mat::zeros(n, x.cols());
+        let bands = out.as_mut().par_col_chunks_mut(PANEL).enumerate();
+        bands.for_each(|(i, target)| {
+            let columns = x.0.subcols(i * PANEL, target.ncols());
+            let upper = BlockStructure::TriangularUpper;
+            let all = BlockStructure::Rectangular;
+            matmul_structured(
+                target,
+                all,
+                Accum::Replace,
+                l.transpose(),
+                upper,
+                columns,
+                all,
+                1.0,
+                Par::Seq,
+            );
+        });
+        Ok(super::Dense(out))
+    }
+}
+
+/// The upper triangular U with Uᵀ U = A⁻¹, and A itself.
+#[derive(Clone, Debug)]
+pub struct InverseRoot {
+    square: Square, // U on and above the diagonal, A below it
+    /// The diagonal of A.
+    pub diagonal: Vec<f64>,
+}
+
+impl InverseRoot {
+    /// Finds U in A's own memory, which grows to n × n; gives A back where it is not positive definite.
+    ///
+    /// From the Cholesky factor of A turned back to front, A = R Rᵀ with R upper triangular: then U = R⁻¹, and
+    /// the inverse itself is never formed.
+    pub fn new(matrix: Symmetric) -> std::result::Result<Self, Indefinite> {
+        let mut square = Square::unfolded(matrix);
+        let diagonal = square.diagonal();
+        square.turn();
+        let definite = factor(&mut square.numbers, square.size);
+        if definite {
+            invert(&mut square.numbers, square.size);
+        }
+        square.turn();
+        if definite {
+            Ok(Self { square, diagonal })
+        } else {
+            Err(Indefinite(square.folded(&diagonal)))
+        }
+    }
+
+    /// n.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.square.size
+    }
+
+    /// The diagonal of U.
+    #[must_use]
+    pub fn root_diagonal(&self) -> Vec<f64> {
+        self.square.diagonal()
+    }
+
+    /// Hands out row after row, the last one first, and lets go of its memory: in row i the numbers before the
+    /// i-th are those of A, the others those of U.
+    pub fn into_rows(self, mut take: impl FnMut(usize, &[f64])) {
+        let Square { size, mut numbers } = self.square;
+        for i in (0..size).rev() {
+            take(i, &numbers[i * size..]);
+            numbers.truncate(i * size);
+            if i % PANEL == 0 {
+                numbers.shrink_to_fit();
+            }
+        }
+    }
+}
+
+/// Replaces the lower triangle by L; false where A is not positive definite.
+fn factor(numbers: &mut [f64], n: usize) -> bool {
+    for first in (0..n).step_by(PANEL) {
+        let end = n.min(first + PANEL);
+        let width = end - first;
+        let (above, below) = numbers.split_at_mut(end * n);
+        let corner = &mut above[first * n..];
+        let Some(root) = factor_corner(corner, n, first) else {
+            return false;
+        };
+        let mut panel = vec![0.0; (n - end) * width]; // L[below, P]
+        let copies = panel.par_chunks_mut(PANEL * width);
+        let bands = below.par_chunks_mut(PANEL * n).zip(copies);
+        bands.with_max_len(1).for_each(|(band, copy)| {
+            let count = copy.len() / width;
+            let mut x = Mat::from_fn(width, count, |j, i| band[i * n + first + j]);
+            solve_lower_triangular_in_place(root.as_ref(), x.as_mut(), Par::Seq);
+            for (i, solved) in copy.chunks_exact_mut(width).enumerate() {
+                solved.copy_from_slice(x.col_as_slice(i));
+                band[i * n + first..][..width].copy_from_slice(solved);
+            }
+        });
+        let bands = below.par_chunks_mut(PANEL * n).enumerate();
+        // The longest come last: taken from the end, no core waits for one.
+        let bands = bands.rev().with_max_len(1);
+        bands.for_each(|(i, band)| subtract(band, n, end, i * PANEL, (&panel, width)));
+    }
+    true
+}
+
+/// The factor of a panel's own rows, put in place; none where they are not positive definite.
+fn factor_corner(rows: &mut [f64], n: usize, first: usize) -> Option<Mat<f64>> {
+    let width = rows.len() / n;
+    let mut corner = Mat::from_fn(width, width, |i, j| rows[i * n + first + j]);
+    let scratch = cholesky_in_place_scratch::<f64>(width, Par::Seq, faer::Spec::default());
+    cholesky_in_place(
+        corner.as_mut(),
+        faer::linalg::cholesky::llt::factor::LltRegularization::default(),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        faer::Spec::default(),
+    )
+    .ok()?;
+    for (i, row) in rows.chunks_exact_mut(n).enumerate() {
+        for j in 0..=i {
+            row[first + j] = corner[(i, j)];
+        }
+    }
+    let finite = (0..width).all(|i| corner[(i, i)].is_finite());
+    finite.then_some(corner)
+}
+
+/// A[i, j] −= L[i, P] L[j, P]ᵀ for a band's rows i, from `offset` on below the panel, and j ≤ i after the panel.
+fn subtract(
+    band: &mut [f64],
+    n: usize,
+    end: usize,
+    offset: usize,
+    (panel, width): (&[f64], usize),
+) {
+    let count = band.len() / n;
+    let panel = MatRef::from_row_major_slice(panel, panel.len() / width, width);
+    let own = panel.subrows(offset, count);
+    let rows = MatMut::from_row_major_slice_mut(band, count, n);
+    let (_, after) = rows.split_at_col_mut(end);
+    let (before, rest) = after.split_at_col_mut(offset);
+    let others = panel.subrows(0, offset).transpose();
+    matmul(before, Accum::Add, own, others, -1.0, Par::Seq);
+    let (corner, _) = rest.split_at_col_mut(count);
+    matmul_structured(
+        corner,
+        BlockStructure::TriangularLower,
+        Accum::Add,
+        own,
+        BlockStructure::Rectangular,
+        own.transpose(),
+        BlockStructure::Rectangular,
+        -1.0,
+        Par::Seq,
+    );
+}
+
+/// Replaces L by its inverse M, one panel of columns after the other, the last one first:
+/// M[i, P] = −Σ_{j ≤ i} M[i, j] L[j, P] L[P, P]⁻¹ for rows i and j below the panel.
+fn invert(numbers: &mut [f64], n: usize) {
+    for first in (0..n).step_by(PANEL).rev() {
+        let end = n.min(first + PANEL);
+        let width = end - first;
+        let (above, below) = numbers.split_at_mut(end * n);
+        let inverse = invert_corner(&mut above[first * n..], n, first);
+        let mut panel = vec![0.0; (n - end) * width]; // −L[below, P] L[P, P]⁻¹
+        let copies = panel.par_chunks_mut(PANEL * width);
+        let bands = below.par_chunks(PANEL * n).zip(copies);
+        bands.with_max_len(1).for_each(|(band, copy)| {
+            let count = copy.len() / width;
+            let rows = MatRef::from_row_major_slice(band, count, n).subcols(first, width);
+            let target = MatMut::from_row_major_slice_mut(copy, count, width);
+            matmul(
+                target,
+                Accum::Replace,
+                rows,
+                inverse.as_ref(),
+                -1.0,
+                Par::Seq,
+            );
+        });
+        let bands = below.par_chunks_mut(PANEL * n).enumerate();
+        let bands = bands.rev().with_max_len(1);
+        bands.for_each(|(i, band)| {
+            multiply(band, n, first..end, i * PANEL, &panel);
+        });
+    }
+}
+
+/// The inverse of a panel's own rows, put in place.
+fn invert_corner(rows: &mut [f64], n: usize, first: usize) -> Mat<f64> {
+    let width = rows.len() / n;
+    let corner = Mat::from_fn(width, width, |i, j| rows[i * n + first + j]);
+    let mut inverse = Mat::zeros(width, width);
+    invert_lower_triangular(inverse.as_mut(), corner.as_ref(), Par::Seq);
+    for (i, row) in rows.chunks_exact_mut(n).enumerate() {
+        for j in 0..=i {
+            row[first + j] = inverse[(i, j)];
+        }
+    }
+    inverse
+}
+
+/// M[i, P] = Σ_{j ≤ i} M[i, j] C[j, P] for a band's rows i, from `offset` on below the panel P.
+fn multiply(band: &mut [f64], n: usize, columns: std::ops::Range<usize>, offset: usize, c: &[f64]) {
+    let count = band.len() / n;
+    let c = MatRef::from_row_major_slice(c, c.len() / columns.len(), columns.len());
+    let rows = MatMut::from_row_major_slice_mut(band, count, n);
+    let (rows, inverted) = rows.split_at_col_mut(columns.end);
+    let (_, mut target) = rows.split_at_col_mut(columns.start);
+    let inverted = inverted.as_ref();
+    let (before, rest) = inverted.split_at_col(offset);
+    matmul(
+        target.as_mut(),
+        Accum::Replace,
+        before,
+        c.subrows(0, offset),
+        1.0,
+        Par::Seq,
+    );
+    matmul_structured(
+        target,
+        BlockStructure::Rectangular,
+        Accum::Add,
+        rest.subcols(0, count),
+        BlockStructure::TriangularLower,
+        c.subrows(offset, count),
+        BlockStructure::Rectangular,
+        1.0,
+        Par::Seq,
+    );
+}

@@ -1,0 +1,255 @@
+//! A matrix column after column, in `f64` for what would drown in the rounding of `f32`, or in `f32`.
+
+use std::ops::Range;
+
+use faer::{Accum, Mat, MatMut, MatRef, Par, linalg::matmul::matmul};
+
+use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
+
+use super::{
+    Real, eigen, fit,
+    product::{multiply_lower_tiles, multiply_tiles},
+};
+use crate::{Error, Matrix, Result, Shape, Symmetric};
+
+/// Columns of a symmetric matrix that are unfolded together.
+const COLUMNS: usize = 256;
+
+/// A matrix, column after column.
+#[derive(Clone, Debug)]
+pub struct Dense<T>(pub(super) Mat<T>);
+
+/// In `f64`.
+pub type Double = Dense<f64>;
+
+/// In `f32`.
+pub type Single = Dense<f32>;
+
+impl<T: Real> From<&Matrix> for Dense<T> {
+    fn from(m: &Matrix) -> Self {
+        let at = |i, j| T::from_f32(m.data()[i * m.cols() + j]);
+        Self(Mat::from_fn(m.rows(), m.cols(), at))
+    }
+}
+
+impl<T: Real> Dense<T> {
+    /// A matrix from its numbers, row after row; an error when they do not fill the shape.
+    pub fn new(rows: usize, cols: usize, numbers: &[T]) -> Result<Self> {
+        let (shape, found) = (Shape::new(rows, cols), numbers.len());
+        if found != shape.size() {
+            return Err(Error::Length { shape, found });
+        }
+        Ok(Self(
+            MatRef::from_row_major_slice(numbers, rows, cols).to_owned(),
+        ))
+    }
+
+    /// A matrix from a function of row and column.
+    #[must_use]
+    pub fn from_fn(rows: usize, cols: usize, f: impl FnMut(usize, usize) -> T) -> Self {
+        Self(Mat::from_fn(rows, cols, f))
+    }
+
+    /// All zeros.
+    #[must_use]
+    pub fn zeros(rows: usize, cols: usize) -> Self {
+        Self(Mat::zeros(rows, cols))
+    }
+
+    /// `self + scale · other`, of one shape.
+    pub fn plus(mut self, scale: T, other: &Self) -> Result<Self> {
+        let shape = |m: &Self| Shape::new(m.rows(), m.cols());
+        if shape(&self) != shape(other) {
+            let (left, right) = (shape(&self), shape(other));
+            return Err(Error::Product { left, right });
+        }
+        for j in 0..self.cols() {
+            let pairs = self.0.col_mut(j).iter_mut().zip(other.0.col(j).iter());
+            pairs.for_each(|(x, y)| *x = *x + scale * *y);
+        }
+        Ok(self)
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.0.nrows()
+    }
+
+    /// Number of columns.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.0.ncols()
+    }
+
+    /// `self · right`, m×k by k×n.
+    pub fn times(&self, right: &Self) -> Result<Self> {
+        multiply(self.0.as_ref(), right.0.as_ref())
+    }
+
+    /// `selfᵀ · right`, k×m by k×n.
+    pub fn transposed_times(&self, right: &Self) -> Result<Self> {
+        multiply(self.0.transpose(), right.0.as_ref())
+    }
+
+    /// `self · rightᵀ`, m×k by n×k.
+    pub fn times_transposed(&self, right: &Self) -> Result<Self> {
+        multiply(self.0.as_ref(), right.0.transpose())
+    }
+
+    /// The lower triangle of `self · rightᵀ`, both n×k, where that product is symmetric; n×n.
+    pub fn symmetric_product(&self, right: &Self) -> Result<Self> {
+        let shape = |m: &Self| Shape::new(m.rows(), m.cols());
+        if shape(self) != shape(right) {
+            let (left, right) = (shape(self), shape(&right.transposed()));
+            return Err(Error::Product { left, right });
+        }
+        let mut out = Mat::zeros(self.rows(), self.rows());
+        multiply_lower_tiles(out.as_mut(), self.0.as_ref(), right.0.as_ref());
+        Ok(Self(out))
+    }
+
+    /// The matrix on its side.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        Self(self.0.transpose().to_owned())
+    }
+
+    /// Multiplies each column by a number of its own.
+    #[must_use]
+    pub fn scaled_columns(mut self, by: &[T]) -> Self {
+        for (j, &number) in by.iter().enumerate().take(self.cols()) {
+            self.0.col_mut(j).iter_mut().for_each(|x| *x = *x * number);
+        }
+        self
+    }
+
+    /// Multiplies each row by a number of its own.
+    #[must_use]
+    pub fn scaled_rows(mut self, by: &[T]) -> Self {
+        for j in 0..self.cols() {
+            let column = self.0.col_mut(j).iter_mut();
+            column.zip(by).for_each(|(x, number)| *x = *x * *number);
+        }
+        self
+    }
+
+    /// For a symmetric matrix: all eigenvalues, largest first, and the eigenvectors of the `count`
+    /// largest as columns. Reads the lower triangle.
+    pub fn top_eigenvectors(self, count: usize) -> Result<(Vec<f64>, Self)> {
+        let (values, vectors) = eigen::decompose(self.0, count)?;
+        Ok((values, Self(vectors)))
+    }
+
+    /// For a symmetric matrix: all eigenvalues, largest first. Reads the lower triangle.
+    pub fn eigenvalues(self) -> Result<Vec<f64>> {
+        eigen::eigenvalues(self.0)
+    }
+
+    /// One column.
+    #[must_use]
+    pub fn column(&self, j: usize) -> &[T] {
+        self.0.col_as_slice(j)
+    }
+
+    /// One column, to be changed.
+    pub fn column_mut(&mut self, j: usize) -> &mut [T] {
+        self.0.col_as_slice_mut(j)
+    }
+
+    /// `self[:, inner] · right[inner, target]`, for ranges of columns.
+    #[must_use]
+    pub fn times_within(&self, inner: Range<usize>, right: &Self, target: Range<usize>) -> Self {
+        let mut product = Self::zeros(self.rows(), target.len());
+        let left = self.0.subcols(inner.start, inner.len());
+        let right = right
+            .0
+            .submatrix(inner.start, target.start, inner.len(), target.len());
+        let one = T::from_f32(1.0);
+        matmul(
+            product.0.as_mut(),
+            Accum::Replace,
+            left,
+            right,
+            one,
+            Par::Seq,
+        );
+        product
+    }
+
+    /// `self[:, target] −= left[:, inner] · right[inner, target]` for ranges of columns, on one thread.
+    pub fn subtract_product(
+        &mut self,
+        target: Range<usize>,
+        left: &Self,
+        right: &Self,
+        inner: Range<usize>,
+    ) {
+        let left = left.0.subcols(inner.start, inner.len());
+        let right = right
+            .0
+            .submatrix(inner.start, target.start, inner.len(), target.len());
+        let target = self.0.subcols_mut(target.start, target.len());
+        matmul(target, Accum::Add, left, right, T::from_f32(-1.0), Par::Seq);
+    }
+
+    /// Its numbers, row after row.
+    #[must_use]
+    pub fn row_major(&self) -> Vec<T> {
+        let cols = self.cols();
+        let mut numbers = vec![T::from_f32(0.0); self.rows() * cols];
+        MatMut::from_row_major_slice_mut(&mut numbers, self.rows(), cols).copy_from(&self.0);
+        numbers
+    }
+
+    /// Rounded to `f32`.
+    #[must_use]
+    pub fn to_matrix(&self) -> Matrix {
+        Matrix::from_fn(self.rows(), self.cols(), |i, j| self.0[(i, j)].to_f32())
+    }
+}
+
+impl From<&Symmetric> for Double {
+    fn from(m: &Symmetric) -> Self {
+        Self(Mat::from_fn(m.size(), m.size(), |i, j| m.at(i, j)))
+    }
+}
+
+impl Double {
+    /// `self · h`, m×n by n×n, of which a few columns at a time are unfolded.
+    pub fn times_symmetric(&self, h: &Symmetric) -> Result<Self> {
+        let (rows, n) = (self.rows(), h.size());
+        if self.cols() != n {
+            let (left, right) = (Shape::new(rows, self.cols()), Shape::new(n, n));
+            return Err(Error::Product { left, right });
+        }
+        let mut out = Mat::zeros(rows, n);
+        let panels = out.as_mut().par_col_chunks_mut(COLUMNS).enumerate();
+        panels.with_max_len(1).for_each(|(index, target)| {
+            let first = index * COLUMNS;
+            let columns = Mat::from_fn(n, target.ncols(), |i, j| h.at(i, first + j));
+            matmul(
+                target,
+                Accum::Replace,
+                self.0.as_ref(),
+                columns.as_ref(),
+                1.0,
+                Par::Seq,
+            );
+        });
+        Ok(Self(out))
+    }
+
+    /// The Euclidean length of each column.
+    #[must_use]
+    pub fn column_norms(&self) -> Vec<f64> {
+        self.0.col_iter().map(|column| column.norm_l2()).collect()
+    }
+}
+
+fn multiply<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<Dense<T>> {
+    fit(a, b)?;
+    let mut out = Mat::zeros(a.nrows(), b.ncols());
+    multiply_tiles(out.as_mut(), Accum::Replace, a, b, T::from_f32(1.0));
+    Ok(Dense(out))
+}

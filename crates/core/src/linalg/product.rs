@@ -1,0 +1,113 @@
+//! Products of matrices, one tile of the result after the other, tiles in parallel.
+//!
+//! Tiles depend on the shape alone, and each is one thread's work: so the bytes are the same for any number
+//! of threads.
+
+use faer::{
+    Accum, MatMut, MatRef, Par,
+    linalg::matmul::{
+        matmul,
+        triangular::{BlockStructure, matmul as matmul_structured},
+    },
+};
+
+use super::{Real, fit};
+use crate::{Matrix, Result};
+
+/// Rows and columns of a tile, at most: below it, reading the factors anew for each tile would show.
+const TILE: usize = 512;
+
+/// Where tiles end: whole vectors and whole cache lines.
+const STEP: usize = 64;
+
+/// `a · b`, m×k by k×n.
+pub fn product(a: &Matrix, b: &Matrix) -> Result<Matrix> {
+    multiply(view(a), view(b))
+}
+
+/// `aᵀ · b`, k×m by k×n.
+pub fn product_of_transposed(a: &Matrix, b: &Matrix) -> Result<Matrix> {
+    multiply(view(a).transpose(), view(b))
+}
+
+fn multiply(a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<Matrix> {
+    fit(a, b)?;
+    let mut out = Matrix::zeros(a.nrows(), b.ncols());
+    let (rows, cols) = (out.rows(), out.cols());
+    let target = MatMut::from_row_major_slice_mut(out.data_mut(), rows, cols);
+    multiply_tiles(target, Accum::Replace, a, b, 1.0);
+    Ok(out)
+}
+
+/// `target = scale · a · b`, or that added to it; shapes fit.
+pub(super) fn multiply_tiles<T: Real>(
+    target: MatMut<'_, T>,
+    how: Accum,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    scale: T,
+) {
+    let (rows, cols) = target.shape();
+    if rows.max(cols) <= TILE {
+        return matmul(target, how, a, b, scale, Par::Seq);
+    }
+    if rows >= cols {
+        let middle = half(rows);
+        let (upper, lower) = target.split_at_row_mut(middle);
+        let (above, below) = a.split_at_row(middle);
+        rayon::join(
+            || multiply_tiles(upper, how, above, b, scale),
+            || multiply_tiles(lower, how, below, b, scale),
+        );
+    } else {
+        let middle = half(cols);
+        let (left, right) = target.split_at_col_mut(middle);
+        let (before, after) = b.split_at_col(middle);
+        rayon::join(
+            || multiply_tiles(left, how, a, before, scale),
+            || multiply_tiles(right, how, a, after, scale),
+        );
+    }
+}
+
+/// The lower triangle of `a · bᵀ`, both n×k, where that product is symmetric.
+pub(super) fn multiply_lower_tiles<T: Real>(
+    target: MatMut<'_, T>,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+) {
+    let (n, one) = (target.nrows(), T::from_f32(1.0));
+    if n <= TILE {
+        return matmul_structured(
+            target,
+            BlockStructure::TriangularLower,
+            Accum::Replace,
+            a,
+            BlockStructure::Rectangular,
+            b.transpose(),
+            BlockStructure::Rectangular,
+            one,
+            Par::Seq,
+        );
+    }
+    let middle = half(n);
+    let (upper, _, below, lower) = target.split_at_mut(middle, middle);
+    let ((a, a_below), (b, b_below)) = (a.split_at_row(middle), b.split_at_row(middle));
+    rayon::join(
+        || multiply_tiles(below, Accum::Replace, a_below, b.transpose(), one),
+        || {
+            rayon::join(
+                || multiply_lower_tiles(upper, a, b),
+                || multiply_lower_tiles(lower, a_below, b_below),
+            )
+        },
+    );
+}
+
+fn half(length: usize) -> usize {
+    (length / 2).next_multiple_of(STEP)
+}
+
+pub(super) fn view(m: &Matrix) -> MatRef<'_, f32> {
+    MatRef::from_row_major_slice(m.data(), m.rows(), m.cols())
+}

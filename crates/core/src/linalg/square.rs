@@ -1,0 +1,80 @@
+//! A symmetric matrix unfolded, n × n, row after row, for decompositions in place.
+//!
+//! A decomposition fills the lower triangle; what is above the diagonal stays, and so the matrix is there for
+//! whoever needs it afterwards.
+
+use rayon::prelude::*;
+
+use crate::Symmetric;
+
+/// Rows that are unfolded together: a cache line of a column and one more.
+const BAND: usize = 16;
+
+/// n × n numbers, row after row.
+#[derive(Clone, Debug)]
+pub(super) struct Square {
+    pub size: usize,
+    pub numbers: Vec<f64>,
+}
+
+impl Square {
+    /// In the memory of the triangle, which grows: no other copy is made.
+    pub fn unfolded(symmetric: Symmetric) -> Self {
+        let size = symmetric.size();
+        let mut numbers = symmetric.into_lower();
+        numbers.resize(size * size, 0.0);
+        for i in (1..size).rev() {
+            numbers.copy_within(start(i)..start(i + 1), i * size);
+        }
+        let mut square = Self { size, numbers };
+        square.mirror();
+        square
+    }
+
+    /// Copies what is below the diagonal to above it.
+    fn mirror(&mut self) {
+        let n = self.size;
+        for first in (0..n).step_by(BAND) {
+            let end = n.min(first + BAND);
+            let (above, below) = self.numbers.split_at_mut(end * n);
+            let band = &mut above[first * n..];
+            for i in 0..end - first {
+                for j in 0..i {
+                    band[j * n + first + i] = band[i * n + first + j];
+                }
+            }
+            // Each row of the band is a column below it.
+            let rows = band.par_chunks_mut(n).enumerate();
+            rows.for_each(|(i, row)| {
+                let column = below.iter().skip(first + i).step_by(n);
+                row[end..].iter_mut().zip(column).for_each(|(x, y)| *x = *y);
+            });
+        }
+    }
+
+    /// Turns rows and columns back to front: what was below the diagonal is above it.
+    pub fn turn(&mut self) {
+        self.numbers.reverse();
+    }
+
+    /// The symmetric matrix that is below the diagonal, and has this diagonal; in the same memory.
+    pub fn folded(mut self, diagonal: &[f64]) -> Symmetric {
+        let n = self.size;
+        for (i, x) in diagonal.iter().enumerate() {
+            self.numbers.copy_within(i * n..i * n + i, start(i));
+            self.numbers[start(i) + i] = *x;
+        }
+        self.numbers.truncate(start(n));
+        Symmetric::from_lower(n, self.numbers).unwrap_or_else(|| Symmetric::zeros(n))
+    }
+
+    /// The diagonal.
+    pub fn diagonal(&self) -> Vec<f64> {
+        let every = self.numbers.iter().step_by(self.size + 1);
+        every.copied().collect()
+    }
+}
+
+const fn start(i: usize) -> usize {
+    i * (i + 1) / 2
+}

@@ -1,0 +1,98 @@
+//! The law that bytes do not depend on how many threads there are.
+
+use std::collections::BTreeMap;
+
+use super::Random;
+use crate::{
+    Budget, Error, Evidence, Inlet, Matrix, Method, Result, Role, Shape, Site, Stream, Survey,
+    Symmetric, Weights,
+};
+
+/// Inputs and outputs of a block: larger than the pieces that threads share.
+const HIDDEN: usize = 300;
+
+/// Those of its gated activations.
+const GATED: usize = 560;
+
+/// One block of such sizes, and made-up measurements of it.
+struct Wide;
+
+fn shape(role: Role) -> Shape {
+    match role {
+        Role::Query | Role::Output => Shape::new(HIDDEN, HIDDEN),
+        Role::Key | Role::Value => Shape::new(HIDDEN / 2, HIDDEN),
+        Role::Gate | Role::Up => Shape::new(GATED, HIDDEN),
+        Role::Down => Shape::new(HIDDEN, GATED),
+    }
+}
+
+/// Some outer products on a diagonal that falls.
+fn gram(size: usize, seed: u64) -> Symmetric {
+    let mut random = Random(seed);
+    let mut gram = Symmetric::zeros(size);
+    let diagonal = gram.diagonal_mut().enumerate();
+    diagonal.for_each(|(i, x)| *x = 1.0 + 50.0 / (1.0 + i as f64));
+    for _ in 0..40 {
+        let x = random.matrix(1, size);
+        for (row, a) in gram.rows_mut().zip(x.data()) {
+            let pairs = row.iter_mut().zip(x.data());
+            pairs.for_each(|(sum, b)| *sum += f64::from(*a) * f64::from(*b));
+        }
+    }
+    gram
+}
+
+impl Weights for Wide {
+    fn shapes(&self) -> BTreeMap<Site, Shape> {
+        Site::all(1).map(|site| (site, shape(site.role))).collect()
+    }
+
+    fn load(&self, site: Site) -> Result<Matrix> {
+        let Shape { rows, cols } = shape(site.role);
+        Ok(Random(site.role as u64).matrix(rows, cols))
+    }
+}
+
+impl Evidence for Wide {
+    fn activations(&self, stream: Stream) -> Result<Symmetric> {
+        let size = shape(stream.inlet.reader()).cols;
+        Ok(gram(size, 10 + stream.inlet as u64))
+    }
+
+    fn attended(&self, _: usize) -> Result<Symmetric> {
+        Ok(gram(HIDDEN, 20))
+    }
+
+    fn output_gradients(&self, site: Site) -> Result<Symmetric> {
+        Ok(gram(shape(site.role).rows, 30 + site.role as u64))
+    }
+
+    fn input_fisher(&self, site: Site) -> Result<Vec<f64>> {
+        let stream = Stream::new(site.layer, Inlet::Down);
+        let count = shape(site.role).cols;
+        Ok(self.activations(stream)?.diagonal().take(count).collect())
+    }
+}
+
+/// Law: plans, factors and errors have the same bytes on 1, 2, 3 and 8 threads.
+pub fn the_bytes_are_the_same_on_any_number_of_threads<M: Method>(method: &M) -> Result<()> {
+    let told = || {
+        let survey = Survey::new(&Wide, |_| true).with_evidence(&Wide);
+        let steps = method.plan(&survey, Budget::keep(0.5)?)?;
+        let edits = method.compress(&steps, &survey)?;
+        Ok::<_, Error>(format!("{steps:?} {edits:?}"))
+    };
+    let mut known = None;
+    for threads in [1, 2, 3, 8] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let pool = pool.build().map_err(Error::source)?;
+        let found = pool.install(told)?;
+        let first = known.get_or_insert_with(|| found.clone());
+        assert!(
+            *first == found,
+            "{} on {threads} threads does not give what it gives on one",
+            method.name()
+        );
+    }
+    Ok(())
+}
