@@ -316,9 +316,16 @@ fn a_model_that_cannot_be_run_is_written_all_the_same() {
         number.copy_from_slice(&3e38_f32.to_le_bytes());
     }
     fs::write(&path, file).unwrap();
-    let arguments = [&cut(model.path(), &output, "0.5")[..7], &["-q", "--windows", "2"]].concat();
+    let arguments = [
+        &cut(model.path(), &output, "0.5")[..7],
+        &["-q", "--windows", "2"],
+    ]
+    .concat();
     let error = failure(&arguments);
-    assert!(error.contains("is finished, but was not evaluated"), "{error}");
+    assert!(
+        error.contains("is finished, but was not evaluated"),
+        "{error}"
+    );
     assert!(error.contains("logits that are not finite"), "{error}");
     let record = fs::read(output.join("compression.json")).unwrap();
     let record: Value = serde_json::from_slice(&record).unwrap();

@@ -62,7 +62,9 @@ fn bytes(folder: &Path) -> Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         // Another run may be tidying up: what is gone takes no space.
-        sum += entry.and_then(|entry| entry.metadata()).map_or(0, |file| file.len());
+        sum += entry
+            .and_then(|entry| entry.metadata())
+            .map_or(0, |file| file.len());
     }
     Ok(sum)
 }

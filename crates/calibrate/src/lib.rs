@@ -7,16 +7,17 @@
 //! ```
 //!
 //! **Memory is that of one block.** All windows go through a block before the next one is loaded; what
-//! is between the blocks, the residual stream of every window, lies on disk. The way back does the
+//! is between the blocks, the residual stream of every window, lies on disk. A [`Sequential`] walk stops
+//! where weights read, measures there, and lets go of that once those weights are compressed. The way back does the
 //! same from the last block to the first: with a block's input from disk it runs the block again, and
 //! walks back through it.
 //!
 //! **Sums lose next to nothing** (3·10⁻⁷). Products of at most 256 tokens are summed in `f32`, everything above that in
 //! `f64`, in an order that depends on nothing but the text: the same bytes for any number of threads.
 //!
-//! **Evidence is kept.** A [`Store`] is a directory of safetensors files, one per stream and per weight,
+//! **What must be known before is kept.** A [`Store`] is a directory of safetensors files, one per stream and per weight,
 //! that belongs to one model and one list of tokens. A killed run goes on from the last finished block, a second run finds
-//! all of it done.
+//! all of it done, and nobody removes it while a run uses it.
 //!
 //! L is the mean loss of a window, as in training, and a window is a sample.
 
@@ -25,6 +26,7 @@ mod backward;
 mod cache;
 mod calibrate;
 mod error;
+mod footprint;
 mod forward;
 mod measure;
 mod measured;
@@ -37,6 +39,7 @@ pub use backward::{Gradients, backward, of_loss};
 pub use cache::{Kept, kept, shrink};
 pub use calibrate::{Progress, calibrate};
 pub use error::{Error, Result};
+pub use footprint::Footprint;
 pub use forward::{Walk, walk};
 pub use measured::Measured;
 pub use sequential::{Aim, Behind, Sequential};

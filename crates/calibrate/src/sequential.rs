@@ -107,7 +107,10 @@ impl<'a> Sequential<'a> {
             }
         }
         let blocks = checkpoint.config().layers - first;
-        progress.start("sequential", blocks * windows.len() * (Inlet::ALL.len() + 1));
+        progress.start(
+            "sequential",
+            blocks * windows.len() * (Inlet::ALL.len() + 1),
+        );
         Ok(walks)
     }
 
@@ -176,7 +179,8 @@ impl<'a> Sequential<'a> {
     }
 
     fn aims_at_original(&self) -> bool {
-        self.behind.is_some_and(|behind| behind.aim == Aim::Original)
+        self.behind
+            .is_some_and(|behind| behind.aim == Aim::Original)
     }
 
     fn before(&self, layer: usize, walk: usize) -> PathBuf {
@@ -192,7 +196,11 @@ impl<'a> Sequential<'a> {
         let shape = |role: Role| self.checkpoint.config().shape(role);
         let width = shape(to.inlet.reader()).cols;
         let aims = self.aims_at_original();
-        let rows = if aims { target_rows(to.inlet, shape) } else { 0 };
+        let rows = if aims {
+            target_rows(to.inlet, shape)
+        } else {
+            0
+        };
         let attended = self.attended && to.inlet == Inlet::Attention;
         let mut measured = Measured::new(to, width, rows, attended);
         let stage = Stage::open(self, to.layer, from)?;
@@ -220,13 +228,7 @@ impl<'a> Sequential<'a> {
     }
 
     /// What is to be summed of a window, out of the states of all walks.
-    fn see(
-        &self,
-        original: &Block,
-        to: Stream,
-        states: &[State],
-        attended: bool,
-    ) -> Result<Seen> {
+    fn see(&self, original: &Block, to: Stream, states: &[State], attended: bool) -> Result<Seen> {
         let [first, .., last] = [&states[0], &states[states.len() - 1]];
         let x = &first.stream;
         let target = if !self.aims_at_original() {
@@ -311,7 +313,9 @@ impl<'a> Stage<'a> {
             let create = from == Some(Inlet::Output);
             Ok(Files {
                 residual: States::open(if middle { &within } else { &before }, hidden)?,
-                next: create.then(|| States::create(&within, hidden)).transpose()?,
+                next: create
+                    .then(|| States::create(&within, hidden))
+                    .transpose()?,
                 stream: match from {
                     None => States::create(&stream, widest)?,
                     Some(_) => States::open(&stream, widest)?,
@@ -333,7 +337,8 @@ impl<'a> Stage<'a> {
                 None => residual.clone(),
                 Some(inlet) => {
                     let width = self.walks.width(inlet);
-                    self.walks.tensor(files.stream.read_first(index, time * width)?, width)
+                    self.walks
+                        .tensor(files.stream.read_first(index, time * width)?, width)
                 }
             };
             let state = State { residual, stream };
@@ -343,7 +348,9 @@ impl<'a> Stage<'a> {
                     next.write(index, &numbers(state.residual.clone())?)?;
                 }
                 (Some(Inlet::Down), _) => {
-                    files.residual.write(index, &numbers(state.residual.clone())?)?;
+                    files
+                        .residual
+                        .write(index, &numbers(state.residual.clone())?)?;
                 }
                 _ => {}
             }

@@ -112,7 +112,8 @@ fn gram_matrices_are_the_sums_of_the_outer_products_of_what_enters() {
                         }
                     }
                 }
-                let off = distance(gram.data(), &naive);
+                let whole: Vec<f64> = (0..n * n).map(|k| gram.at(k / n, k % n)).collect();
+                let off = distance(&whole, &naive);
                 assert!(off < 1e-6, "{name}, {layer}.{}: {off:e}", inlet.name());
             }
             states = walks.into_iter().map(|walk| walk.next).collect();
@@ -325,7 +326,12 @@ fn what_is_measured_on_the_way_is_what_a_store_keeps() {
         let model = network(name);
         let (_folder, store) = measured(&model);
         let folder = tempfile::tempdir().unwrap();
-        for measured in seen(&model, (None, true), folder.path(), 0..model.config().layers) {
+        for measured in seen(
+            &model,
+            (None, true),
+            folder.path(),
+            0..model.config().layers,
+        ) {
             let stream = measured.stream;
             let kept = store.activations(stream).unwrap();
             let apart = distance(kept.lower(), measured.activations().lower());
@@ -355,8 +361,11 @@ fn a_walk_that_goes_on_from_a_block_sees_what_the_whole_walk_sees() {
             assert_eq!(attended(all), attended(again));
         }
         // Of all the files only what is behind the last block is left, and what is within one.
-        let left = fs::read_dir(parts.path()).unwrap().map(|entry| entry.unwrap().file_name());
-        let numbered = left.filter(|name| name.to_str().unwrap().starts_with(|c: char| c.is_numeric()));
+        let left = fs::read_dir(parts.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
+        let numbered =
+            left.filter(|name| name.to_str().unwrap().starts_with(|c: char| c.is_numeric()));
         assert_eq!(numbered.count(), if aim.is_some() { 2 } else { 1 });
     }
 }
@@ -371,7 +380,10 @@ fn a_store_that_is_used_is_not_removed_and_the_oldest_unused_goes_first() {
         fs::write(name.join("evidence"), [0; 1000]).unwrap();
     }
     let age = |name: &Path, hours: u64| {
-        let file = fs::File::options().write(true).open(name.join(".use")).unwrap();
+        let file = fs::File::options()
+            .write(true)
+            .open(name.join(".use"))
+            .unwrap();
         let then = std::time::SystemTime::now() - std::time::Duration::from_secs(3600 * hours);
         file.set_modified(then).unwrap();
     };
@@ -382,7 +394,11 @@ fn a_store_that_is_used_is_not_removed_and_the_oldest_unused_goes_first() {
     // All are too many; the oldest is in use, so the next goes.
     let gone = shrink(root.path(), 2500).unwrap();
     assert!((1000..1200).contains(&gone), "{gone}");
-    let left: Vec<_> = kept(root.path()).unwrap().into_iter().map(|store| store.folder).collect();
+    let left: Vec<_> = kept(root.path())
+        .unwrap()
+        .into_iter()
+        .map(|store| store.folder)
+        .collect();
     assert_eq!(left, [names[2].clone(), names[0].clone()]);
     first.remove().unwrap();
     assert_eq!(kept(root.path()).unwrap().len(), 1);
@@ -414,6 +430,8 @@ fn many_runs_share_one_store() {
     });
     let store = Store::open(root.path(), &json!({})).unwrap();
     let names = contents(&store).into_keys();
-    let parts: Vec<_> = names.filter(|name| name.extension().is_some_and(|e| e == "part")).collect();
+    let parts: Vec<_> = names
+        .filter(|name| name.extension().is_some_and(|e| e == "part"))
+        .collect();
     assert!(parts.is_empty(), "{parts:?}");
 }

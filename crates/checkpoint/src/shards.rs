@@ -12,9 +12,7 @@ use std::{
 
 use compress_core::Format;
 
-use crate::{
-    Error, Kind, Layout, Result, journal::open_to_write, layout::Placed, tensor::FLOATS,
-};
+use crate::{Error, Kind, Layout, Result, journal::open_to_write, layout::Placed, tensor::FLOATS};
 
 /// The open weight files of a layout.
 pub struct Shards<'a> {

@@ -298,15 +298,3 @@ fn objects(value: &Value, at: &str) -> Vec<String> {
     let inner = inner.flat_map(|(name, value)| objects(value, &format!("{at}/{name}")));
     own.into_iter().chain(inner).collect()
 }
-
-fn compress_all<M: Method>(
-    method: &M,
-    steps: &[M::Step],
-    survey: &Survey<'_>,
-) -> Result<Vec<Edit>> {
-    let edits: Result<Vec<_>> = steps
-        .iter()
-        .map(|step| method.compress(step, survey))
-        .collect();
-    Ok(edits?.into_iter().flatten().collect())
-}

@@ -1,0 +1,125 @@
+//! What a walk takes, foretold: memory at its fullest, and disk.
+
+use compress_checkpoint::Config;
+use compress_core::{Inlet, Role, Shape};
+
+use crate::{Aim, calibrate::side_by_side, measured::target_rows};
+
+/// A walk to be, by all that decides what it takes.
+#[derive(Clone, Copy)]
+pub struct Footprint<'a> {
+    /// The network.
+    pub config: &'a Config,
+    /// How many windows.
+    pub windows: usize,
+    /// Tokens of each.
+    pub time: usize,
+    /// What weights behind compressed ones aim at; none where the original walks alone.
+    pub aim: Option<Aim>,
+    /// Whether tokens are weighted by the attention they get, as well.
+    pub attended: bool,
+}
+
+/// Bytes of an `f32`.
+const SINGLE: usize = 4;
+
+/// Bytes of an `f64`.
+const DOUBLE: usize = 8;
+
+impl Footprint<'_> {
+    /// Bytes of memory while what enters at an inlet is measured.
+    #[must_use]
+    pub fn measuring(&self, inlet: Inlet) -> usize {
+        let side = side_by_side(self.time).min(self.windows);
+        let threads = rayon::current_num_threads().min(side);
+        let passed = before(inlet);
+        let weights = self.weights(inlet) + self.walks() * passed.map_or(0, |p| self.weights(p));
+        let n = self.width(inlet);
+        let seen = side * self.time * (n + self.rows(inlet)) * self.kinds(inlet);
+        // What goes in, what the weights give, and what comes out, which is written as bytes.
+        let hidden = self.config.hidden;
+        let given: usize = passed.map_or(0, |p| self.shapes(p).map(|shape| shape.rows).sum());
+        let old = passed.map_or(hidden, |p| self.width(p));
+        let in_flight = threads * self.time * (2 * hidden + old + given + 2 * n + self.rows(inlet));
+        SINGLE * (weights + seen + in_flight) + self.sums(inlet)
+    }
+
+    /// Bytes of memory that stay while the weights at an inlet are compressed: what was measured, and what
+    /// the weights are to be.
+    #[must_use]
+    pub fn held(&self, inlet: Inlet) -> usize {
+        let n = self.width(inlet);
+        let targets = usize::from(self.aim == Some(Aim::Original)) * self.weights(inlet);
+        let h = DOUBLE * n * (n + 1) / 2 * self.kinds(inlet);
+        h + SINGLE * (self.weights(inlet) + targets)
+    }
+
+    /// Bytes of memory while what those weights are to be is solved for.
+    #[must_use]
+    pub fn solving(&self, inlet: Inlet) -> usize {
+        if self.aim != Some(Aim::Original) {
+            return 0;
+        }
+        let n = self.width(inlet);
+        let largest = self.shapes(inlet).map(Shape::size).max().unwrap_or(0);
+        // The factor, the sums that it is solved for, and one of the results.
+        let sides = DOUBLE * (n * n + largest);
+        self.held(inlet) + self.crossed(inlet) + sides
+    }
+
+    /// Bytes on disk at its fullest: the residual streams before a block and within it, and what enters
+    /// weights, at its widest.
+    #[must_use]
+    pub fn disk(&self) -> u64 {
+        let widest = Inlet::ALL.map(|inlet| self.width(inlet)).into_iter().max();
+        let each = 2 * self.config.hidden + widest.unwrap_or(0);
+        (SINGLE * self.walks() * self.windows * self.time * each) as u64
+    }
+
+    const fn walks(&self) -> usize {
+        if self.aim.is_some() { 2 } else { 1 }
+    }
+
+    /// How many H's there are at an inlet.
+    fn kinds(&self, inlet: Inlet) -> usize {
+        1 + usize::from(self.attended && inlet == Inlet::Attention)
+    }
+
+    /// Bytes of all that is summed.
+    fn sums(&self, inlet: Inlet) -> usize {
+        let n = self.width(inlet);
+        DOUBLE * n * (n + 1) / 2 * self.kinds(inlet) + self.crossed(inlet)
+    }
+
+    fn crossed(&self, inlet: Inlet) -> usize {
+        DOUBLE * self.rows(inlet) * self.width(inlet) * self.kinds(inlet)
+    }
+
+    fn rows(&self, inlet: Inlet) -> usize {
+        if self.aim == Some(Aim::Original) {
+            target_rows(inlet, |role| self.config.shape(role))
+        } else {
+            0
+        }
+    }
+
+    fn width(&self, inlet: Inlet) -> usize {
+        self.config.shape(inlet.reader()).cols
+    }
+
+    fn shapes(&self, inlet: Inlet) -> impl Iterator<Item = Shape> {
+        let shape = |role: &Role| self.config.shape(*role);
+        inlet.readers().iter().map(shape)
+    }
+
+    /// Numbers of the weights that read at an inlet.
+    fn weights(&self, inlet: Inlet) -> usize {
+        self.shapes(inlet).map(Shape::size).sum()
+    }
+}
+
+/// The inlet before another in the same block.
+fn before(inlet: Inlet) -> Option<Inlet> {
+    let place = Inlet::ALL.iter().position(|other| *other == inlet)?;
+    Inlet::ALL.get(place.checked_sub(1)?).copied()
+}
