@@ -229,8 +229,8 @@ fn scales_of_any_float_are_read_as_they_are() {
     for (dtype, kept) in [(Dtype::F32, u32::MAX), (Dtype::BF16, 0xffff_0000)] {
         let (_place, model) = rounded(&["--asymmetric"]);
         let before = Checkpoint::open(&model).unwrap();
-        // Half precision has few digits of a number this small.
-        let changed = |scale: f32| f32::from_bits((scale * 1.234e-3).to_bits() & kept);
+        // Half precision has no digits of a number this small.
+        let changed = |scale: f32| f32::from_bits((scale * 1.234e-6).to_bits() & kept);
         change_tensors(&model.join("model.safetensors"), |tensors| {
             let scales = tensors
                 .iter_mut()

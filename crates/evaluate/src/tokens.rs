@@ -119,13 +119,12 @@ impl<'a> Tokens<'a> {
                 return Ok((after, self.next + here, there));
             }
             if after.start == start && after.end == self.text.len() {
-                // Nothing but this piece's end can have made a difference; the other has the same beginning.
-                let next = self.piece.tokens.get(self.next);
-                let next = next.map_or(end, |token| token.start);
-                let there = after.tokens.partition_point(|token| token.start < next);
+                // Too few tokens to agree on; but both begin at the same place, and so with the same ones.
+                let there = self.next.min(after.tokens.len());
                 return Ok((after, self.next, there));
             }
-            (piece, overlap) = (piece.saturating_mul(2), overlap.saturating_mul(4));
+            piece = piece.saturating_mul(2);
+            overlap = overlap.saturating_mul(4).max(AGREED);
         }
     }
 

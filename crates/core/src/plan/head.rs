@@ -60,7 +60,7 @@ impl<'de, S: Step> Deserialize<'de> for Kind<S> {
 pub fn check<S: Step>(text: &[u8]) -> Result<()> {
     let head: Head = serde_json::from_slice(text).map_err(Error::Plan)?;
     match head.version {
-        Some(version) if version.as_u64() == Some(Version::NUMBER) => {}
+        Some(version) if version == Version::NUMBER => {}
         Some(version) => return Err(other_version(&version.to_string())),
         None => return Err(other_version("none")),
     }
@@ -89,7 +89,7 @@ fn other_kind<S: Step>(found: &str, maker: &str) -> Error {
 /// What is read first; the rest is not looked at.
 #[derive(Deserialize)]
 struct Head {
-    version: Option<serde_json::Number>,
+    version: Option<serde_json::Value>,
     kind: Option<String>,
     method: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! Tokens of pieces are those of the whole text, wherever pieces end.
 
-use std::{env, fs, path::PathBuf};
+use std::{env, fs, path::PathBuf, sync::LazyLock};
 
 use compress_checkpoint::Checkpoint;
 use proptest::prelude::*;
@@ -31,7 +31,7 @@ fn changed(changes: &Value) -> Tokenizer {
 
 /// Every kind: with a pre-tokenizer and without, with one that counts digits, one that adds a space, added
 /// tokens that swallow the spaces around them, and what `SentencePiece` does.
-fn tokenizers() -> Vec<(&'static str, Tokenizer)> {
+static TOKENIZERS: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(|| {
     let byte_level = |regex, space| json!({ "type": "ByteLevel", "add_prefix_space": space, "trim_offsets": true, "use_regex": regex });
     let digits = json!({
         "type": "Split", "pattern": { "Regex": "\\p{N}{1,3}" }, "behavior": "Isolated", "invert": false,
@@ -56,7 +56,7 @@ fn tokenizers() -> Vec<(&'static str, Tokenizer)> {
         ("greedy", changed(&json!({ "added_tokens": greedy }))),
         ("sentence piece", sentence_piece.tokenizer().unwrap()),
     ]
-}
+});
 
 fn whole(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     let encoding = tokenizer.encode_fast(text, false).unwrap();
@@ -110,8 +110,6 @@ fn snippet() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
-
     #[test]
     fn pieces_give_the_tokens_of_the_whole(
         text in prop::collection::vec(snippet(), 0..60),
@@ -119,9 +117,9 @@ proptest! {
         overlap in prop::sample::select(vec![0_usize, 7, 90, 200, 500]),
     ) {
         let text = text.concat();
-        for (name, tokenizer) in tokenizers() {
-            let found = by_pieces(&tokenizer, &text, piece, overlap);
-            prop_assert_eq!(found, whole(&tokenizer, &text), "{}", name);
+        for (name, tokenizer) in &*TOKENIZERS {
+            let found = by_pieces(tokenizer, &text, piece, overlap);
+            prop_assert_eq!(found, whole(tokenizer, &text), "{}", name);
         }
     }
 }
@@ -131,9 +129,9 @@ fn a_run_of_one_letter_is_one_piece_at_worst() {
     for letter in ["a", " ", "\n", "é", "🙂", "ab", "<|story|>"] {
         for lead in ["", "x", "xy", "xyz"] {
             let text = format!("{lead}{}", letter.repeat(3000));
-            for (name, tokenizer) in tokenizers() {
-                let found = by_pieces(&tokenizer, &text, 101, 50);
-                assert_eq!(found, whole(&tokenizer, &text), "{name} {letter} {lead}");
+            for (name, tokenizer) in &*TOKENIZERS {
+                let found = by_pieces(tokenizer, &text, 101, 50);
+                assert_eq!(found, whole(tokenizer, &text), "{name} {letter} {lead}");
             }
         }
     }
@@ -143,10 +141,10 @@ fn a_run_of_one_letter_is_one_piece_at_worst() {
 fn a_shared_word_of_other_lengths_is_not_taken_for_an_agreement() {
     // Every piece splits a long number otherwise, unless it begins where the number's triples do.
     let text = format!("so {} it was", "1234567890".repeat(500));
-    for (name, tokenizer) in tokenizers() {
+    for (name, tokenizer) in &*TOKENIZERS {
         for piece in 200..230 {
-            let found = by_pieces(&tokenizer, &text, piece, 100);
-            assert_eq!(found, whole(&tokenizer, &text), "{name} {piece}");
+            let found = by_pieces(tokenizer, &text, piece, 100);
+            assert_eq!(found, whole(tokenizer, &text), "{name} {piece}");
         }
     }
 }
@@ -156,14 +154,14 @@ fn no_more_is_tokenised_than_is_asked_for() {
     let text = fs::read_to_string(top("models/tiny/sample.txt"))
         .unwrap()
         .repeat(20);
-    let (name, tokenizer) = tokenizers().swap_remove(0);
+    let (name, tokenizer) = &TOKENIZERS[0];
     let division = Division {
         piece: 10_000,
         overlap: 1000,
     };
-    let mut tokens = Tokens::of(&tokenizer, &text, division);
+    let mut tokens = Tokens::of(tokenizer, &text, division);
     let first: Vec<u32> = tokens.by_ref().take(100).map(Result::unwrap).collect();
-    assert_eq!(first, whole(&tokenizer, &text[..2000])[..100], "{name}");
+    assert_eq!(first, whole(tokenizer, &text[..2000])[..100], "{name}");
     let reached = tokens.after.as_ref().map(|(piece, _)| piece.end);
     assert!(reached.is_some_and(|end| end < 30_000), "{reached:?}");
     // And what is left is never more than a few pieces.
