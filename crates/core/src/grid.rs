@@ -49,8 +49,8 @@ impl Grid {
 
     /// The finest grid that reaches from the least of some numbers to the greatest.
     #[must_use]
-    pub fn covering(scheme: Scheme, numbers: &[f64]) -> Self {
-        let numbers = || numbers.iter().map(|&x| x as f32);
+    pub fn covering(scheme: Scheme, numbers: &[f32]) -> Self {
+        let numbers = || numbers.iter().copied();
         let steps = f32::from(scheme.bits.steps());
         let (least, greatest) = (numbers().fold(0.0, f32::min), numbers().fold(0.0, f32::max));
         if scheme.symmetric {
@@ -137,7 +137,7 @@ mod tests {
         for symmetric in [true, false] {
             let zeros = Grid::covering(four(symmetric), &[0.0; 4]);
             assert!(zeros.step() > 0.0 && zeros.nearest(0.0) == 0.0);
-            let giants = Grid::covering(four(symmetric), &[f64::from(f32::MAX), -1e30]);
+            let giants = Grid::covering(four(symmetric), &[f32::MAX, -1e30]);
             assert!(giants.step().is_finite());
         }
     }

@@ -82,9 +82,9 @@ impl Quantised {
         let mut codes = Vec::with_capacity(shape.size());
         let (mut scales, mut zeros) = (Vec::new(), Vec::new());
         for group in weight.data().chunks(scheme.group_of(shape.cols)) {
-            let group: Vec<f64> = group.iter().copied().map(f64::from).collect();
-            let grid = Grid::covering(scheme, &group);
-            codes.extend(group.iter().map(|&x| grid.code(grid.nearest(x))));
+            let grid = Grid::covering(scheme, group);
+            let code = |&x: &f32| grid.code(grid.nearest(f64::from(x)));
+            codes.extend(group.iter().map(code));
             scales.push(grid.scale);
             if !scheme.symmetric {
                 zeros.push(grid.zero);

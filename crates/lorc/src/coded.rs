@@ -1,66 +1,82 @@
 //! A band of rows in levels and grids, column after column, while they are being chosen.
 
-use compress_core::{Grid, Result, Scheme, linalg::Double};
+use compress_core::{Quantised, Result, Scheme, Shape, f16, linalg::Single};
+
+use crate::grids::Grids;
+
+/// Rows that are written together: a cache line of a column.
+const ROWS: usize = 16;
 
 /// Some rows of a weight, rounded.
 pub(crate) struct Coded {
-    pub levels: Double,   // m × n, integers
-    pub grids: Vec<Grid>, // groups × m: one group after the other
-    pub group: usize,     // how many columns share a grid
+    pub levels: Single, // m × n, integers
+    pub grids: Grids,
+    pub group: usize, // how many columns share a grid
 }
 
 impl Coded {
-    /// The grids of the rows at one column.
-    pub fn grids_at(&self, column: usize) -> &[Grid] {
-        grids_of(&self.grids, column / self.group, self.levels.rows())
-    }
-
-    /// What rounding lost; m × n.
-    pub fn residual(&self, mut weight: Double) -> Double {
+    /// What rounding lost of the weight; m × n.
+    pub fn residual(&self, mut weight: Single) -> Single {
         for j in 0..weight.cols() {
-            let levels = self.levels.column(j).iter().zip(self.grids_at(j));
+            let steps = self.grids.of(j / self.group).steps;
+            let levels = self.levels.column(j).iter().zip(steps);
             let pairs = weight.column_mut(j).iter_mut().zip(levels);
-            pairs.for_each(|(x, (level, grid))| *x -= level * grid.step());
+            pairs.for_each(|(x, (level, step))| *x -= level * step);
         }
         weight
     }
 
-    /// Appends codes, scales and zero points, row after row.
-    pub fn write(&self, scheme: Scheme, out: &mut Parts) {
+    /// Codes, scales and zero points, row after row.
+    pub fn written(&self, scheme: Scheme) -> Parts {
         let (rows, cols) = (self.levels.rows(), self.levels.cols());
-        for i in 0..rows {
-            let code = |j: usize| self.grids_at(j)[i].code(self.levels.column(j)[i]);
-            out.codes.extend((0..cols).map(code));
-            let grids = || self.grids.iter().skip(i).step_by(rows);
-            out.scales.extend(grids().map(|grid| grid.scale));
-            if !scheme.symmetric {
-                out.zeros.extend(grids().map(|grid| grid.zero));
+        let mut codes = vec![0; rows * cols];
+        for (i, some) in codes.chunks_mut(ROWS * cols.max(1)).enumerate() {
+            for j in 0..cols {
+                let zeros = self.grids.of(j / self.group).zeros;
+                let column = self.levels.column(j).iter().zip(zeros).skip(i * ROWS);
+                let places = some.iter_mut().skip(j).step_by(cols);
+                places
+                    .zip(column)
+                    .for_each(|(code, (level, zero))| *code = (level + zero) as i8);
             }
+        }
+        let grids = || (0..rows).flat_map(|row| self.grids.of_row(row));
+        let zeros = if scheme.symmetric {
+            Vec::new()
+        } else {
+            grids().map(|(_, zero)| zero).collect()
+        };
+        let scales = grids().map(|(scale, _)| scale).collect();
+        Parts {
+            codes,
+            scales,
+            zeros,
         }
     }
 }
 
-/// The grids of all m rows in one group.
-pub(crate) fn grids_of(grids: &[Grid], group: usize, rows: usize) -> &[Grid] {
-    grids
-        .get(group * rows..(group + 1) * rows)
-        .unwrap_or_default()
-}
-
-/// What a quantised weight is made of.
+/// What a quantised weight is made of, or a band of it.
 #[derive(Default)]
 pub(crate) struct Parts {
     pub codes: Vec<i8>,
-    pub scales: Vec<compress_core::f16>,
+    pub scales: Vec<f16>,
     pub zeros: Vec<i8>,
 }
 
 impl Parts {
-    pub fn assemble(
-        self,
-        shape: compress_core::Shape,
-        scheme: Scheme,
-    ) -> Result<compress_core::Quantised> {
-        compress_core::Quantised::from_codes(shape, scheme, &self.codes, self.scales, self.zeros)
+    /// From bands, the first rows first.
+    pub fn joined(bands: Vec<Self>) -> Self {
+        let mut whole = Self::default();
+        for band in bands {
+            whole.codes.extend(band.codes);
+            whole.scales.extend(band.scales);
+            whole.zeros.extend(band.zeros);
+        }
+        whole
+    }
+
+    /// As it is stored.
+    pub fn assemble(self, shape: Shape, scheme: Scheme) -> Result<Quantised> {
+        Quantised::from_codes(shape, scheme, &self.codes, self.scales, self.zeros)
     }
 }

@@ -9,87 +9,126 @@
 //! [`Hessian`] has an order of its own, groups are still those of neighbouring inputs, so that nothing
 //! need be stored about the order; their grids are chosen from the weights as they were.
 //!
+//! Within a panel of few columns all is in `f64`; what a panel takes from the columns after it is one product
+//! in `f32`.
+//!
 //! # References
 //!
 //! Frantar et al., *GPTQ*, ICLR 2023, arXiv 2210.17323.
 
-use compress_core::{Grid, Scheme, linalg::Double};
+use std::ops::Range;
 
-use crate::{
-    Hessian, Scaling,
-    coded::{Coded, grids_of},
-    rtn,
-    sweep::Sweep,
+use compress_core::{
+    Scheme,
+    linalg::{Dense, Double, Real, Single},
 };
+use pulp::Arch;
+
+use crate::{Hessian, Scaling, coded::Coded, grids::Grids, hessian::NEAR, rtn, sweep::Sweep};
 
 /// Rounds a band of rows, m × n.
-pub(crate) fn gptq(weight: &Double, hessian: &Hessian, scheme: Scheme, scaling: Scaling) -> Coded {
-    match &hessian.order {
-        None => as_they_come(weight, hessian, scheme, scaling),
-        Some(order) => in_order(weight, hessian, order, scheme, scaling),
-    }
-}
-
-fn as_they_come(weight: &Double, hessian: &Hessian, scheme: Scheme, scaling: Scaling) -> Coded {
+pub(crate) fn gptq(weight: &Single, hessian: &Hessian, scheme: Scheme, scaling: Scaling) -> Coded {
     let (rows, cols) = (weight.rows(), weight.cols());
     let group = scheme.group_of(cols);
-    let mut grids: Vec<Grid> = Vec::with_capacity(rows * scheme.groups(cols));
-    let mut levels = Double::zeros(rows, cols);
-    let mut sweep = Sweep::new(weight.clone(), &hessian.feedback);
-    sweep.columns(group, &mut |j, weights, errors| {
-        if j % group == 0 {
-            grids.extend(rtn::grids(
-                weights,
-                j..j + group,
-                &hessian.importance,
-                scheme,
-                scaling,
-            ));
+    let (mut coded, pending, together) = match &hessian.order {
+        None => {
+            let coded = Coded {
+                levels: Single::zeros(rows, cols),
+                grids: Grids::new(rows, scheme),
+                group,
+            };
+            (coded, weight.clone(), group)
         }
-        let grids = grids_of(&grids, j / group, rows);
-        round(weights.column(j), grids, levels.column_mut(j), errors);
-    });
-    Coded {
-        levels,
-        grids,
-        group,
-    }
-}
-
-fn in_order(
-    weight: &Double,
-    hessian: &Hessian,
-    order: &[usize],
-    scheme: Scheme,
-    scaling: Scaling,
-) -> Coded {
-    let (rows, cols) = (weight.rows(), weight.cols());
-    let mut coded = rtn::nearest(weight, &hessian.importance, scheme, scaling);
-    let mut turned = Double::zeros(rows, cols);
-    for (place, &input) in order.iter().enumerate() {
-        turned
-            .column_mut(place)
-            .copy_from_slice(weight.column(input));
-    }
-    let mut sweep = Sweep::new(turned, &hessian.feedback);
-    sweep.columns(cols, &mut |place, weights, errors| {
-        let input = order.get(place).copied().unwrap_or_default();
-        let grids = grids_of(&coded.grids, input / coded.group, rows);
-        round(
-            weights.column(place),
-            grids,
-            coded.levels.column_mut(input),
-            errors,
-        );
+        Some(order) => {
+            let coded = rtn::nearest(weight, &hessian.importance, scheme, scaling);
+            (coded, rearranged(weight, order), cols)
+        }
+    };
+    let band = Band {
+        hessian,
+        scheme,
+        scaling,
+        together,
+    };
+    let mut sweep = Sweep::new(pending, hessian.feedback());
+    sweep.panels(together, NEAR, &mut |columns, pending, moved| {
+        band.panel(&mut coded, columns, pending, moved);
     });
     coded
 }
 
-/// One column: levels and errors of its weights.
-fn round(weights: &[f64], grids: &[Grid], levels: &mut [f64], errors: &mut [f64]) {
-    let out = levels.iter_mut().zip(errors);
-    for ((w, grid), (level, error)) in weights.iter().zip(grids).zip(out) {
-        *level = grid.nearest(*w);
-        *error = w - *level * grid.step();
+fn rearranged(weight: &Single, order: &[usize]) -> Single {
+    let mut turned = Single::zeros(weight.rows(), weight.cols());
+    for (place, &input) in order.iter().enumerate() {
+        let column = turned.column_mut(place);
+        column.copy_from_slice(weight.column(input));
+    }
+    turned
+}
+
+/// How a band is rounded.
+struct Band<'a> {
+    hessian: &'a Hessian,
+    scheme: Scheme,
+    scaling: Scaling,
+    /// How many columns must be up to date together.
+    together: usize,
+}
+
+impl Band<'_> {
+    /// Rounds some columns, whole groups or part of one.
+    fn panel(
+        &self,
+        coded: &mut Coded,
+        columns: Range<usize>,
+        pending: &Single,
+        moved: &mut Single,
+    ) {
+        let group = coded.group;
+        if self.begins(columns.start, group) && group > columns.len() {
+            let whole = columns.start..columns.start + group;
+            self.open(coded, pending, whole, columns.start);
+        }
+        let near = self.hessian.feedback_near().from(columns.start);
+        let mut sweep = Sweep::new(pending.widened(columns.clone()), near);
+        sweep.columns(self.together, &mut |j, weights: &Double, errors| {
+            let place = columns.start + j;
+            if self.begins(place, group) && group <= columns.len() {
+                self.open(coded, weights, j..j + group, place);
+            }
+            let order = self.hessian.order.as_ref();
+            let input = order.map_or(place, |order| order[place]);
+            let (line, levels) = (
+                coded.grids.of(input / group),
+                coded.levels.column_mut(input),
+            );
+            Arch::new().dispatch(
+                #[inline(always)]
+                || line.round(weights.column(j), levels, errors),
+            );
+        });
+        for (j, place) in columns.enumerate() {
+            let errors = sweep.moved.column(j).iter();
+            let column = moved.column_mut(place).iter_mut().zip(errors);
+            column.for_each(|(x, error)| *x = *error as f32);
+        }
+    }
+
+    /// Whether a group begins at a column, and its grids are to be chosen then.
+    const fn begins(&self, place: usize, group: usize) -> bool {
+        self.hessian.order.is_none() && place.is_multiple_of(group)
+    }
+
+    /// Chooses the grids of a group, of some columns that are inputs from `input` on.
+    fn open<T: Real>(
+        &self,
+        coded: &mut Coded,
+        weights: &Dense<T>,
+        columns: Range<usize>,
+        input: usize,
+    ) {
+        let importance = &self.hessian.importance[input..input + columns.len()];
+        let grids = rtn::grids(weights, columns, importance, self.scheme, self.scaling);
+        coded.grids.extend(grids);
     }
 }

@@ -7,14 +7,18 @@
 //! importance[j] = 1 / U[j, j]²           what it then costs
 //! ```
 //!
-//! One factorisation serves all weights that read the stream.
+//! One factorisation serves all weights that read the stream. It is made in `f64` in the memory of H; what is
+//! kept of it are n² numbers in `f32`, feedback above the diagonal and H below it. Only what of the feedback
+//! is near the diagonal is kept in `f64` as well: there weights are rounded one by one.
 //!
 //! With `order`, inputs are rounded in order of falling H[j, j] rather than as they come, so that those
 //! that matter most are made good by all others.
 
+use std::ops::Range;
+
 use compress_core::{
     Result, Symmetric,
-    linalg::{Double, Indefinite, InverseRoot},
+    linalg::{Indefinite, InverseRoot, Rows, Single},
 };
 
 /// What is added to the diagonal, of its mean, where nobody says otherwise.
@@ -23,12 +27,16 @@ pub const DAMPING: f64 = 0.01;
 /// How often the damping is made tenfold where H is singular all the same.
 const ATTEMPTS: usize = 6;
 
+/// How far from the diagonal feedback is kept in `f64`.
+pub(crate) const NEAR: usize = 256;
+
 /// A prepared H = Σ x xᵀ.
 #[derive(Clone, Debug)]
 pub struct Hessian {
-    pub(crate) damped: Double,            // H: n × n
-    pub(crate) feedback: Double,          // n × n, unit upper triangular, in the order of rounding
-    pub(crate) importance: Vec<f64>,      // n, as the inputs come
+    square: Vec<f32>, // n × n: feedback above the diagonal, in the order of rounding; H below it
+    diagonal: Vec<f32>, // n, of H
+    near: Vec<f64>,   // n × NEAR: feedback right of the diagonal
+    pub(crate) importance: Vec<f64>, // n, as the inputs come
     pub(crate) order: Option<Vec<usize>>, // the input that is rounded first, second, …
 }
 
@@ -43,52 +51,104 @@ impl Hessian {
         dead.for_each(|x| *x = 1.0);
         let order = order.then(|| falling(&h));
         let mean = h.trace() / n.max(1) as f64;
-        let damped = h.plus_diagonal(damping * mean);
-        let mut matrix = rearranged(damped, order.as_deref());
+        let mut damped = rearranged(h.plus_diagonal(damping * mean), order.as_deref());
         let mut attempt = 1;
         let root = loop {
-            match InverseRoot::new(matrix) {
+            match InverseRoot::new(damped) {
                 Err(Indefinite(same)) if attempt < ATTEMPTS => {
                     let more = 10_f64.powi(attempt as i32) * damping.max(1e-6);
-                    matrix = same.plus_diagonal(more * mean);
+                    damped = same.plus_diagonal(more * mean);
                     attempt += 1;
                 }
                 outcome => break outcome.map_err(|indefinite| indefinite.error())?,
             }
         };
-        let diagonal = root.root_diagonal();
-        let squares: Vec<f64> = diagonal.iter().map(|x| x.powi(-2)).collect();
-        let mut importance = squares.clone();
-        for (place, input) in order.iter().flatten().enumerate() {
-            importance[*input] = squares[place];
-        }
+        Ok(Self::of(root, order))
+    }
+
+    fn of(root: InverseRoot, order: Option<Vec<usize>>) -> Self {
+        let n = root.size();
         let input = |place: usize| order.as_ref().map_or(place, |order| order[place]);
-        let (mut damped, mut feedback) = (Double::zeros(n, n), Double::zeros(n, n));
-        for (place, x) in root.diagonal.iter().enumerate() {
-            damped.column_mut(input(place))[input(place)] = *x;
+        let (mut diagonal, mut importance) = (vec![0.0; n], vec![0.0; n]);
+        let pivots = root.root_diagonal();
+        for (place, (x, pivot)) in root.diagonal.iter().zip(&pivots).enumerate() {
+            diagonal[input(place)] = *x as f32;
+            importance[input(place)] = pivot.powi(-2);
         }
+        let (mut square, mut near) = (vec![0.0; n * n], vec![0.0; n * NEAR]);
         root.into_rows(|i, row| {
             let (of_h, of_root) = row.split_at(i);
-            for (j, x) in of_h.iter().enumerate() {
-                damped.column_mut(input(i))[input(j)] = *x;
-                damped.column_mut(input(j))[input(i)] = *x;
+            if order.is_none() {
+                let row = square[i * n..].iter_mut().zip(of_h);
+                row.for_each(|(x, y)| *x = *y as f32);
+            } else {
+                for (j, x) in of_h.iter().enumerate() {
+                    let (a, b) = (input(i), input(j));
+                    square[a.max(b) * n + a.min(b)] = *x as f32;
+                }
             }
-            for (k, x) in (i..).zip(of_root) {
-                feedback.column_mut(k)[i] = x / diagonal[i];
-            }
+            let feedback = || of_root.iter().skip(1).map(|x| x / pivots[i]);
+            let row = square[i * n + i + 1..].iter_mut().zip(feedback());
+            row.for_each(|(x, y)| *x = y as f32);
+            let row = near[i * NEAR..][..NEAR].iter_mut().zip(feedback());
+            row.for_each(|(x, y)| *x = y);
         });
-        Ok(Self {
-            damped,
-            feedback,
+        Self {
+            square,
+            diagonal,
+            near,
             importance,
             order,
-        })
+        }
     }
 
     /// n, how many inputs there are.
     #[must_use]
     pub fn size(&self) -> usize {
         self.importance.len()
+    }
+
+    /// Feedback, above the diagonal, in the order of rounding.
+    pub(crate) fn feedback(&self) -> Rows<'_, f32> {
+        Rows::full(&self.square, self.size())
+    }
+
+    /// The same up to [`NEAR`] numbers from the diagonal.
+    pub(crate) fn feedback_near(&self) -> Rows<'_, f64> {
+        Rows::right_of_diagonal(&self.near, NEAR)
+    }
+
+    /// `residual · H[:, columns]`, m × c.
+    pub(crate) fn slope(&self, residual: &Single, columns: Range<usize>) -> Single {
+        let (n, width, h) = (self.size(), columns.len(), self.feedback());
+        let mut slope = Single::zeros(residual.rows(), width);
+        let mut add = |inner: Range<usize>, part| {
+            slope.add_product(0..width, 1.0, (residual, inner), part);
+        };
+        let (before, after) = (0..columns.start, columns.end..n);
+        let above = h.block(columns.clone(), before.clone());
+        add(before, above.transposed());
+        let corner = self.corner(columns.clone());
+        let within = Rows::full(&corner, width).block(0..width, 0..width);
+        add(columns.clone(), within);
+        let below = h.block(after.clone(), columns);
+        add(after, below);
+        slope
+    }
+
+    /// `H[columns, columns]`, row after row.
+    pub(crate) fn corner(&self, columns: Range<usize>) -> Vec<f32> {
+        let (h, width) = (self.feedback(), columns.len());
+        let mut corner = vec![0.0; width * width];
+        for i in 0..width {
+            for j in 0..i {
+                let x = h.at(columns.start + i, columns.start + j);
+                corner[i * width + j] = x;
+                corner[j * width + i] = x;
+            }
+            corner[i * width + i] = self.diagonal[columns.start + i];
+        }
+        corner
     }
 }
 

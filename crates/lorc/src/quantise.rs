@@ -1,13 +1,18 @@
-//! A weight in codes: a first rounding, then refinement, band after band of rows.
+//! A weight in codes: a first rounding, then refinement, bands of rows side by side.
 
-use std::ops::Range;
+use compress_core::{Error, Matrix, Quantised, Result, Shape, linalg::Single};
+use rayon::prelude::*;
 
-use compress_core::{Error, Matrix, Quantised, Result, Shape, linalg::Double};
+use crate::{
+    Hessian, Options, Quantizer,
+    coded::{Coded, Parts},
+    gptq::gptq,
+    refine::refine,
+    rtn::nearest,
+};
 
-use crate::{Hessian, Options, Quantizer, coded::Parts, gptq::gptq, refine::refine, rtn::nearest};
-
-/// Rows that are rounded together: what they need besides H fits the cache.
-const BAND: usize = 256;
+/// Rows that are rounded together, by one thread. However many of those there are, the bytes are the same.
+pub(crate) const BAND: usize = 256;
 
 /// Quantises a weight, out × in, by the Hessian of what enters it. Only rounding to nearest without
 /// refinement does without; all weights then matter alike where scales are searched.
@@ -19,21 +24,27 @@ pub fn quantise(
     let (shape, scheme) = (weight.shape(), options.scheme);
     scheme.check(shape)?;
     check(shape, hessian, options)?;
-    let even = vec![1.0; shape.cols];
-    let importance = hessian.map_or(&even, |hessian| &hessian.importance);
-    let mut parts = Parts::default();
-    for start in (0..shape.rows).step_by(BAND) {
-        let band = band(weight, start..shape.rows.min(start + BAND))?;
-        let mut coded = match (options.quantizer, hessian) {
-            (Quantizer::Gptq, Some(hessian)) => gptq(&band, hessian, scheme, options.scaling),
-            _ => nearest(&band, importance, scheme, options.scaling),
-        };
-        if let Some(hessian) = hessian {
-            refine(&mut coded, &band, hessian, scheme, options.refinements)?;
-        }
-        coded.write(scheme, &mut parts);
-    }
-    parts.assemble(shape, scheme)
+    let bands = weight.data().par_chunks(BAND * shape.cols.max(1));
+    let written = |numbers: &[f32]| {
+        let band = Single::new(numbers.len() / shape.cols, shape.cols, numbers)?;
+        Ok(rounded(band, hessian, options).written(scheme))
+    };
+    let bands = bands.with_max_len(1).map(written).collect::<Result<_>>()?;
+    Parts::joined(bands).assemble(shape, scheme)
+}
+
+/// Some rows of a weight in levels.
+fn rounded(band: Single, hessian: Option<&Hessian>, options: &Options) -> Coded {
+    let (scheme, scaling) = (options.scheme, options.scaling);
+    let Some(hessian) = hessian else {
+        return nearest(&band, &vec![1.0; band.cols()], scheme, scaling);
+    };
+    let mut coded = match options.quantizer {
+        Quantizer::Gptq => gptq(&band, hessian, scheme, scaling),
+        Quantizer::Nearest => nearest(&band, &hessian.importance, scheme, scaling),
+    };
+    refine(&mut coded, band, hessian, scheme, options.refinements);
+    coded
 }
 
 /// Whether there is a Hessian where one is needed, and of the weight's size.
@@ -53,13 +64,4 @@ fn check(shape: Shape, hessian: Option<&Hessian>, options: &Options) -> Result<(
     }
     let (left, right) = (shape, Shape::new(size, size));
     Err(Error::Product { left, right })
-}
-
-/// Some rows of a weight.
-fn band(weight: &Matrix, rows: Range<usize>) -> Result<Double> {
-    let cols = weight.cols();
-    let numbers = weight.data().get(rows.start * cols..rows.end * cols);
-    let numbers = numbers.unwrap_or_default().iter().copied();
-    let numbers: Vec<f64> = numbers.map(f64::from).collect();
-    Double::new(rows.len(), cols, &numbers)
 }

@@ -1,53 +1,56 @@
 //! Round to nearest: every weight to the nearest number of its group's grid.
 
-use compress_core::{Grid, Scheme, linalg::Double};
+use std::ops::Range;
 
-use crate::{
-    Scaling,
-    coded::{Coded, grids_of},
+use compress_core::{
+    Grid, Scheme,
+    linalg::{Dense, Real, Single},
 };
+use pulp::Arch;
+
+use crate::{Scaling, coded::Coded, grids::Grids};
 
 /// Rounds a band of rows, m × n. Errors matter by `importance`, n, where scales are searched.
 pub(crate) fn nearest(
-    weight: &Double,
+    weight: &Single,
     importance: &[f64],
     scheme: Scheme,
     scaling: Scaling,
 ) -> Coded {
     let (rows, cols) = (weight.rows(), weight.cols());
     let group = scheme.group_of(cols);
-    let starts = (0..cols).step_by(group);
-    let grids: Vec<Grid> = starts
-        .flat_map(|start| grids(weight, start..start + group, importance, scheme, scaling))
-        .collect();
-    let mut levels = Double::zeros(rows, cols);
-    for j in 0..cols {
-        let grids = grids_of(&grids, j / group, rows);
-        let weights = weight.column(j).iter().zip(grids);
-        let pairs = levels.column_mut(j).iter_mut().zip(weights);
-        pairs.for_each(|(level, (w, grid))| *level = grid.nearest(*w));
-    }
-    Coded {
-        levels,
-        grids,
+    let mut coded = Coded {
+        levels: Single::zeros(rows, cols),
+        grids: Grids::new(rows, scheme),
         group,
+    };
+    let mut errors = vec![0.0; rows];
+    for start in (0..cols).step_by(group) {
+        let columns = start..start + group;
+        let importance = importance.get(columns.clone()).unwrap_or_default();
+        let found = grids(weight, columns.clone(), importance, scheme, scaling);
+        coded.grids.extend(found);
+        let line = coded.grids.of(start / group);
+        for j in columns {
+            let weights: Vec<f64> = weight.column(j).iter().copied().map(f64::from).collect();
+            let levels = coded.levels.column_mut(j);
+            Arch::new().dispatch(
+                #[inline(always)]
+                || line.round(&weights, levels, &mut errors),
+            );
+        }
     }
+    coded
 }
 
-/// The grid of each row for a group of columns; m.
-pub(crate) fn grids(
-    weight: &Double,
-    columns: std::ops::Range<usize>,
+/// The grid of each row for some columns that share one, and matter by `importance`; m.
+pub(crate) fn grids<T: Real>(
+    weight: &Dense<T>,
+    columns: Range<usize>,
     importance: &[f64],
     scheme: Scheme,
     scaling: Scaling,
 ) -> Vec<Grid> {
-    let importance = importance.get(columns.clone()).unwrap_or_default();
-    let mut row = Vec::with_capacity(columns.len());
-    let of_row = |i: usize| {
-        row.clear();
-        row.extend(columns.clone().map(|j| weight.column(j)[i]));
-        scaling.grid(scheme, &row, importance)
-    };
-    (0..weight.rows()).map(of_row).collect()
+    let rows: Vec<&[T]> = columns.map(|j| weight.column(j)).collect();
+    scaling.grids(scheme, &rows, importance)
 }

@@ -7,20 +7,15 @@
 //!
 //! A symmetric grid has one more level below 0 than above; where the largest weights are positive, a
 //! negative s serves them better, so both signs are tried.
+//!
+//! Some rows are searched side by side, in vector instructions; each by itself.
 
 use std::str::FromStr;
 
-use compress_core::{Grid, Scheme};
+use compress_core::{Grid, Scheme, linalg::Real};
 use serde::{Deserialize, Serialize};
 
-/// How many scales are tried of each sign, down to [`SMALLEST`] of the covering one.
-const TRIED: usize = 32;
-
-/// The least fraction of the covering scale that is tried.
-const SMALLEST: f64 = 0.2;
-
-/// How often the scale is fitted to the levels.
-const FITS: usize = 4;
+use crate::lanes::{LANES, Lanes, search};
 
 /// How the grid of a group is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,91 +41,39 @@ impl FromStr for Scaling {
 }
 
 impl Scaling {
-    /// The grid of some weights, errors of which matter by `importance`.
-    #[must_use]
-    pub fn grid(self, scheme: Scheme, weights: &[f64], importance: &[f64]) -> Grid {
-        match self {
-            Self::Covering => Grid::covering(scheme, weights),
-            Self::Searched => search(scheme, weights, importance),
+    /// The grid of each row of a group, given by its columns; errors in a column matter by `importance`.
+    pub(crate) fn grids<T: Real>(
+        self,
+        scheme: Scheme,
+        columns: &[&[T]],
+        importance: &[f64],
+    ) -> Vec<Grid> {
+        let rows = columns.first().map_or(0, |column| column.len());
+        let importance: Vec<f32> = importance.iter().map(|&h| h as f32).collect();
+        let mut grids = Vec::with_capacity(rows);
+        let (mut weights, mut row) = (vec![Lanes::default(); columns.len()], Vec::new());
+        for first in (0..rows).step_by(LANES) {
+            let count = LANES.min(rows - first);
+            for (lanes, column) in weights.iter_mut().zip(columns) {
+                let numbers = column[first..first + count].iter();
+                let places = lanes.0.iter_mut().zip(numbers);
+                places.for_each(|(x, number)| *x = number.to_f32());
+            }
+            let covering = (0..count).map(|lane| {
+                row.clear();
+                row.extend(weights.iter().map(|lanes| lanes.0[lane]));
+                Grid::covering(scheme, &row)
+            });
+            let covering: Vec<Grid> = covering.collect();
+            match self {
+                Self::Covering => grids.extend(covering),
+                Self::Searched => {
+                    grids.extend(search(scheme, &covering, &weights, &importance));
+                }
+            }
         }
+        grids
     }
-}
-
-fn search(scheme: Scheme, weights: &[f64], importance: &[f64]) -> Grid {
-    let covering = Grid::covering(scheme, weights);
-    let signs: &[f64] = if scheme.symmetric {
-        &[1.0, -1.0]
-    } else {
-        &[1.0]
-    };
-    let mut best = (error(&covering, weights, importance), covering);
-    for sign in signs {
-        for i in 0..TRIED {
-            let t = 1.0 - (1.0 - SMALLEST) * i as f64 / (TRIED - 1) as f64;
-            let grid = shrunk(scheme, weights, &covering, sign * t);
-            consider(&mut best, grid, weights, importance);
-        }
-    }
-    for _ in 0..FITS {
-        let before = best.1;
-        let fitted = fit(scheme, &before, weights, importance);
-        consider(&mut best, fitted, weights, importance);
-        if best.1 == before {
-            break;
-        }
-    }
-    best.1
-}
-
-/// The covering grid drawn together by a factor.
-fn shrunk(scheme: Scheme, weights: &[f64], covering: &Grid, by: f64) -> Grid {
-    if scheme.symmetric {
-        return Grid::new(scheme, (covering.step() * by) as f32, 0);
-    }
-    let least = weights.iter().copied().fold(0.0, f64::min);
-    let greatest = weights.iter().copied().fold(0.0, f64::max);
-    Grid::between(scheme, (least * by) as f32, (greatest * by) as f32)
-}
-
-/// The scale that suits the levels of a grid best.
-fn fit(scheme: Scheme, grid: &Grid, weights: &[f64], importance: &[f64]) -> Grid {
-    let (mut across, mut along) = (0.0, 0.0);
-    for (w, h) in weights.iter().zip(importance) {
-        let level = grid.nearest(*w);
-        across += h * w * level;
-        along += h * level * level;
-    }
-    if along > 0.0 && across != 0.0 {
-        Grid::new(scheme, (across / along) as f32, grid.zero)
-    } else {
-        *grid
-    }
-}
-
-fn consider(best: &mut (f64, Grid), grid: Grid, weights: &[f64], importance: &[f64]) {
-    let error = error(&grid, weights, importance);
-    if error < best.0 {
-        *best = (error, grid);
-    }
-}
-
-/// The weighted squared error of rounding, in four sums at a time so that they need not wait for each other.
-fn error(grid: &Grid, weights: &[f64], importance: &[f64]) -> f64 {
-    let inverse = grid.step().recip();
-    let term = |w: f64, h: f64| {
-        let lost = w - grid.step() * grid.level(w * inverse);
-        h * lost * lost
-    };
-    let (weights, last_weights) = weights.as_chunks::<4>();
-    let (importance, last_importance) = importance.as_chunks::<4>();
-    let mut sums = [0.0; 4];
-    for (w, h) in weights.iter().zip(importance) {
-        for i in 0..4 {
-            sums[i] += term(w[i], h[i]);
-        }
-    }
-    let last = last_weights.iter().zip(last_importance);
-    sums.iter().sum::<f64>() + last.map(|(w, h)| term(*w, *h)).sum::<f64>()
 }
 
 #[cfg(test)]
@@ -139,6 +82,17 @@ mod tests {
     use compress_core::{Bits, testing::Random};
 
     use super::*;
+
+    fn grid(scaling: Scaling, scheme: Scheme, weights: &[f32], importance: &[f64]) -> Grid {
+        let columns: Vec<&[f32]> = weights.chunks(1).collect();
+        scaling.grids(scheme, &columns, importance)[0]
+    }
+
+    fn error(grid: &Grid, weights: &[f32], importance: &[f64]) -> f64 {
+        let lost = |w: f64| w - grid.nearest(w) * grid.step();
+        let pairs = weights.iter().zip(importance);
+        pairs.map(|(w, h)| h * lost(f64::from(*w)).powi(2)).sum()
+    }
 
     #[test]
     fn searching_never_does_worse_than_covering() {
@@ -149,16 +103,13 @@ mod tests {
                     symmetric,
                     ..Scheme::symmetric(bits, None)
                 };
-                let mut some =
-                    |n: usize| -> Vec<f64> { (0..n).map(|_| f64::from(random.normal())).collect() };
+                let mut some = |n: usize| -> Vec<f32> { (0..n).map(|_| random.normal()).collect() };
                 let (weights, importance) = (some(32), some(32));
-                let importance: Vec<f64> = importance.iter().map(|x| x * x).collect();
+                let importance: Vec<f64> =
+                    importance.iter().map(|x| f64::from(*x).powi(2)).collect();
                 let of = |scaling: Scaling| {
-                    error(
-                        &scaling.grid(scheme, &weights, &importance),
-                        &weights,
-                        &importance,
-                    )
+                    let grid = grid(scaling, scheme, &weights, &importance);
+                    error(&grid, &weights, &importance)
                 };
                 assert!(of(Scaling::Searched) <= of(Scaling::Covering));
             }
@@ -168,9 +119,31 @@ mod tests {
     #[test]
     fn the_longer_side_goes_to_the_larger_weights() {
         let scheme = Scheme::symmetric(Bits::Two, None);
-        let grid = Scaling::Searched.grid(scheme, &[2.0, -1.0, 1.0, 0.0], &[1.0; 4]);
-        assert_eq!(grid.step(), -1.0);
-        let grid = Scaling::Searched.grid(scheme, &[0.0; 4], &[1.0; 4]);
-        assert_eq!(grid.nearest(0.0), 0.0);
+        let found = grid(Scaling::Searched, scheme, &[2.0, -1.0, 1.0, 0.0], &[1.0; 4]);
+        assert_eq!(found.step(), -1.0);
+        let found = grid(Scaling::Searched, scheme, &[0.0; 4], &[1.0; 4]);
+        assert_eq!(found.nearest(0.0), 0.0);
+    }
+
+    #[test]
+    fn a_row_has_the_grid_that_it_has_alone() {
+        let mut random = Random(2);
+        let columns: Vec<Vec<f32>> = (0..24)
+            .map(|_| random.matrix(37, 1).data().to_vec())
+            .collect();
+        let importance: Vec<f64> = (0..24).map(|j| 1.0 / (1.0 + f64::from(j))).collect();
+        for symmetric in [true, false] {
+            let scheme = Scheme {
+                symmetric,
+                ..Scheme::symmetric(Bits::Three, None)
+            };
+            let all: Vec<&[f32]> = columns.iter().map(Vec::as_slice).collect();
+            let together = Scaling::Searched.grids(scheme, &all, &importance);
+            for (row, found) in together.iter().enumerate() {
+                let alone: Vec<f32> = columns.iter().map(|column| column[row]).collect();
+                let alone = grid(Scaling::Searched, scheme, &alone, &importance);
+                assert_eq!(*found, alone);
+            }
+        }
     }
 }

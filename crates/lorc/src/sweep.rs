@@ -11,26 +11,27 @@
 
 use std::ops::Range;
 
-use compress_core::linalg::Double;
+use compress_core::linalg::{Dense, Real, Rows};
+use pulp::Arch;
 
 /// Up to so many columns are done one by one.
 const FEW: usize = 16;
 
 /// A pass through all columns.
-pub struct Sweep<'a> {
+pub struct Sweep<'a, T> {
     /// What the columns are before their turn; m × n.
-    pub pending: Double,
+    pub pending: Dense<T>,
     /// What was done to them; m × n.
-    pub moved: Double,
+    pub moved: Dense<T>,
     /// How it changes later ones; n × n, read above the diagonal.
-    pub coefficients: &'a Double,
+    pub coefficients: Rows<'a, T>,
 }
 
-impl<'a> Sweep<'a> {
+impl<'a, T: Real> Sweep<'a, T> {
     /// Ready for the first column.
     #[must_use]
-    pub fn new(pending: Double, coefficients: &'a Double) -> Self {
-        let moved = Double::zeros(pending.rows(), pending.cols());
+    pub fn new(pending: Dense<T>, coefficients: Rows<'a, T>) -> Self {
+        let moved = Dense::zeros(pending.rows(), pending.cols());
         Self {
             pending,
             moved,
@@ -40,8 +41,8 @@ impl<'a> Sweep<'a> {
 
     /// Visits one column after the other. Whenever the first of a group is, all of its group are
     /// up to date.
-    pub fn columns(&mut self, group: usize, visit: &mut impl FnMut(usize, &Double, &mut [f64])) {
-        let cut = |range: &Range<usize>| split(range, group).or_else(|| halve(range));
+    pub fn columns(&mut self, group: usize, visit: &mut impl FnMut(usize, &Dense<T>, &mut [T])) {
+        let cut = |range: &Range<usize>| split(range, group).or_else(|| halve(range, FEW));
         self.run(0..self.pending.cols(), &cut, &mut |sweep, range| {
             for j in range.clone() {
                 visit(j, &sweep.pending, sweep.moved.column_mut(j));
@@ -54,9 +55,26 @@ impl<'a> Sweep<'a> {
     pub fn groups(
         &mut self,
         group: usize,
-        visit: &mut impl FnMut(Range<usize>, &Double, &mut Double),
+        visit: &mut impl FnMut(Range<usize>, &Dense<T>, &mut Dense<T>),
     ) {
         let cut = |range: &Range<usize>| split(range, group);
+        self.run(0..self.pending.cols(), &cut, &mut |sweep, range| {
+            visit(range, &sweep.pending, &mut sweep.moved);
+        });
+    }
+
+    /// Visits some columns at a time, at most `width`: whole groups, or part of one. Whenever a part is the
+    /// first of its group, all of its group are up to date.
+    pub fn panels(
+        &mut self,
+        group: usize,
+        width: usize,
+        visit: &mut impl FnMut(Range<usize>, &Dense<T>, &mut Dense<T>),
+    ) {
+        let cut = |range: &Range<usize>| {
+            let halves = halve(range, width);
+            halves.map(|middle| split(range, group).unwrap_or(middle))
+        };
         self.run(0..self.pending.cols(), &cut, &mut |sweep, range| {
             visit(range, &sweep.pending, &mut sweep.moved);
         });
@@ -73,20 +91,26 @@ impl<'a> Sweep<'a> {
         };
         let (left, right) = (range.start..middle, middle..range.end);
         self.run(left.clone(), cut, visit);
-        let (moved, by) = (&self.moved, self.coefficients);
-        self.pending
-            .subtract_product(right.clone(), moved, by, left);
+        let by = self.coefficients.block(left.clone(), right.clone());
+        let moved = (&self.moved, left);
+        self.pending.add_product(right.clone(), -1.0, moved, by);
         self.run(right, cut, visit);
     }
 
     /// Takes what column `j` moved from some later columns.
     fn pass_on(&mut self, j: usize, later: Range<usize>) {
-        let moved = self.moved.column(j);
-        for k in later {
-            let share = self.coefficients.column(k)[j];
-            let pairs = self.pending.column_mut(k).iter_mut().zip(moved);
-            pairs.for_each(|(x, y)| *x -= y * share);
-        }
+        let (moved, pending) = (self.moved.column(j), &mut self.pending);
+        let coefficients = self.coefficients;
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for k in later {
+                    let share = coefficients.at(j, k);
+                    let pairs = pending.column_mut(k).iter_mut().zip(moved);
+                    pairs.for_each(|(x, y)| *x = *x - *y * share);
+                }
+            },
+        );
     }
 }
 
@@ -96,7 +120,7 @@ fn split(range: &Range<usize>, group: usize) -> Option<usize> {
     (groups > 1).then(|| range.start + groups / 2 * group)
 }
 
-/// The middle; none where there are few.
-fn halve(range: &Range<usize>) -> Option<usize> {
-    (range.len() > FEW).then(|| usize::midpoint(range.start, range.end))
+/// The middle; none where there are no more than so many.
+fn halve(range: &Range<usize>, few: usize) -> Option<usize> {
+    (range.len() > few).then(|| usize::midpoint(range.start, range.end))
 }

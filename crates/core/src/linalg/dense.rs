@@ -7,7 +7,7 @@ use faer::{Accum, Mat, MatMut, MatRef, Par, linalg::matmul::matmul};
 use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 
 use super::{
-    Real, eigen, fit,
+    Block, Real, eigen, fit,
     product::{multiply_lower_tiles, multiply_tiles},
 };
 use crate::{Error, Matrix, Result, Shape, Symmetric};
@@ -109,6 +109,12 @@ impl<T: Real> Dense<T> {
         Ok(Self(out))
     }
 
+    /// Some columns.
+    #[must_use]
+    pub fn part(&self, columns: Range<usize>) -> Self {
+        Self(self.0.subcols(columns.start, columns.len()).to_owned())
+    }
+
     /// The matrix on its side.
     #[must_use]
     pub fn transposed(&self) -> Self {
@@ -157,40 +163,24 @@ impl<T: Real> Dense<T> {
         self.0.col_as_slice_mut(j)
     }
 
-    /// `self[:, inner] · right[inner, target]`, for ranges of columns.
-    #[must_use]
-    pub fn times_within(&self, inner: Range<usize>, right: &Self, target: Range<usize>) -> Self {
-        let mut product = Self::zeros(self.rows(), target.len());
-        let left = self.0.subcols(inner.start, inner.len());
-        let right = right
-            .0
-            .submatrix(inner.start, target.start, inner.len(), target.len());
-        let one = T::from_f32(1.0);
-        matmul(
-            product.0.as_mut(),
-            Accum::Replace,
-            left,
-            right,
-            one,
-            Par::Seq,
-        );
-        product
-    }
-
-    /// `self[:, target] −= left[:, inner] · right[inner, target]` for ranges of columns, on one thread.
-    pub fn subtract_product(
+    /// Adds `scale · left[:, inner] · right` to some columns, on one thread.
+    pub fn add_product(
         &mut self,
         target: Range<usize>,
-        left: &Self,
-        right: &Self,
-        inner: Range<usize>,
+        scale: f32,
+        (left, inner): (&Self, Range<usize>),
+        right: Block<'_, T>,
     ) {
         let left = left.0.subcols(inner.start, inner.len());
-        let right = right
-            .0
-            .submatrix(inner.start, target.start, inner.len(), target.len());
         let target = self.0.subcols_mut(target.start, target.len());
-        matmul(target, Accum::Add, left, right, T::from_f32(-1.0), Par::Seq);
+        matmul(
+            target,
+            Accum::Add,
+            left,
+            right.0,
+            T::from_f32(scale),
+            Par::Seq,
+        );
     }
 
     /// Its numbers, row after row.
@@ -206,6 +196,17 @@ impl<T: Real> Dense<T> {
     #[must_use]
     pub fn to_matrix(&self) -> Matrix {
         Matrix::from_fn(self.rows(), self.cols(), |i, j| self.0[(i, j)].to_f32())
+    }
+}
+
+impl Single {
+    /// Some columns in `f64`.
+    #[must_use]
+    pub fn widened(&self, columns: Range<usize>) -> Double {
+        let part = self.0.subcols(columns.start, columns.len());
+        Dense(Mat::from_fn(part.nrows(), part.ncols(), |i, j| {
+            f64::from(part[(i, j)])
+        }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The part of a matrix that lies in someone else's memory, row after row.
+//! A matrix in someone else's memory, row after row, of which parts are multiplied by.
 
 use std::ops::Range;
 
@@ -8,13 +8,25 @@ use super::Real;
 
 /// Element (i, j) is number i · stride + j − shift.
 ///
-/// With a stride below the width, it is a matrix of which only what is near the diagonal is kept: row after
-/// row, and only that may be read.
+/// With a stride below the width it is a matrix of which only what is near the diagonal is kept, and only that
+/// may be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a, T> {
     numbers: &'a [T],
     stride: usize,
     shift: usize,
+}
+
+/// A part of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a, T>(pub(super) MatRef<'a, T>);
+
+impl<T> Block<'_, T> {
+    /// The part on its side.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Self(self.0.transpose())
+    }
 }
 
 impl<'a, T: Real> Rows<'a, T> {
@@ -38,20 +50,51 @@ impl<'a, T: Real> Rows<'a, T> {
         }
     }
 
+    /// The same without so many of the first rows and columns.
+    #[must_use]
+    pub fn from(self, first: usize) -> Self {
+        let skipped = first * (self.stride + 1);
+        let numbers = self.numbers.get(skipped..).unwrap_or_default();
+        Self { numbers, ..self }
+    }
+
     /// One element.
     #[must_use]
     pub fn at(self, i: usize, j: usize) -> T {
         self.numbers[i * self.stride + j - self.shift]
     }
 
-    /// A part of it; empty where there is nothing in it.
-    pub(super) fn block(self, rows: Range<usize>, cols: Range<usize>) -> MatRef<'a, T> {
+    /// A part of it.
+    #[must_use]
+    pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> Block<'a, T> {
         let (height, width) = (rows.len(), cols.len());
         if height * width == 0 {
-            return MatRef::from_row_major_slice(&[], height, width);
+            return Block(MatRef::from_row_major_slice(&[], height, width));
         }
         let first = rows.start * self.stride + cols.start - self.shift;
         let numbers = &self.numbers[first..][..(height - 1) * self.stride + width];
-        MatRef::from_row_major_slice_with_stride(numbers, height, width, self.stride)
+        let part = MatRef::from_row_major_slice_with_stride(numbers, height, width, self.stride);
+        Block(part)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "numbers that are only moved")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_right_of_the_diagonal_is_found_there() {
+        // 5 × 5, three numbers right of each diagonal element: element (i, j) is 10 i + j.
+        let of_row = |i: usize| (1..=3).map(move |k| (10 * i + i + k) as f64);
+        let numbers: Vec<f64> = (0..5).flat_map(of_row).collect();
+        let near = Rows::right_of_diagonal(&numbers, 3);
+        assert_eq!((near.at(0, 1), near.at(1, 4)), (1.0, 14.0));
+        let block = near.block(1..3, 3..5).0;
+        assert_eq!([block[(0, 0)], block[(1, 1)]], [13.0, 24.0]);
+        let rest = near.from(2);
+        assert_eq!(rest.at(0, 1), 23.0);
+        assert_eq!(rest.block(0..1, 1..3).transposed().0[(1, 0)], 24.0);
+        assert_eq!(near.block(2..2, 3..5).0.shape(), (0, 2));
     }
 }

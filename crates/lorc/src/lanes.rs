@@ -1,0 +1,224 @@
+//! The search for a scale, of some rows side by side.
+//!
+//! Written as loops over as many numbers as vector registers hold, of which the compiler makes vector
+//! instructions; `pulp` picks those that the processor has.
+
+use compress_core::{Grid, Scheme, f16};
+use half::slice::HalfFloatSliceExt as _;
+use pulp::Arch;
+
+use crate::grids::nearest;
+
+/// Rows side by side: two registers of eight.
+pub const LANES: usize = 16;
+
+/// A number of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lanes(pub [f32; LANES]);
+
+/// How many scales are tried of each sign, down to [`SMALLEST`] of the covering one.
+const TRIED: usize = 32;
+
+/// The least fraction of the covering scale that is tried.
+const SMALLEST: f32 = 0.2;
+
+/// How often the scale is fitted to the levels.
+const FITS: usize = 4;
+
+/// A grid of each row.
+#[derive(Clone, Copy)]
+struct Some {
+    step: Lanes,
+    zero: Lanes,
+}
+
+/// What is searched: some rows of a group, column after column.
+struct Group<'a> {
+    weights: &'a [Lanes],
+    importance: &'a [f32],
+    scheme: Scheme,
+}
+
+/// The grids of least error: none is worse than the covering ones.
+pub fn search(
+    scheme: Scheme,
+    covering: &[Grid],
+    weights: &[Lanes],
+    importance: &[f32],
+) -> Vec<Grid> {
+    let group = Group {
+        weights,
+        importance,
+        scheme,
+    };
+    let mut start = Some {
+        step: Lanes([1.0; LANES]),
+        zero: Lanes::default(),
+    };
+    for (lane, grid) in covering.iter().enumerate() {
+        start.step.0[lane] = grid.scale.to_f32();
+        start.zero.0[lane] = f32::from(grid.zero);
+    }
+    let best = Arch::new().dispatch(
+        #[inline(always)]
+        || group.best(start),
+    );
+    let found = best.step.0.iter().zip(best.zero.0);
+    let found = found.map(|(step, zero)| Grid::new(scheme, *step, zero as i8));
+    found.take(covering.len()).collect()
+}
+
+impl Group<'_> {
+    #[inline(always)]
+    fn best(&self, covering: Some) -> Some {
+        let mut best = (self.error(&covering), covering);
+        let signs: &[f32] = if self.scheme.symmetric {
+            &[1.0, -1.0]
+        } else {
+            &[1.0]
+        };
+        let ends = self.ends();
+        for sign in signs {
+            for i in 0..TRIED {
+                let t = 1.0 - (1.0 - SMALLEST) * i as f32 / (TRIED - 1) as f32;
+                let drawn = if self.scheme.symmetric {
+                    Some {
+                        step: halves(times(covering.step, sign * t)),
+                        zero: covering.zero,
+                    }
+                } else {
+                    self.between(times(ends.0, t), times(ends.1, t))
+                };
+                self.consider(&mut best, drawn);
+            }
+        }
+        for _ in 0..FITS {
+            let before = best.1.step;
+            let fitted = self.fitted(best.1);
+            self.consider(&mut best, fitted);
+            if best.1.step == before {
+                break;
+            }
+        }
+        best.1
+    }
+
+    /// The least and the greatest weight of each row, and 0.
+    #[inline(always)]
+    fn ends(&self) -> (Lanes, Lanes) {
+        let (mut least, mut greatest) = (Lanes::default(), Lanes::default());
+        for w in self.weights {
+            for i in 0..LANES {
+                least.0[i] = least.0[i].min(w.0[i]);
+                greatest.0[i] = greatest.0[i].max(w.0[i]);
+            }
+        }
+        (least, greatest)
+    }
+
+    /// [`Grid::between`] of each row.
+    #[inline(always)]
+    fn between(&self, least: Lanes, greatest: Lanes) -> Some {
+        let bits = self.scheme.bits;
+        let steps = f32::from(bits.steps());
+        let (low, high) = (f32::from(bits.least()), f32::from(bits.greatest()));
+        let mut step = Lanes::default();
+        for i in 0..LANES {
+            step.0[i] = greatest.0[i] / steps - least.0[i] / steps;
+        }
+        let step = halves(step);
+        let mut zero = Lanes::default();
+        for i in 0..LANES {
+            zero.0[i] = nearest(low - least.0[i] / step.0[i], low, high);
+        }
+        Some { step, zero }
+    }
+
+    /// The levels' reach in each row.
+    #[inline(always)]
+    fn reach(&self, grid: &Some) -> (Lanes, Lanes) {
+        let bits = self.scheme.bits;
+        let (low, high) = (f32::from(bits.least()), f32::from(bits.greatest()));
+        let (mut least, mut greatest) = (Lanes::default(), Lanes::default());
+        for i in 0..LANES {
+            least.0[i] = low - grid.zero.0[i];
+            greatest.0[i] = high - grid.zero.0[i];
+        }
+        (least, greatest)
+    }
+
+    /// The scale that suits the levels of a grid best.
+    #[inline(always)]
+    fn fitted(&self, grid: Some) -> Some {
+        let (inverse, (least, greatest)) = (inverse(grid.step), self.reach(&grid));
+        let (mut across, mut along) = (Lanes::default(), Lanes::default());
+        for (w, h) in self.weights.iter().zip(self.importance) {
+            for i in 0..LANES {
+                let level = nearest(w.0[i] * inverse.0[i], least.0[i], greatest.0[i]);
+                across.0[i] += h * w.0[i] * level;
+                along.0[i] += h * level * level;
+            }
+        }
+        let mut step = grid.step;
+        for i in 0..LANES {
+            if along.0[i] > 0.0 && across.0[i] != 0.0 {
+                step.0[i] = across.0[i] / along.0[i];
+            }
+        }
+        let step = halves(step);
+        Some { step, ..grid }
+    }
+
+    /// Takes those of some other grids that are better.
+    #[inline(always)]
+    fn consider(&self, best: &mut (Lanes, Some), other: Some) {
+        let error = self.error(&other);
+        for i in 0..LANES {
+            if error.0[i] < best.0.0[i] {
+                best.0.0[i] = error.0[i];
+                best.1.step.0[i] = other.step.0[i];
+                best.1.zero.0[i] = other.zero.0[i];
+            }
+        }
+    }
+
+    /// The weighted squared error of rounding.
+    #[inline(always)]
+    fn error(&self, grid: &Some) -> Lanes {
+        let (inverse, (least, greatest)) = (inverse(grid.step), self.reach(grid));
+        let mut sum = Lanes::default();
+        for (w, h) in self.weights.iter().zip(self.importance) {
+            for i in 0..LANES {
+                let level = nearest(w.0[i] * inverse.0[i], least.0[i], greatest.0[i]);
+                let lost = w.0[i] - grid.step.0[i] * level;
+                sum.0[i] += h * lost * lost;
+            }
+        }
+        sum
+    }
+}
+
+#[inline(always)]
+fn times(mut numbers: Lanes, by: f32) -> Lanes {
+    numbers.0.iter_mut().for_each(|x| *x *= by);
+    numbers
+}
+
+#[inline(always)]
+fn inverse(mut numbers: Lanes) -> Lanes {
+    numbers.0.iter_mut().for_each(|x| *x = x.recip());
+    numbers
+}
+
+/// The nearest numbers that a scale can be: `f16`, neither 0 nor infinite.
+#[inline(always)]
+fn halves(mut scales: Lanes) -> Lanes {
+    let (least, greatest) = (f16::MIN_POSITIVE_SUBNORMAL.to_f32(), f16::MAX.to_f32());
+    for x in &mut scales.0 {
+        *x = x.abs().clamp(least, greatest).copysign(*x);
+    }
+    let mut halves = [f16::ZERO; LANES];
+    halves.convert_from_f32_slice(&scales.0);
+    halves.convert_to_f32_slice(&mut scales.0);
+    scales
+}
