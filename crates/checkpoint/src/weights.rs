@@ -124,10 +124,11 @@ impl Checkpoint {
     fn quantised(&self, module: &str, shape: Shape, scheme: Scheme) -> Result<Quantised> {
         let raw = |suffix: &str| self.raw(&format!("{module}.{suffix}"));
         let words = |suffix: &str| {
-            let words = raw(suffix)?.as_chunks().0.iter();
+            let bytes = raw(suffix)?;
+            let words = bytes.as_chunks().0.iter();
             Ok::<_, Error>(words.map(|&b| u32::from_le_bytes(b)).collect::<Vec<_>>())
         };
-        let scales = raw("weight_scale")?.as_chunks().0.iter();
+        let scales = raw("weight_scale")?;
         let zeros = if scheme.symmetric {
             Vec::new()
         } else {
@@ -137,7 +138,12 @@ impl Checkpoint {
             shape,
             scheme,
             words("weight_packed")?,
-            scales.map(|&b| f16::from_le_bytes(b)).collect(),
+            scales
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&b| f16::from_le_bytes(b))
+                .collect(),
             zeros,
         )?)
     }

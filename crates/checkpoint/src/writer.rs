@@ -223,7 +223,12 @@ impl<'a> Writer<'a> {
             match &placed.content {
                 Content::Copied(name) => {
                     self.check(placed, name)?;
-                    self.write(placed, 0, self.source.raw(name)?)?;
+                    let mut written = 0;
+                    self.source.for_each_bytes(name, CHUNK, |bytes| {
+                        self.write(placed, written, bytes)?;
+                        written += bytes.len();
+                        Ok(())
+                    })?;
                 }
                 Content::Converted(name) => self.convert(placed, name)?,
                 Content::Rounded(name, scheme, suffix) => {
