@@ -24,23 +24,15 @@ impl Decoder {
 
     /// Loads what is before and after the blocks, for those who take one block at a time.
     pub fn load_ends(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        let load = Loader {
-            checkpoint,
-            config: checkpoint.config(),
-            device,
-        };
+        let load = Loader::new(checkpoint, device);
         let config = checkpoint.config();
-        let table = |table: Table| load.weight(table.module(), checkpoint.table(table)?);
         let head = |weight| Linear { weight, bias: None };
+        let untied = (!config.tied).then(|| load.table(Table::Head));
         Ok(Self {
-            embedding: table(Table::Embedding)?,
+            embedding: load.table(Table::Embedding)?,
             blocks: Vec::new(),
-            norm: load.norm("model.norm", config.hidden)?,
-            head: if config.tied {
-                None
-            } else {
-                Some(head(table(Table::Head)?))
-            },
+            norm: load.last_norm()?,
+            head: untied.transpose()?.map(head),
             rotary: Rotary::new(config),
         })
     }
@@ -49,22 +41,27 @@ impl Decoder {
 impl Block {
     /// Loads one block of a checkpoint.
     pub fn load(checkpoint: &Checkpoint, layer: usize, device: &Device) -> Result<Self> {
-        Loader {
-            checkpoint,
-            config: checkpoint.config(),
-            device,
-        }
-        .block(layer)
+        Loader::new(checkpoint, device).block(layer)
     }
 }
 
-struct Loader<'a> {
+/// From names and sites to layers on a device, all of their numbers finite.
+pub struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
     device: &'a Device,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    /// Of a checkpoint, to a device.
+    pub const fn new(checkpoint: &'a Checkpoint, device: &'a Device) -> Self {
+        Self {
+            checkpoint,
+            config: checkpoint.config(),
+            device,
+        }
+    }
+
     fn block(&self, layer: usize) -> Result<Block> {
         let hidden = self.config.hidden;
         let name = |part: &str| format!("model.layers.{layer}.{part}");
@@ -118,6 +115,16 @@ impl Loader<'_> {
             }
         }
         Ok(Weight::new(factor, self.device))
+    }
+
+    /// Embedding or head.
+    pub fn table(&self, table: Table) -> Result<Weight> {
+        self.weight(table.module(), self.checkpoint.table(table)?)
+    }
+
+    /// The norm before the head.
+    pub fn last_norm(&self) -> Result<RmsNorm> {
+        self.norm("model.norm", self.config.hidden)
     }
 
     fn norm(&self, module: &str, size: usize) -> Result<RmsNorm> {

@@ -31,9 +31,10 @@ mod stages;
 mod states;
 mod store;
 
-pub use backward::{Gradients, backward, of_loss};
+pub use backward::{Gradients, backward, of_loss, of_loss_after_norm};
 pub use calibrate::{Progress, calibrate};
 pub use error::{Error, Result};
 pub use forward::{Walk, walk};
 pub use sequential::{Aim, Measured, Sequential};
+pub use states::{States, Writing};
 pub use store::Store;
