@@ -29,6 +29,14 @@ pub struct Attention {
     pub(crate) window: Option<usize>,
 }
 
+/// Gradients on the way back from what attention mixes.
+pub struct MixGradients {
+    /// By what query, key and value gave, batch × time × heads·d.
+    pub projections: [Tensor<3>; 3],
+    /// By queries and keys after the norms of their heads; the same as before where there are none.
+    pub normed: [Tensor<3>; 2],
+}
+
 impl Attention {
     /// Attends within x, batch × time × hidden, and to what the cache remembers of earlier tokens.
     #[must_use]
@@ -56,15 +64,20 @@ impl Attention {
         turns: &Turns,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        let time = query.dims()[1];
         let [query, key, value] = self.turned([query, key, value], turns);
         let [key, value] = match cache {
             Some(cache) => cache.extend([key, value]),
             None => [key, value],
         };
+        self.attend([query, key, value])
+    }
+
+    /// Attention of all heads, each batch × heads × time × d: batch × time × heads·d.
+    fn attend(&self, [query, key, value]: [Tensor<4>; 3]) -> Tensor<3> {
         if let Some(mixed) = causal::attend(&query, &key, &value, self.window) {
             return mixed;
         }
+        let time = query.dims()[2];
         let mask = self.window_mask(time, key.dims()[2], &key);
         // Shared heads are repeated: burn's attention gives NaN under autodiff if it has to do that.
         let options = AttentionModuleOptions {
@@ -97,31 +110,35 @@ impl Attention {
         projections: [Tensor<3>; 3],
         turns: &Turns,
         gradient: Tensor<3>,
-    ) -> [Tensor<3>; 3] {
-        let [query, key, value] = self.turned(projections.clone(), turns);
-        let by_heads =
-            causal::attend_backward([&query, &key, &value], gradient.clone(), self.window);
-        let Some([by_query, by_key, by_value]) = by_heads else {
-            return through(projections, gradient, |[query, key, value]| {
-                self.mix(query, key, value, turns, None)
-            });
-        };
+    ) -> MixGradients {
+        let heads = self.turned(projections.clone(), turns);
+        let [query, key, value] = &heads;
+        let kernel = causal::attend_backward([query, key, value], gradient.clone(), self.window);
+        let [by_query, by_key, by_value] = kernel.unwrap_or_else(|| {
+            let gradient = self.split(gradient, self.heads);
+            through(heads, gradient, |heads| {
+                self.split(self.attend(heads), self.heads)
+            })
+        });
         let back = turns.reversed();
-        let normed = |projection, gradient, norm: &Option<RmsNorm>, heads| {
-            let gradient = back.apply(gradient);
+        let normed = [back.apply(by_query), back.apply(by_key)];
+        let past = |projection, gradient: &Tensor<4>, norm: &Option<RmsNorm>, heads| {
             let Some(norm) = norm else {
-                return joined(gradient);
+                return joined(gradient.clone());
             };
             let projection = self.split(projection, heads);
-            let [gradient] = through([projection], gradient, |[x]| norm.forward(x));
+            let [gradient] = through([projection], gradient.clone(), |[x]| norm.forward(x));
             joined(gradient)
         };
         let [query, key, _] = projections;
-        [
-            normed(query, by_query, &self.query_norm, self.heads),
-            normed(key, by_key, &self.key_norm, self.key_value_heads),
-            joined(by_value),
-        ]
+        MixGradients {
+            projections: [
+                past(query, &normed[0], &self.query_norm, self.heads),
+                past(key, &normed[1], &self.key_norm, self.key_value_heads),
+                joined(by_value),
+            ],
+            normed: normed.map(joined),
+        }
     }
 
     /// Queries, keys and values by head, normed and turned.

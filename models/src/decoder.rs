@@ -57,11 +57,7 @@ impl Decoder {
     /// Slices of so many positions, each with few enough logits that those of a large vocabulary never
     /// fill memory: 16 MiB of them.
     pub fn slices(&self, positions: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        const LOGITS: usize = 1 << 22;
-        let step = (LOGITS / self.vocabulary()).max(1);
-        (0..positions)
-            .step_by(step)
-            .map(move |first| first..(first + step).min(positions))
+        slices(positions, self.vocabulary())
     }
 
     /// tokens × hidden to tokens × vocabulary. Callers take the tokens in [`slices`](Self::slices).
@@ -101,17 +97,34 @@ impl Decoder {
 
     /// The residual stream before the first block, batch × time × hidden.
     pub fn embed(&self, texts: &[&[u32]]) -> Result<Tensor<3>> {
-        let vocabulary = self.vocabulary();
-        let tokens = texts.concat();
-        if let Some(&token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
-            return Err(Error::Token { token, vocabulary });
-        }
-        let length = texts.first().map_or(0, |text| text.len());
-        if length == 0 || texts.iter().any(|text| text.len() != length) {
-            return Err(Error::Lengths);
-        }
+        let (tokens, length) = joined(texts, self.vocabulary())?;
         let rows = self.embedding.rows(&tokens, &self.device())?;
         let hidden = rows.dims()[1];
         Ok(rows.reshape([texts.len(), length, hidden]))
     }
+}
+
+/// The tokens of texts one after the other, and the length that all have; an error where they have not, or
+/// one is outside the vocabulary.
+pub fn joined(texts: &[&[u32]], vocabulary: usize) -> Result<(Vec<u32>, usize)> {
+    let tokens = texts.concat();
+    if let Some(&token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
+        return Err(Error::Token { token, vocabulary });
+    }
+    let length = texts.first().map_or(0, |text| text.len());
+    if length == 0 || texts.iter().any(|text| text.len() != length) {
+        return Err(Error::Lengths);
+    }
+    Ok((tokens, length))
+}
+
+/// Logits of a slice: 16 MiB of them.
+const LOGITS: usize = 1 << 22;
+
+/// Slices of so many positions, each with about [`LOGITS`] logits.
+pub fn slices(positions: usize, vocabulary: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let step = (LOGITS / vocabulary.max(1)).max(1);
+    (0..positions)
+        .step_by(step)
+        .map(move |first| first..(first + step).min(positions))
 }

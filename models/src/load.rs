@@ -26,17 +26,13 @@ impl Decoder {
     pub fn load_ends(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let load = Loader::new(checkpoint, device);
         let config = checkpoint.config();
-        let table = |table: Table| load.weight(table.module(), checkpoint.table(table)?);
         let head = |weight| Linear { weight, bias: None };
+        let untied = (!config.tied).then(|| load.table(Table::Head));
         Ok(Self {
-            embedding: table(Table::Embedding)?,
+            embedding: load.table(Table::Embedding)?,
             blocks: Vec::new(),
-            norm: load.norm("model.norm", config.hidden)?,
-            head: if config.tied {
-                None
-            } else {
-                Some(head(table(Table::Head)?))
-            },
+            norm: load.last_norm()?,
+            head: untied.transpose()?.map(head),
             rotary: Rotary::new(config),
         })
     }
@@ -145,6 +141,16 @@ impl<'a> Loader<'a> {
             }
         }
         Ok(Weight::new(factor, self.device))
+    }
+
+    /// Embedding or head.
+    pub fn table(&self, table: Table) -> Result<Weight> {
+        self.weight(table.module(), self.checkpoint.table(table)?)
+    }
+
+    /// The norm before the head.
+    pub fn last_norm(&self) -> Result<RmsNorm> {
+        self.norm("model.norm", self.config.hidden)
     }
 
     fn norm(&self, module: &str, size: usize) -> Result<RmsNorm> {

@@ -9,8 +9,8 @@ use burn::{
 };
 use compress_core::{
     Quantised, Shape,
-    linalg::{Right, Slab, product_of_slabs, product_of_transposed_slabs},
-    packed,
+    linalg::{Right, Slab, product_by_panels, product_of_slabs, product_of_transposed_slabs},
+    multiply_rows, packed,
 };
 
 use crate::{
@@ -59,6 +59,71 @@ pub fn product_of_packed(x: &Tensor<2>, weight: &Quantised) -> Tensor<2> {
     ours().unwrap_or_else(|| x.clone().matmul(dense(weight, x).transpose()))
 }
 
+/// Numbers of a panel of rows that are decoded at a time: half of a core's second cache, 512 KiB.
+const PANEL: usize = 1 << 17;
+
+/// Rows of a panel for burn's kernel, which sums otherwise where there are fewer than 64.
+const WIDE: usize = 1 << 11;
+
+/// x · Wᵀ for each of some x, with a weight that is never there as a whole: `decode` writes its rows from the
+/// given one on, as many as fill what it is given.
+///
+/// Each x is multiplied by the kernel that would multiply it by the whole weight. Those kernels sum over the
+/// inputs in an order that does not depend on how many outputs there are; so the products are the same.
+pub fn product_of_rows(
+    x: &[Tensor<2>],
+    outputs: usize,
+    decode: impl Fn(usize, &mut [f32]) -> Result<()> + Sync,
+) -> Result<Vec<Tensor<2>>> {
+    let on_host: Vec<Option<FlexTensor>> = x.iter().map(plain).collect();
+    // As in `product`: few rows are burn's.
+    let slabs: Vec<Option<Slab<'_>>> = on_host
+        .iter()
+        .map(|tensor| slab(tensor.as_ref()?).filter(|x| x.shape().rows >= ROWS))
+        .collect();
+    let many: Vec<Slab<'_>> = slabs.iter().flatten().copied().collect();
+    let panel = many.first().map_or(1, |x| PANEL / x.shape().cols.max(1));
+    let mut many = if many.is_empty() {
+        Vec::new()
+    } else {
+        product_by_panels(&many, outputs, panel, &decode)?
+    }
+    .into_iter();
+    let each = x.iter().zip(&slabs).map(|(x, slab)| {
+        let product = slab.and_then(|_| many.next());
+        product.map_or_else(
+            || few_rows(x, outputs, &decode),
+            |product| Ok(tensor(product, [x.dims()[0], outputs])),
+        )
+    });
+    each.collect()
+}
+
+/// The same for one x of few rows, or on another device.
+fn few_rows(
+    x: &Tensor<2>,
+    outputs: usize,
+    decode: &impl Fn(usize, &mut [f32]) -> Result<()>,
+) -> Result<Tensor<2>> {
+    let [rows, inputs] = x.dims();
+    let alone = if rows == 1 { plain(x) } else { None };
+    let parts = (0..outputs).step_by(WIDE).map(|first| {
+        let count = WIDE.min(outputs - first);
+        let mut panel = vec![0.0; count * inputs];
+        decode(first, &mut panel)?;
+        // One token is multiplied as in decoding, row by row.
+        if let Some(x) = alone.as_ref().and_then(numbers) {
+            let mut part = vec![0.0; count];
+            multiply_rows(&panel, x, &mut part);
+            return Ok(tensor(part, [1, count]));
+        }
+        let panel = TensorData::new(panel, [count, inputs]);
+        let panel: Tensor<2> = Tensor::from_data(panel, &x.device());
+        Ok(x.clone().matmul(panel.transpose()))
+    });
+    Ok(Tensor::cat(parts.collect::<Result<Vec<_>>>()?, 1))
+}
+
 /// A packed weight multiplied out, on the device of a tensor.
 pub fn dense(weight: &Quantised, like: &Tensor<2>) -> Tensor<2> {
     let matrix = weight.dense();
@@ -91,4 +156,52 @@ fn slab(tensor: &FlexTensor) -> Option<Slab<'_>> {
     let layout = tensor.layout();
     let shape = Shape::new(layout.shape()[0], layout.shape()[1]);
     Slab::new(numbers(tensor)?, shape).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+
+    use super::*;
+
+    #[test]
+    fn rows_decoded_on_demand_give_the_products_of_the_whole_weight_bit_for_bit() {
+        let device = Device::flex();
+        for (inputs, outputs) in [(64, 500), (576, 4097), (1536, 2051), (600, 219), (1000, 1)] {
+            let random = |rows| {
+                let normal = Distribution::Normal(0.0, 1.0);
+                Tensor::<2>::random([rows, inputs], normal, &device)
+            };
+            let weight = random(outputs);
+            let numbers = |x: Tensor<2>| x.into_data().try_into_vec::<f32>().unwrap();
+            let all = numbers(weight.clone());
+            let decode = |first: usize, rows: &mut [f32]| {
+                rows.copy_from_slice(&all[first * inputs..][..rows.len()]);
+                Ok(())
+            };
+            let x = [85, 3, 2, 7, 8, 9, 27].map(random);
+            let whole = || x.iter().map(|x| times(x, &weight)).collect::<Vec<_>>();
+            let by_rows = || product_of_rows(&x, outputs, decode).unwrap();
+            // On all cores, and within a pool of threads.
+            let in_pool = |work: &(dyn Fn() -> Vec<Tensor<2>> + Sync)| rayon::join(work, || ()).0;
+            let pairs = [
+                (whole(), by_rows()),
+                (in_pool(&whole), in_pool(&by_rows)),
+                (whole(), in_pool(&by_rows)),
+            ];
+            for (whole, by_rows) in pairs {
+                for (whole, by_rows) in whole.into_iter().zip(by_rows) {
+                    let rows = whole.dims()[0];
+                    assert!(
+                        numbers(whole) == numbers(by_rows),
+                        "{rows} × {inputs} × {outputs}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn times(x: &Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+        product(x.clone(), weight.clone(), Right::Transposed)
+    }
 }

@@ -64,6 +64,16 @@ impl Rotary {
 }
 
 impl Turns {
+    /// The first of these turns, for a shorter piece of text that starts where these do.
+    #[must_use]
+    pub fn first(&self, time: usize) -> Self {
+        let first = |x: &Tensor<4>| x.clone().narrow(2, 0, time);
+        Self {
+            cos: first(&self.cos),
+            sin: first(&self.sin),
+        }
+    }
+
     /// The turns that undo these; gradients go back through them.
     #[must_use]
     pub fn reversed(&self) -> Self {

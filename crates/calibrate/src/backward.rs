@@ -17,6 +17,8 @@ pub struct Gradients {
     pub outputs: [Tensor<3>; Role::ALL.len()],
     /// By the output of each norm, that of attention first.
     pub norms: [Tensor<3>; 2],
+    /// By the outputs of the norms of query and key heads; by their inputs where there are none.
+    pub head_norms: [Tensor<3>; 2],
 }
 
 /// Walks back through a block; `next` is the gradient by what comes out of it.
@@ -32,7 +34,8 @@ pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> G
     let middle = next.clone() + bent;
 
     let mixed = a.output.backward(middle.clone());
-    let [query, key, value] = a.mix_backward(walk.projections.clone(), turns, mixed);
+    let mix = a.mix_backward(walk.projections.clone(), turns, mixed);
+    let [query, key, value] = mix.projections;
     let normed = a.query.backward(query.clone())
         + a.key.backward(key.clone())
         + a.value.backward(value.clone());
@@ -44,11 +47,23 @@ pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> G
         residual: middle.clone() + bent,
         outputs: [query, key, value, middle, gate, up, next],
         norms: [normed, feed_forward_normed],
+        head_norms: mix.normed,
     }
 }
 
 /// A window's mean loss, and its gradient by the residual stream after the last block, 1 × time × hidden.
 pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Result<(f64, Tensor<3>)> {
+    let (loss, by_normed) = of_loss_after_norm(ends, &last, window)?;
+    let [gradient] = through([last], by_normed, |[x]| ends.norm.forward(x));
+    Ok((loss, gradient))
+}
+
+/// The same loss, and its gradient by what the last norm makes of that stream.
+pub fn of_loss_after_norm(
+    ends: &Decoder,
+    last: &Tensor<3>,
+    window: &[u32],
+) -> Result<(f64, Tensor<3>)> {
     let [_, time, width] = last.dims();
     let hidden = ends.norm.forward(last.clone()).reshape([time, width]);
     let predicting = time - 1; // the last token predicts nothing that is known
@@ -62,9 +77,8 @@ pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Result<(f64, 
         slices.push(ends.logits_backward(by_logits));
     }
     slices.push(Tensor::zeros([1, width], &last.device()));
-    let by_hidden = Tensor::cat(slices, 0).reshape([1, time, width]);
-    let [gradient] = through([last], by_hidden, |[x]| ends.norm.forward(x));
-    Ok((loss / predicting as f64, gradient))
+    let by_normed = Tensor::cat(slices, 0).reshape([1, time, width]);
+    Ok((loss / predicting as f64, by_normed))
 }
 
 /// Σ −ln softmax(logits) at the targets, and (softmax(logits) − one at the target) / count, row by row.

@@ -35,7 +35,7 @@ mod stages;
 mod states;
 mod store;
 
-pub use backward::{Gradients, backward, of_loss};
+pub use backward::{Gradients, backward, of_loss, of_loss_after_norm};
 pub use cache::{Kept, kept, shrink};
 pub use calibrate::{Progress, calibrate};
 pub use error::{Error, Result};
@@ -43,4 +43,5 @@ pub use footprint::Footprint;
 pub use forward::{Walk, walk};
 pub use measured::Measured;
 pub use sequential::{Aim, Behind, Sequential};
+pub use states::{States, Writing};
 pub use store::{Store, remove_unused};

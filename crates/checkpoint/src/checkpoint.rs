@@ -11,10 +11,10 @@ use tokenizers::Tokenizer;
 use crate::{
     Config, Error, Kind, Result, Table, Tensor,
     adapter::{self, Adapter},
-    digest,
-    directory::{self, Mapped},
+    digest, directory,
     gguf::GgufFile,
     tensor::FLOATS,
+    weight_file::WeightFile,
     weights::{bias_name, modules, parameters},
 };
 
@@ -22,12 +22,12 @@ use crate::{
 pub struct Checkpoint {
     path: PathBuf,
     config: Config,
-    files: Vec<Mapped>,
+    pub(crate) files: Vec<WeightFile>,
     tensors: BTreeMap<String, Tensor>,
     forms: BTreeMap<Site, Form>,
     tables: BTreeMap<Table, Form>,
     pub(crate) adapter: Option<Adapter>,
-    gguf: Option<GgufFile>,
+    pub(crate) gguf: Option<GgufFile>,
 }
 
 impl Checkpoint {
@@ -53,7 +53,7 @@ impl Checkpoint {
         let (mut files, mut tensors) = directory::open(root)?;
         let folder = adapter::folder(root, &config)?.map(|name| root.join(name));
         if let Some(folder) = &folder {
-            let weights = Mapped::open(folder.join(adapter::WEIGHTS))?;
+            let weights = WeightFile::open(folder.join(adapter::WEIGHTS))?;
             tensors.extend(directory::header(&weights, files.len())?);
             files.push(weights);
         }
@@ -72,7 +72,7 @@ impl Checkpoint {
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
-        let file = Mapped::open(path.into())?;
+        let file = WeightFile::open(path.into())?;
         let gguf = GgufFile::parse(&file)?;
         let config = Config::parse(gguf.config()?, path)?;
         let tensors = gguf.tensors();
@@ -188,60 +188,6 @@ impl Checkpoint {
         self.tensors.get(name).ok_or_else(missing)
     }
 
-    /// The bytes of a tensor as they are on disk.
-    pub fn raw(&self, name: &str) -> Result<&[u8]> {
-        let tensor = self.tensor(name)?;
-        let bytes = self
-            .files
-            .get(tensor.file)
-            .and_then(|file| file.bytes.get(tensor.range.clone()));
-        bytes.ok_or_else(|| Error::damaged(&self.path, format!("tensor `{name}` is cut short")))
-    }
-
-    /// The numbers of a tensor.
-    pub fn numbers(&self, name: &str) -> Result<Vec<f32>> {
-        if let (Some(gguf), Some(file)) = (&self.gguf, self.files.first()) {
-            return gguf.numbers(name, file);
-        }
-        match &self.tensor(name)?.kind {
-            Kind::Float(format) => Ok(self.decode(name, *format, self.raw(name)?)),
-            kind => Err(Error::NumberType {
-                path: self.path.clone(),
-                name: name.into(),
-                found: kind.to_string(),
-                wanted: FLOATS,
-            }),
-        }
-    }
-
-    /// The numbers of some of a tensor's bytes.
-    fn decode(&self, name: &str, format: Format, bytes: &[u8]) -> Vec<f32> {
-        let mut numbers = format.decode(bytes);
-        let scale = self.scale_of(name);
-        if scale.to_bits() != 1.0_f32.to_bits() {
-            numbers.iter_mut().for_each(|x| *x *= scale);
-        }
-        numbers
-    }
-
-    /// Hands out the numbers of a tensor, at most about `limit` at a time where it is large and plain.
-    pub(crate) fn for_each_chunk(
-        &self,
-        name: &str,
-        limit: usize,
-        mut take: impl FnMut(&[f32]) -> Result<()>,
-    ) -> Result<()> {
-        match &self.tensor(name)?.kind {
-            Kind::Float(format) => {
-                let chunks = self.raw(name)?.chunks(limit * format.bytes());
-                chunks
-                    .into_iter()
-                    .try_for_each(|bytes| take(&self.decode(name, *format, bytes)))
-            }
-            _ => self.numbers(name)?.chunks(limit).try_for_each(take),
-        }
-    }
-
     /// The form in which each weight of the blocks is stored.
     #[must_use]
     pub const fn forms(&self) -> &BTreeMap<Site, Form> {
@@ -295,7 +241,7 @@ impl Checkpoint {
     /// Bytes of the weight files.
     #[must_use]
     pub fn file_bytes(&self) -> usize {
-        self.files.iter().map(|file| file.bytes.len()).sum()
+        self.files.iter().map(|file| file.size).sum()
     }
 
     /// How many numbers the weight files hold.

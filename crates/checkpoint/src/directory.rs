@@ -2,49 +2,24 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    path::{Component, Path, PathBuf},
+    path::{Component, Path},
 };
 
 use compress_core::Format;
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::{Error, Kind, Result, Tensor};
-
-/// A weight file in memory's address space.
-pub struct Mapped {
-    /// Its path.
-    pub path: PathBuf,
-    /// Its bytes.
-    pub bytes: Mmap,
-}
-
-impl Mapped {
-    /// Maps a file; fails when it is missing, unreadable or empty.
-    pub fn open(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path).map_err(Error::io(&path))?;
-        if file.metadata().map_err(Error::io(&path))?.len() == 0 {
-            return Err(Error::damaged(path, "the file is empty"));
-        }
-        // SAFETY: the mapping is only read. Should another program shorten the file meanwhile, reading
-        // past its new end ends this process: the price that every mapping reader pays.
-        #[expect(unsafe_code, reason = "memory mapping has no safe interface")]
-        let bytes = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
-        Ok(Self { path, bytes })
-    }
-}
+use crate::{Error, Kind, Result, Tensor, weight_file::WeightFile};
 
 /// Weight files, and all their tensors.
-pub type Contents = (Vec<Mapped>, BTreeMap<String, Tensor>);
+pub type Contents = (Vec<WeightFile>, BTreeMap<String, Tensor>);
 
 /// Opens the weights of a Hugging Face directory.
 pub fn open(root: &Path) -> Result<Contents> {
     let index = root.join("model.safetensors.index.json");
     let single = root.join("model.safetensors");
     if single.is_file() {
-        let file = Mapped::open(single)?;
+        let file = WeightFile::open(single)?;
         let tensors = header(&file, 0)?;
         Ok((vec![file], tensors))
     } else if index.is_file() {
@@ -78,7 +53,7 @@ fn sharded(root: &Path, index: &Path) -> Result<Contents> {
     let mut files = Vec::new();
     let mut tensors = BTreeMap::new();
     for name in names {
-        let file = Mapped::open(root.join(name))?;
+        let file = WeightFile::open(root.join(name))?;
         for (tensor, found) in header(&file, files.len())? {
             if tensors.insert(tensor.clone(), found).is_some() {
                 return Err(Error::damaged(
@@ -112,9 +87,10 @@ pub fn plain_name<'a>(file: &Path, what: &str, name: &'a str) -> Result<&'a str>
     }
 }
 
-pub fn header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Tensor>> {
-    let mut tensors =
-        parse_header(&file.bytes).map_err(|problem| Error::damaged(&file.path, problem))?;
+/// The tensors of a safetensors file, the `index`th of the checkpoint's.
+pub fn header(file: &WeightFile, index: usize) -> Result<BTreeMap<String, Tensor>> {
+    let tensors = file.look(parse_header)?;
+    let mut tensors = tensors.map_err(|problem| Error::damaged(&file.path, problem))?;
     for tensor in tensors.values_mut() {
         tensor.file = index;
     }

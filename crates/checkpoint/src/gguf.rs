@@ -6,7 +6,7 @@ use compress_gguf::{Gguf, huggingface};
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
-use crate::{Error, Kind, Result, Tensor, directory::Mapped};
+use crate::{Error, Kind, Result, Tensor, weight_file::WeightFile};
 
 /// The header of a GGUF file, and what of it has another name here.
 pub struct GgufFile {
@@ -18,9 +18,9 @@ pub struct GgufFile {
 
 impl GgufFile {
     /// Reads the header.
-    pub fn parse(file: &Mapped) -> Result<Self> {
+    pub fn parse(file: &WeightFile) -> Result<Self> {
         let path = file.path.clone();
-        let header = Gguf::parse(&file.bytes).map_err(wrap(&path))?;
+        let header = file.look(Gguf::parse)?.map_err(wrap(&path))?;
         let named = header
             .tensors()
             .keys()
@@ -56,13 +56,31 @@ impl GgufFile {
         described.collect()
     }
 
-    /// The numbers of a tensor, its rows in Hugging Face's order; `file` is what was parsed.
-    pub fn numbers(&self, name: &str, file: &Mapped) -> Result<Vec<f32>> {
-        let own = self.names.get(name).ok_or_else(|| Error::MissingTensor {
+    /// Puts all numbers of a tensor, as the file has them, in Hugging Face's order.
+    pub fn reorder(&self, name: &str, numbers: &mut [f32]) -> Result<()> {
+        match self.heads(name)? {
+            Some((heads, cols)) => huggingface::unpermute_rows(heads, numbers, cols),
+            None => Ok(()),
+        }
+        .map_err(wrap(&self.path))
+    }
+
+    /// Whether the rows of a tensor lie in another order than Hugging Face's.
+    pub fn is_reordered(&self, name: &str) -> Result<bool> {
+        Ok(self.heads(name)?.is_some())
+    }
+
+    /// How many heads the rows of a reordered tensor belong to, and how many columns it has.
+    fn heads(&self, name: &str) -> Result<Option<(usize, usize)>> {
+        let missing = || Error::MissingTensor {
             path: self.path.clone(),
             name: name.into(),
-        })?;
-        huggingface::values(&self.header, &file.bytes, own).map_err(wrap(&self.path))
+        };
+        let own = self.names.get(name).ok_or_else(missing)?;
+        let tensor = self.header.tensors().get(own).ok_or_else(missing)?;
+        let cols = tensor.shape.iter().skip(1).product();
+        let heads = huggingface::permuted_heads(&self.header, own).map_err(wrap(&self.path))?;
+        Ok(heads.map(|heads| (heads, cols)))
     }
 
     /// The tokenizer in the metadata.

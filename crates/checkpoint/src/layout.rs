@@ -151,6 +151,18 @@ impl Layout {
         })
     }
 
+    /// The form in which each weight of the blocks will be stored.
+    #[must_use]
+    pub const fn forms(&self) -> &BTreeMap<Site, Form> {
+        &self.forms
+    }
+
+    /// The form in which embedding and head will be.
+    #[must_use]
+    pub const fn tables(&self) -> &BTreeMap<Table, Form> {
+        &self.tables
+    }
+
     /// Bytes of all weight files together, headers included.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -1,7 +1,7 @@
 //! Models as people have them: read one tensor at a time, write as a Hugging Face directory.
 //!
-//! A [`Checkpoint`] is a Hugging Face directory (one safetensors file or shards) or a GGUF file,
-//! memory-mapped, so that nothing but the tensor at hand takes memory. It knows its [`Config`], its
+//! A [`Checkpoint`] is a Hugging Face directory (one safetensors file or shards) or a GGUF file, read where
+//! its tensors lie, so that nothing but the tensor at hand takes memory. It knows its [`Config`], its
 //! tokenizer, and each weight as the [`Factor`](compress_core::Factor) that is stored, including the
 //! low-rank layout that a [`Writer`] puts out.
 //!
@@ -32,6 +32,7 @@ mod lock;
 mod modelling;
 mod output;
 mod quantisation;
+mod reading;
 mod record;
 mod settings;
 mod shards;
@@ -39,6 +40,7 @@ mod table;
 mod tensor;
 mod unknown;
 mod untouched;
+mod weight_file;
 mod weights;
 mod work;
 mod writer;

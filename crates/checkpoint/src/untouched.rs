@@ -35,7 +35,12 @@ fn copy(source: &Checkpoint, shards: &Shards<'_>, placed: &Placed, name: &str) -
             largest(numbers).map_or_else(|| Err(not_finite(placed, path)), |_| Ok(()))
         })?;
     }
-    shards.write(placed, 0, source.raw(name)?)
+    let mut written = 0;
+    source.for_each_bytes(name, CHUNK, |bytes| {
+        shards.write(placed, written, bytes)?;
+        written += bytes.len();
+        Ok(())
+    })
 }
 
 /// Converts a tensor a few rows at a time.

@@ -129,7 +129,8 @@ impl Checkpoint {
     fn quantised(&self, module: &str, shape: Shape, scheme: Scheme) -> Result<Quantised> {
         let raw = |suffix: &str| self.raw(&format!("{module}.{suffix}"));
         let words = |suffix: &str| {
-            let words = raw(suffix)?.as_chunks().0.iter();
+            let bytes = raw(suffix)?;
+            let words = bytes.as_chunks().0.iter();
             Ok::<_, Error>(words.map(|&b| u32::from_le_bytes(b)).collect::<Vec<_>>())
         };
         let scales = self.numbers(&format!("{module}.weight_scale"))?;

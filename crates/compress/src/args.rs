@@ -12,6 +12,8 @@ use compress_calibrate::Aim;
 use compress_core::{Bits, Budget, Format, Needs, Pattern, Scheme, Selection};
 use compress_models::DeviceChoice;
 
+use crate::memory::Memory;
+
 pub use methods::{By, With};
 pub use tune::{Objective, Tune};
 
@@ -79,6 +81,8 @@ pub struct Planning {
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub resources: Resources,
     #[command(flatten)]
     pub printing: Printing,
 }
@@ -294,6 +298,22 @@ pub struct Printing {
     pub quiet: bool,
 }
 
+/// What a run may take of the machine.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Resources {
+    /// How much memory may be used, such as 3GB or 1.5GiB. Models that do not fit whole are scored block by
+    /// block [default: two thirds of what is free].
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<ByteSize>,
+}
+
+impl Resources {
+    /// The memory that may be used.
+    pub fn memory(self) -> Memory {
+        Memory::new(self.memory)
+    }
+}
+
 /// What is scored, and where.
 #[derive(Clone, Debug, Args)]
 pub struct Text {
@@ -388,6 +408,8 @@ pub struct Evaluate {
     #[command(flatten)]
     pub text: Text,
     #[command(flatten)]
+    pub resources: Resources,
+    #[command(flatten)]
     pub printing: Printing,
 }
 
@@ -431,6 +453,8 @@ pub struct Compare {
     pub text: Text,
     #[command(flatten)]
     pub calibration: Calibrating,
+    #[command(flatten)]
+    pub resources: Resources,
     #[command(flatten)]
     pub printing: Printing,
 }

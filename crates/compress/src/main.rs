@@ -8,6 +8,7 @@ mod cache;
 mod carry_out;
 mod evidence;
 mod interrupt;
+mod memory;
 mod model;
 mod passing;
 mod pipeline;

@@ -13,6 +13,9 @@ use compress_checkpoint::Card;
 use compress_evaluate::{Divergence, Latency, Perplexity};
 use serde::Serialize;
 
+/// In place of the time per new token, which would be that of loading the whole model for each.
+const NOT_MEASURED: &str = "not measured: block by block";
+
 /// What was measured of one model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
@@ -25,7 +28,10 @@ pub struct Measured {
     /// Divergence from the original.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl: Option<Divergence>,
-    /// Time per token of generating.
+    /// Whether its blocks were loaded one after the other, since it does not fit in memory whole.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub streamed: bool,
+    /// Time per token of generating; of a model that is whole in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
 }
@@ -91,6 +97,9 @@ pub fn comparison(before: &Measured, after: &Measured) -> Table {
             ms(a.token_ms),
             ratio(b.token_ms, a.token_ms),
         );
+    } else if before.streamed || after.streamed {
+        let not = || NOT_MEASURED.to_owned();
+        row("per new token", not(), not(), String::new());
     }
     table
 }
@@ -112,6 +121,9 @@ pub fn single(model: &Measured) -> Table {
         row("KL 99 %", figure(kl.p99));
         row("KL max", figure(kl.max));
         row("same top token", format!("{:.1} %", 100.0 * kl.same_top));
+    }
+    if model.streamed {
+        row("per new token", NOT_MEASURED.to_owned());
     }
     table
 }

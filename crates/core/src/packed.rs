@@ -222,8 +222,15 @@ pub fn product_of_packed(x: Slab<'_>, weight: Packed<'_>) -> Result<Vec<f32>> {
     }
     // No more rows than leave each core a panel.
     let panel = (PANEL / right.cols.max(1)).min(right.rows.div_ceil(rayon::current_num_threads()));
-    let unpack = |row, numbers: &mut [f32]| weight.unpack(row, numbers);
-    Ok(product_by_panels(x, right.rows, panel.max(1), unpack))
+    let unpack = |first: usize, rows: &mut [f32]| {
+        let rows = rows.chunks_exact_mut(right.cols.max(1));
+        (first..)
+            .zip(rows)
+            .for_each(|(row, numbers)| weight.unpack(row, numbers));
+        Ok::<_, Error>(())
+    };
+    let products = product_by_panels(&[x], right.rows, panel, unpack)?;
+    Ok(products.into_iter().flatten().collect())
 }
 
 /// Shares the outputs between the cores; each reads its part of the weight once for all rows of x.

@@ -1,16 +1,10 @@
 //! How far another model's predictions are from the original's, token by token.
 
-use std::time::Instant;
-
 use compress_core::exponentiate;
-use compress_models::Decoder;
+use compress_models::Network;
 use serde::Serialize;
 
-use crate::{
-    Error, Perplexity, Result,
-    logits::{Logits, Predictions, log_sum_exp, loss},
-    perplexity::for_each_window,
-};
+use crate::{Pass, Perplexity, Result, Source, logits::log_sum_exp};
 
 /// Kullback–Leibler divergence of the other model's predictions from the original's, in nats, over
 /// all scored tokens.
@@ -28,102 +22,44 @@ pub struct Divergence {
     pub same_top: f64,
 }
 
-/// Two models over the same windows.
+/// A model that was measured against an original.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Comparison {
-    /// The original alone.
-    pub original: Perplexity,
-    /// The other model alone.
-    pub other: Perplexity,
-    /// One against the other.
+pub struct Scored {
+    /// The model alone.
+    pub score: Perplexity,
+    /// How far it is from the original.
     pub kl: Divergence,
 }
 
-/// What one window adds to a comparison.
-#[derive(Default)]
-struct Part {
-    loss: [f64; 2],
-    seconds: [f64; 2],
-    kl: Vec<f64>,
-    same: usize,
+/// Models over the same windows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// The original alone.
+    pub original: Perplexity,
+    /// The others, in their order.
+    pub others: Vec<Scored>,
 }
 
-/// Runs two models over the same windows. The models take turns, so that their speeds compare even
-/// on a machine with other work.
-pub fn compare(
-    original: &Decoder,
-    other: &Decoder,
-    windows: &[Vec<u32>],
-    done: &(dyn Fn(usize) + Sync),
-) -> Result<Comparison> {
-    let vocabulary = original.vocabulary();
-    if vocabulary != other.vocabulary() {
-        return Err(Error::Vocabulary {
-            original: vocabulary,
-            other: other.vocabulary(),
+impl Pass<'_> {
+    /// Runs an original and others over the same windows; the original's logits are taken once for all.
+    pub fn compare(&self, original: Source<'_>, others: &[&dyn Network]) -> Result<Comparison> {
+        let others = others.iter().map(|other| Source::Network(*other));
+        let sources: Vec<Source<'_>> = std::iter::once(original).chain(others).collect();
+        let mut found = self.score(&sources)?.into_iter();
+        let original = found.next().map(|found| found.score).unwrap_or_default();
+        let others = found.map(|found| Scored {
+            score: found.score,
+            kl: found.kl,
         });
+        Ok(Comparison {
+            original,
+            others: others.collect(),
+        })
     }
-    let start = Instant::now();
-    let parts = for_each_window(&original.device(), windows, |index, window| {
-        let part = compare_window([original, other], index, window)?;
-        done(window.len());
-        Ok(part)
-    })?;
-    let wall = start.elapsed().as_secs_f64();
-    let tokens = windows.iter().map(|window| window.len() - 1).sum::<usize>();
-    let total = |f: fn(&Part) -> f64| parts.iter().map(f).sum::<f64>();
-    let busy = total(|part| part.seconds[0] + part.seconds[1]);
-    // Each model's share of the wall time, which windows running side by side divide between them.
-    let share = |seconds: f64| wall * seconds / busy;
-    Ok(Comparison {
-        original: Perplexity::new(
-            total(|part| part.loss[0]),
-            tokens,
-            share(total(|part| part.seconds[0])),
-        ),
-        other: Perplexity::new(
-            total(|part| part.loss[1]),
-            tokens,
-            share(total(|part| part.seconds[1])),
-        ),
-        kl: summary(parts),
-    })
-}
-
-fn compare_window(models: [&Decoder; 2], index: usize, window: &[u32]) -> Result<Part> {
-    let mut part = Part::default();
-    let (first, start) = timed(|| Predictions::of(models[0], window))?;
-    let (second, other_start) = timed(|| Predictions::of(models[1], window))?;
-    part.seconds = [start, other_start];
-    for slice in first.slices() {
-        let mut logits_and_loss = |model: usize, predictions: &Predictions<'_>| {
-            let (logits, seconds) = timed(|| {
-                let logits = predictions.logits(slice.clone())?;
-                part.loss[model] += loss(&logits, &slice, index, window)?;
-                Ok(logits)
-            })?;
-            part.seconds[model] += seconds;
-            Ok::<Logits, Error>(logits)
-        };
-        let p = logits_and_loss(0, &first)?;
-        let q = logits_and_loss(1, &second)?;
-        for ((p, q), position) in p.rows().zip(q.rows()).zip(slice) {
-            part.kl.push(divergence(p, q, index, position)?);
-            part.same += usize::from(top(p) == top(q));
-        }
-    }
-    Ok(part)
-}
-
-/// What the work gives, and the seconds that it took.
-fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
-    let clock = Instant::now();
-    let result = work()?;
-    Ok((result, clock.elapsed().as_secs_f64()))
 }
 
 /// Σ p · (log p − log q), never below zero; right to 10⁻⁶, as the exponentials are those of `f32`.
-fn divergence(p: &[f32], q: &[f32], window: usize, position: usize) -> Result<f64> {
+pub fn divergence(p: &[f32], q: &[f32], window: usize, position: usize) -> Result<f64> {
     let shift_p = log_sum_exp(p, window, position)?;
     let shift_q = log_sum_exp(q, window, position)?;
     let shift = shift_q - shift_p;
@@ -143,7 +79,7 @@ fn divergence(p: &[f32], q: &[f32], window: usize, position: usize) -> Result<f6
 }
 
 /// Index of the largest logit, the first of equals.
-fn top(logits: &[f32]) -> usize {
+pub fn top(logits: &[f32]) -> usize {
     let better =
         |best: (usize, f32), (i, &x): (usize, &f32)| if x > best.1 { (i, x) } else { best };
     logits
@@ -153,28 +89,30 @@ fn top(logits: &[f32]) -> usize {
         .0
 }
 
-fn summary(parts: Vec<Part>) -> Divergence {
-    let same: usize = parts.iter().map(|part| part.same).sum();
-    let mut kl: Vec<f64> = parts.into_iter().flat_map(|part| part.kl).collect();
-    kl.sort_by(f64::total_cmp);
-    let count = kl.len().max(1);
-    let at = |share: f64| {
-        kl.get(((count - 1) as f64 * share).round() as usize)
-            .copied()
-            .unwrap_or_default()
-    };
-    Divergence {
-        mean: kl.iter().sum::<f64>() / count as f64,
-        median: at(0.5),
-        p99: at(0.99),
-        max: at(1.0),
-        same_top: same as f64 / count as f64,
+impl Divergence {
+    /// Of all tokens' divergences, and of how many have the same top.
+    pub(crate) fn of(mut kl: Vec<f64>, same: usize) -> Self {
+        kl.sort_by(f64::total_cmp);
+        let count = kl.len().max(1);
+        let at = |share: f64| {
+            kl.get(((count - 1) as f64 * share).round() as usize)
+                .copied()
+                .unwrap_or_default()
+        };
+        Self {
+            mean: kl.iter().sum::<f64>() / count as f64,
+            median: at(0.5),
+            p99: at(0.99),
+            max: at(1.0),
+            same_top: same as f64 / count as f64,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     #[test]
     fn a_distribution_does_not_diverge_from_itself() {

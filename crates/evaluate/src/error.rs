@@ -11,6 +11,10 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] compress_models::Error),
 
+    /// The states of a reference could not be kept.
+    #[error(transparent)]
+    States(#[from] compress_calibrate::Error),
+
     /// The text could not be tokenised.
     #[error("the text could not be tokenised: {problem}")]
     Tokeniser {

@@ -25,14 +25,20 @@
 
 mod divergence;
 mod error;
+mod footprint;
 mod latency;
 mod logits;
+mod pass;
 mod perplexity;
 mod protocol;
+mod reference;
 mod tokens;
 
-pub use divergence::{Comparison, Divergence, compare};
+pub use divergence::{Comparison, Divergence, Scored};
 pub use error::{Error, Result};
+pub use footprint::{Footprint, Outline};
 pub use latency::{Latency, latency};
+pub use pass::{Pass, Source};
 pub use perplexity::{Perplexity, perplexity};
 pub use protocol::Protocol;
+pub use reference::Reference;

@@ -1,46 +1,10 @@
-//! From a window to the log-probabilities of its next tokens, a few positions at a time.
+//! The log-probabilities of a window's next tokens, a few positions at a time.
 
 use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData};
-use compress_models::Decoder;
 
 use crate::{Error, Result};
-
-/// A window after the last norm of a model, ready for its head.
-pub struct Predictions<'a> {
-    decoder: &'a Decoder,
-    hidden: Tensor<2>, // time × hidden
-}
-
-impl<'a> Predictions<'a> {
-    /// Runs the blocks over a window.
-    pub fn of(decoder: &'a Decoder, window: &[u32]) -> Result<Self> {
-        let hidden = decoder.hidden(&[window])?;
-        let [_, time, width] = hidden.dims();
-        Ok(Self {
-            decoder,
-            hidden: hidden.reshape([time, width]),
-        })
-    }
-
-    /// Slices of the positions that predict a token of the window: all but the last.
-    pub fn slices(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        self.decoder.slices(self.hidden.dims()[0].saturating_sub(1))
-    }
-
-    /// The logits of a slice, positions × vocabulary.
-    pub fn logits(&self, slice: Range<usize>) -> Result<Logits> {
-        let hidden = self.hidden.clone().narrow(0, slice.start, slice.len());
-        let data = self.decoder.logits(hidden).into_data();
-        let vocabulary = self.decoder.vocabulary();
-        data.as_slice::<f32>()
-            .map_err(|e| compress_models::Error::Execution {
-                problem: format!("{e:?}"),
-            })?;
-        Ok(Logits { data, vocabulary })
-    }
-}
 
 /// Logits on the host.
 pub struct Logits {
@@ -49,6 +13,17 @@ pub struct Logits {
 }
 
 impl Logits {
+    /// Reads them back: positions × vocabulary.
+    pub fn new(logits: Tensor<2>) -> Result<Self> {
+        let [_, vocabulary] = logits.dims();
+        let data = logits.into_data();
+        data.as_slice::<f32>()
+            .map_err(|e| compress_models::Error::Execution {
+                problem: format!("{e:?}"),
+            })?;
+        Ok(Self { data, vocabulary })
+    }
+
     /// One row of the vocabulary's size for each position.
     pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.data

@@ -1,21 +1,18 @@
 //! Perplexity of a model over windows of text.
 
-use std::time::Instant;
-
-use compress_models::{Decoder, Device};
-use rayon::prelude::*;
+use compress_models::{Decoder, Network};
 use serde::Serialize;
 
-use crate::{
-    Result,
-    logits::{Predictions, loss},
-};
+use crate::{Pass, Result, Source};
 
 /// A perplexity, and what it took.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Perplexity {
     /// exp of the mean negative log-likelihood.
     pub perplexity: f64,
+    /// The mean negative log-likelihood itself, in nats.
+    #[serde(skip)]
+    pub loss: f64,
     /// How many tokens were scored.
     pub tokens: usize,
     /// Wall time of the forward passes.
@@ -28,8 +25,10 @@ impl Perplexity {
     /// From the sum of negative log-likelihoods.
     pub(crate) fn new(loss: f64, tokens: usize, seconds: f64) -> Self {
         let tokens_per_second = tokens as f64 / seconds;
+        let loss = loss / tokens as f64;
         Self {
-            perplexity: (loss / tokens as f64).exp(),
+            perplexity: loss.exp(),
+            loss,
             tokens,
             seconds,
             tokens_per_second,
@@ -37,47 +36,24 @@ impl Perplexity {
     }
 }
 
-/// Scores every token but the first of every window; `done` is told after each window.
+impl Pass<'_> {
+    /// Scores every token but the first of every window.
+    pub fn perplexity(&self, network: &dyn Network) -> Result<Perplexity> {
+        let found = self.score(&[Source::Network(network)])?.pop();
+        Ok(found.map(|found| found.score).unwrap_or_default())
+    }
+}
+
+/// The same for a network that is whole in memory; `done` is told of the tokens that are done.
 pub fn perplexity(
     decoder: &Decoder,
     windows: &[Vec<u32>],
     done: &(dyn Fn(usize) + Sync),
 ) -> Result<Perplexity> {
-    let start = Instant::now();
-    let losses = for_each_window(&decoder.device(), windows, |index, window| {
-        let predictions = Predictions::of(decoder, window)?;
-        let slices = predictions.slices();
-        let total =
-            slices.map(|slice| loss(&predictions.logits(slice.clone())?, &slice, index, window));
-        let total = total.sum::<Result<f64>>()?;
-        done(window.len());
-        Ok(total)
-    })?;
-    let tokens = windows.iter().map(|window| window.len() - 1).sum();
-    Ok(Perplexity::new(
-        losses.iter().sum(),
-        tokens,
-        start.elapsed().as_secs_f64(),
-    ))
-}
-
-/// Runs windows side by side on the CPU, one after the other on a GPU; results in order.
-pub fn for_each_window<T: Send>(
-    device: &Device,
-    windows: &[Vec<u32>],
-    run: impl Fn(usize, &[u32]) -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    if *device == Device::flex() {
-        windows
-            .par_iter()
-            .enumerate()
-            .map(|(index, window)| run(index, window))
-            .collect()
-    } else {
-        windows
-            .iter()
-            .enumerate()
-            .map(|(index, window)| run(index, window))
-            .collect()
-    }
+    let pass = Pass {
+        windows,
+        batch: 1,
+        done,
+    };
+    pass.perplexity(decoder)
 }

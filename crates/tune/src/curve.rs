@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Diverged;
+
 /// A point of the loss curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
@@ -12,7 +14,7 @@ pub struct Point {
     pub block: Option<usize>,
     /// The learning rate.
     pub rate: f64,
-    /// Mean loss of the step's windows, before it.
+    /// Mean loss of the step's windows, before it; no number where training diverged.
     pub loss: f64,
     /// Mean loss of the held-out windows, after it; not at every step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,6 +32,24 @@ impl Point {
             held_out: Some(held_out),
         }
     }
+
+    /// After a step, counted from 0, with the losses of its windows and of the held-out ones. Where one of
+    /// them is no number, that is the loss, and there is no look.
+    pub(crate) fn after(
+        step: usize,
+        block: Option<usize>,
+        rate: f64,
+        (loss, held_out): (f64, Option<f64>),
+    ) -> Self {
+        let last = held_out.unwrap_or(loss);
+        Self {
+            step: step + 1,
+            block,
+            rate,
+            loss: if last.is_finite() { loss } else { last },
+            held_out: held_out.filter(|found| found.is_finite()),
+        }
+    }
 }
 
 /// How many steps a curve has come; of a distillation, those of its last block.
@@ -42,6 +62,24 @@ pub fn steps(curve: &[Point]) -> usize {
 #[must_use]
 pub fn best(curve: &[Point]) -> Option<f64> {
     looks(curve).min_by(f64::total_cmp)
+}
+
+/// Where the loss was no number any more: that is the last point of a curve.
+pub(crate) fn diverged(curve: &[Point]) -> Option<Diverged> {
+    let last = curve.last().filter(|point| !point.loss.is_finite())?;
+    Some(Diverged {
+        block: last.block,
+        step: last.step.saturating_sub(1),
+        loss: last.loss,
+    })
+}
+
+/// Whether the held-out windows liked a state better than the one that a curve starts from.
+pub(crate) fn improved(curve: &[Point]) -> bool {
+    let mut looks = looks(curve);
+    looks
+        .next()
+        .is_some_and(|start| looks.any(|loss| loss < start))
 }
 
 /// How many looks at the held-out windows there were since the best one.
@@ -70,5 +108,6 @@ mod tests {
         assert_eq!(looks_in_vain(&curve[..2]), 0);
         assert_eq!((best(&curve), steps(&curve)), (Some(2.0), 15));
         assert_eq!((best(&[]), steps(&[])), (None, 0));
+        assert!(improved(&curve) && !improved(&curve[..1]) && !improved(&[]));
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Each token counts alike, as it does to the norm that reads the residual stream next: some tokens, the
 //! first above all, are a thousand times as long as the rest and would otherwise be all that is learnt.
-//! Takes the tuned model, one block of the original, and both streams of all windows.
+//! Takes the tuned model and one block of the original; both streams of all windows lie on disk.
 
 use burn::tensor::Tensor;
 use compress_calibrate::{backward, walk};
@@ -16,53 +16,12 @@ use compress_models::{Block, Decoder, Turns};
 use rayon::prelude::*;
 
 use crate::{
-    Error, Journal, Lesson, Optimiser, Point, Result, Schedule,
-    curve::{best, looks_in_vain, steps},
+    Ending, Journal, Lesson, Optimiser, Point, Result, Schedule,
+    curve::{self, best, looks_in_vain, steps},
+    streams::{Pairs, Streams},
     sums::add,
-    trained,
+    trained::{self, count},
 };
-
-/// What goes through the blocks: the original's residual stream, and that of the model.
-struct Streams {
-    original: Vec<Tensor<3>>,
-    model: Vec<Tensor<3>>,
-}
-
-impl Streams {
-    /// Both begin with the embedding, which is never compressed.
-    fn new(model: &Decoder, windows: &[Vec<u32>]) -> Result<Self> {
-        let each = windows.iter().map(|window| model.embed(&[window]));
-        let embedded = each.collect::<std::result::Result<Vec<_>, _>>()?;
-        Ok(Self {
-            original: embedded.clone(),
-            model: embedded,
-        })
-    }
-
-    /// Takes the original's streams through its block: now they are what the model's block aims at.
-    fn aim(&mut self, block: &Block, turns: &Turns) {
-        pass(&mut self.original, block, turns);
-    }
-
-    /// Takes the model's streams through its block.
-    fn follow(&mut self, block: &Block, turns: &Turns) {
-        pass(&mut self.model, block, turns);
-    }
-
-    /// The mean over all windows of how far the block's outputs are from what they aim at.
-    fn error(&self, block: &Block, turns: &Turns) -> f64 {
-        let each = self.model.par_iter().zip(&self.original).with_max_len(1);
-        let each: Vec<f64> = each
-            .map(|(z, y)| Miss::new(block.forward(z.clone(), turns, None), y.clone()).loss)
-            .collect();
-        each.iter().sum::<f64>() / each.len().max(1) as f64
-    }
-}
-
-fn pass(streams: &mut [Tensor<3>], block: &Block, turns: &Turns) {
-    let one = |x: &mut Tensor<3>| *x = block.forward(x.clone(), turns, None);
-    streams.par_iter_mut().with_max_len(1).for_each(one);
-}
 
 /// How far a window's outputs are from what they aim at.
 struct Miss {
@@ -85,73 +44,82 @@ impl Miss {
     }
 }
 
-/// Trains a model's blocks, first to last, each behind those that are trained already.
+/// Trains a model's blocks, first to last, each behind those that are trained already. A block ends as it was
+/// when the held-out windows liked it best, also where its loss is no number any more; an error where that
+/// happens and no block is better than it was.
 pub fn distil(
     original: &Checkpoint,
     model: &mut Decoder,
     lesson: &Lesson<'_>,
     journal: &mut Journal,
-) -> Result<()> {
+) -> Result<Ending> {
     let options = lesson.options;
     let what = options.trained;
-    let names = trained::names(model, what)?;
-    let done = journal.curve.iter().filter_map(|point| point.block).max();
-    let done = done.map_or(0, |block| block + 1);
-    let mut nothing = Optimiser::new(options, 0);
-    if let Some(found) = journal.restore(&names, &mut nothing, &model.device())? {
-        trained::set(model, what, found.values);
-    }
+    trained::names(model, what)?;
     let time = lesson.windows.first().map_or(0, Vec::len);
     let turns = model.rotary.turns(0..time, &model.device());
-    let mut learn = Streams::new(model, lesson.windows)?;
-    let mut test = Streams::new(model, lesson.held_out)?;
+    let folder = journal.folder().to_owned();
+    let learn = Streams::new(model, lesson.windows, (&folder, "learn"))?;
+    let test = Streams::new(model, lesson.held_out, (&folder, "test"))?;
     let blocks = model.blocks.len();
+    let (mut ending, mut improved) = (Ending::default(), false);
     lesson.progress.start("distilling", blocks * options.steps);
     for layer in 0..blocks {
         let whole = Block::load(original, layer, &model.device())?;
-        for streams in [&mut learn, &mut test] {
-            streams.aim(&whole, &turns);
-        }
-        let mut block = model.blocks[layer].clone();
+        learn.aim(&whole, &turns)?;
+        test.aim(&whole, &turns)?;
+        drop(whole);
+        let block = &mut model.blocks[layer];
+        let matrices = what.matrices(block, layer);
+        let (names, values): (Vec<String>, Vec<Tensor<2>>) = matrices.into_iter().unzip();
+        ending.parameters += count(&values);
         let mut made = 0;
-        if layer >= done && !what.matrices(&block, layer).is_empty() {
+        let earlier = journal.restore_block(layer, &names, &model.norm.gamma.device())?;
+        if let Some((values, curve)) = earlier {
+            what.set(block, &mut values.into_iter());
+            improved |= curve::improved(&curve);
+            ending.diverged.extend(curve::diverged(&curve));
+            journal.curve.extend(curve);
+        } else if !names.is_empty() {
             let course = Course {
                 layer,
-                learn: &learn,
-                test: &test,
+                learn: learn.pairs()?,
+                test: test.pairs()?,
                 turns: &turns,
                 lesson,
             };
-            let curve = course.descend(&mut block)?;
+            let curve = course.descend(block)?;
             made = steps(&curve);
+            improved |= curve::improved(&curve);
+            ending.diverged.extend(curve::diverged(&curve));
+            journal.save_block(layer, &what.matrices(block, layer), &curve)?;
             journal.curve.extend(curve);
-            model.blocks[layer] = block.clone();
-            let values = trained::matrices(model, what);
-            journal.save(&names, &values, &values, &nothing)?;
         }
         lesson.progress.advance(options.steps - made);
-        for streams in [&mut learn, &mut test] {
-            streams.follow(&block, &turns);
-        }
+        learn.follow(block, &turns)?;
+        test.follow(block, &turns)?;
     }
-    Ok(())
+    learn.remove()?;
+    test.remove()?;
+    ending.unless_in_vain(improved)
 }
 
 /// The training of one block.
 struct Course<'a> {
     layer: usize,
-    learn: &'a Streams,
-    test: &'a Streams,
+    learn: Pairs<'a>,
+    test: Pairs<'a>,
     turns: &'a Turns,
     lesson: &'a Lesson<'a>,
 }
 
 impl Course<'_> {
-    /// Trains the block; it ends as it was when the held-out windows liked it best.
+    /// Trains the block; it ends as it was when the held-out windows liked it best. A loss that is no number
+    /// any more ends the curve.
     fn descend(&self, block: &mut Block) -> Result<Vec<Point>> {
         let options = self.lesson.options;
         let (layer, what) = (Some(self.layer), options.trained);
-        let mut curve = vec![Point::start(layer, self.test.error(block, self.turns))];
+        let mut curve = vec![Point::start(layer, self.error(block)?)];
         let mut kept = self.values(block);
         let schedule = Schedule::new(options);
         let mut optimiser = Optimiser::new(options, kept.len());
@@ -159,15 +127,13 @@ impl Course<'_> {
             if looks_in_vain(&curve) >= options.patience {
                 break;
             }
-            let (loss, gradients) = self.gradients(block, step);
-            if !loss.is_finite() {
-                return Err(Error::Diverged { step, loss });
-            }
+            let (loss, gradients) = self.gradients(block, step)?;
             let rate = schedule.rate(step);
             let stepped = optimiser.step(rate, self.values(block), gradients);
             what.set(block, &mut stepped.into_iter());
             let look = (step + 1) % options.interval == 0 || step + 1 == options.steps;
-            let held_out = look.then(|| self.test.error(block, self.turns));
+            let look = look && loss.is_finite();
+            let held_out = look.then(|| self.error(block)).transpose()?;
             if let (Some(found), Some(least)) = (held_out, best(&curve)) {
                 self.lesson
                     .progress
@@ -176,34 +142,44 @@ impl Course<'_> {
                     kept = self.values(block);
                 }
             }
-            curve.push(Point {
-                step: step + 1,
-                block: layer,
-                rate,
-                loss,
-                held_out,
-            });
+            curve.push(Point::after(step, layer, rate, (loss, held_out)));
             self.lesson.progress.advance(1);
+            if curve::diverged(&curve).is_some() {
+                break;
+            }
         }
         what.set(block, &mut kept.into_iter());
         Ok(curve)
     }
 
+    /// The mean over the held-out windows of how far the block's outputs are from what they aim at.
+    fn error(&self, block: &Block) -> Result<f64> {
+        let one = |window| {
+            let [z, y] = self.test.read(window)?;
+            Ok(Miss::new(block.forward(z, self.turns, None), y).loss)
+        };
+        let windows = (0..self.test.len()).into_par_iter().with_max_len(1);
+        let each = windows.map(one).collect::<Result<Vec<f64>>>()?;
+        Ok(each.iter().sum::<f64>() / each.len().max(1) as f64)
+    }
+
     /// The loss of a step's windows, and its gradients by what is trained.
-    fn gradients(&self, block: &Block, step: usize) -> (f64, Vec<Tensor<2>>) {
+    fn gradients(&self, block: &Block, step: usize) -> Result<(f64, Vec<Tensor<2>>)> {
         let what = self.lesson.options.trained;
         let places = self.lesson.places(step);
         let share = (places.len() as f64).recip();
         let one = |&place: &usize| {
-            let walk = walk(block, self.learn.model[place].clone(), self.turns);
-            let miss = Miss::new(walk.next.clone(), self.learn.original[place].clone());
+            let [z, y] = self.learn.read(place)?;
+            let walk = walk(block, z, self.turns);
+            let miss = Miss::new(walk.next.clone(), y);
             let by = backward(block, &walk, self.turns, miss.gradient * share);
-            (miss.loss, what.gradients(block, &walk, &by))
+            Ok((miss.loss, what.gradients(block, &walk, &by)))
         };
-        let each: Vec<_> = places.par_iter().with_max_len(1).map(one).collect();
+        let each = places.par_iter().with_max_len(1).map(one);
+        let each = each.collect::<Result<Vec<_>>>()?;
         let loss = share * each.iter().map(|(loss, _)| loss).sum::<f64>();
         let gradients = each.into_iter().map(|(_, gradients)| gradients);
-        (loss, gradients.fold(Vec::new(), add))
+        Ok((loss, gradients.fold(Vec::new(), add)))
     }
 
     fn values(&self, block: &Block) -> Vec<Tensor<2>> {

@@ -1,10 +1,15 @@
-//! Where training stands: one safetensors file, written anew now and then, from which it goes on.
+//! Where training stands: safetensors files, from which it goes on.
 //!
 //! ```text
-//! value.NAME, best.NAME            the matrices now, and as the held-out windows liked them best
-//! moment_1.NAME, moment_2.NAME     the optimiser's memory
-//! curve [points, 5] F64            the loss curve so far: step, block, rate, loss, held-out loss; NaN for none
+//! state.safetensors                the whole model's training, written anew at every look:
+//!   value.NAME, best.NAME          the matrices now, and as the held-out windows liked them best
+//!   moment_1.NAME, moment_2.NAME   the optimiser's memory
+//! block-LAYER.safetensors          a distillation, written once for each block that is done:
+//!   value.NAME                     its matrices
+//! curve [points, 5] F64            in each: the loss curve (of the block): step, block, rate, loss, held-out loss; NaN for none
 //! ```
+//!
+//! A file has its name when all of it is on disk: a kill, or a loss of power, leaves the one before.
 
 use std::{
     borrow::Cow,
@@ -18,7 +23,7 @@ use burn::{
 };
 use safetensors::{Dtype, SafeTensors, View};
 
-use crate::{Error, Optimiser, Point, Result, curve::steps};
+use crate::{Error, Optimiser, Point, Result, curve::steps, durable};
 
 /// The record of one training, in a folder of its own: whoever opens it sees to it that it is the same one.
 pub struct Journal {
@@ -39,6 +44,7 @@ pub struct Restored {
 impl Journal {
     /// Opens the journal in `folder`, or starts one.
     pub fn open(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let mut journal = Self {
             folder: folder.into(),
             curve: Vec::new(),
@@ -53,8 +59,17 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Where it lies, and whatever else a training needs on disk may lie.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.join("state.safetensors")
+    }
+
+    fn path_of(&self, block: usize) -> PathBuf {
+        self.folder.join(format!("block-{block}.safetensors"))
     }
 
     /// What an earlier run has left of the named matrices; the optimiser remembers what it knew then.
@@ -69,31 +84,23 @@ impl Journal {
         };
         let path = self.path();
         let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::damaged(&path, &e))?;
-        let read = |kind: &str, name: &String| {
-            let tensor = file.tensor(&format!("{kind}.{name}"));
-            let tensor = tensor.map_err(|e| Error::damaged(&path, &e))?;
-            let [rows, cols] = *tensor.shape() else {
-                return Err(Error::damaged(&path, &format!("`{name}` is no matrix")));
-            };
-            let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            let numbers: Vec<f32> = tensor.data().chunks_exact(4).map(number).collect();
-            let data = TensorData::new(numbers, [rows, cols]);
-            Ok(Tensor::<2>::from_data(data, device))
+        let all = |kind: &'static str| {
+            let read = |name| matrix(&file, &path, &format!("{kind}.{name}"), device);
+            names.iter().map(read).collect::<Result<Vec<_>>>()
         };
-        let all = |kind: &'static str| names.iter().map(move |name| read(kind, name));
         let first = names.first();
-        if first.is_some_and(|name| read("moment_1", name).is_ok()) {
-            let moments = all("moment_1").zip(all("moment_2"));
+        if first.is_some_and(|name| file.tensor(&format!("moment_1.{name}")).is_ok()) {
+            let moments = all("moment_1")?.into_iter().zip(all("moment_2")?);
             let time = steps(&self.curve);
             let states = moments.map(|(first, second)| {
-                let momentum = AdaptiveMomentumState::new(time, first?, second?);
-                Ok(Some(AdamWState::new(momentum)))
+                let momentum = AdaptiveMomentumState::new(time, first, second);
+                Some(AdamWState::new(momentum))
             });
-            optimiser.states = states.collect::<Result<_>>()?;
+            optimiser.states = states.collect();
         }
         Ok(Some(Restored {
-            values: all("value").collect::<Result<_>>()?,
-            best: all("best").collect::<Result<_>>()?,
+            values: all("value")?,
+            best: all("best")?,
         }))
     }
 
@@ -117,9 +124,39 @@ impl Journal {
                 add("moment_2", name, &momentum.moment_2);
             }
         }
-        fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
-        let path = self.path();
-        safetensors::serialize_to_file(entries, None, &path).map_err(|e| Error::damaged(&path, &e))
+        write(&self.path(), entries)
+    }
+
+    /// The matrices of a block that an earlier run has distilled, and its curve.
+    pub fn restore_block(
+        &self,
+        block: usize,
+        names: &[String],
+        device: &Device,
+    ) -> Result<Option<(Vec<Tensor<2>>, Vec<Point>)>> {
+        let path = self.path_of(block);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::damaged(&path, &e))?;
+        let read = |name| matrix(&file, &path, &format!("value.{name}"), device);
+        let values = names.iter().map(read).collect::<Result<_>>()?;
+        Ok(Some((values, curve(&path, &bytes)?)))
+    }
+
+    /// Writes a block that is distilled, once and for all.
+    pub fn save_block(
+        &self,
+        block: usize,
+        matrices: &[(String, Tensor<2>)],
+        curve: &[Point],
+    ) -> Result<()> {
+        let values = matrices
+            .iter()
+            .map(|(name, value)| (format!("value.{name}"), Entry::matrix(value)));
+        let curve = ("curve".to_owned(), Entry::curve(curve));
+        write(&self.path_of(block), values.chain([curve]).collect())
     }
 
     /// Removes it, with what kills have left of files under way.
@@ -129,6 +166,29 @@ impl Journal {
             _ => Ok(()),
         }
     }
+}
+
+fn write(path: &Path, entries: Vec<(String, Entry)>) -> Result<()> {
+    durable::put(path, |path| {
+        safetensors::serialize_to_file(entries, None, path).map_err(|e| Error::damaged(path, &e))
+    })
+}
+
+/// A matrix in a file of ours.
+fn matrix(file: &SafeTensors<'_>, path: &Path, name: &str, device: &Device) -> Result<Tensor<2>> {
+    let tensor = file.tensor(name).map_err(|e| Error::damaged(path, &e))?;
+    let [rows, cols] = *tensor.shape() else {
+        return Err(Error::damaged(path, &format!("`{name}` is no matrix")));
+    };
+    let numbers: Vec<f32> = tensor
+        .data()
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&b| f32::from_le_bytes(b))
+        .collect();
+    let data = TensorData::new(numbers, [rows, cols]);
+    Ok(Tensor::from_data(data, device))
 }
 
 /// A tensor on its way to disk: its bytes are made when it is its turn.

@@ -1,23 +1,23 @@
 //! Training on the next token, through the whole model.
 
 use burn::tensor::Tensor;
-use compress_calibrate::{Walk, backward, of_loss, walk};
+use compress_calibrate::{Walk, backward, of_loss_after_norm, walk};
 use compress_evaluate::perplexity;
-use compress_models::{Decoder, Turns};
+use compress_models::{Decoder, Turns, through};
 use rayon::prelude::*;
 
 use crate::{
-    Error, Journal, Lesson, Optimiser, Point, Result, Schedule, Trained,
+    Ending, Journal, Lesson, Optimiser, Point, Result, Schedule, Trained,
     curve::{self, looks_in_vain},
     sums::add,
-    trained::{matrices, names, set},
+    trained::{by_scale, count, matrices, names, set},
 };
 
 /// What some windows ask of a model.
 pub struct Step {
     /// Their mean loss.
     pub loss: f64,
-    /// Its gradients by the trained matrices, block after block.
+    /// Its gradients by the trained matrices, block after block and then the last norm.
     pub gradients: Vec<Tensor<2>>,
 }
 
@@ -59,9 +59,13 @@ fn of_window(
         x = walk.next.clone();
         walks.push(walk);
     }
-    let (loss, next) = of_loss(model, x, window)?;
-    let mut next = next * share;
-    let mut gradients = Vec::with_capacity(walks.len());
+    let (loss, by_normed) = of_loss_after_norm(model, &x, window)?;
+    let by_normed = by_normed * share;
+    let mut gradients = Vec::with_capacity(walks.len() + 1);
+    if trained.norms {
+        gradients.push(vec![by_scale(&model.norm, &x, &by_normed)]);
+    }
+    let [mut next] = through([x], by_normed, |[x]| model.norm.forward(x));
     for (block, walk) in model.blocks.iter().zip(walks).rev() {
         let by = backward(block, &walk, turns, next);
         gradients.push(trained.gradients(block, &walk, &by));
@@ -73,19 +77,21 @@ fn of_window(
     })
 }
 
-/// Trains a model; it ends as it was when the held-out windows liked it best.
-pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) -> Result<()> {
+/// Trains a model; it ends as it was when the held-out windows liked it best, also where the loss is no number
+/// any more. An error where that happens before there is any better state than the start.
+pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) -> Result<Ending> {
     let options = lesson.options;
     let trained = options.trained;
     let names = names(model, trained)?;
     let mut optimiser = Optimiser::new(options, names.len());
     let found = journal.restore(&names, &mut optimiser, &model.device())?;
     let mut best = matrices(model, trained);
+    let parameters = count(&best);
     if let Some(found) = found {
         set(model, trained, found.values);
         best = found.best;
     } else {
-        let held_out = held_out_loss(model, lesson)?;
+        let held_out = perplexity(model, lesson.held_out, &|_| ())?.loss;
         journal.curve.push(Point::start(None, held_out));
     }
     let schedule = Schedule::new(options);
@@ -97,23 +103,20 @@ pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) ->
             break;
         }
         let found = loss_and_gradients(model, trained, &lesson.batch(step))?;
-        if !found.loss.is_finite() {
-            let loss = found.loss;
-            return Err(Error::Diverged { step, loss });
-        }
         let rate = schedule.rate(step);
-        let values = optimiser.step(rate, matrices(model, trained), found.gradients);
-        set(model, trained, values);
+        if found.loss.is_finite() {
+            let values = optimiser.step(rate, matrices(model, trained), found.gradients);
+            set(model, trained, values);
+        }
         let look = (step + 1) % options.interval == 0 || step + 1 == options.steps;
+        let look = look && found.loss.is_finite();
         let held_out = look.then(|| held_out_loss(model, lesson)).transpose()?;
         let least = curve::best(&journal.curve);
-        journal.curve.push(Point {
-            step: step + 1,
-            block: None,
-            rate,
-            loss: found.loss,
-            held_out,
-        });
+        let point = Point::after(step, None, rate, (found.loss, held_out));
+        journal.curve.push(point);
+        if curve::diverged(&journal.curve).is_some() {
+            break;
+        }
         if let Some(loss) = held_out {
             lesson.progress.show(&format!("held-out loss {loss:.4}"));
             let now = matrices(model, trained);
@@ -125,10 +128,19 @@ pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) ->
         lesson.progress.advance(1);
     }
     set(model, trained, best);
-    Ok(())
+    let diverged = curve::diverged(&journal.curve);
+    let ending = Ending {
+        parameters,
+        diverged: diverged.into_iter().collect(),
+    };
+    ending.unless_in_vain(curve::improved(&journal.curve))
 }
 
+/// The mean loss of the held-out windows; NaN where the model gives logits that are none.
 fn held_out_loss(model: &Decoder, lesson: &Lesson<'_>) -> Result<f64> {
-    let score = perplexity(model, lesson.held_out, &|_| ())?;
-    Ok(score.perplexity.ln())
+    match perplexity(model, lesson.held_out, &|_| ()) {
+        Ok(score) => Ok(score.loss),
+        Err(compress_evaluate::Error::NonFinite { .. }) => Ok(f64::NAN),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -27,12 +27,15 @@
 
 mod curve;
 mod distillation;
+mod durable;
+mod ending;
 mod error;
 mod intruders;
 mod journal;
 mod language;
 mod optimiser;
 mod schedule;
+mod streams;
 mod sums;
 mod trained;
 
@@ -42,13 +45,14 @@ use serde_json::Value;
 
 pub use curve::{Point, best, steps};
 pub use distillation::distil;
+pub use ending::{Diverged, Ending};
 pub use error::{Error, Result};
 pub use intruders::{COSINE, LOOKED_AT, closest_originals};
 pub use journal::Journal;
 pub use language::{Step, loss_and_gradients, train};
 pub use optimiser::Optimiser;
 pub use schedule::Schedule;
-pub use trained::{Trained, count, tensors};
+pub use trained::{Trained, set, tensors};
 
 /// How to train.
 #[derive(Clone, Copy, Debug, Serialize)]

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use burn::tensor::Tensor;
+use burn::{module::Param, nn::RmsNorm, tensor::Tensor};
 use compress_calibrate::{Gradients, Walk};
 use compress_core::{Role, Site};
 use compress_models::{Block, Decoder, Weight};
@@ -17,7 +17,8 @@ pub struct Trained {
     pub lrc: bool,
     /// Those, and the weights that stayed whole.
     pub factors: bool,
-    /// The scales of the norms in the blocks.
+    /// The scales of the norms: those in the blocks, of query and key heads where a model has them, and the
+    /// one before the head.
     pub norms: bool,
 }
 
@@ -44,7 +45,7 @@ impl Trained {
             .filter(move |&role| self.holds(block, role))
     }
 
-    /// The matrices of a block that are trained, each with its tensor's name; norms are 1 × hidden.
+    /// The matrices of a block that are trained, each with its tensor's name; norms are 1 × their size.
     #[must_use]
     pub fn matrices(self, block: &Block, layer: usize) -> Vec<(String, Tensor<2>)> {
         let mut all = Vec::new();
@@ -57,7 +58,10 @@ impl Trained {
             );
         }
         if self.norms {
-            all.extend(norms(block, layer));
+            all.extend(norms(block).map(|(name, norm)| {
+                let name = format!("model.layers.{layer}.{name}.weight");
+                (name, norm.gamma.val().unsqueeze())
+            }));
         }
         all
     }
@@ -70,10 +74,12 @@ impl Trained {
             linear.set_matrices(values.by_ref().take(count));
         }
         if self.norms {
-            for norm in [&mut block.attention_norm, &mut block.feed_forward_norm] {
-                if let Some(value) = values.next() {
-                    norm.gamma = burn::module::Param::from_tensor(value.squeeze_dim(0));
-                }
+            let heads = &mut block.attention;
+            let norms = [&mut block.attention_norm, &mut block.feed_forward_norm];
+            let heads = [&mut heads.query_norm, &mut heads.key_norm];
+            let heads = heads.into_iter().filter_map(Option::as_mut);
+            for (norm, value) in norms.into_iter().chain(heads).zip(values) {
+                norm.gamma = Param::from_tensor(value.squeeze_dim(0));
             }
         }
     }
@@ -88,37 +94,47 @@ impl Trained {
             all.extend(block.linear(role).gradients(input, output));
         }
         if self.norms {
-            let inputs = [&walk.residual, &walk.middle];
-            let norms = [&block.attention_norm, &block.feed_forward_norm];
-            for ((x, norm), gradient) in inputs.into_iter().zip(norms).zip(&by.norms) {
-                let square = (x.clone() * x.clone()).mean_dim(2);
-                let length = (square + norm.epsilon).sqrt();
-                let each: Tensor<3> = gradient.clone() * (x.clone() / length);
-                all.push(each.sum_dim(1).squeeze_dim(0));
+            let [query, key, _] = &walk.projections;
+            let inputs = [&walk.residual, &walk.middle, query, key];
+            let gradients = by.norms.iter().chain(&by.head_norms);
+            let all_norms = all_norms(block).into_iter().zip(inputs).zip(gradients);
+            for ((norm, x), gradient) in all_norms {
+                all.extend(norm.map(|(_, norm)| by_scale(norm, x, gradient)));
             }
         }
         all
     }
 }
 
-/// The scales of a block's norms, 1 × hidden, each with its tensor's name.
-fn norms(block: &Block, layer: usize) -> [(String, Tensor<2>); 2] {
+/// The places of norms in a block, each with its module's name; those of heads are not in all models.
+fn all_norms(block: &Block) -> [Option<(&'static str, &RmsNorm)>; 4] {
+    let attention = &block.attention;
+    let head_norm = |name, norm| Option::map(norm, |norm| (name, norm));
     [
-        ("input_layernorm", &block.attention_norm),
-        ("post_attention_layernorm", &block.feed_forward_norm),
+        Some(("input_layernorm", &block.attention_norm)),
+        Some(("post_attention_layernorm", &block.feed_forward_norm)),
+        head_norm("self_attn.q_norm", attention.query_norm.as_ref()),
+        head_norm("self_attn.k_norm", attention.key_norm.as_ref()),
     ]
-    .map(|(name, norm)| {
-        let name = format!("model.layers.{layer}.{name}.weight");
-        (name, norm.gamma.val().unsqueeze())
-    })
 }
 
-/// How many numbers of a model are trained.
-#[must_use]
-pub fn count(model: &Decoder, trained: Trained) -> usize {
-    tensors(model, trained)
-        .map(|(_, value)| value.dims().iter().product::<usize>())
-        .sum()
+/// Those that are there.
+fn norms(block: &Block) -> impl Iterator<Item = (&'static str, &RmsNorm)> {
+    all_norms(block).into_iter().flatten()
+}
+
+/// The gradient by a norm's scale, 1 × its size, from what went in and the gradient by what came out: for
+/// each run of as many channels as the norm has,
+///
+/// ```text
+/// ∂L/∂γ = Σ g ⊙ x / √(mean x² + ε)
+/// ```
+pub fn by_scale(norm: &RmsNorm, x: &Tensor<3>, gradient: &Tensor<3>) -> Tensor<2> {
+    let size = norm.gamma.dims()[0] as i32;
+    let rows = |x: &Tensor<3>| -> Tensor<2> { x.clone().reshape([-1, size]) };
+    let (x, gradient) = (rows(x), rows(gradient));
+    let length = ((x.clone() * x.clone()).mean_dim(1) + norm.epsilon).sqrt();
+    (gradient * (x / length)).sum_dim(0)
 }
 
 /// The names of all trained matrices of a model, block after block; an error where there are none.
@@ -135,11 +151,17 @@ pub fn matrices(model: &Decoder, trained: Trained) -> Vec<Tensor<2>> {
     tensors(model, trained).map(|(_, value)| value).collect()
 }
 
-/// The trained matrices of a model, block after block, each with its tensor's name.
+/// The trained matrices of a model, block after block and then the last norm, each with its tensor's name.
 pub fn tensors(model: &Decoder, trained: Trained) -> impl Iterator<Item = (String, Tensor<2>)> {
     let blocks = model.blocks.iter().enumerate();
-    blocks.flat_map(move |(layer, block)| trained.matrices(block, layer))
+    let last = || (LAST_NORM.to_owned(), model.norm.gamma.val().unsqueeze());
+    blocks
+        .flat_map(move |(layer, block)| trained.matrices(block, layer))
+        .chain(trained.norms.then(last))
 }
+
+/// The tensor of the norm before the head.
+const LAST_NORM: &str = "model.norm.weight";
 
 /// Puts matrices in their places, in the same order.
 pub fn set(model: &mut Decoder, trained: Trained, values: Vec<Tensor<2>>) {
@@ -147,6 +169,15 @@ pub fn set(model: &mut Decoder, trained: Trained, values: Vec<Tensor<2>>) {
     for block in &mut model.blocks {
         trained.set(block, &mut values);
     }
+    if let Some(value) = values.next().filter(|_| trained.norms) {
+        model.norm.gamma = Param::from_tensor(value.squeeze_dim(0));
+    }
+}
+
+/// How many numbers some matrices have.
+pub fn count<'a>(matrices: impl IntoIterator<Item = &'a Tensor<2>>) -> usize {
+    let sizes = matrices.into_iter().map(|matrix| matrix.dims());
+    sizes.map(|[rows, cols]| rows * cols).sum()
 }
 
 impl FromStr for Trained {

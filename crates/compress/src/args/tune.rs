@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use compress_core::Format;
 use compress_tune::{Options, Trained};
 
-use super::{Printing, Text};
+use super::{Printing, Resources, Text};
 
 #[derive(Debug, Args)]
 pub struct Tune {
@@ -102,6 +102,8 @@ pub struct Tune {
 
     #[command(flatten)]
     pub text: Text,
+    #[command(flatten)]
+    pub resources: Resources,
     #[command(flatten)]
     pub printing: Printing,
 }

@@ -17,6 +17,7 @@ fn render(canvas: &Canvas<'_>, curve: &[Point]) -> std::result::Result<(), Box<d
     let steps: Vec<(f64, f64)> = (0..)
         .zip(curve)
         .map(|(index, point)| (f64::from(index), point.loss))
+        .filter(|(_, loss)| loss.is_finite()) // the last step of a training that diverged
         .collect();
     let held_out: Vec<(f64, f64)> = (0..)
         .zip(curve)
@@ -30,7 +31,7 @@ fn render(canvas: &Canvas<'_>, curve: &[Point]) -> std::result::Result<(), Box<d
         .x_label_area_size(40)
         .y_label_area_size(65)
         .build_cartesian_2d(
-            0.0..steps.len().max(1) as f64,
+            0.0..curve.len().max(1) as f64,
             (least * 0.95..most * 1.05).log_scale(),
         )?;
     chart

@@ -16,21 +16,26 @@ use crate::{
     Outcome,
     args::{Arguments, Compare, Verb},
     cache,
+    model::Opened,
     passing::Passing,
     plot, progress,
     report::{self, figure},
     side,
-    verbs::run,
+    verbs::{
+        evaluate::{Baseline, Prepared},
+        run,
+    },
 };
 
 /// Options that make figures comparable, and so are no variant's own.
-const SHARED: [&str; 10] = [
+const SHARED: [&str; 11] = [
     "text",
     "ctx",
     "windows",
     "bos",
     "documents",
     "device",
+    "memory",
     "no-evaluate",
     "output",
     "json",
@@ -76,11 +81,16 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     let folder = passing.as_ref().map(Passing::path);
     let folder = folder.or(job.output.as_deref()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    // What all variants are measured against is run once.
+    let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
+    let text = Prepared::new(&job.text, &model.checkpoint, job.resources.memory())?;
+    let states = passing.path().join("original.states");
+    let baseline = text.baseline(&model.checkpoint, &states, job.printing.quiet)?;
     let bar = progress::bar("variants", variants.len(), job.printing.quiet);
     let mut rows = Vec::new();
     for variant in variants {
         let place = folder.join(&variant.name);
-        let outcome = match measure(job, &variant, &place) {
+        let outcome = match measure(job, &variant, &place, &baseline) {
             Ok(report) => Finding::Report(report),
             Err(error) => Finding::Error(format!("{error:#}")),
         };
@@ -122,7 +132,12 @@ fn told(name: &str, outcome: &Finding) -> String {
 }
 
 /// Runs a variant as `compress run` would.
-fn measure(job: &Compare, variant: &Variant, place: &Path) -> Result<Value> {
+fn measure(
+    job: &Compare,
+    variant: &Variant,
+    place: &Path,
+    baseline: &Baseline<'_>,
+) -> Result<Value> {
     let mut words: Vec<String> = vec!["compress".into(), "run".into()];
     words.extend(variant.words.iter().cloned());
     words.extend(job.model.name.clone());
@@ -141,11 +156,12 @@ fn measure(job: &Compare, variant: &Variant, place: &Path) -> Result<Value> {
     };
     let running = method.job_mut();
     running.text = job.text.clone();
+    running.planning.resources = job.resources;
     running.planning.calibration.complete(&job.calibration);
     // Variants share what is measured.
     let evidence = &mut running.planning.calibration.evidence;
     *evidence = evidence.take().or_else(|| cache::evidence().ok());
-    let done = run::perform(&method)?;
+    let done = run::perform(&method, Some(baseline))?;
     ensure!(
         done.outcome == Outcome::Kept,
         "the output has not the size that was promised"

@@ -1,14 +1,20 @@
 //! `compress evaluate MODEL`: run a model over a text, alone or beside its original.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
 use compress_checkpoint::Checkpoint;
-use compress_evaluate::{Comparison, Protocol, compare, latency, perplexity};
-use compress_models::Decoder;
+use compress_evaluate::{
+    Divergence, Footprint, Latency, Outline, Pass, Perplexity, Protocol, Reference, Scored, Source,
+    latency,
+};
+use compress_models::{Decoder, Device, Network, Streamed};
 use serde_json::json;
 
 use crate::{
     Outcome,
     args::{Count, Evaluate, Text},
+    memory::Memory,
     model::Opened,
     progress,
     report::{self, Measured},
@@ -16,7 +22,7 @@ use crate::{
 };
 
 /// Windows that are scored where the user says nothing.
-const WINDOWS: usize = 64;
+pub const WINDOWS: usize = 64;
 
 /// Tokens that are generated to time them; the median of so many is past what other programs do.
 const TIMED: usize = 64;
@@ -29,7 +35,7 @@ pub fn run(job: &Evaluate) -> Result<Outcome> {
         .as_deref()
         .map(|name| Opened::open(Some(name), quiet))
         .transpose()?;
-    let text = Prepared::new(&job.text, &model.checkpoint)?;
+    let text = Prepared::new(&job.text, &model.checkpoint, job.resources.memory())?;
     let measured = match &original {
         Some(original) => {
             text.compare(&original.checkpoint, &model.checkpoint, quiet)?
@@ -48,18 +54,30 @@ pub fn run(job: &Evaluate) -> Result<Outcome> {
     Ok(Outcome::Kept)
 }
 
+/// An original that was run once, for others to be measured against.
+pub struct Baseline<'a> {
+    /// Over which text.
+    pub text: Prepared,
+    model: &'a Checkpoint,
+    reference: Reference<'a>,
+    latency: Option<Latency>,
+}
+
 /// A text, cut and ready to be scored.
+#[derive(Clone)]
 pub struct Prepared {
     name: String,
     protocol: Protocol,
     windows: Vec<Vec<u32>>,
-    device: compress_models::Device,
+    device: Device,
     device_name: String,
+    memory: Memory,
 }
 
 impl Prepared {
-    /// Reads and cuts the text as the arguments say, with the tokenizer of `model`.
-    pub fn new(arguments: &Text, model: &Checkpoint) -> Result<Self> {
+    /// Reads and cuts the text as the arguments say, with the tokenizer of `model`; models that are run over
+    /// it may take so much memory.
+    pub fn new(arguments: &Text, model: &Checkpoint, memory: Memory) -> Result<Self> {
         let (name, text) = match &arguments.file {
             Some(path) => (path.display().to_string(), text::read(path)?),
             None => ("shipped sample".to_owned(), shipped::SAMPLE.to_owned()),
@@ -93,23 +111,18 @@ impl Prepared {
             windows,
             device,
             device_name,
+            memory,
         })
     }
 
     /// Perplexity of one model.
     pub fn score(&self, model: &Checkpoint, quiet: bool) -> Result<Measured> {
-        let decoder = Decoder::load(model, &self.device)?;
-        let bar = progress::bar("scoring", self.windows.iter().map(Vec::len).sum(), quiet);
-        let score = perplexity(&decoder, &self.windows, &|tokens| bar.inc(tokens as u64))?;
-        bar.finish_and_clear();
-        let latency = latency(&[&decoder], self.prompt(), TIMED)?.pop();
-        Ok(Measured {
-            score,
-            bytes: model.file_bytes(),
-            parameters: model.parameters(),
-            kl: None,
-            latency,
-        })
+        let loaded = self.load(&[model], None, quiet)?;
+        let score = self.pass(&loaded, quiet, |pass| {
+            Ok(pass.perplexity(loaded.networks()[0])?)
+        })?;
+        let mut times = loaded.latency(self.prompt())?.into_iter();
+        Ok(measured(model, score, None, times.next()))
     }
 
     /// Both models, the second with its divergence from the first.
@@ -119,28 +132,114 @@ impl Prepared {
         other: &Checkpoint,
         quiet: bool,
     ) -> Result<(Measured, Measured)> {
-        let decoders = [
-            Decoder::load(original, &self.device)?,
-            Decoder::load(other, &self.device)?,
-        ];
+        let (before, mut after) = self.compare_all(original, &[other], quiet)?;
+        let after = after.pop().context("nothing was compared")?;
+        Ok((before, after))
+    }
+
+    /// The original, and other models with their divergence from it, all in one pass.
+    pub fn compare_all(
+        &self,
+        original: &Checkpoint,
+        others: &[&Checkpoint],
+        quiet: bool,
+    ) -> Result<(Measured, Vec<Measured>)> {
+        let models = [&[original], others].concat();
+        let loaded = self.load(&models, None, quiet)?;
+        let networks = loaded.networks();
+        let found = self.pass(&loaded, quiet, |pass| {
+            Ok(pass.compare(Source::Network(networks[0]), &networks[1..])?)
+        })?;
+        let mut times = loaded.latency(self.prompt())?.into_iter();
+        let before = measured(original, found.original, None, times.next());
+        let after = others.iter().zip(found.others).map(|(model, scored)| {
+            let Scored { score, kl } = scored;
+            measured(model, score, Some(kl), times.next())
+        });
+        Ok((before, after.collect()))
+    }
+
+    /// Runs an original once, for others to be measured against. What it gives lies in the file at `path`.
+    pub fn baseline<'a>(
+        &self,
+        model: &'a Checkpoint,
+        path: &Path,
+        quiet: bool,
+    ) -> Result<Baseline<'a>> {
+        let loaded = self.load(&[model], None, quiet)?;
+        let head = Streamed::open(model, &self.device)?;
+        let reference = self.pass(&loaded, quiet, |pass| {
+            Ok(Reference::new(loaded.networks()[0], head, pass, path)?)
+        })?;
+        Ok(Baseline {
+            text: self.clone(),
+            model,
+            reference,
+            latency: loaded.latency(self.prompt())?.pop(),
+        })
+    }
+
+    /// Runs something over the windows, with a bar.
+    fn pass<T>(
+        &self,
+        loaded: &Loaded<'_>,
+        quiet: bool,
+        run: impl FnOnce(&Pass<'_>) -> Result<T>,
+    ) -> Result<T> {
         let bar = progress::bar("scoring", self.windows.iter().map(Vec::len).sum(), quiet);
-        let done = |tokens| bar.inc(tokens as u64);
-        let Comparison {
-            original: before,
-            other: after,
-            kl,
-        } = compare(&decoders[0], &decoders[1], &self.windows, &done)?;
+        let found = run(&Pass {
+            windows: &self.windows,
+            batch: loaded.batch(),
+            done: &|tokens| bar.inc(tokens as u64),
+        });
         bar.finish_and_clear();
-        let mut times = latency(&[&decoders[0], &decoders[1]], self.prompt(), TIMED)?.into_iter();
-        let mut measured = |model: &Checkpoint, score, kl| Measured {
-            score,
-            bytes: model.file_bytes(),
-            parameters: model.parameters(),
-            kl,
-            latency: times.next(),
-        };
-        let before = measured(original, before, None);
-        Ok((before, measured(other, after, Some(kl))))
+        found
+    }
+
+    /// What running some models over the text will take.
+    fn footprint<'a>(
+        &self,
+        models: &[&'a Checkpoint],
+        reference: Option<&'a Checkpoint>,
+    ) -> Footprint<'a> {
+        Footprint {
+            models: models.iter().map(|model| Outline::of(model)).collect(),
+            reference: reference.map(Outline::of),
+            time: self.windows.iter().map(Vec::len).max().unwrap_or_default(),
+            windows: self.windows.len(),
+        }
+    }
+
+    /// Whole models where memory holds them, else such as are loaded block by block.
+    fn load<'a>(
+        &self,
+        models: &[&'a Checkpoint],
+        reference: Option<&Checkpoint>,
+        quiet: bool,
+    ) -> Result<Loaded<'a>> {
+        let need = self.footprint(models, reference);
+        let each = models.iter();
+        if self.memory.holds(need.whole()) {
+            let whole = each.map(|model| Decoder::load(model, &self.device));
+            return Ok(Loaded::Whole(whole.collect::<Result<_, _>>()?));
+        }
+        let size = report::size;
+        let batch = need.batch(self.memory.bytes()).with_context(|| {
+            format!(
+                "evaluation needs {} of memory even block by block, and may use {}; give more --memory, or a smaller --ctx",
+                size(need.streamed(1)),
+                size(self.memory.bytes())
+            )
+        })?;
+        if !quiet {
+            eprintln!(
+                "whole models would take {} of memory, and {} may be used: they go block by block, {batch} windows at a time",
+                size(need.whole()),
+                size(self.memory.bytes())
+            );
+        }
+        let streamed = each.map(|model| Streamed::open(model, &self.device));
+        Ok(Loaded::Streamed(streamed.collect::<Result<_, _>>()?, batch))
     }
 
     /// The tokens before those whose generation is timed.
@@ -164,6 +263,73 @@ impl Prepared {
             "documents": self.protocol.documents,
             "device": self.device_name,
         })
+    }
+}
+
+impl Baseline<'_> {
+    /// The original, and another model with its divergence from it.
+    pub fn compare(&self, other: &Checkpoint, quiet: bool) -> Result<(Measured, Measured)> {
+        let loaded = self.text.load(&[other], Some(self.model), quiet)?;
+        let mut found = self.text.pass(&loaded, quiet, |pass| {
+            let original = Source::Reference(&self.reference);
+            Ok(pass.compare(original, &loaded.networks())?)
+        })?;
+        let Scored { score, kl } = found.others.pop().context("nothing was compared")?;
+        let latency = loaded.latency(self.text.prompt())?.pop();
+        Ok((
+            measured(self.model, found.original, None, self.latency),
+            measured(other, score, Some(kl), latency),
+        ))
+    }
+}
+
+/// Models that are ready to be run.
+enum Loaded<'a> {
+    Whole(Vec<Decoder>),
+    /// And how many windows go through a block at a time.
+    Streamed(Vec<Streamed<'a>>, usize),
+}
+
+impl Loaded<'_> {
+    fn networks(&self) -> Vec<&dyn Network> {
+        match self {
+            Self::Whole(decoders) => decoders.iter().map(|each| each as &dyn Network).collect(),
+            Self::Streamed(each, _) => each.iter().map(|each| each as &dyn Network).collect(),
+        }
+    }
+
+    const fn batch(&self) -> usize {
+        match self {
+            Self::Whole(_) => 1,
+            Self::Streamed(_, batch) => *batch,
+        }
+    }
+
+    /// The time per new token; nothing where each would take loading the whole model.
+    fn latency(&self, prompt: &[u32]) -> Result<Vec<Latency>> {
+        match self {
+            Self::Whole(decoders) => {
+                let decoders: Vec<&Decoder> = decoders.iter().collect();
+                Ok(latency(&decoders, prompt, TIMED)?)
+            }
+            Self::Streamed(..) => Ok(Vec::new()),
+        }
+    }
+}
+
+fn measured(
+    model: &Checkpoint,
+    score: Perplexity,
+    kl: Option<Divergence>,
+    latency: Option<Latency>,
+) -> Measured {
+    Measured {
+        score,
+        bytes: model.file_bytes(),
+        parameters: model.parameters(),
+        kl,
+        streamed: latency.is_none(),
+        latency,
     }
 }
 

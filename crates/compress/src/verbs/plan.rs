@@ -3,13 +3,16 @@
 use anyhow::Result;
 use compress_checkpoint::{Checkpoint, Layout};
 use compress_core::{Method, Plan, Shape, Step, Survey};
+use compress_evaluate::{Footprint, Outline};
 
 use crate::{
     Outcome,
     args::{By, Planning, With},
     evidence::Evidence,
+    memory::Memory,
     model::Opened,
     pipeline, plot, report,
+    verbs::evaluate::WINDOWS,
 };
 
 pub fn run(method: By<Planning>) -> Result<Outcome> {
@@ -80,7 +83,7 @@ pub fn foretell<S: Step>(
         row(
             "memory to evaluate",
             String::new(),
-            memory(to_evaluate(source, layout)),
+            memory(to_evaluate(source, layout, arguments.resources.memory())),
         );
         eprintln!("{table}");
     }
@@ -111,8 +114,17 @@ fn to_compress(source: &Checkpoint, survey: &Survey<'_>) -> usize {
         + source.file_bytes()
 }
 
-/// Both models in f32, and on each core a slice of logits.
-fn to_evaluate(source: &Checkpoint, layout: &Layout) -> usize {
-    const LOGITS: usize = 100_000_000;
-    4 * (source.parameters() + layout.parameters()) + rayon::current_num_threads() * LOGITS
+/// Both models over windows of 1024 tokens, as they would be run in this memory.
+fn to_evaluate(source: &Checkpoint, layout: &Layout, memory: Memory) -> usize {
+    let need = Footprint {
+        models: vec![Outline::of(source), Outline::planned(source, layout)],
+        reference: None,
+        time: source.config().context.min(1024),
+        windows: WINDOWS,
+    };
+    let whole = need.whole();
+    if memory.holds(whole) {
+        return whole;
+    }
+    need.streamed(need.batch(memory.bytes()).unwrap_or(1))
 }

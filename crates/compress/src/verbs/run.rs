@@ -20,11 +20,14 @@ use crate::{
     pipeline,
     report::{self, Measured},
     side,
-    verbs::{evaluate::Prepared, plan::foretell},
+    verbs::{
+        evaluate::{Baseline, Prepared},
+        plan::foretell,
+    },
 };
 
 pub fn run(method: &By<Running>) -> Result<Outcome> {
-    let done = perform(method)?;
+    let done = perform(method, None)?;
     if method.job().planning.printing.json {
         report::print(done.json)?;
     } else {
@@ -43,17 +46,21 @@ pub struct Told {
     pub outcome: Outcome,
 }
 
-/// Does all of it but the telling.
-pub fn perform(method: &By<Running>) -> Result<Told> {
+/// Does all of it but the telling; an original that has been run already is not run again.
+pub fn perform(method: &By<Running>, baseline: Option<&Baseline<'_>>) -> Result<Told> {
     match method {
-        By::Svd(With { own, job }) => compress(&own.method(), job),
-        By::Fwsvd(With { own, job }) => compress(&own.method(), job),
-        By::Welore(With { own, job }) => compress(&own.method(), job),
-        By::Lorc(With { own, job }) => compress(&own.method(), job),
+        By::Svd(With { own, job }) => compress(&own.method(), job, baseline),
+        By::Fwsvd(With { own, job }) => compress(&own.method(), job, baseline),
+        By::Welore(With { own, job }) => compress(&own.method(), job, baseline),
+        By::Lorc(With { own, job }) => compress(&own.method(), job, baseline),
     }
 }
 
-fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
+fn compress<M: Method>(
+    method: &M,
+    arguments: &Running,
+    baseline: Option<&Baseline<'_>>,
+) -> Result<Told> {
     let planning = &arguments.planning;
     let quiet = planning.printing.quiet;
     let model = Opened::open(planning.model.name.as_deref(), quiet)?;
@@ -61,10 +68,13 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
     let output = Output::claim(&arguments.output, arguments.force, &inputs)?;
     side::check(planning.plot.as_deref(), &inputs)?;
     // Whatever can be wrong with the text shows before the work, not after it.
-    let text = if arguments.no_evaluate {
+    let text = if let Some(baseline) = baseline {
+        Some(baseline.text.clone())
+    } else if arguments.no_evaluate {
         None
     } else {
-        Some(Prepared::new(&arguments.text, &model.checkpoint)?)
+        let memory = planning.resources.memory();
+        Some(Prepared::new(&arguments.text, &model.checkpoint, memory)?)
     };
     let selection = planning.sites.selection();
     let survey = Survey::new(&model.checkpoint, |site| selection.contains(site));
@@ -84,6 +94,7 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
         survey,
         plan: &plan,
         evidence: &evidence,
+        baseline,
         calibrate_seconds: foresight.seconds() + evidence.seconds(),
     };
     let writer = Writer::begin(&model.checkpoint, &layout, output, &task.describe()?)?;
@@ -172,6 +183,7 @@ struct Task<'a, M: Method> {
     survey: Survey<'a>,
     plan: &'a Plan<M::Step>,
     evidence: &'a Evidence,
+    baseline: Option<&'a Baseline<'a>>,
     calibrate_seconds: f64,
 }
 
@@ -258,11 +270,15 @@ impl<'a, M: Method> Task<'a, M> {
 /// Before and after. A GGUF source is compared at the format in which the output is written.
 fn measure(
     text: &Prepared,
+    baseline: Option<&Baseline<'_>>,
     source: &Checkpoint,
     written: &Checkpoint,
     quiet: bool,
 ) -> Result<(Measured, Measured)> {
-    let (mut before, after) = text.compare(source, written, quiet)?;
+    let (mut before, after) = match baseline {
+        Some(baseline) => baseline.compare(written, quiet)?,
+        None => text.compare(source, written, quiet)?,
+    };
     if source.is_gguf() {
         let edits = Edits {
             format: Some(written.format()),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use compress_checkpoint::{Card, Checkpoint, Edits, Input, Layout, Output, Record, Writer};
 use compress_evaluate::Protocol;
 use compress_models::{Decoder, Device};
-use compress_tune::{Journal, Lesson, Point, distil, task, train};
+use compress_tune::{Diverged, Journal, Lesson, Point, distil, task, train};
 use serde_json::{Value, json};
 
 use crate::{
@@ -45,7 +45,8 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     let prepared = if job.no_evaluate {
         None
     } else {
-        Some(Prepared::new(&job.text, &model.checkpoint)?)
+        let memory = job.resources.memory();
+        Some(Prepared::new(&job.text, &model.checkpoint, memory)?)
     };
     let (windows, held_out) = corpus(job, &model)?;
     let options = job.options(windows.len());
@@ -160,6 +161,7 @@ struct Effort {
     /// In this run; a killed one may have made others before.
     steps: usize,
     parameters: usize,
+    diverged: Vec<Diverged>,
 }
 
 /// Before and after, on a text.
@@ -172,18 +174,17 @@ impl Task<'_> {
         let mut decoder = Decoder::load(&self.model.checkpoint, &Device::flex())?;
         let start = Instant::now();
         let before = made(&journal.curve);
-        match (self.job.objective, self.original) {
-            (Objective::Distillation, Some(original)) => {
-                distil(
-                    &original.checkpoint,
-                    &mut decoder,
-                    &self.lesson,
-                    &mut journal,
-                )?;
-            }
+        let ending = match (self.job.objective, self.original) {
+            (Objective::Distillation, Some(original)) => distil(
+                &original.checkpoint,
+                &mut decoder,
+                &self.lesson,
+                &mut journal,
+            )?,
             _ => train(&mut decoder, &self.lesson, &mut journal)?,
-        }
+        };
         self.lesson.progress.finish();
+        warn_of(&ending.diverged);
         let trained = self.lesson.options.trained;
         for (name, value) in compress_tune::tensors(&decoder, trained) {
             let numbers = value.into_data().try_into_vec();
@@ -195,7 +196,8 @@ impl Task<'_> {
         let effort = Effort {
             seconds: start.elapsed().as_secs_f64(),
             steps: made(&journal.curve) - before,
-            parameters: compress_tune::count(&decoder, trained),
+            parameters: ending.parameters,
+            diverged: ending.diverged,
         };
         Ok((effort, journal.curve))
     }
@@ -216,10 +218,11 @@ impl Task<'_> {
         let quiet = self.job.printing.quiet;
         let model = &self.model.checkpoint;
         let (before, after) = match self.original.map(|original| &original.checkpoint) {
-            Some(original) => (
-                text.compare(original, model, quiet)?.1,
-                text.compare(original, written, quiet)?.1,
-            ),
+            Some(original) => {
+                let (_, mut both) = text.compare_all(original, &[model, written], quiet)?;
+                let after = both.pop().context("nothing was compared")?;
+                (both.pop().context("nothing was compared")?, after)
+            }
             None => (text.score(model, quiet)?, text.score(written, quiet)?),
         };
         Ok((text, before, after))
@@ -252,6 +255,7 @@ impl Task<'_> {
             "train_seconds": effort.seconds,
             "trained_tokens_per_second": self.speed(effort),
             "held_out_loss": compress_tune::best(&of_last.collect::<Vec<_>>()),
+            "diverged": effort.diverged,
         });
         if let Some((text, before, after)) = measured {
             json["text"] = text.describe();
@@ -307,6 +311,16 @@ impl Task<'_> {
             effort.seconds,
             self.speed(effort),
         ))
+    }
+}
+
+/// Tells where training could not go on.
+fn warn_of(diverged: &[Diverged]) {
+    for Diverged { block, step, loss } in diverged {
+        let place = block.map_or_else(String::new, |block| format!(" of block {block}"));
+        eprintln!(
+            "warning: the loss at step {step}{place} is {loss}, so training ended with the best state before; a lower --rate would go further"
+        );
     }
 }
 

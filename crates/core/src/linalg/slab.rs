@@ -1,7 +1,7 @@
 //! Products of matrices that belong to a network: row after row, in someone else's memory.
 
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
-use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
+use rayon::iter::{IndexedParallelIterator as _, IntoParallelIterator as _, ParallelIterator as _};
 
 use super::{fit, product::multiply_tiles};
 use crate::{Error, Result, Shape};
@@ -74,36 +74,60 @@ pub fn product_of_slabs(a: Slab<'_>, b: Slab<'_>, right: Right) -> Result<Vec<f3
     Ok(out)
 }
 
-/// `a · bᵀ`, t × n, of a matrix b of n rows that is never there as a whole: `unpack` writes a row of
-/// it, and each core keeps at most `panel` rows at a time.
-pub fn product_by_panels(
-    a: Slab<'_>,
+/// `a · bᵀ`, t × n, for each of some matrices a, with a matrix b of n rows that is never there as a whole:
+/// `unpack` writes rows of it, from the given one on, and each core keeps at most `panel` of them at a time.
+///
+/// Each element is summed as [`product_of_slabs`] sums it; so no panel but a matrix of one row has a single
+/// row, for which there is another kernel.
+pub fn product_by_panels<E: Send>(
+    a: &[Slab<'_>],
     rows: usize,
     panel: usize,
-    unpack: impl Fn(usize, &mut [f32]) + Sync,
-) -> Vec<f32> {
-    let Shape { rows: t, cols } = a.shape;
-    let mut out = vec![0.0; t * rows];
-    let mut target = MatMut::from_row_major_slice_mut(&mut out, t, rows);
-    let multiply = |(index, target): (usize, MatMut<'_, f32>)| {
-        let mut b = vec![0.0; target.ncols() * cols]; // panel × in
-        for (row, numbers) in (index * panel..).zip(b.chunks_exact_mut(cols.max(1))) {
-            unpack(row, numbers);
-        }
-        let b = MatRef::from_row_major_slice(&b, target.ncols(), cols);
-        let (a, b) = (a.view(), b.transpose());
-        matmul(target, Accum::Replace, a, b, 1.0, Par::Seq);
-    };
-    if rayon::current_thread_index().is_none() {
-        let panels = target.par_col_chunks_mut(panel);
-        panels.enumerate().for_each(multiply);
-    } else {
-        for (index, first) in (0..rows).step_by(panel).enumerate() {
-            let count = panel.min(rows - first);
-            multiply((index, target.as_mut().subcols_mut(first, count)));
+    unpack: impl Fn(usize, &mut [f32]) -> std::result::Result<(), E> + Sync,
+) -> std::result::Result<Vec<Vec<f32>>, E> {
+    let cols = a.first().map_or(0, |a| a.shape.cols);
+    let ends = ends_of_panels(rows, panel);
+    let mut out: Vec<Vec<f32>> = a.iter().map(|a| vec![0.0; a.shape.rows * rows]).collect();
+    // One list of targets for each panel: its columns of every product.
+    let mut targets: Vec<Vec<MatMut<'_, f32>>> = ends.iter().map(|_| Vec::new()).collect();
+    for (a, out) in a.iter().zip(&mut out) {
+        let mut rest = MatMut::from_row_major_slice_mut(out, a.shape.rows, rows);
+        let mut first = 0;
+        for (&end, targets) in ends.iter().zip(&mut targets) {
+            let (target, others) = rest.split_at_col_mut(end - first);
+            targets.push(target);
+            (rest, first) = (others, end);
         }
     }
-    out
+    let multiply = |(end, targets): (usize, Vec<MatMut<'_, f32>>)| {
+        let count = targets.first().map_or(0, |target| target.ncols());
+        let mut b = vec![0.0; count * cols]; // panel × in
+        unpack(end - count, &mut b)?;
+        let b = MatRef::from_row_major_slice(&b, count, cols).transpose();
+        for (a, target) in a.iter().zip(targets) {
+            matmul(target, Accum::Replace, a.view(), b, 1.0, Par::Seq);
+        }
+        Ok(())
+    };
+    if rayon::current_thread_index().is_none() {
+        ends.into_par_iter().zip(targets).try_for_each(multiply)?;
+    } else {
+        ends.into_iter().zip(targets).try_for_each(multiply)?;
+    }
+    Ok(out)
+}
+
+/// Where panels of at most so many rows end, but none of a single row where there are more.
+fn ends_of_panels(rows: usize, panel: usize) -> Vec<usize> {
+    let panel = panel.max(3);
+    let mut ends: Vec<usize> = (panel..rows).step_by(panel).collect();
+    if rows % panel == 1
+        && let Some(last) = ends.last_mut()
+    {
+        *last -= 1;
+    }
+    ends.push(rows);
+    ends
 }
 
 /// `aᵀ · b`, m × n from t × m and t × n: the gradient of a weight is such a product.
@@ -146,4 +170,26 @@ fn write_product(
         matmul(target, how, a, b, 1.0, Par::Seq);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_have_all_rows_and_none_a_single_one() {
+        for rows in 0..60 {
+            for panel in 0..12 {
+                let ends = ends_of_panels(rows, panel);
+                let starts = std::iter::once(&0).chain(&ends);
+                let sizes: Vec<usize> = starts.zip(&ends).map(|(a, b)| b - a).collect();
+                assert_eq!(sizes.iter().sum::<usize>(), rows);
+                assert!(sizes.iter().all(|&size| size <= panel.max(3)));
+                assert!(
+                    rows == 1 || !sizes.contains(&1),
+                    "{rows} by {panel}: {sizes:?}"
+                );
+            }
+        }
+    }
 }

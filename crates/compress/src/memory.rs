@@ -1,0 +1,67 @@
+//! How much memory this program may use.
+
+use bytesize::ByteSize;
+use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// A budget in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    bytes: usize,
+}
+
+impl Memory {
+    /// What was asked for; where nothing was, two thirds of what is free now, so that other programs and the
+    /// system's own copies of files have the rest.
+    pub fn new(asked: Option<ByteSize>) -> Self {
+        let bytes = asked.map_or_else(|| free() / 3 * 2, |size| size.as_u64());
+        Self {
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// How many bytes there are.
+    pub const fn bytes(self) -> usize {
+        self.bytes
+    }
+
+    /// Whether so many bytes fit.
+    pub const fn holds(self, bytes: usize) -> bool {
+        bytes <= self.bytes
+    }
+}
+
+/// Bytes that programs may still take: what the system has, or what the limit of this program's group of
+/// processes leaves, if that is less. What the group has read from files does not count as taken: the system
+/// forgets it when memory is wanted.
+fn free() -> u64 {
+    let mut system = System::new();
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let available = system.available_memory();
+    let own = Pid::from_u32(std::process::id());
+    let nothing = ProcessRefreshKind::nothing();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own]), false, nothing);
+    let limits = system.process(own).and_then(|own| own.cgroup_limits());
+    limits.map_or(available, |limits| {
+        available.min(limits.total_memory.saturating_sub(limits.rss))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_the_budget() {
+        let memory = Memory::new(Some(ByteSize::gb(3)));
+        assert_eq!(memory.bytes(), 3_000_000_000);
+        assert!(memory.holds(3_000_000_000) && !memory.holds(3_000_000_001));
+    }
+
+    #[test]
+    fn without_a_word_it_is_less_than_the_machine_has() {
+        let mut system = System::new();
+        system.refresh_memory();
+        let memory = Memory::new(None);
+        assert!(memory.holds(1) && !memory.holds(system.total_memory() as usize));
+    }
+}

@@ -1,0 +1,191 @@
+//! How much memory scoring will take, foretold from shapes alone.
+//!
+//! ```text
+//! whole     Σ models' weights + one window's activations per core
+//! streamed  the largest block + one window's activations per core + residual streams of all windows of a batch
+//! ```
+//!
+//! Checked against the maximum resident set: within a tenth for models of 100 MB and more
+//! (`tests/campaign/memory.sh`).
+
+use std::collections::BTreeMap;
+
+use compress_checkpoint::{Checkpoint, Config, Layout, Table};
+use compress_core::{Form, Numbers, Role, Shape, Site};
+
+/// The program itself, its threads, a tokenizer and a text.
+const PROGRAM: usize = 40_000_000;
+
+/// Logits of a slice, in bytes.
+const SLICE: usize = 16 << 20;
+
+/// Slices of logits that a streamed network makes at a time.
+const TOGETHER: usize = 4;
+
+/// What decides how much memory a model takes.
+#[derive(Clone, Copy)]
+pub struct Outline<'a> {
+    /// Its shape.
+    pub config: &'a Config,
+    /// How the weights of its blocks are stored.
+    pub forms: &'a BTreeMap<Site, Form>,
+    /// How embedding and head are.
+    pub tables: &'a BTreeMap<Table, Form>,
+}
+
+impl<'a> Outline<'a> {
+    /// Of a model that is there.
+    #[must_use]
+    pub const fn of(model: &'a Checkpoint) -> Self {
+        Self {
+            config: model.config(),
+            forms: model.forms(),
+            tables: model.tables(),
+        }
+    }
+
+    /// Of the model that will be written by a layout, which was made for a model like `source`.
+    #[must_use]
+    pub const fn planned(source: &'a Checkpoint, layout: &'a Layout) -> Self {
+        Self {
+            config: source.config(),
+            forms: layout.forms(),
+            tables: layout.tables(),
+        }
+    }
+
+    fn block(&self, layer: usize) -> usize {
+        let weight = |role| {
+            let form = self.forms.get(&Site::new(layer, role)).copied();
+            in_memory(form.unwrap_or(Form::Whole), self.config.shape(role))
+        };
+        Role::ALL.into_iter().map(weight).sum()
+    }
+
+    fn largest_block(&self) -> usize {
+        let blocks = (0..self.config.layers).map(|layer| self.block(layer));
+        blocks.max().unwrap_or_default()
+    }
+
+    fn blocks(&self) -> usize {
+        (0..self.config.layers).map(|layer| self.block(layer)).sum()
+    }
+
+    /// Embedding and head: all of them, or those that are in memory even of a streamed network.
+    fn tables(&self, streamed: bool) -> usize {
+        let tables = self.tables.values();
+        let there = tables.filter(|form| !streamed || **form != Form::Whole);
+        there
+            .map(|form| in_memory(*form, self.config.table_shape()))
+            .sum()
+    }
+
+    /// What a core holds while it takes a window through a block.
+    fn activations(&self, time: usize) -> usize {
+        let width = |role| self.config.shape(role);
+        let (hidden, query) = (self.config.hidden, width(Role::Query).rows);
+        let (shared, inner) = (width(Role::Key).rows, width(Role::Gate).rows);
+        let attention = 3 * hidden + 4 * query + 5 * shared;
+        let feed_forward = 4 * hidden + 3 * inner;
+        4 * time * attention.max(feed_forward)
+    }
+}
+
+/// Some models over the same windows.
+pub struct Footprint<'a> {
+    /// The models that are run.
+    pub models: Vec<Outline<'a>>,
+    /// The original of a [`Reference`](crate::Reference), of which only the head is used.
+    pub reference: Option<Outline<'a>>,
+    /// Tokens of the longest window.
+    pub time: usize,
+    /// How many windows.
+    pub windows: usize,
+}
+
+impl Footprint<'_> {
+    /// Bytes at the most, where all models are in memory.
+    #[must_use]
+    pub fn whole(&self) -> usize {
+        let weights = self
+            .models
+            .iter()
+            .map(|model| model.blocks() + model.tables(false));
+        // A reference's head stays in its file.
+        let slices = if self.reference.is_some() {
+            TOGETHER
+        } else {
+            1
+        };
+        PROGRAM
+            + weights.sum::<usize>()
+            + self.tables_in_memory(self.reference.iter())
+            + self.streams(self.cores())
+            + self.cores() * self.at_work(slices)
+    }
+
+    /// Bytes at the most, where blocks are loaded for batches of so many windows.
+    #[must_use]
+    pub fn streamed(&self, batch: usize) -> usize {
+        let block = self.models.iter().map(Outline::largest_block).max();
+        let cores = rayon::current_num_threads().min(batch);
+        PROGRAM
+            + self.tables_in_memory(self.sources())
+            + block.unwrap_or_default()
+            + self.streams(batch)
+            + cores * self.at_work(TOGETHER)
+    }
+
+    /// The largest batch of windows with which streamed networks fit into so many bytes; none where not even
+    /// one does.
+    #[must_use]
+    pub fn batch(&self, bytes: usize) -> Option<usize> {
+        let more = self.streamed(2) - self.streamed(1);
+        let one = self.streamed(1);
+        let more = more.max(1);
+        let left = bytes.checked_sub(one)?;
+        Some((1 + left / more).min(self.windows.max(1)))
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &Outline<'_>> {
+        self.models.iter().chain(&self.reference)
+    }
+
+    /// Of networks whose other tables stay in their files.
+    fn tables_in_memory<'b>(&self, models: impl Iterator<Item = &'b Outline<'b>>) -> usize {
+        models.map(|model| model.tables(true)).sum()
+    }
+
+    fn cores(&self) -> usize {
+        rayon::current_num_threads().min(self.windows)
+    }
+
+    /// Residual streams of so many windows.
+    fn streams(&self, windows: usize) -> usize {
+        let hidden = self.sources().map(|model| model.config.hidden);
+        4 * windows * self.time * hidden.sum::<usize>()
+    }
+
+    /// What a core holds at the most: activations, or later logits of the original and of another model.
+    fn at_work(&self, slices: usize) -> usize {
+        let activations = self.models.iter().map(|model| model.activations(self.time));
+        let vocabulary = self.sources().map(|model| model.config.vocabulary).max();
+        let positions = 4 * self.time * vocabulary.unwrap_or_default();
+        let logits = (slices * SLICE).min(positions) * self.sources().count().min(2);
+        activations.max().unwrap_or_default().max(logits)
+    }
+}
+
+/// Bytes of a weight in memory: floats in `f32`, what is packed as it is.
+fn in_memory(form: Form, shape: Shape) -> usize {
+    let bytes = |numbers| match numbers {
+        Numbers::Floats | Numbers::Correction | Numbers::Words => 4,
+        Numbers::Scales => 2,
+        Numbers::Sizes => 0,
+    };
+    let parts = form.tensors(shape);
+    let parts = parts
+        .iter()
+        .map(|part| bytes(part.numbers) * part.shape.iter().product::<usize>());
+    parts.sum()
+}

@@ -1,0 +1,265 @@
+//! Networks that are loaded block by block give the figures of whole ones, and a reference is run once.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    borrow::Cow,
+    ops::Range,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use compress_checkpoint::Checkpoint;
+use compress_core::{Form, Format, Scheme};
+use compress_evaluate::{Comparison, Error, Footprint, Outline, Pass, Reference, Source};
+use compress_models::{Block, Decoder, Device, Network, Result, Streamed, Tensor, Turns};
+
+fn fixture(name: &str) -> Checkpoint {
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    Checkpoint::open(&fixtures.join(name)).unwrap()
+}
+
+fn networks() -> Vec<Checkpoint> {
+    let folders = ["llama", "llama_sharded", "mistral_window", "qwen2", "qwen3"];
+    let folders = folders.map(|name| fixture(&format!("networks/{name}")));
+    folders
+        .into_iter()
+        .chain([fixture("gguf/llama.gguf")])
+        .collect()
+}
+
+/// Windows of several lengths, down to those with few predictions, for which there are other kernels.
+fn windows(vocabulary: usize) -> Vec<Vec<u32>> {
+    let token =
+        |window: usize, place: usize| ((window * 31 + place * place * 7) % vocabulary) as u32;
+    let lengths = [24, 2, 9, 17, 3, 24, 12];
+    let window = |(window, length)| (0..length).map(|place| token(window, place)).collect();
+    lengths.into_iter().enumerate().map(window).collect()
+}
+
+const fn pass(windows: &[Vec<u32>], batch: usize) -> Pass<'_> {
+    Pass {
+        windows,
+        batch,
+        done: &|_| (),
+    }
+}
+
+/// All figures but the times.
+fn figures(found: &Comparison) -> Vec<f64> {
+    let others = found.others.iter().flat_map(|other| {
+        let kl = other.kl;
+        let kl = [kl.mean, kl.median, kl.p99, kl.max, kl.same_top];
+        [other.score.perplexity].into_iter().chain(kl)
+    });
+    [found.original.perplexity]
+        .into_iter()
+        .chain(others)
+        .collect()
+}
+
+/// A network whose weights are a little off.
+fn variant(model: &Checkpoint) -> Decoder {
+    let mut decoder = Decoder::load(model, &Device::flex()).unwrap();
+    for block in &mut decoder.blocks {
+        let norm = &mut block.feed_forward_norm;
+        norm.gamma = burn::module::Param::from_tensor(norm.gamma.val() * 1.5);
+    }
+    decoder
+}
+
+#[test]
+fn streamed_networks_have_the_figures_of_whole_ones_to_the_last_digit() {
+    for model in networks() {
+        let windows = windows(model.config().vocabulary);
+        let whole = Decoder::load(&model, &Device::flex()).unwrap();
+        let streamed = Streamed::open(&model, &Device::flex()).unwrap();
+        let other = variant(&model);
+        for some in [&windows[..], &windows[..1], &windows[1..2]] {
+            let compare = |original: &dyn Network, batch| {
+                let original = Source::Network(original);
+                let found = pass(some, batch).compare(original, &[&other, &whole]);
+                figures(&found.unwrap())
+            };
+            let expected = compare(&whole, 1);
+            assert!(expected[2] > 0.0, "the variant is the original");
+            assert!(expected[8] < 1e-12, "the original diverges from itself");
+            for batch in [1, 2, 3, 100] {
+                let found = compare(&streamed, batch);
+                assert_eq!(found, expected, "{}, {batch}", model.path().display());
+                let alone = pass(some, batch).perplexity(&streamed).unwrap();
+                assert_eq!(alone.perplexity.to_bits(), expected[0].to_bits());
+            }
+        }
+    }
+}
+
+/// A network that counts how often a block is run.
+struct Counting<'a> {
+    network: &'a Decoder,
+    blocks: AtomicUsize,
+}
+
+impl Network for Counting<'_> {
+    fn layers(&self) -> usize {
+        self.network.layers()
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.network.vocabulary()
+    }
+
+    fn device(&self) -> Device {
+        self.network.device()
+    }
+
+    fn embed(&self, text: &[u32]) -> Result<Tensor<3>> {
+        Network::embed(self.network, text)
+    }
+
+    fn turns(&self, positions: Range<usize>) -> Turns {
+        self.network.turns(positions)
+    }
+
+    fn block(&self, layer: usize) -> Result<Cow<'_, Block>> {
+        self.blocks.fetch_add(1, Ordering::Relaxed);
+        self.network.block(layer)
+    }
+
+    fn normed(&self, residual: Tensor<3>) -> Tensor<3> {
+        self.network.normed(residual)
+    }
+
+    fn logits(&self, hidden: &Tensor<2>, slices: &[Range<usize>]) -> Result<Vec<Tensor<2>>> {
+        Network::logits(self.network, hidden, slices)
+    }
+
+    fn slices_at_a_time(&self) -> usize {
+        self.network.slices_at_a_time()
+    }
+}
+
+#[test]
+fn an_original_is_run_once_however_much_is_measured_against_it() {
+    let place = tempfile::tempdir().unwrap();
+    for (index, model) in networks().iter().enumerate() {
+        let windows = windows(model.config().vocabulary);
+        let whole = Decoder::load(model, &Device::flex()).unwrap();
+        let head = Streamed::open(model, &Device::flex()).unwrap();
+        let other = variant(model);
+        let original = Counting {
+            network: &whole,
+            blocks: AtomicUsize::new(0),
+        };
+        let path = place.path().join(index.to_string());
+        let reference = Reference::new(&original, head, &pass(&windows, 3), &path).unwrap();
+        let run = original.blocks.load(Ordering::Relaxed);
+        assert_eq!(run, 3 * whole.blocks.len(), "a block for each of 3 batches");
+        let against = |original: Source<'_>| {
+            let found = pass(&windows, 1).compare(original, &[&other, &whole]);
+            figures(&found.unwrap())
+        };
+        let expected = against(Source::Network(&whole));
+        for _ in 0..2 {
+            assert_eq!(against(Source::Reference(&reference)), expected);
+        }
+        assert_eq!(original.blocks.load(Ordering::Relaxed), run);
+    }
+}
+
+#[test]
+fn a_block_is_loaded_once_for_all_windows_of_a_batch() {
+    let model = fixture("networks/llama");
+    let windows = windows(model.config().vocabulary);
+    let whole = Decoder::load(&model, &Device::flex()).unwrap();
+    for (batch, batches) in [(1, 7), (2, 4), (4, 2), (7, 1), (100, 1)] {
+        let counting = Counting {
+            network: &whole,
+            blocks: AtomicUsize::new(0),
+        };
+        pass(&windows, batch).perplexity(&counting).unwrap();
+        let loaded = counting.blocks.load(Ordering::Relaxed);
+        assert_eq!(loaded, batches * whole.blocks.len(), "batches of {batch}");
+    }
+}
+
+#[test]
+fn the_tokens_that_are_told_of_are_those_of_the_windows() {
+    let model = fixture("networks/llama");
+    let windows = windows(model.config().vocabulary);
+    let whole = Decoder::load(&model, &Device::flex()).unwrap();
+    let streamed = Streamed::open(&model, &Device::flex()).unwrap();
+    for network in [&whole as &dyn Network, &streamed] {
+        let told = AtomicUsize::new(0);
+        let pass = Pass {
+            done: &|tokens| {
+                told.fetch_add(tokens, Ordering::Relaxed);
+            },
+            ..pass(&windows, 3)
+        };
+        pass.perplexity(network).unwrap();
+        let all: usize = windows.iter().map(Vec::len).sum();
+        assert_eq!(told.into_inner(), all);
+    }
+}
+
+#[test]
+fn models_of_two_vocabularies_are_not_compared() {
+    let [one, other] = ["llama", "qwen2"].map(|name| fixture(&format!("networks/{name}")));
+    let decoders = [&one, &other].map(|model| Decoder::load(model, &Device::flex()).unwrap());
+    if decoders[0].vocabulary() == decoders[1].vocabulary() {
+        return;
+    }
+    let windows = windows(8);
+    let refused = pass(&windows, 1).compare(Source::Network(&decoders[0]), &[&decoders[1]]);
+    assert!(matches!(refused, Err(Error::Vocabulary { .. })));
+}
+
+#[test]
+fn batches_are_as_large_as_memory_allows_and_no_larger() {
+    let model = fixture("networks/qwen3");
+    let need = Footprint {
+        models: vec![Outline::of(&model); 2],
+        reference: None,
+        time: 1024,
+        windows: 64,
+    };
+    assert_eq!(need.batch(need.streamed(1) - 1), None);
+    for batch in [1, 2, 5, 63, 64] {
+        let found = need.batch(need.streamed(batch)).unwrap();
+        assert!(found >= batch, "{batch}: {found}");
+        assert!(need.streamed(found) <= need.streamed(batch).max(need.streamed(1)));
+    }
+    assert_eq!(need.batch(usize::MAX), Some(64));
+}
+
+#[test]
+fn what_is_packed_takes_its_packed_size_and_a_streamed_model_a_block() {
+    let model = fixture("networks/llama");
+    let scheme: Scheme = Scheme::symmetric(compress_core::Bits::Four, None);
+    let rounded = Form::Rounded { scheme, rank: 0 };
+    let forms = model.forms().keys().map(|&site| (site, rounded)).collect();
+    let need = |forms| Footprint {
+        models: vec![Outline {
+            config: model.config(),
+            forms,
+            tables: model.tables(),
+        }],
+        reference: None,
+        time: 16,
+        windows: 1,
+    };
+    let (whole, packed) = (need(model.forms()), need(&forms));
+    let weights: usize = model
+        .forms()
+        .iter()
+        .map(|(site, form)| {
+            let shape = model.config().shape(site.role);
+            form.bytes(shape, Format::F32) - rounded.bytes(shape, Format::F32)
+        })
+        .sum();
+    // Beside the packed words a file has two numbers for the shape of each weight.
+    let shapes = 16 * model.forms().len();
+    assert_eq!(whole.whole() - packed.whole(), weights + shapes);
+    assert!(whole.streamed(1) < whole.whole());
+}

@@ -1,0 +1,64 @@
+//! Files that are there as a whole or not at all, whatever ends the program or the machine.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use crate::{Error, Result};
+
+/// Writes a file beside the one at `path`, and puts it in its place once all of it is on disk.
+pub fn put(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    write(&part)?;
+    let file = File::options().write(true).open(&part);
+    let synced = file.and_then(|file| file.sync_all());
+    synced.map_err(Error::io(&part))?;
+    fs::rename(&part, path).map_err(Error::io(path))?;
+    // The name is an entry of the folder, which is written by itself.
+    match path.parent() {
+        Some(folder) => sync_folder(folder),
+        None => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> Result<()> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(Error::io(folder))
+}
+
+/// Elsewhere folders cannot be opened as files.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn what_is_there_stays_until_all_of_the_new_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        fs::write(&path, "old").unwrap();
+        let failed = put(&path, |part| {
+            fs::write(part, "half").unwrap();
+            Err(Error::Nothing)
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        put(&path, |part| {
+            fs::write(part, "new").map_err(Error::io(part))
+        })
+        .unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 1);
+    }
+}

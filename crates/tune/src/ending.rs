@@ -1,0 +1,38 @@
+//! How a training ended.
+
+use serde::Serialize;
+
+use crate::{Error, Result};
+
+/// What is to be told of a training that is over; the model is at its best state.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    /// How many numbers were trained.
+    pub parameters: usize,
+    /// Where the loss was no number any more, and training stopped: of the whole model once at the most, in a
+    /// distillation once for each block.
+    pub diverged: Vec<Diverged>,
+}
+
+/// A loss that was no number any more.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Diverged {
+    /// The block that was distilled; none where the whole model was trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<usize>,
+    /// The step, counted from 0.
+    pub step: usize,
+    /// Its loss, or that of the held-out windows after it.
+    #[serde(skip)]
+    pub loss: f64,
+}
+
+impl Ending {
+    /// An error where training diverged and there is no state better than the one it started from.
+    pub(crate) fn unless_in_vain(self, improved: bool) -> Result<Self> {
+        match self.diverged.first() {
+            Some(&Diverged { step, loss, .. }) if !improved => Err(Error::Diverged { step, loss }),
+            _ => Ok(self),
+        }
+    }
+}
