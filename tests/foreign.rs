@@ -357,6 +357,19 @@ fn an_adapter_that_does_more_than_correct_is_refused_by_name() {
 }
 
 #[test]
+fn an_adapter_whose_tensors_are_the_models_is_refused() {
+    let (_place, model) = rounded(&["--rank", "4"]);
+    let name = "model.norm.weight";
+    change_tensors(
+        &model.join("adapter/adapter_model.safetensors"),
+        |tensors| {
+            tensors.insert(name.into(), (Dtype::F32, vec![64], vec![0; 256]));
+        },
+    );
+    refused(&model, &["adapter_model.safetensors", name]);
+}
+
+#[test]
 fn a_correction_for_a_weight_that_is_not_rounded_is_refused() {
     let (_place, model) = rounded(&["--rank", "4", "--only", "mlp"]);
     let name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
@@ -407,6 +420,16 @@ fn the_correction_that_the_config_names_is_read_and_no_other() {
         )
     });
     assert!(is_corrected(&model));
+    // As a hub client of those days left it.
+    fs::rename(model.join("adapter"), model.join("elsewhere")).unwrap();
+    let record = fs::read(model.join("compression.json")).unwrap();
+    let step = json!({ "site": "0.up", "scheme": { "bits": 4 }, "rank": 4 });
+    change(&model.join("compression.json"), |json| {
+        json["plan"]["steps"] = json!([step])
+    });
+    refused(&model, &["compression.json", "adapter/adapter_config.json"]);
+    fs::write(model.join("compression.json"), record).unwrap();
+    fs::rename(model.join("elsewhere"), model.join("adapter")).unwrap();
     // The user's own adapter, for another model or beside one that is no output.
     let settings = model.join("adapter/adapter_config.json");
     change(&settings, |json| {

@@ -12,9 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Checkpoint, Config, Error, Layout, Result,
-    directory::{plain_name, read_json},
+    directory::{Contents, header, plain_name, read_json},
     record,
     settings::only_known,
+    weight_file::WeightFile,
 };
 
 /// The field of `config.json` with the folder's name; loaders that do not know it keep it.
@@ -59,8 +60,8 @@ const FREE: &[&str] = &[
 pub struct Adapter {
     /// The rank of all its pairs.
     pub rank: usize,
-    /// s: what the product of a pair is multiplied by.
-    pub scale: f32,
+    /// s: what the product of a pair is multiplied by; none where that is 1.
+    pub scale: Option<f32>,
 }
 
 impl Adapter {
@@ -98,9 +99,10 @@ impl Adapter {
             Some(true) => (rank as f64).sqrt(),
             _ => rank as f64,
         };
+        let scale = (alpha / by) as f32;
         Ok(Self {
             rank: rank as usize,
-            scale: (alpha / by) as f32,
+            scale: Some(scale).filter(|scale| scale.to_bits() != 1.0_f32.to_bits()),
         })
     }
 }
@@ -118,7 +120,7 @@ fn without_plain_start(settings: &Map<String, Value>) -> Map<String, Value> {
 pub fn folder<'a>(root: &Path, config: &'a Config) -> Result<Option<&'a str>> {
     let path = root.join("config.json");
     match config.json.get(FIELD).filter(|value| !value.is_null()) {
-        None => Ok(is_of_earlier_output(root).then_some(FOLDER)),
+        None => earlier(root),
         Some(Value::String(name)) => {
             let name = plain_name(&path, "adapter", name)?;
             for file in [SETTINGS, WEIGHTS] {
@@ -138,21 +140,66 @@ pub fn folder<'a>(root: &Path, config: &'a Config) -> Result<Option<&'a str>> {
     }
 }
 
-/// Whether a folder is an output of this program from before `config.json` named the correction. Of such
-/// an adapter, the model is the folder around it.
-fn is_of_earlier_output(root: &Path) -> bool {
-    let settings = read_json(&root.join(FOLDER).join(SETTINGS));
-    let is_ours = |settings: Value| settings["base_model_name_or_path"] == "..";
-    root.join(record::FILE).is_file() && settings.is_ok_and(is_ours)
+/// The folder of the correction in an output of this program from before `config.json` named it. Of such an
+/// adapter, the model is the folder around it.
+fn earlier(root: &Path) -> Result<Option<&'static str>> {
+    let Ok(record) = read_json(&root.join(record::FILE)) else {
+        return Ok(None);
+    };
+    match read_json(&root.join(FOLDER).join(SETTINGS)) {
+        Ok(settings) => Ok((settings["base_model_name_or_path"] == "..").then_some(FOLDER)),
+        // A hub client of those days left it behind.
+        Err(_) if tells_of_correction(&record) => {
+            let problem = format!(
+                "this output was corrected, but {FOLDER}/{SETTINGS} is not there; the model is not complete without it"
+            );
+            Err(Error::damaged(root.join(record::FILE), problem))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether a record of those days has steps with a correction.
+fn tells_of_correction(record: &Value) -> bool {
+    let steps = record["plan"]["steps"].as_array();
+    let corrects = |step: &Value| step["scheme"].is_object() && step["rank"].as_u64() > Some(0);
+    steps.is_some_and(|steps| steps.iter().any(corrects))
+}
+
+/// The weights in a correction's folder, and what they are multiplied by; `index` is the file's.
+pub fn open(folder: &Path, index: usize) -> Result<(Adapter, Contents)> {
+    let settings = Adapter::parse(&folder.join(SETTINGS))?;
+    let file = WeightFile::open(folder.join(WEIGHTS))?;
+    let tensors = header(&file, index)?;
+    match tensors.keys().find(|name| !name.starts_with(PREFIX)) {
+        None => Ok((settings, (vec![file], tensors))),
+        Some(name) => {
+            let problem = format!("tensor `{name}` is none of an adapter's");
+            Err(Error::damaged(&file.path, problem))
+        }
+    }
 }
 
 impl Checkpoint {
-    /// What the numbers of a tensor are multiplied by when they are read: the pairs of an adapter have a scale.
-    pub(crate) fn scale_of(&self, name: &str) -> f32 {
+    /// What the numbers of a tensor are multiplied by when they are read: the pairs of an adapter may have a
+    /// scale.
+    pub(crate) fn scale_of(&self, name: &str) -> Option<f32> {
         let up = name.starts_with(PREFIX) && name.ends_with(".lora_B.weight");
-        self.adapter
-            .filter(|_| up)
-            .map_or(1.0, |adapter| adapter.scale)
+        self.adapter.filter(|_| up)?.scale
+    }
+
+    /// Refuses a correction of another rank than its settings say, by which it is scaled, or without any.
+    pub(crate) fn expect_rank(&self, module: &str, rank: usize) -> Result<()> {
+        let said = self.adapter.map(|adapter| adapter.rank);
+        if rank == 0 || said == Some(rank) {
+            return Ok(());
+        }
+        let said = said.map_or("there are none".into(), |said| {
+            format!("they say `r` {said}")
+        });
+        let problem =
+            format!("the correction of `{module}` has rank {rank}, but of its settings {said}");
+        Err(Error::damaged(self.path(), problem))
     }
 }
 

@@ -51,13 +51,13 @@ impl Checkpoint {
         let path = root.join("config.json");
         let config = Config::parse(directory::read_json(&path)?, &path)?;
         let (mut files, mut tensors) = directory::open(root)?;
-        let folder = adapter::folder(root, &config)?.map(|name| root.join(name));
-        if let Some(folder) = &folder {
-            let weights = WeightFile::open(folder.join(adapter::WEIGHTS))?;
-            tensors.extend(directory::header(&weights, files.len())?);
-            files.push(weights);
+        let mut correction = None;
+        if let Some(folder) = adapter::folder(root, &config)? {
+            let (settings, (file, pairs)) = adapter::open(&root.join(folder), files.len())?;
+            files.extend(file);
+            tensors.extend(pairs);
+            correction = Some(settings);
         }
-        let settings = folder.map(|folder| Adapter::parse(&folder.join(adapter::SETTINGS)));
         Self {
             path: root.into(),
             config,
@@ -65,7 +65,7 @@ impl Checkpoint {
             tensors,
             forms: BTreeMap::new(),
             tables: BTreeMap::new(),
-            adapter: settings.transpose()?,
+            adapter: correction,
             gguf: None,
         }
         .checked()
@@ -272,8 +272,12 @@ impl Checkpoint {
             .unwrap_or(Format::F32)
     }
 
-    /// SHA-256 over the names and contents of the weight files.
+    /// SHA-256 over the names and contents of the weight files, and over what a correction is multiplied by.
     pub fn digest(&self) -> Result<String> {
-        digest::of_files(self.files.iter().map(|file| file.path.as_path()))
+        let weights = digest::of_files(self.files.iter().map(|file| file.path.as_path()))?;
+        let scale = self.adapter.and_then(|adapter| adapter.scale);
+        Ok(scale.map_or(weights.clone(), |scale| {
+            digest::of_parts([weights.as_bytes(), &scale.to_le_bytes()].into_iter())
+        }))
     }
 }

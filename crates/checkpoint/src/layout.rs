@@ -270,8 +270,7 @@ fn outputs(source: &Checkpoint, edits: &Edits, name: &str, tensor: &Tensor) -> V
         }
     };
     // An output's adapter has no scale of its own.
-    let plain = source.scale_of(name).to_bits() == 1.0_f32.to_bits();
-    let content = if kind == tensor.kind && plain {
+    let content = if kind == tensor.kind && source.scale_of(name).is_none() {
         Content::Copied
     } else {
         Content::Converted

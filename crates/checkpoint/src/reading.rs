@@ -108,8 +108,7 @@ impl Checkpoint {
         match &tensor.kind {
             Kind::Float(format) => {
                 format.decode_into(&bytes, numbers);
-                let scale = self.scale_of(name);
-                if scale.to_bits() != 1.0_f32.to_bits() {
+                if let Some(scale) = self.scale_of(name) {
                     numbers.iter_mut().for_each(|x| *x *= scale);
                 }
             }

@@ -51,18 +51,4 @@ impl Checkpoint {
         let corrects = name.starts_with(adapter::PREFIX);
         !follows && (corrects || Table::ALL.into_iter().any(of_table) || of_block())
     }
-
-    /// Refuses a correction of another rank than its settings say, by which it is scaled.
-    pub(crate) fn expect_rank(&self, module: &str, rank: usize) -> Result<()> {
-        match self.adapter {
-            Some(adapter) if rank > 0 && adapter.rank != rank => {
-                let problem = format!(
-                    "the correction of `{module}` has rank {rank}, but its settings say `r` {}",
-                    adapter.rank
-                );
-                Err(Error::damaged(self.path(), problem))
-            }
-            _ => Ok(()),
-        }
-    }
 }
