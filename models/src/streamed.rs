@@ -64,6 +64,12 @@ impl<'a> Streamed<'a> {
         })
     }
 
+    /// Channels of its residual stream.
+    #[must_use]
+    pub const fn width(&self) -> usize {
+        self.checkpoint.config().hidden
+    }
+
     /// Rows of a table, from the `first` on, as many as fill `numbers`.
     fn rows(&self, table: Table, first: usize, numbers: &mut [f32]) -> Result<()> {
         Ok(self.checkpoint.rows(table, first, numbers)?)

@@ -1,7 +1,7 @@
 //! What a walk takes, foretold: memory at its fullest, and disk.
 
 use compress_checkpoint::Config;
-use compress_core::{Inlet, Role, Shape};
+use compress_core::{Inlet, Needs, Role, Shape};
 
 use crate::{Aim, calibrate::side_by_side, measured::target_rows};
 
@@ -116,6 +116,25 @@ impl Footprint<'_> {
     fn weights(&self, inlet: Inlet) -> usize {
         self.shapes(inlet).map(Shape::size).sum()
     }
+}
+
+/// Bytes on disk of what is measured before anything is compressed, and of what is between the blocks while
+/// it is measured.
+#[must_use]
+pub fn evidence(config: &Config, tokens: usize, needs: Needs) -> u64 {
+    if needs == Needs::NOTHING {
+        return 0;
+    }
+    let triangle = |n: usize| (SINGLE * n * (n + 1) / 2) as u64;
+    let width = |inlet: Inlet| triangle(config.shape(inlet.reader()).cols);
+    let activations: u64 = Inlet::ALL.map(width).iter().sum();
+    let gradients: u64 = Role::ALL.map(|role| triangle(config.shape(role).rows)).iter().sum();
+    let of_block = u64::from(needs.activations) * activations
+        + u64::from(needs.attended) * width(Inlet::Attention)
+        + u64::from(needs.gradients) * gradients;
+    // The way back needs what is between all blocks; without it what is before and after one.
+    let between = if needs.gradients { config.layers + 3 } else { 2 };
+    config.layers as u64 * of_block + (SINGLE * between * tokens * config.hidden) as u64
 }
 
 /// The inlet before another in the same block.

@@ -37,26 +37,24 @@ impl<'a> Reference<'a> {
         path: &Path,
     ) -> Result<Self> {
         let longest = pass.windows.iter().map(Vec::len).max().unwrap_or_default();
-        let writing = Writing::new(path)?;
+        let width = network.width();
+        let writing = Writing::new(path, longest * width)?;
         let sources = [Source::Network(original)];
         let start = std::time::Instant::now();
-        let widths = pass.for_each_batch(&sources, |batch| {
+        pass.for_each_batch(&sources, |batch| {
             let Hidden { states, .. } = pass.hidden(&sources, batch.clone())?;
             let states = states.into_iter().flatten().collect::<Vec<_>>();
             let device = [original.device()].into_iter();
-            let widths = side_by_side(device, states.len(), |place| {
-                let [_, width] = states[place].dims();
+            side_by_side(device, states.len(), |place| {
                 let mut numbers = numbers(states[place].clone())?;
                 // Windows may be of different lengths; their places are not.
                 numbers.resize(longest * width, 0.0);
-                writing.write(batch.start + place, &numbers)?;
-                Ok(width)
-            });
-            Ok(widths?.pop())
+                Ok(writing.write(batch.start + place, &numbers)?)
+            })?;
+            Ok(())
         })?;
         let seconds = start.elapsed().as_secs_f64();
         writing.finish()?;
-        let width = widths.into_iter().flatten().next().unwrap_or_default();
         Ok(Self {
             states: States::open(path, longest * width)?,
             network,

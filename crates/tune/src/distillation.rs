@@ -59,8 +59,10 @@ pub fn distil(
     let time = lesson.windows.first().map_or(0, Vec::len);
     let turns = model.rotary.turns(0..time, &model.device());
     let folder = journal.folder().to_owned();
-    let learn = Streams::new(model, lesson.windows, (&folder, "learn"))?;
-    let test = Streams::new(model, lesson.held_out, (&folder, "test"))?;
+    let ends = Decoder::load_ends(original, &model.device())?;
+    let learn = Streams::new(&ends, model, lesson.windows, (&folder, "learn"))?;
+    let test = Streams::new(&ends, model, lesson.held_out, (&folder, "test"))?;
+    drop(ends);
     let blocks = model.blocks.len();
     let (mut ending, mut improved) = (Ending::default(), false);
     lesson.progress.start("distilling", blocks * options.steps);

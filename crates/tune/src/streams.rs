@@ -23,8 +23,10 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Both begin with the embedding, which is never compressed. Their files lie in `folder`.
+    /// Each begins with its own model's embedding: that of a compressed one may be rounded, and its blocks
+    /// then learn to make good for that. Their files lie in `folder`.
     pub fn new(
+        original: &Decoder,
         model: &Decoder,
         windows: &[Vec<u32>],
         (folder, name): (&Path, &str),
@@ -40,8 +42,8 @@ impl Streams {
             ],
             device: model.device(),
         };
-        for path in [&streams.original, &streams.model] {
-            streams.write(path, |window| Ok(model.embed(&[&windows[window]])?))?;
+        for (path, ends) in [(&streams.original, original), (&streams.model, model)] {
+            streams.write(path, |window| Ok(ends.embed(&[&windows[window]])?))?;
         }
         Ok(streams)
     }
@@ -71,7 +73,7 @@ impl Streams {
 
     /// Writes all windows anew, in the place of what is there.
     fn write(&self, path: &Path, make: impl Fn(usize) -> Result<Tensor<3>> + Sync) -> Result<()> {
-        let writing = Writing::new(path)?;
+        let writing = Writing::new(path, self.shape.iter().product())?;
         let one = |window: usize| {
             let numbers = make(window)?.into_data().try_into_vec::<f32>();
             let numbers = numbers.map_err(|e| compress_models::Error::Execution {

@@ -77,9 +77,8 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     check_names(&variants)?;
     side::check(job.plot.as_deref(), &inputs(job))?;
     // Without a place of their own the models lie where nothing else does.
-    let passing = job.output.is_none().then(Passing::new).transpose()?;
-    let folder = passing.as_ref().map(Passing::path);
-    let folder = folder.or(job.output.as_deref()).unwrap_or(Path::new("."));
+    let passing = Passing::new()?;
+    let folder = job.output.as_deref().unwrap_or(passing.path());
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // What all variants are measured against is run once.
     let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
@@ -94,7 +93,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
             Ok(report) => Finding::Report(report),
             Err(error) => Finding::Error(format!("{error:#}")),
         };
-        if passing.is_some() && place.exists() {
+        if job.output.is_none() && place.exists() {
             fs::remove_dir_all(&place)
                 .with_context(|| format!("cannot remove {}", place.display()))?;
         }

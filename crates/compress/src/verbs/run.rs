@@ -94,7 +94,6 @@ fn compress<M: Method>(
         survey,
         plan: &plan,
         evidence: &evidence,
-        baseline,
         calibrate_seconds: foresight.seconds() + evidence.seconds(),
     };
     let writer = Writer::begin(&model.checkpoint, &layout, output, &task.describe()?)?;
@@ -108,8 +107,10 @@ fn compress<M: Method>(
     // The model is finished and in its place: nothing that goes wrong from here on takes it away.
     if let Some(text) = text {
         let measured = Checkpoint::open(published.path()).map_err(Into::into);
-        let measured =
-            measured.and_then(|written| measure(&text, &model.checkpoint, &written, quiet));
+        let measured = measured.and_then(|written| {
+            let source = &model.checkpoint;
+            measure(&text, baseline, source, &written, quiet)
+        });
         let measured = measured.with_context(|| not_evaluated(published.path()))?;
         done.measured = Some((text, measured));
         published.describe(&done.record(method)?, &done.card())?;
@@ -183,7 +184,6 @@ struct Task<'a, M: Method> {
     survey: Survey<'a>,
     plan: &'a Plan<M::Step>,
     evidence: &'a Evidence,
-    baseline: Option<&'a Baseline<'a>>,
     calibrate_seconds: f64,
 }
 
