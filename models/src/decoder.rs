@@ -122,10 +122,7 @@ pub fn joined(texts: &[&[u32]], vocabulary: usize) -> Result<(Vec<u32>, usize)> 
 const LOGITS: usize = 1 << 22;
 
 /// Slices of so many positions, each with about [`LOGITS`] logits.
-pub fn slices(
-    positions: usize,
-    vocabulary: usize,
-) -> impl Iterator<Item = Range<usize>> + use<> {
+pub fn slices(positions: usize, vocabulary: usize) -> impl Iterator<Item = Range<usize>> + use<> {
     let step = (LOGITS / vocabulary.max(1)).max(1);
     (0..positions)
         .step_by(step)

@@ -14,11 +14,8 @@ use compress_checkpoint::{Checkpoint, Table};
 use rayon::prelude::*;
 
 use crate::{
-    Block, Error, Network, Result, Rotary, Turns, Weight,
-    decoder::joined,
-    load::Loader,
-    product::product_of_rows,
-    token,
+    Block, Error, Network, Result, Rotary, Turns, Weight, decoder::joined, load::Loader,
+    product::product_of_rows, token,
 };
 
 /// Slices of logits that share the decoding of the head: 64 MiB of them.
@@ -53,7 +50,8 @@ impl<'a> Streamed<'a> {
                 check(checkpoint, table)?;
                 return Ok(Kept::InFile(table));
             }
-            load.table(table).map(|weight| Kept::InMemory(weight.into()))
+            load.table(table)
+                .map(|weight| Kept::InMemory(weight.into()))
         };
         let untied = !checkpoint.config().tied;
         Ok(Self {

@@ -37,9 +37,8 @@ impl Checkpoint {
     pub fn numbers(&self, name: &str) -> Result<Vec<f32>> {
         let tensor = self.tensor(name)?;
         let mut numbers = vec![0.0; tensor.size()];
-        let decode = |(index, piece): (usize, &mut [f32])| {
-            self.decode(name, tensor, index * PIECE, piece)
-        };
+        let decode =
+            |(index, piece): (usize, &mut [f32])| self.decode(name, tensor, index * PIECE, piece);
         if rayon::current_thread_index().is_none() {
             let pieces = numbers.par_chunks_mut(PIECE).enumerate();
             pieces.try_for_each(decode)?;

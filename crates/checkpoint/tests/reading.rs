@@ -13,15 +13,29 @@ fn fixture(name: &str) -> Checkpoint {
 
 #[test]
 fn rows_of_embedding_and_head_are_those_of_the_whole_tensor() {
-    for name in ["networks/llama", "networks/llama_sharded", "networks/qwen2", "gguf/llama.gguf"] {
+    for name in [
+        "networks/llama",
+        "networks/llama_sharded",
+        "networks/qwen2",
+        "gguf/llama.gguf",
+    ] {
         let model = fixture(name);
         let hidden = model.config().hidden;
-        for &table in [Table::Embedding, Table::Head].iter().filter(|table| model.has_rows(**table)) {
-            let whole = model.numbers(&format!("{}.weight", table.module())).unwrap();
+        for &table in [Table::Embedding, Table::Head]
+            .iter()
+            .filter(|table| model.has_rows(**table))
+        {
+            let whole = model
+                .numbers(&format!("{}.weight", table.module()))
+                .unwrap();
             for (first, count) in [(0, 1), (3, 5), (model.config().vocabulary - 2, 2)] {
                 let mut rows = vec![f32::NAN; count * hidden];
                 model.rows(table, first, &mut rows).unwrap();
-                assert_eq!(rows, whole[first * hidden..][..rows.len()], "{name}, {first}");
+                assert_eq!(
+                    rows,
+                    whole[first * hidden..][..rows.len()],
+                    "{name}, {first}"
+                );
             }
             let mut rows = vec![0.0; 3 * hidden];
             let past_the_end = model.rows(table, model.config().vocabulary - 2, &mut rows);
@@ -36,7 +50,8 @@ fn rows_of_embedding_and_head_are_those_of_the_whole_tensor() {
 #[test]
 fn what_was_read_of_a_file_does_not_stay_in_memory() {
     let place = tempfile::tempdir().unwrap();
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/networks/llama");
+    let source =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/networks/llama");
     for entry in std::fs::read_dir(source).unwrap() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, place.path().join(path.file_name().unwrap())).unwrap();
@@ -64,14 +79,19 @@ fn what_was_read_of_a_file_does_not_stay_in_memory() {
     let sum: f32 = model.numbers("more").unwrap().iter().sum();
     assert_eq!((sum, model.raw("more").unwrap().len()), (0.0, more));
     let grown = resident().saturating_sub(before);
-    assert!(grown < 64 << 20, "{grown} bytes more of files are in memory");
+    assert!(
+        grown < 64 << 20,
+        "{grown} bytes more of files are in memory"
+    );
 }
 
 /// Bytes of files that count as this process's memory.
 #[cfg(target_os = "linux")]
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssFile:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssFile:"));
     let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
     kilobytes.parse::<usize>().unwrap() << 10
 }

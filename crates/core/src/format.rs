@@ -65,7 +65,9 @@ impl Format {
             // half of an `f32`'s, and a NaN stays one.
             Self::Bf16 => {
                 let pairs = numbers.iter_mut().zip(bytes.as_chunks().0);
-                pairs.for_each(|(x, &b)| *x = f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16));
+                pairs.for_each(|(x, &b)| {
+                    *x = f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)
+                });
             }
         }
     }

@@ -24,9 +24,7 @@ use faer::{
     traits::RealField,
 };
 
-use rayon::iter::{
-    IndexedParallelIterator as _, IntoParallelIterator as _, ParallelIterator as _,
-};
+use rayon::iter::{IndexedParallelIterator as _, IntoParallelIterator as _, ParallelIterator as _};
 
 use crate::{Error, Matrix, Result, Shape};
 
@@ -497,7 +495,10 @@ mod tests {
                 let sizes: Vec<usize> = starts.zip(&ends).map(|(a, b)| b - a).collect();
                 assert_eq!(sizes.iter().sum::<usize>(), rows);
                 assert!(sizes.iter().all(|&size| size <= panel.max(3)));
-                assert!(rows == 1 || !sizes.contains(&1), "{rows} by {panel}: {sizes:?}");
+                assert!(
+                    rows == 1 || !sizes.contains(&1),
+                    "{rows} by {panel}: {sizes:?}"
+                );
             }
         }
     }

@@ -77,7 +77,9 @@ pub(crate) fn diverged(curve: &[Point]) -> Option<Diverged> {
 /// Whether the held-out windows liked a state better than the one that a curve starts from.
 pub(crate) fn improved(curve: &[Point]) -> bool {
     let mut looks = looks(curve);
-    looks.next().is_some_and(|start| looks.any(|loss| loss < start))
+    looks
+        .next()
+        .is_some_and(|start| looks.any(|loss| loss < start))
 }
 
 /// How many looks at the held-out windows there were since the best one.

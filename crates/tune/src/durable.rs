@@ -53,7 +53,10 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        put(&path, |part| fs::write(part, "new").map_err(Error::io(part))).unwrap();
+        put(&path, |part| {
+            fs::write(part, "new").map_err(Error::io(part))
+        })
+        .unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         let left = fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 1);

@@ -14,7 +14,9 @@ pub enum Error {
     Nothing,
 
     /// The loss is no number any more, and never was lower than at the start.
-    #[error("the loss at step {step} is {loss}, and no state before was better than the start; try a lower --rate")]
+    #[error(
+        "the loss at step {step} is {loss}, and no state before was better than the start; try a lower --rate"
+    )]
     Diverged {
         /// The step, counted from 0.
         step: usize,

@@ -175,12 +175,7 @@ fn write(path: &Path, entries: Vec<(String, Entry)>) -> Result<()> {
 }
 
 /// A matrix in a file of ours.
-fn matrix(
-    file: &SafeTensors<'_>,
-    path: &Path,
-    name: &str,
-    device: &Device,
-) -> Result<Tensor<2>> {
+fn matrix(file: &SafeTensors<'_>, path: &Path, name: &str, device: &Device) -> Result<Tensor<2>> {
     let tensor = file.tensor(name).map_err(|e| Error::damaged(path, &e))?;
     let [rows, cols] = *tensor.shape() else {
         return Err(Error::damaged(path, &format!("`{name}` is no matrix")));

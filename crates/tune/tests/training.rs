@@ -19,7 +19,8 @@ use compress_core::{Role, Site, Weights as _};
 use compress_models::{Decoder, Weight};
 use compress_svd::truncate;
 use compress_tune::{
-    Diverged, Error, Journal, Lesson, Options, Trained, distil, loss_and_gradients, set, tensors, train,
+    Diverged, Error, Journal, Lesson, Options, Trained, distil, loss_and_gradients, set, tensors,
+    train,
 };
 
 const NETWORKS: [&str; 4] = ["llama", "mistral_window", "qwen2", "qwen3"];
@@ -164,9 +165,8 @@ fn the_loss_changes_as_the_gradients_say() {
         assert_eq!(start.len(), found.gradients.len(), "{name}");
         let mut at = |far: f64| {
             let pairs = start.iter().zip(&found.gradients);
-            let moved = pairs.map(|(value, gradient)| {
-                value.clone() + gradient.clone() * (far / length)
-            });
+            let moved =
+                pairs.map(|(value, gradient)| value.clone() + gradient.clone() * (far / length));
             set(&mut model, EVERYTHING, moved.collect());
             loss(&model, &windows).into_scalar::<f64>()
         };
@@ -310,7 +310,9 @@ fn all_norms_of_a_model_are_trained_and_have_the_names_of_its_tensors() {
 fn same(one: &Decoder, other: &Decoder) -> bool {
     let all = |model| {
         let named = tensors(model, EVERYTHING);
-        named.flat_map(|(_, value)| numbers(value)).collect::<Vec<f32>>()
+        named
+            .flat_map(|(_, value)| numbers(value))
+            .collect::<Vec<f32>>()
     };
     all(one) == all(other)
 }
@@ -385,7 +387,10 @@ fn a_distillation_that_diverges_keeps_its_better_blocks_and_tells_where() {
     let (model, ending) = learn(1e30, &Silent);
     let ending = ending.unwrap();
     let places: Vec<_> = ending.diverged.iter().map(|found| found.block).collect();
-    assert_eq!(places, (1..model.blocks.len()).map(Some).collect::<Vec<_>>());
+    assert_eq!(
+        places,
+        (1..model.blocks.len()).map(Some).collect::<Vec<_>>()
+    );
     let untouched = cut("llama", &device);
     for (layer, (one, other)) in model.blocks.iter().zip(&untouched.blocks).enumerate() {
         let all = |block| EVERYTHING.matrices(block, layer).into_iter();
@@ -440,17 +445,32 @@ fn a_distilled_block_is_written_once_and_streams_lie_on_disk() {
     for (name, windows) in [("learn", 6), ("test", 2)] {
         for way in ["original", "model"] {
             let sizes = seen.remove(&format!("{name}.{way}")).unwrap();
-            assert!(sizes.iter().all(|&size| size == stream(windows)), "{name}.{way}");
+            assert!(
+                sizes.iter().all(|&size| size == stream(windows)),
+                "{name}.{way}"
+            );
         }
     }
     // Each block's file has its matrices once, and was never written anew: all looks saw the same size.
     for (layer, block) in model.blocks.iter().enumerate() {
         let sizes = seen.remove(&format!("block-{layer}.safetensors")).unwrap();
         let matrices = options.trained.matrices(block, layer);
-        let count: usize = matrices.iter().map(|(_, x)| x.dims().iter().product::<usize>()).sum();
-        let curve = journal.curve.iter().filter(|point| point.block == Some(layer)).count();
+        let count: usize = matrices
+            .iter()
+            .map(|(_, x)| x.dims().iter().product::<usize>())
+            .sum();
+        let curve = journal
+            .curve
+            .iter()
+            .filter(|point| point.block == Some(layer))
+            .count();
         let numbers = (4 * count + 8 * 5 * curve) as u64;
-        assert!(sizes.iter().all(|&size| (numbers..numbers + 2048).contains(&size)), "{sizes:?}");
+        assert!(
+            sizes
+                .iter()
+                .all(|&size| (numbers..numbers + 2048).contains(&size)),
+            "{sizes:?}"
+        );
     }
     assert!(seen.is_empty(), "{seen:?}");
     let left = std::fs::read_dir(&watching.folder).unwrap().count();

@@ -37,7 +37,10 @@ pub fn run(job: &Evaluate) -> Result<Outcome> {
         .transpose()?;
     let text = Prepared::new(&job.text, &model.checkpoint, job.resources.memory())?;
     let measured = match &original {
-        Some(original) => text.compare(&original.checkpoint, &model.checkpoint, quiet)?.1,
+        Some(original) => {
+            text.compare(&original.checkpoint, &model.checkpoint, quiet)?
+                .1
+        }
         None => text.score(&model.checkpoint, quiet)?,
     };
     if job.printing.json {
@@ -232,9 +235,10 @@ impl Prepared {
         })?;
         if !quiet {
             eprintln!(
-                "whole models would take {} of memory, and {} may be used: they go block by block, {batch} windows at a time",
+                "whole models would take {} of memory, and {} may be used: they go block by block, {batch} windows at a time, in about {}",
                 size(need.whole()),
-                size(self.memory.bytes())
+                size(self.memory.bytes()),
+                size(need.streamed(batch))
             );
         }
         let streamed = each.map(|model| Streamed::open(model, &self.device));
