@@ -62,7 +62,7 @@ pub fn product_of_packed(x: &Tensor<2>, weight: &Quantised) -> Tensor<2> {
 /// Numbers of a panel of rows that are decoded at a time: half of a core's second cache, 512 KiB.
 const PANEL: usize = 1 << 17;
 
-/// Rows of a panel for burn's kernel, which sums otherwise where there are fewer than 64.
+/// Rows of a panel for burn's kernel, which sums otherwise where there are no more than 64.
 const WIDE: usize = 1 << 11;
 
 /// x · Wᵀ for each of some x, with a weight that is never there as a whole: `decode` writes its rows from the
@@ -107,8 +107,11 @@ fn few_rows(
 ) -> Result<Tensor<2>> {
     let [rows, inputs] = x.dims();
     let alone = if rows == 1 { plain(x) } else { None };
-    let parts = (0..outputs).step_by(WIDE).map(|first| {
-        let count = WIDE.min(outputs - first);
+    // Of one size, so that the last is as wide as the others.
+    let panels = outputs.div_ceil(WIDE);
+    let start = |panel: usize| panel * outputs / panels;
+    let parts = (0..panels).map(|panel| {
+        let (first, count) = (start(panel), start(panel + 1) - start(panel));
         let mut panel = vec![0.0; count * inputs];
         decode(first, &mut panel)?;
         // One token is multiplied as in decoding, row by row.

@@ -128,12 +128,19 @@ pub fn evidence(config: &Config, tokens: usize, needs: Needs) -> u64 {
     let triangle = |n: usize| (SINGLE * n * (n + 1) / 2) as u64;
     let width = |inlet: Inlet| triangle(config.shape(inlet.reader()).cols);
     let activations: u64 = Inlet::ALL.map(width).iter().sum();
-    let gradients: u64 = Role::ALL.map(|role| triangle(config.shape(role).rows)).iter().sum();
+    let gradients: u64 = Role::ALL
+        .map(|role| triangle(config.shape(role).rows))
+        .iter()
+        .sum();
     let of_block = u64::from(needs.activations) * activations
         + u64::from(needs.attended) * width(Inlet::Attention)
         + u64::from(needs.gradients) * gradients;
     // The way back needs what is between all blocks; without it what is before and after one.
-    let between = if needs.gradients { config.layers + 3 } else { 2 };
+    let between = if needs.gradients {
+        config.layers + 3
+    } else {
+        2
+    };
     config.layers as u64 * of_block + (SINGLE * between * tokens * config.hidden) as u64
 }
 

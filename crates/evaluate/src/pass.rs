@@ -8,7 +8,7 @@
 use std::{ops::Range, time::Instant};
 
 use burn::tensor::Tensor;
-use compress_models::{Device, Network};
+use compress_models::{Block, Device, Network, Turns};
 use rayon::prelude::*;
 
 use crate::{
@@ -52,6 +52,39 @@ impl<'a> Source<'a> {
             Self::Network(network) => network.layers(),
             Self::Reference(_) => 0,
         }
+    }
+
+    /// The last norm of each window's stream, time × hidden.
+    fn normed(self, streams: Vec<Tensor<3>>) -> Vec<Tensor<2>> {
+        let one = |x: Tensor<3>| {
+            let [_, time, width] = x.dims();
+            let normed = match self {
+                Self::Network(network) => network.normed(x),
+                Self::Reference(_) => x, // it has been
+            };
+            normed.reshape([time, width])
+        };
+        streams.into_iter().map(one).collect()
+    }
+}
+
+/// Blocks of the deepest.
+fn layers(sources: &[Source<'_>]) -> usize {
+    let layers = sources.iter().map(|source| source.layers());
+    layers.max().unwrap_or_default()
+}
+
+/// Takes windows through a block, side by side.
+fn pass_through(block: &Block, turns: &Turns, streams: &mut [Tensor<3>]) {
+    let forward = |x: &mut Tensor<3>| {
+        let turns = turns.first(x.dims()[1]);
+        *x = block.forward(x.clone(), &turns, None);
+    };
+    let device = streams.first().map(Tensor::device);
+    if device.is_some_and(|device| side_by_side_pays(&device, streams.len())) {
+        streams.par_iter_mut().with_max_len(1).for_each(forward);
+    } else {
+        streams.iter_mut().for_each(forward);
     }
 }
 
@@ -136,7 +169,7 @@ impl Pass<'_> {
         batch: Range<usize>,
     ) -> Result<(Vec<Part>, Vec<f64>)> {
         let Hidden {
-            mut states,
+            states,
             mut seconds,
         } = self.hidden(sources, batch.clone())?;
         let clock = Instant::now();
@@ -146,7 +179,6 @@ impl Pass<'_> {
             let index = batch.start + place;
             score_window(sources, &states, index, &self.windows[index])
         })?;
-        states.clear();
         self.tell(&batch, sources, usize::MAX);
         let wall = clock.elapsed().as_secs_f64();
         let own = |source: usize| parts.iter().map(move |part| part.seconds[source]);
@@ -160,71 +192,53 @@ impl Pass<'_> {
     /// Takes the windows of a batch through all blocks. The models take turns, so that their speeds compare
     /// even on a machine with other work.
     pub fn hidden(&self, sources: &[Source<'_>], batch: Range<usize>) -> Result<Hidden> {
+        let mut seconds = vec![0.0; sources.len()];
+        let mut streams = Vec::with_capacity(sources.len());
+        for (source, seconds) in sources.iter().zip(&mut seconds) {
+            streams.push(timed(seconds, || self.embed(source, &batch))?);
+        }
         let windows = &self.windows[batch.clone()];
         let time = windows.iter().map(Vec::len).max().unwrap_or_default();
-        let mut seconds = vec![0.0; sources.len()];
-        let mut streams = Vec::new();
-        for (source, seconds) in sources.iter().zip(&mut seconds) {
-            let device = [source.network().device()].into_iter();
-            let embedded = timed(seconds, || {
-                side_by_side(device, windows.len(), |place| match source {
-                    Source::Network(network) => Ok(network.embed(&windows[place])?),
-                    Source::Reference(reference) => {
-                        reference.read(batch.start + place, windows[place].len())
-                    }
-                })
-            })?;
-            streams.push(embedded);
-        }
         let turns: Vec<_> = sources.iter().map(|s| s.network().turns(0..time)).collect();
-        let layers = sources.iter().map(|source| source.layers()).max();
-        for layer in 0..layers.unwrap_or_default() {
+        for layer in 0..layers(sources) {
             for (index, source) in sources.iter().enumerate() {
-                let Source::Network(network) = source else {
-                    continue;
-                };
-                if layer >= network.layers() {
-                    continue;
+                // Of two models one may have fewer blocks.
+                if let Source::Network(network) = source
+                    && layer < network.layers()
+                {
+                    timed(&mut seconds[index], || {
+                        let block = network.block(layer)?;
+                        pass_through(&block, &turns[index], &mut streams[index]);
+                        Ok(())
+                    })?;
                 }
-                let stream = &mut streams[index];
-                timed(&mut seconds[index], || {
-                    let block = network.block(layer)?;
-                    let forward = |x: &mut Tensor<3>| {
-                        let turns = turns[index].first(x.dims()[1]);
-                        *x = block.forward(x.clone(), &turns, None);
-                    };
-                    if side_by_side_pays(&network.device(), stream.len()) {
-                        stream.par_iter_mut().with_max_len(1).for_each(forward);
-                    } else {
-                        stream.iter_mut().for_each(forward);
-                    }
-                    Ok(())
-                })?;
             }
             self.tell(&batch, sources, layer);
         }
-        let states = sources.iter().zip(streams).map(|(source, stream)| {
-            let states = stream.into_iter().map(|x| {
-                let [_, time, width] = x.dims();
-                let normed = match source {
-                    Source::Network(network) => network.normed(x),
-                    Source::Reference(_) => x, // it has been
-                };
-                normed.reshape([time, width])
-            });
-            states.collect()
-        });
-        Ok(Hidden {
-            states: states.collect(),
-            seconds,
+        let pairs = sources.iter().zip(streams);
+        let states = pairs
+            .map(|(source, stream)| source.normed(stream))
+            .collect();
+        Ok(Hidden { states, seconds })
+    }
+
+    /// What goes into the first block; of a reference what came out of the last norm. Each 1 × time × hidden.
+    fn embed(&self, source: &Source<'_>, batch: &Range<usize>) -> Result<Vec<Tensor<3>>> {
+        let device = [source.network().device()].into_iter();
+        side_by_side(device, batch.len(), |place| {
+            let index = batch.start + place;
+            let window = &self.windows[index];
+            match source {
+                Source::Network(network) => Ok(network.embed(window)?),
+                Source::Reference(reference) => reference.read(index, window.len()),
+            }
         })
     }
 
     /// Tells of a batch's share of tokens that a block stands for; after the last there are the logits.
     fn tell(&self, batch: &Range<usize>, sources: &[Source<'_>], layer: usize) {
         let tokens: usize = self.windows[batch.clone()].iter().map(Vec::len).sum();
-        let layers = sources.iter().map(|source| source.layers()).max();
-        let steps = layers.unwrap_or_default() + 1;
+        let steps = layers(sources) + 1;
         let step = layer.min(steps - 1);
         (self.done)(tokens * (step + 1) / steps - tokens * step / steps);
     }

@@ -233,9 +233,10 @@ impl Prepared {
         })?;
         if !quiet {
             eprintln!(
-                "whole models would take {} of memory, and {} may be used: they go block by block, {batch} windows at a time",
+                "whole models would take {} of memory, and {} may be used: they go block by block, {batch} windows at a time, in about {}",
                 size(need.whole()),
-                size(self.memory.bytes())
+                size(self.memory.bytes()),
+                size(need.streamed(batch))
             );
         }
         let streamed = each.map(|model| Streamed::open(model, &self.device));
