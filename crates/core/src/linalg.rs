@@ -19,7 +19,7 @@ mod sums;
 
 pub use cholesky::{Cholesky, Indefinite, InverseRoot};
 pub use dense::{Dense, Double, Single};
-pub use eigen::{Eigen, Gram, short_gram, singular_values};
+pub use eigen::{EIGEN_SQUARES, Eigen, Gram, short_gram, singular_values};
 pub use product::{product, product_of_transposed};
 pub use real::Real;
 pub use rows::{Block, Rows};

@@ -40,6 +40,15 @@ pub trait Method: Sync + Serialize {
     /// Carries out steps; gives the edits of one after the other. Given those of all weights that read one
     /// stream, it prepares what they share once.
     fn compress(&self, steps: &[Self::Step], survey: &Survey<'_>) -> Result<Vec<Edit>>;
+
+    /// The bytes that [`compress`](Self::compress) holds at most for the steps of one stream on so many
+    /// threads: weights of the given shapes, an H as the survey hands it out, and all that is made of them.
+    fn memory(
+        &self,
+        steps: &[Self::Step],
+        shape: &dyn Fn(Site) -> Result<Shape>,
+        threads: usize,
+    ) -> Result<usize>;
 }
 
 /// What a plan consists of. A step foretells the form of every weight it touches, so that sizes are

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+mod memory;
 mod threads;
 
+pub use memory::memory_is_foretold;
 pub use threads::the_bytes_are_the_same_on_any_number_of_threads;
 
 pub use crate::Random;

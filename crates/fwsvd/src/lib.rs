@@ -40,8 +40,8 @@
 
 use std::str::FromStr;
 
-use compress_core::{Budget, Edit, Method, Needs, Result, Survey, Truncate};
-use compress_svd::{Norm, carry_out, uniform};
+use compress_core::{Budget, Edit, Method, Needs, Result, Shape, Site, Survey, Truncate};
+use compress_svd::{Norm, carry_out, memory, uniform};
 use serde::Serialize;
 
 /// Which approximation of the Fisher information.
@@ -100,5 +100,14 @@ impl Method for FwSvd {
 
     fn compress(&self, steps: &[Truncate], survey: &Survey<'_>) -> Result<Vec<Edit>> {
         carry_out(steps, survey, self.fisher.norm())
+    }
+
+    fn memory(
+        &self,
+        steps: &[Truncate],
+        shape: &dyn Fn(Site) -> Result<Shape>,
+        threads: usize,
+    ) -> Result<usize> {
+        memory(steps, self.fisher.norm(), shape, threads)
     }
 }

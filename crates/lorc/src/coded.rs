@@ -66,7 +66,11 @@ pub(crate) struct Parts {
 impl Parts {
     /// From bands, the first rows first.
     pub fn joined(bands: Vec<Self>) -> Self {
-        let mut whole = Self::default();
+        let codes = bands.iter().map(|band| band.codes.len()).sum();
+        let mut whole = Self {
+            codes: Vec::with_capacity(codes),
+            ..Self::default()
+        };
         for band in bands {
             whole.codes.extend(band.codes);
             whole.scales.extend(band.scales);

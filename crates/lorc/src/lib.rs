@@ -39,6 +39,7 @@ mod gptq;
 mod grids;
 mod hessian;
 mod lanes;
+mod memory;
 mod method;
 mod options;
 mod quantise;

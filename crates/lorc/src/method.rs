@@ -10,7 +10,9 @@ use compress_svd::{Metric, Norm, Weighting, spectrum_under};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{DAMPING, Hessian, Options, Rounded, quantise, ranks_worth, round, round::difference};
+use crate::{
+    DAMPING, Hessian, Options, Rounded, memory::memory, quantise, ranks_worth, round, round::lost,
+};
 
 /// Quantise, then compensate.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -98,6 +100,15 @@ impl Method for Lorc {
         }
         Ok(edits.into_values().collect())
     }
+
+    fn memory(
+        &self,
+        steps: &[Round],
+        shape: &dyn Fn(Site) -> Result<Shape>,
+        threads: usize,
+    ) -> Result<usize> {
+        memory(steps, shape, threads)
+    }
 }
 
 impl Lorc {
@@ -136,7 +147,7 @@ impl Lorc {
 
 /// The places of the steps whose weights have the same H: those of one stream, key and value apart where
 /// their tokens are weighted.
-fn by_input(steps: &[Round]) -> Vec<Vec<usize>> {
+pub(crate) fn by_input(steps: &[Round]) -> Vec<Vec<usize>> {
     let mut inputs: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (place, step) in steps.iter().enumerate() {
         let weighted = step.tokens.are_weighted(step.site.role);
@@ -209,7 +220,7 @@ impl Round {
     fn spectrum_of_error(&self, input: &Input, survey: &Survey<'_>) -> Result<Vec<f64>> {
         let (weight, metric) = (survey.weight(self.site)?, self.metric(input, survey)?);
         let rounded = quantise(&weight, self.hessian(input), &self.options)?;
-        spectrum_under(&metric, &difference(&weight, &rounded.dense()))
+        spectrum_under(&metric, &lost(&weight, &rounded))
     }
 
     fn hessian<'a>(&self, input: &'a Input) -> Option<&'a Hessian> {

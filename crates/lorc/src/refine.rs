@@ -6,9 +6,9 @@
 //! level[j] += G[j] / (H[j, j] · s), rounded                 then the best level of each of its weights
 //! ```
 //!
-//! GPTQ makes an error good only at later inputs; this lets earlier ones answer too. No step makes
-//! the error larger. The slope of some groups at a time is found anew from what is lost by then: 2 m n²
-//! operations for all of them, nearly all there are.
+//! GPTQ makes an error good only at later inputs; this lets earlier ones answer too, and goes from the last
+//! inputs, which bear what is left, to the first. No step makes the error larger. The slope of some groups at a
+//! time is found anew from what is lost by then: 2 m n² operations for all of them, nearly all there are.
 
 use std::ops::Range;
 
@@ -23,7 +23,10 @@ use crate::{Hessian, coded::Coded, grids::Grids, sweep::Sweep};
 /// Columns whose slope is found together.
 const PANEL: usize = 256;
 
-/// Fits scales and levels, group after group, `rounds` times.
+/// How often those are fitted to each other by that slope: it costs far less than to find it.
+const FITS: usize = 2;
+
+/// Fits scales and levels, some groups after the other, `rounds` times.
 pub(crate) fn refine(
     coded: &mut Coded,
     weight: Single,
@@ -38,36 +41,48 @@ pub(crate) fn refine(
     let width = (PANEL / group).max(1) * group;
     let mut residual = coded.residual(weight);
     for _ in 0..rounds {
-        for start in (0..cols).step_by(width) {
+        for start in (0..cols).step_by(width).rev() {
             let columns = start..cols.min(start + width);
-            let moved = panel(coded, &residual, hessian, columns.clone(), scheme);
-            for (j, column) in columns.enumerate() {
-                subtract(residual.column_mut(column), moved.column(j));
-            }
+            panel(coded, &mut residual, hessian, columns, scheme);
         }
     }
 }
 
-fn subtract(from: &mut [f32], numbers: &[f32]) {
-    from.iter_mut().zip(numbers).for_each(|(x, y)| *x -= y);
-}
-
-/// Fits the groups of some columns; by how much each value moves.
+/// Fits the groups of some columns.
 fn panel(
     coded: &mut Coded,
-    residual: &Single,
+    residual: &mut Single,
     hessian: &Hessian,
     columns: Range<usize>,
     scheme: Scheme,
-) -> Single {
-    let slope = hessian.slope(residual, columns.clone());
+) {
+    let width = columns.len();
     let corner = hessian.corner(columns.clone());
-    let h = Rows::full(&corner, columns.len());
+    let h = Rows::full(&corner, width);
+    let mut slope = hessian.slope(residual, columns.clone());
+    for _ in 0..FITS {
+        let moved = groups(coded, slope.clone(), h, columns.start, scheme);
+        let all = h.block(0..width, 0..width);
+        slope.add_product(0..width, -1.0, (&moved, 0..width), all);
+        for (j, column) in columns.clone().enumerate() {
+            let places = residual.column_mut(column).iter_mut().zip(moved.column(j));
+            places.for_each(|(x, y)| *x -= y);
+        }
+    }
+}
+
+/// Fits one group after the other, of columns from `start` on; by how much each value moves.
+fn groups(
+    coded: &mut Coded,
+    slope: Single,
+    h: Rows<'_, f32>,
+    start: usize,
+    scheme: Scheme,
+) -> Single {
     let group = coded.group;
     let mut sweep = Sweep::new(slope, h);
     sweep.groups(group, &mut |part, slope, moved| {
-        let h = h.from(part.start);
-        let first = columns.start + part.start;
+        let (h, first) = (h.from(part.start), start + part.start);
         let mut slope = slope.part(part.clone());
         let scaled = fit_scales(coded, first, &mut slope, h, scheme);
         let levelled = fit_levels(coded, first, slope, h);

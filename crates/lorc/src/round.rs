@@ -59,7 +59,7 @@ fn once(
     options: &Options,
 ) -> Result<Rounded> {
     let quantised = quantise(rest, hessian, options)?;
-    let lost = difference(weight, &quantised.dense());
+    let lost = lost(weight, &quantised);
     if options.rank == 0 {
         return Ok(Rounded {
             quantised,
@@ -78,7 +78,15 @@ fn once(
     })
 }
 
-pub(crate) fn difference(a: &Matrix, b: &Matrix) -> Matrix {
+/// W − Q
+pub(crate) fn lost(weight: &Matrix, quantised: &Quantised) -> Matrix {
+    let mut lost = quantised.dense();
+    let pairs = lost.data_mut().iter_mut().zip(weight.data());
+    pairs.for_each(|(q, w)| *q = w - *q);
+    lost
+}
+
+fn difference(a: &Matrix, b: &Matrix) -> Matrix {
     let mut a = a.clone();
     let pairs = a.data_mut().iter_mut().zip(b.data());
     pairs.for_each(|(x, y)| *x -= y);

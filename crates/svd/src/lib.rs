@@ -29,6 +29,7 @@
 //! The choice of r and the activation metric are those of Wang et al., *SVD-LLM*, arXiv 2403.07378,
 //! section 3; without its Cholesky factor, whose inverse fails for singular H.
 
+mod memory;
 mod metric;
 mod norm;
 mod root;
@@ -43,6 +44,7 @@ use compress_core::{
 use rayon::prelude::*;
 use serde::Serialize;
 
+pub use memory::{memory, memory_of_cut, memory_of_metric, memory_together};
 pub use metric::{Full, Metric, Weighting};
 pub use norm::Norm;
 pub use truncate::{Truncated, truncate};
@@ -72,6 +74,15 @@ impl Method for Svd {
 
     fn compress(&self, steps: &[Truncate], survey: &Survey<'_>) -> Result<Vec<Edit>> {
         carry_out(steps, survey, self.norm)
+    }
+
+    fn memory(
+        &self,
+        steps: &[Truncate],
+        shape: &dyn Fn(Site) -> Result<Shape>,
+        threads: usize,
+    ) -> Result<usize> {
+        memory(steps, self.norm, shape, threads)
     }
 }
 

@@ -131,7 +131,10 @@ impl Weighting {
     pub fn rooted(self) -> Result<Self> {
         match self {
             Self::Full(full) if full.root.is_none() => {
-                let matrix = full.matrix.clone();
+                let matrix = match Arc::try_unwrap(full) {
+                    Ok(full) => full.matrix,
+                    Err(shared) => shared.matrix.clone(),
+                };
                 let root = Some(Root::of(&matrix)?);
                 Ok(Self::Full(Arc::new(Full { matrix, root })))
             }

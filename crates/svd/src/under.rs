@@ -79,11 +79,11 @@ impl Sides {
 
 /// A weight with its shorter side first.
 fn wide(weight: &Matrix) -> Double {
-    if weight.rows() > weight.cols() {
-        Double::from(weight).transposed()
-    } else {
-        Double::from(weight)
+    let (rows, cols) = (weight.rows(), weight.cols());
+    if rows <= cols {
+        return Double::from(weight);
     }
+    Double::from_fn(cols, rows, |i, j| f64::from(weight.data()[j * cols + i]))
 }
 
 /// A and B from the eigenvalues and the top eigenvectors U.

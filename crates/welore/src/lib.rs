@@ -39,8 +39,8 @@
 mod allocate;
 mod score;
 
-use compress_core::{Budget, Edit, Method, Needs, Result, Survey, Truncate};
-use compress_svd::carry_out;
+use compress_core::{Budget, Edit, Method, Needs, Result, Shape, Site, Survey, Truncate};
+use compress_svd::{carry_out, memory};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -100,5 +100,14 @@ impl Method for Welore {
 
     fn compress(&self, steps: &[Truncate], survey: &Survey<'_>) -> Result<Vec<Edit>> {
         carry_out(steps, survey, self.score.norm())
+    }
+
+    fn memory(
+        &self,
+        steps: &[Truncate],
+        shape: &dyn Fn(Site) -> Result<Shape>,
+        threads: usize,
+    ) -> Result<usize> {
+        memory(steps, self.score.norm(), shape, threads)
     }
 }

@@ -105,7 +105,12 @@ impl<T: Real> Dense<T> {
             return Err(Error::Product { left, right });
         }
         let mut out = Mat::zeros(self.rows(), self.rows());
-        multiply_lower_tiles(out.as_mut(), self.0.as_ref(), right.0.as_ref());
+        multiply_lower_tiles(
+            out.as_mut(),
+            Accum::Replace,
+            self.0.as_ref(),
+            right.0.as_ref(),
+        );
         Ok(Self(out))
     }
 

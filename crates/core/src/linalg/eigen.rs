@@ -4,7 +4,7 @@
 //! on the number of threads; so weights are what threads share.
 
 use faer::{
-    Conj, Mat, Par, Spec,
+    Accum, Conj, Mat, Par, Spec,
     diag::Diag,
     dyn_stack::{MemBuffer, MemStack, StackReq},
     linalg::{
@@ -19,8 +19,18 @@ use faer::{
     },
 };
 
-use super::{Real, product::multiply_lower_tiles};
+use super::{
+    Real,
+    product::{multiply_lower_tiles, view},
+};
 use crate::{Error, Matrix, Result, Shape};
+
+/// Columns of a matrix that are there in the precision of its Gram matrix at a time.
+const PART: usize = 1024;
+
+/// n × n matrices that an eigendecomposition holds at its peak: the given one, the eigenvectors, and two of
+/// their halves' while they are joined.
+pub const EIGEN_SQUARES: usize = 4;
 
 /// Eigenvalues of a symmetric matrix, largest first, and the eigenvectors of the first few.
 #[derive(Clone, Debug)]
@@ -36,18 +46,18 @@ pub struct Eigen {
 /// `T` is the precision in which it is summed. Only the lower triangle is filled.
 #[must_use]
 pub fn short_gram<T: Real>(w: &Matrix) -> Gram<T> {
-    let rows = w.rows();
-    let wide = Mat::from_fn(rows, w.cols(), |i, j| {
-        T::from_f32(w.data()[i * w.cols() + j])
-    });
-    let wide = if rows <= w.cols() {
-        wide.as_ref()
+    let wide = if w.rows() <= w.cols() {
+        view(w)
     } else {
-        wide.transpose()
+        view(w).transpose()
     };
     let n = wide.nrows();
     let mut gram = Mat::zeros(n, n);
-    multiply_lower_tiles(gram.as_mut(), wide, wide);
+    for first in (0..wide.ncols()).step_by(PART) {
+        let part = wide.subcols(first, PART.min(wide.ncols() - first));
+        let part = Mat::from_fn(n, part.ncols(), |i, j| T::from_f32(part[(i, j)]));
+        multiply_lower_tiles(gram.as_mut(), Accum::Add, part.as_ref(), part.as_ref());
+    }
     Gram(gram)
 }
 

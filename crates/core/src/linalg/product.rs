@@ -70,9 +70,10 @@ pub(super) fn multiply_tiles<T: Real>(
     }
 }
 
-/// The lower triangle of `a · bᵀ`, both n×k, where that product is symmetric.
+/// The lower triangle of `a · bᵀ`, both n×k, where that product is symmetric; or that added to it.
 pub(super) fn multiply_lower_tiles<T: Real>(
     target: MatMut<'_, T>,
+    how: Accum,
     a: MatRef<'_, T>,
     b: MatRef<'_, T>,
 ) {
@@ -81,7 +82,7 @@ pub(super) fn multiply_lower_tiles<T: Real>(
         return matmul_structured(
             target,
             BlockStructure::TriangularLower,
-            Accum::Replace,
+            how,
             a,
             BlockStructure::Rectangular,
             b.transpose(),
@@ -94,11 +95,11 @@ pub(super) fn multiply_lower_tiles<T: Real>(
     let (upper, _, below, lower) = target.split_at_mut(middle, middle);
     let ((a, a_below), (b, b_below)) = (a.split_at_row(middle), b.split_at_row(middle));
     rayon::join(
-        || multiply_tiles(below, Accum::Replace, a_below, b.transpose(), one),
+        || multiply_tiles(below, how, a_below, b.transpose(), one),
         || {
             rayon::join(
-                || multiply_lower_tiles(upper, a, b),
-                || multiply_lower_tiles(lower, a_below, b_below),
+                || multiply_lower_tiles(upper, how, a, b),
+                || multiply_lower_tiles(lower, how, a_below, b_below),
             )
         },
     );

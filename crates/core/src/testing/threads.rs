@@ -8,21 +8,29 @@ use crate::{
     Symmetric, Weights,
 };
 
-/// Inputs and outputs of a block: larger than the pieces that threads share.
-const HIDDEN: usize = 300;
-
-/// Those of its gated activations.
-const GATED: usize = 560;
-
 /// One block of such sizes, and made-up measurements of it.
-struct Wide;
+pub struct Wide {
+    /// Inputs and outputs of a block.
+    pub hidden: usize,
+    /// Those of its gated activations.
+    pub gated: usize,
+}
 
-fn shape(role: Role) -> Shape {
-    match role {
-        Role::Query | Role::Output => Shape::new(HIDDEN, HIDDEN),
-        Role::Key | Role::Value => Shape::new(HIDDEN / 2, HIDDEN),
-        Role::Gate | Role::Up => Shape::new(GATED, HIDDEN),
-        Role::Down => Shape::new(HIDDEN, GATED),
+/// Larger than the pieces that threads share.
+const WIDE: Wide = Wide {
+    hidden: 300,
+    gated: 560,
+};
+
+impl Wide {
+    fn shape(&self, role: Role) -> Shape {
+        let (hidden, gated) = (self.hidden, self.gated);
+        match role {
+            Role::Query | Role::Output => Shape::new(hidden, hidden),
+            Role::Key | Role::Value => Shape::new(hidden / 2, hidden),
+            Role::Gate | Role::Up => Shape::new(gated, hidden),
+            Role::Down => Shape::new(hidden, gated),
+        }
     }
 }
 
@@ -44,32 +52,34 @@ fn gram(size: usize, seed: u64) -> Symmetric {
 
 impl Weights for Wide {
     fn shapes(&self) -> BTreeMap<Site, Shape> {
-        Site::all(1).map(|site| (site, shape(site.role))).collect()
+        Site::all(1)
+            .map(|site| (site, self.shape(site.role)))
+            .collect()
     }
 
     fn load(&self, site: Site) -> Result<Matrix> {
-        let Shape { rows, cols } = shape(site.role);
+        let Shape { rows, cols } = self.shape(site.role);
         Ok(Random(site.role as u64).matrix(rows, cols))
     }
 }
 
 impl Evidence for Wide {
     fn activations(&self, stream: Stream) -> Result<Symmetric> {
-        let size = shape(stream.inlet.reader()).cols;
+        let size = self.shape(stream.inlet.reader()).cols;
         Ok(gram(size, 10 + stream.inlet as u64))
     }
 
     fn attended(&self, _: usize) -> Result<Symmetric> {
-        Ok(gram(HIDDEN, 20))
+        Ok(gram(self.hidden, 20))
     }
 
     fn output_gradients(&self, site: Site) -> Result<Symmetric> {
-        Ok(gram(shape(site.role).rows, 30 + site.role as u64))
+        Ok(gram(self.shape(site.role).rows, 30 + site.role as u64))
     }
 
     fn input_fisher(&self, site: Site) -> Result<Vec<f64>> {
         let stream = Stream::new(site.layer, Inlet::Down);
-        let count = shape(site.role).cols;
+        let count = self.shape(site.role).cols;
         Ok(self.activations(stream)?.diagonal().take(count).collect())
     }
 }
@@ -77,7 +87,7 @@ impl Evidence for Wide {
 /// Law: plans, factors and errors have the same bytes on 1, 2, 3 and 8 threads.
 pub fn the_bytes_are_the_same_on_any_number_of_threads<M: Method>(method: &M) -> Result<()> {
     let told = || {
-        let survey = Survey::new(&Wide, |_| true).with_evidence(&Wide);
+        let survey = Survey::new(&WIDE, |_| true).with_evidence(&WIDE);
         let steps = method.plan(&survey, Budget::keep(0.5)?)?;
         let edits = method.compress(&steps, &survey)?;
         Ok::<_, Error>(format!("{steps:?} {edits:?}"))

@@ -1,0 +1,91 @@
+//! How long it takes to round a made-up weight by GPTQ, and what it loses.
+//!
+//! ```sh
+//! cargo run --release -p compress-lorc --example rounding_speed -- ROWS COLS REFINEMENTS [BITS [GROUP]]
+//! ```
+//!
+//! H is that of inputs with a few strong directions. Prints the seconds that its factorisation takes, those of
+//! the weight, and the error tr(R H Rᵀ) / tr(W H Wᵀ).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a program to measure by"
+)]
+
+use std::{env, fs, time::Instant};
+
+use compress_core::{Bits, Matrix, Scheme, Symmetric, testing::Random};
+use compress_lorc::{DAMPING, Hessian, Options, Quantizer, Scaling, quantise};
+use compress_svd::Metric;
+
+fn main() {
+    let arguments: Vec<usize> = env::args()
+        .skip(1)
+        .map(|x| x.parse().expect("a number"))
+        .collect();
+    let [rows, cols, refinements] = arguments[..3] else {
+        panic!("ROWS COLS REFINEMENTS [BITS [GROUP]]")
+    };
+    let bits = match arguments.get(3) {
+        Some(2) => Bits::Two,
+        Some(3) => Bits::Three,
+        Some(8) => Bits::Eight,
+        _ => Bits::Four,
+    };
+    let group = arguments.get(4).copied().unwrap_or(128);
+    let weight = Random(1).matrix(rows, cols);
+    let h = gram(cols);
+    let options = Options {
+        quantizer: Quantizer::Gptq,
+        scaling: Scaling::Searched,
+        refinements,
+        ..Options::nearest(Scheme::symmetric(bits, Some(group)))
+    };
+    let begin = (Instant::now(), cpu());
+    let hessian = Hessian::new(h.clone(), DAMPING, false).unwrap();
+    println!("{rows}×{cols}: factorised in {}", since(begin));
+    let begin = (Instant::now(), cpu());
+    let quantised = quantise(&weight, Some(&hessian), &options).unwrap();
+    println!("rounded in {}", since(begin));
+    if rows * cols * cols > 20_000_000_000 {
+        return;
+    }
+    let metric = Metric::activation(h);
+    let mut lost = quantised.dense();
+    let pairs = lost.data_mut().iter_mut().zip(weight.data());
+    pairs.for_each(|(x, w)| *x -= w);
+    let norm = |m: &Matrix| metric.squared_norm(m).unwrap();
+    println!("error {:.6e}", norm(&lost) / norm(&weight));
+}
+
+/// Seconds of all threads; 0 where the system does not tell.
+fn cpu() -> f64 {
+    let told = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks = told
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().nth(11)?.parse().ok());
+    ticks.unwrap_or(0.0) / 100.0
+}
+
+fn since((begin, before): (Instant, f64)) -> String {
+    let seconds = begin.elapsed().as_secs_f64();
+    format!("{seconds:.2} s, {:.2} s of all threads", cpu() - before)
+}
+
+/// 64 directions, each weaker than the one before, on a diagonal that falls.
+fn gram(n: usize) -> Symmetric {
+    let mut random = Random(2);
+    let directions: Vec<Matrix> = (0..64).map(|_| random.matrix(1, n)).collect();
+    let mut gram = Symmetric::zeros(n);
+    for (i, row) in gram.rows_mut().enumerate() {
+        for (k, x) in directions.iter().enumerate() {
+            let a = f64::from(x.data()[i]) * 4.0 / (1.0 + k as f64);
+            let pairs = row.iter_mut().zip(x.data());
+            pairs.for_each(|(sum, b)| *sum += a * f64::from(*b));
+        }
+        row[i] += 1.0 / (1.0 + i as f64 / 100.0);
+    }
+    gram
+}

@@ -1,0 +1,80 @@
+//! The bytes that rounding needs, foretold: those of whole matrices, which are all that count where they are
+//! large.
+//!
+//! ```text
+//! 8 n² + 4 n²    H in f64 while it is factorised, then in f32, of the one only what is not of the other yet
+//! 4 m n          a weight, and once more what is lost of it; with a correction, what its cut needs instead
+//! 2 m n          codes, as bands of rows give them and as one
+//! 16 · 256 n     on each thread a band of rows: its weights, what is pending, what was moved, levels
+//! ```
+
+use compress_core::{Result, Shape, Site};
+use compress_svd::{Norm, memory_of_cut, memory_of_metric, memory_together};
+
+use crate::{Round, hessian::NEAR, method::by_input, quantise::BAND};
+
+/// Numbers of a band that a thread holds at a time, for each of its weights.
+const BANDS: usize = 4;
+
+/// What rounding the weights of one stream holds at its peak.
+pub(crate) fn memory(
+    steps: &[Round],
+    shape: &dyn Fn(Site) -> Result<Shape>,
+    threads: usize,
+) -> Result<usize> {
+    let inputs = by_input(steps).into_iter().map(|places| {
+        let readers = places.into_iter().map(|place| {
+            let step = &steps[place];
+            Ok((step, shape(step.site)?))
+        });
+        let readers = readers.collect::<Result<Vec<_>>>()?;
+        Ok(of_input(&readers, threads))
+    });
+    let inputs = inputs.collect::<Result<Vec<usize>>>()?;
+    Ok(inputs.into_iter().max().unwrap_or(0))
+}
+
+/// Of the weights that have the same H.
+fn of_input(readers: &[(&Round, Shape)], threads: usize) -> usize {
+    let n = readers.first().map_or(0, |(_, shape)| shape.cols);
+    let corrected = |step: &Round, shape: &Shape| {
+        step.metric == Norm::Activation && step.options.rank > 0 && shape.rows > shape.cols
+    };
+    let rooted = readers.iter().any(|(step, shape)| corrected(step, shape));
+    let by_metric = |(step, _): &(&Round, Shape)| step.metric == Norm::Activation;
+    let metric = if readers.iter().any(by_metric) {
+        memory_of_metric(n, rooted)
+    } else {
+        0
+    };
+    let near = size_of::<f64>() * NEAR * n;
+    let (factorised, kept) = if readers.iter().any(|(step, _)| step.options.needs_hessian()) {
+        let wide = size_of::<f64>() * n * n;
+        (wide + 2 * near, wide / 2 + near)
+    } else {
+        (0, 0)
+    };
+    let weights = readers.iter().map(|(step, shape)| of_weight(step, *shape));
+    let bands = threads * BANDS * BAND * n * size_of::<f32>();
+    let rounding = kept + memory_together(weights, threads) + bands;
+    metric + factorised.max(rounding)
+}
+
+/// Of one weight.
+fn of_weight(step: &Round, shape: Shape) -> usize {
+    let weight = size_of::<f32>() * shape.size();
+    let quantised =
+        (step.options.scheme.bits_per_weight(shape) * shape.size() as f64 / 8.0) as usize;
+    let codes = 2 * size_of::<i8>() * shape.size();
+    let lost = if step.options.rank == 0 {
+        weight
+    } else {
+        memory_of_cut(shape, step.metric)
+    };
+    let rest = if step.options.alternations > 0 {
+        weight
+    } else {
+        0
+    };
+    weight + rest + quantised + codes.max(lost)
+}
