@@ -44,6 +44,34 @@ impl Footprint<'_> {
         SINGLE * (weights + seen + in_flight) + self.sums(inlet)
     }
 
+    /// Bytes of memory while a pass forward, and with gradients one back, measures all inlets of a block at once.
+    #[must_use]
+    pub fn passing(&self, gradients: bool) -> usize {
+        let side = side_by_side(self.time).min(self.windows);
+        let block: usize = Inlet::ALL.map(|inlet| self.weights(inlet)).iter().sum();
+        let shapes = || Inlet::ALL.into_iter().flat_map(|inlet| self.shapes(inlet));
+        let (inputs, outputs): (usize, usize) = (
+            Inlet::ALL.map(|inlet| self.width(inlet)).iter().sum(),
+            shapes().map(|shape| shape.rows).sum(),
+        );
+        let triangle = |n: usize| DOUBLE * n * (n + 1) / 2;
+        let activations: usize = Inlet::ALL
+            .map(|inlet| triangle(self.width(inlet)))
+            .iter()
+            .sum();
+        let by_outputs: usize = shapes().map(|shape| triangle(shape.rows)).sum();
+        let hidden = self.config.hidden;
+        // What is met on the way of a window is all there at once, and on the way back its gradients as well.
+        let met = inputs + outputs + 3 * hidden;
+        let forward = activations + SINGLE * (block + side * self.time * (met + inputs));
+        let back = by_outputs + SINGLE * (block + side * self.time * (2 * met + outputs));
+        if gradients {
+            forward.max(back)
+        } else {
+            forward
+        }
+    }
+
     /// Bytes of memory that stay while the weights at an inlet are compressed: what was measured, and what
     /// the weights are to be.
     #[must_use]

@@ -9,10 +9,11 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use compress_calibrate::Aim;
+use compress_checkpoint::Config;
 use compress_core::{Bits, Budget, Format, Needs, Pattern, Scheme, Selection};
 use compress_models::DeviceChoice;
 
-use crate::memory::Memory;
+use crate::{evidence::SAMPLES, memory::Memory};
 
 pub use methods::{By, With};
 pub use tune::{Objective, Tune};
@@ -142,6 +143,13 @@ impl Calibrating {
         self.calibrate_ctx = self.calibrate_ctx.or(calibrate_ctx);
         self.seed = self.seed.or(seed);
         self.evidence = self.evidence.take().or(evidence);
+    }
+
+    /// How many windows are asked for, and the tokens of each; `context` is the evaluation's.
+    pub fn windows(&self, context: Option<usize>, config: &Config) -> (usize, usize) {
+        let trained = config.context.min(1024);
+        let time = self.calibrate_ctx.or(context).unwrap_or(trained);
+        (self.samples.unwrap_or(SAMPLES), time)
     }
 
     /// What weights behind compressed ones aim at; none where all are compressed at once.

@@ -33,9 +33,9 @@ pub struct Compressed {
 }
 
 impl<M: Method> Work<'_, M> {
-    /// Carries out every step that is not done yet, those of one stream together and one stream per core at a
-    /// time, and writes the results of a stream at once.
-    pub fn at_once(&self) -> Result<Compressed> {
+    /// Carries out every step that is not done yet, those of one stream together and so many streams at a time,
+    /// and writes the results of a stream at once.
+    pub fn at_once(&self, streams_at_a_time: usize) -> Result<Compressed> {
         let start = Instant::now();
         let bar = progress::bar("compressing", self.plan.steps.len(), self.quiet);
         let streams: Vec<Vec<usize>> = by_stream(self.plan)?.into_values().collect();
@@ -50,7 +50,7 @@ impl<M: Method> Work<'_, M> {
             bar.inc(streams[stream].len() as u64);
             anyhow::Ok(errors)
         };
-        let errors = side_by_side(streams.len(), usize::MAX, one)?;
+        let errors = side_by_side(streams.len(), streams_at_a_time, one)?;
         bar.finish_and_clear();
         Ok(Compressed {
             errors: errors.into_iter().flatten().collect(),
@@ -83,6 +83,7 @@ impl<M: Method> Work<'_, M> {
                     targets,
                 };
                 let survey = Survey::new(&here, |_| true).with_evidence(&here);
+                let survey = survey.storing_factors(self.form.factors());
                 errors.extend(self.carry_out(steps, &survey)?);
                 anyhow::Ok(())
             })?;

@@ -3,7 +3,7 @@
 use std::{sync::Mutex, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
-use compress_calibrate::{Progress, Store, calibrate};
+use compress_calibrate::{Aim, Progress, Store, calibrate};
 use compress_core::{Method, Needs, Plan, Random, Survey};
 use compress_evaluate::Protocol;
 use indicatif::ProgressBar;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{args::Planning, cache, model::Opened, progress, shipped, text};
 
 /// Windows to calibrate on where the user says nothing.
-const SAMPLES: usize = 64;
+pub const SAMPLES: usize = 64;
 
 /// What a method's measurements are taken from.
 struct Sample {
@@ -37,9 +37,9 @@ impl Sample {
             ),
         };
         let config = model.checkpoint.config();
-        let trained = config.context.min(1024);
+        let (_, time) = options.windows(context, config);
         let protocol = Protocol {
-            context: options.calibrate_ctx.or(context).unwrap_or(trained),
+            context: time,
             windows: options.samples.filter(|_| options.seed.is_none()),
             bos: false,
             documents: None,
@@ -82,6 +82,37 @@ impl Sample {
     }
 }
 
+/// What is measured when.
+pub struct Route {
+    /// What weights behind compressed ones aim at; none where all are compressed as in the original.
+    pub aim: Option<Aim>,
+    /// What is measured before anything is compressed.
+    pub before: Needs,
+    /// Whether activations are measured when the weights that they enter have their turn.
+    pub walks: bool,
+}
+
+impl Route {
+    /// The way of carrying out a plan.
+    pub fn of<M: Method>(method: &M, plan: &Plan<M::Step>, arguments: &Planning) -> Self {
+        let needs = plan.needs(method);
+        let aim = arguments.calibration.aim(needs);
+        // Of H, n × n numbers, one at a time is enough, unless it is to stay, was made to plan by, or comes
+        // with the gradients, whose pass goes the other way.
+        let passing = (needs.activations || needs.attended)
+            && !needs.gradients
+            && arguments.calibration.evidence.is_none()
+            && method.plans_by() == Needs::NOTHING;
+        let walks = aim.is_some() || passing;
+        let before = Needs {
+            activations: needs.activations && !walks,
+            attended: needs.attended && !walks,
+            ..needs
+        };
+        Self { aim, before, walks }
+    }
+}
+
 /// The measurements that a method asked for, if it asked for any.
 pub struct Evidence(Option<Gathered>);
 
@@ -120,22 +151,10 @@ impl Evidence {
         context: Option<usize>,
         model: &Opened,
     ) -> Result<Self> {
-        let needs = plan.needs(method);
-        let aim = arguments.calibration.aim(needs);
-        if needs == Needs::NOTHING && aim.is_none() {
+        let Route { before, walks, .. } = Route::of(method, plan, arguments);
+        if before == Needs::NOTHING && !walks {
             return Ok(Self(None));
         }
-        // Of H, n × n numbers, one at a time is enough, unless it is to stay, was made to plan by, or comes
-        // with the gradients, whose pass goes the other way.
-        let passing = arguments.calibration.evidence.is_none()
-            && method.plans_by() == Needs::NOTHING
-            && !needs.gradients;
-        let walks = aim.is_some() || passing;
-        let before = Needs {
-            activations: needs.activations && !walks,
-            attended: needs.attended && !walks,
-            ..needs
-        };
         Self::gather((before, walks), arguments, context, model)
     }
 

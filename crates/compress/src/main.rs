@@ -7,6 +7,7 @@ mod args;
 mod cache;
 mod carry_out;
 mod evidence;
+mod footprint;
 mod interrupt;
 mod memory;
 mod model;

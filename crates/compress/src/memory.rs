@@ -30,6 +30,16 @@ impl Memory {
     }
 }
 
+/// Bytes of memory that this program has taken by now; 0 where the system does not say.
+pub fn resident() -> usize {
+    let mut system = System::new();
+    let own = Pid::from_u32(std::process::id());
+    let memory = ProcessRefreshKind::nothing().with_memory();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own]), false, memory);
+    let bytes = system.process(own).map_or(0, sysinfo::Process::memory);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 /// Bytes that programs may still take: what the system has, or what the limit of this program's group of
 /// processes leaves, if that is less. What the group has read from files does not count as taken: the system
 /// forgets it when memory is wanted.

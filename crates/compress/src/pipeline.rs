@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, bail, ensure};
 use bytesize::ByteSize;
 use compress_checkpoint::{Edits, Layout};
-use compress_core::{Budget, Edit, Factor, Form, Method, Plan, Quantised, Site, Survey};
+use compress_core::{Budget, Edit, Factor, Form, Method, Plan, Site, Survey};
 use serde_json::Value;
 
 use crate::{
@@ -171,13 +171,10 @@ pub fn written(edit: Edit, form: &OutputForm) -> Result<(Site, Factor, f64)> {
         factor,
         error,
     } = edit;
-    let factor = match (factor, form.factors()) {
-        (factor, _) if form.dense => Factor::Whole(factor.dense()?),
-        (Factor::LowRank { up, down }, Some(scheme)) => Factor::RoundedPair {
-            up: Quantised::nearest(&up, scheme)?,
-            down: Quantised::nearest(&down, scheme)?,
-        },
-        (factor, _) => factor,
+    let factor = if form.dense {
+        Factor::Whole(factor.dense()?)
+    } else {
+        factor
     };
     Ok((site, factor, error))
 }

@@ -5,7 +5,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{Error, Evidence, Matrix, Result, Shape, Site, Symmetric, Tokens};
+use crate::{
+    Error, Evidence, Factor, Matrix, Quantised, Result, Scheme, Shape, Site, Symmetric, Tokens,
+};
 
 /// Whoever can hand out the weights of a model, one at a time.
 pub trait Weights: Sync {
@@ -23,6 +25,7 @@ pub struct Survey<'a> {
     shapes: BTreeMap<Site, Shape>,
     chosen: Vec<Site>,
     spectra: Mutex<BTreeMap<(Site, &'static str), Vec<f64>>>,
+    factors: Option<Scheme>,
 }
 
 impl<'a> Survey<'a> {
@@ -40,6 +43,7 @@ impl<'a> Survey<'a> {
             shapes,
             chosen,
             spectra: Mutex::default(),
+            factors: None,
         }
     }
 
@@ -49,6 +53,24 @@ impl<'a> Survey<'a> {
         Self {
             evidence: Some(evidence),
             ..self
+        }
+    }
+
+    /// The same for an output whose low-rank factors are rounded, where a scheme is given.
+    #[must_use]
+    pub fn storing_factors(self, factors: Option<Scheme>) -> Self {
+        Self { factors, ..self }
+    }
+
+    /// A factor as it will be stored and read back; none where that is as it is. What rounding costs is part
+    /// of a method's error.
+    pub fn stored(&self, factor: &Factor) -> Result<Option<Factor>> {
+        match (factor, self.factors) {
+            (Factor::LowRank { up, down }, Some(scheme)) => Ok(Some(Factor::RoundedPair {
+                up: Quantised::nearest(up, scheme)?,
+                down: Quantised::nearest(down, scheme)?,
+            })),
+            _ => Ok(None),
         }
     }
 

@@ -127,15 +127,27 @@ fn cut(
 ) -> Result<Edit> {
     let site = step.site;
     let weight = survey.weight(site)?;
-    let Truncated { factor, error } = if norm == Norm::Plain {
-        truncate(&weight, step.rank)?
+    let metric = if norm == Norm::Plain {
+        Metric::PLAIN
     } else {
         let inputs = match inputs {
             Some(shared) => shared.clone(),
             None => norm.inputs(site, survey)?,
         };
         let outputs = norm.outputs(site, survey)?;
-        truncate_under(&Metric { outputs, inputs }, &weight, step.rank)?
+        Metric { outputs, inputs }
+    };
+    let Truncated { factor, error } = if metric.is_plain() {
+        truncate(&weight, step.rank)?
+    } else {
+        truncate_under(&metric, &weight, step.rank)?
+    };
+    let (factor, error) = match survey.stored(&factor)? {
+        Some(stored) => {
+            let error = metric.relative_error(&weight, &stored.dense()?)?;
+            (stored, error)
+        }
+        None => (factor, error),
     };
     Ok(Edit::Replace {
         site,

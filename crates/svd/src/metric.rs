@@ -117,6 +117,16 @@ impl Metric {
         };
         Ok((0..m.cols()).map(dot).sum::<f64>().max(0.0))
     }
+
+    /// ‖W − Ŵ‖² / ‖W‖² in this norm; 0 of nothing.
+    pub fn relative_error(&self, weight: &Matrix, other: &Matrix) -> Result<f64> {
+        let mut lost = weight.clone();
+        let pairs = lost.data_mut().iter_mut().zip(other.data());
+        pairs.for_each(|(x, y)| *x -= y);
+        let whole = self.squared_norm(weight)?;
+        let lost = self.squared_norm(&lost)?;
+        Ok(if whole > 0.0 { lost / whole } else { 0.0 })
+    }
 }
 
 impl Weighting {

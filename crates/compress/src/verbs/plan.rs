@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use compress_checkpoint::{Checkpoint, Layout};
-use compress_core::{Method, Plan, Shape, Step, Survey};
-use compress_evaluate::{Footprint, Outline};
+use compress_core::{Method, Plan, Survey};
+use compress_evaluate::{Footprint as Evaluation, Outline};
 
 use crate::{
     Outcome,
     args::{By, Planning, With},
     evidence::Evidence,
+    footprint::{self, Footprint},
     memory::Memory,
     model::Opened,
     pipeline, plot, report,
@@ -33,23 +34,32 @@ fn plan<M: Method>(method: &M, arguments: &Planning) -> Result<Outcome> {
     let plan = pipeline::plan(method, &survey, &model, arguments)?;
     let edits = pipeline::edits(plan.forms(), &arguments.form);
     let layout = Layout::new(&model.checkpoint, &edits)?;
-    foretell(&model.checkpoint, &layout, &survey, &plan, arguments)?;
+    foretell(
+        method,
+        &plan,
+        &survey,
+        (&model.checkpoint, &layout),
+        (arguments, None),
+    )?;
     report::print(serde_json::to_string_pretty(&plan)?)?;
     Ok(Outcome::Kept)
 }
 
 /// What a plan will cost in bytes, disk and memory, told on stderr before anything is done; when
 /// quiet, only the warning that the output will be larger. And its picture, where one is asked for.
-pub fn foretell<S: Step>(
-    source: &Checkpoint,
-    layout: &Layout,
+pub fn foretell<M: Method>(
+    method: &M,
+    plan: &Plan<M::Step>,
     survey: &Survey<'_>,
-    plan: &Plan<S>,
-    arguments: &Planning,
-) -> Result<()> {
+    (source, layout): (&Checkpoint, &Layout),
+    (arguments, context): (&Planning, Option<usize>),
+) -> Result<Footprint> {
     if let Some(path) = &arguments.plot {
         plot::ranks::draw(path, survey, &plan.forms())?;
     }
+    let limit = arguments.resources.memory();
+    let how = (arguments, context);
+    let takes = footprint::foretell((method, plan), survey, (source, layout), how, limit)?;
     let (before, after) = (source.file_bytes(), layout.bytes());
     if !arguments.printing.quiet {
         let mut table = report::plain(["", "now", "planned"]);
@@ -73,17 +83,16 @@ pub fn foretell<S: Step>(
             String::new(),
             plan.whole.len().to_string(),
         );
-        row("free disk needed", String::new(), report::size(after));
-        let memory = |bytes| format!("about {}", report::size(bytes));
-        row(
-            "memory to compress",
-            String::new(),
-            memory(to_compress(source, survey)),
-        );
-        row(
+        let mut foretold = |name: &str, bytes: u64| {
+            let about = format!("about {}", report::size(bytes as usize));
+            row(name, String::new(), about);
+        };
+        foretold("free disk needed", takes.disk);
+        foretold("of that, measurements", takes.evidence);
+        foretold("memory to compress", takes.memory as u64);
+        foretold(
             "memory to evaluate",
-            String::new(),
-            memory(to_evaluate(source, layout, arguments.resources.memory())),
+            to_evaluate(source, layout, limit) as u64,
         );
         eprintln!("{table}");
     }
@@ -95,28 +104,12 @@ pub fn foretell<S: Step>(
             report::size(after - before)
         );
     }
-    Ok(())
-}
-
-/// On each core one weight, its Gram matrix and eigenvectors (at worst in f64), and its factors;
-/// beside them the largest tensor that is converted, and what the system keeps of the mapped file.
-fn to_compress(source: &Checkpoint, survey: &Survey<'_>) -> usize {
-    let weight = |shape: Shape| 4 * 3 * shape.size() + 8 * 4 * shape.full_rank().pow(2);
-    let largest = survey.sites().map(|(_, shape)| weight(shape)).max();
-    let converted = source.tensors().values().map(|tensor| 4 * tensor.size());
-    let converted = if source.is_gguf() {
-        converted.max()
-    } else {
-        None
-    };
-    rayon::current_num_threads() * largest.unwrap_or(0)
-        + converted.unwrap_or(0)
-        + source.file_bytes()
+    Ok(takes)
 }
 
 /// Both models over windows of 1024 tokens, as they would be run in this memory.
 fn to_evaluate(source: &Checkpoint, layout: &Layout, memory: Memory) -> usize {
-    let need = Footprint {
+    let need = Evaluation {
         models: vec![Outline::of(source), Outline::planned(source, layout)],
         reference: None,
         time: source.config().context.min(1024),

@@ -84,9 +84,11 @@ fn compress<M: Method>(
     let plan = pipeline::plan(method, &survey, &model, planning)?;
     let edits = pipeline::edits(plan.forms(), &planning.form);
     let layout = Layout::new(&model.checkpoint, &edits)?;
-    foretell(&model.checkpoint, &layout, &survey, &plan, planning)?;
+    let both = (&model.checkpoint, &layout);
+    let takes = foretell(method, &plan, &survey, both, (planning, context))?;
     let evidence = Evidence::to_compress(method, &plan, planning, context, &model)?;
     let survey = evidence.inform(survey);
+    let survey = survey.storing_factors(planning.form.factors());
     let task = Task {
         method,
         arguments,
@@ -94,6 +96,7 @@ fn compress<M: Method>(
         survey,
         plan: &plan,
         evidence: &evidence,
+        side_by_side: takes.side_by_side,
         calibrate_seconds: foresight.seconds() + evidence.seconds(),
     };
     let writer = Writer::begin(&model.checkpoint, &layout, output, &task.describe()?)?;
@@ -184,6 +187,8 @@ struct Task<'a, M: Method> {
     survey: Survey<'a>,
     plan: &'a Plan<M::Step>,
     evidence: &'a Evidence,
+    /// Streams whose weights are compressed side by side.
+    side_by_side: usize,
     calibrate_seconds: f64,
 }
 
@@ -223,7 +228,7 @@ impl<'a, M: Method> Task<'a, M> {
             quiet: planning.printing.quiet,
         };
         let Some(windows) = self.evidence.to_walk() else {
-            return work.at_once();
+            return work.at_once(self.side_by_side);
         };
         let aim = self.aim();
         let written = aim.map(|_| Checkpoint::open(&writer.model())).transpose()?;
