@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use compress_calibrate::{Footprint as Walk, evidence};
 use compress_checkpoint::{Checkpoint, Layout};
-use compress_core::{Method, Needs, Plan, Site, Step as _, Stream, Survey, Tokens};
+use compress_core::{Method, Needs, Plan, Site, Stream, Survey, Tokens};
 
 use crate::{args::Planning, evidence::Route, memory};
 

@@ -39,25 +39,3 @@ fn fit<T>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<()> {
         right: Shape::new(b.nrows(), b.ncols()),
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn panels_have_all_rows_and_none_a_single_one() {
-        for rows in 0..60 {
-            for panel in 0..12 {
-                let ends = ends_of_panels(rows, panel);
-                let starts = std::iter::once(&0).chain(&ends);
-                let sizes: Vec<usize> = starts.zip(&ends).map(|(a, b)| b - a).collect();
-                assert_eq!(sizes.iter().sum::<usize>(), rows);
-                assert!(sizes.iter().all(|&size| size <= panel.max(3)));
-                assert!(
-                    rows == 1 || !sizes.contains(&1),
-                    "{rows} by {panel}: {sizes:?}"
-                );
-            }
-        }
-    }
-}
