@@ -301,8 +301,11 @@ fn a_model_that_cannot_be_run_is_written_all_the_same() {
     let place = folder();
     let output = place.path().join("out");
     // Logits of 10³⁸ times whatever: infinite.
-    let model = copy("../../models/tiny");
-    let path = model.path().join("model.safetensors");
+    let single = place.path().join("single");
+    let tiny = fixture("../../models/tiny");
+    success(&compress(&[&cut(&tiny, &single, "1")[..], &["--dtype", "f32"]].concat()));
+    fs::remove_file(single.join("compression.json")).unwrap();
+    let path = single.join("model.safetensors");
     let mut file = fs::read(&path).unwrap();
     let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&file[8..8 + length]).unwrap();
@@ -317,7 +320,7 @@ fn a_model_that_cannot_be_run_is_written_all_the_same() {
     }
     fs::write(&path, file).unwrap();
     let arguments = [
-        &cut(model.path(), &output, "0.5")[..7],
+        &cut(&single, &output, "0.5")[..7],
         &["-q", "--windows", "2"],
     ]
     .concat();
@@ -330,7 +333,7 @@ fn a_model_that_cannot_be_run_is_written_all_the_same() {
     let record = fs::read(output.join("compression.json")).unwrap();
     let record: Value = serde_json::from_slice(&record).unwrap();
     assert!(record.get("report").is_none());
-    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::{
     fs::{self, File, TryLockError},
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
-    process,
+    process, thread,
+    time::Duration,
 };
 
 use crate::{Error, Result, journal::open_to_write};
@@ -65,18 +66,29 @@ impl Drop for Lock {
 }
 
 fn held(path: &Path, what: &Path) -> Error {
-    let mut holder = String::new();
-    // Whoever holds it may not have signed yet, or have let go by now.
-    let _ = File::open(path).and_then(|mut file| file.read_to_string(&mut holder));
-    let holder = match holder.trim_end() {
-        "" => "another run",
-        signed => signed,
+    let signed = || {
+        let mut holder = String::new();
+        File::open(path)
+            .and_then(|mut file| file.read_to_string(&mut holder))
+            .ok()?;
+        holder.strip_suffix('\n').map(str::to_owned)
     };
+    // Whoever has just taken it may not have signed yet.
+    let holder = (0..PATIENCE).find_map(|_| {
+        signed().or_else(|| {
+            thread::sleep(Duration::from_millis(2));
+            None
+        })
+    });
+    let holder = holder.unwrap_or_else(|| "another run".into());
     Error::Output {
         path: what.into(),
         problem: format!("{holder} is writing here; wait for it, or choose another output"),
     }
 }
+
+/// How often a holder's signature is looked for.
+const PATIENCE: usize = 50;
 
 /// Whether a path still leads to an open file.
 #[cfg(unix)]

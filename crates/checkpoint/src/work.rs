@@ -85,6 +85,11 @@ impl Work {
         self.folder.join("state")
     }
 
+    /// Whether there is anything.
+    pub fn has_state(&self) -> bool {
+        fs::read_dir(self.state()).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Removes it.
     pub fn remove(&self) -> Result<()> {
         fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder))

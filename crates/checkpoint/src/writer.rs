@@ -25,6 +25,9 @@ use crate::{
     work::Work,
 };
 
+/// The name of the model card.
+const CARD: &str = "README.md";
+
 /// An output under way.
 pub struct Writer<'a> {
     source: &'a Checkpoint,
@@ -195,7 +198,7 @@ impl<'a> Writer<'a> {
     /// command goes on from it; true if so.
     pub fn leave(self) -> Result<bool> {
         // A second's work, which the same command would do and fail after again.
-        if !self.journal.vouches() && !self.work.state().exists() {
+        if !self.journal.vouches() && !self.work.has_state() {
             return self.work.remove().map(|()| false);
         }
         self.journal.flush(|| self.shards.sync()).map(|()| true)
@@ -215,9 +218,19 @@ impl Published<'_> {
         self.output.target()
     }
 
-    /// Puts another record and card in the place of those that it was published with.
+    /// Puts another record and card in the place of those that it was published with, each at once.
     pub fn describe(&self, record: &Record, card: &Card) -> Result<()> {
-        describe(self.path(), record, card, self.layout)
+        // Made beside the model, in a folder that the next run knows as ours: a kill leaves nothing in it.
+        let work = self.output.work();
+        fs::create_dir(&work).map_err(Error::io(&work))?;
+        Journal::open(&work)?;
+        describe(&work, record, card, self.layout)?;
+        for name in [record::FILE, CARD] {
+            let path = self.path().join(name);
+            fs::rename(work.join(name), &path).map_err(Error::io(path))?;
+        }
+        durable::sync_folder(self.path())?;
+        fs::remove_dir_all(&work).map_err(Error::io(&work))
     }
 }
 
@@ -226,7 +239,7 @@ fn describe(folder: &Path, record: &Record, card: &Card, layout: &Layout) -> Res
         .map_err(|e| Error::damaged(record::FILE, e.to_string()))?;
     durable::write(&folder.join(record::FILE), (json + "\n").as_bytes())?;
     let card = card.render(record, layout)?;
-    durable::write(&folder.join("README.md"), card.as_bytes())
+    durable::write(&folder.join(CARD), card.as_bytes())
 }
 
 fn lay_out<'a>(
