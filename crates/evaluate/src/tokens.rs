@@ -8,15 +8,23 @@
 //!
 //! What a piece's ends do to the tokens near them ends where two pieces agree: from a common boundary on,
 //! pre-tokenizers split alike, and byte pair encoding whose neighbours may stand beside each other is the
-//! encoding of the whole. Where the pieces do not agree, the next one begins earlier and is longer, up to
-//! the whole text, so that the tokens are those of the text as one string.
+//! encoding of the whole. White space and combining marks are another matter: what comes after them, however
+//! far, may swallow or reorder them; so something visible must follow the joint. Where the pieces do not
+//! agree, the next one begins earlier and is longer, up to the whole text, so that the tokens are those of
+//! the text as one string.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
 use tokenizers::Tokenizer;
 
 use crate::{Error, Result};
 
 /// Tokens on which two pieces must agree to be joined, half of them on either side.
 const AGREED: usize = 32;
+
+/// A character that nothing after it changes. Were there no such expression, no pieces would be joined.
+static VISIBLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[^\s\p{M}\p{C}]").ok());
 
 /// How a text is divided.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +123,8 @@ impl<'a> Tokens<'a> {
         loop {
             let from = end.saturating_sub(overlap).max(start);
             let after = self.tokenise(from, end.saturating_add(piece))?;
-            if let Some((here, there)) = joint(&self.piece.tokens[self.next..], &after.tokens) {
+            let rest = &self.piece.tokens[self.next..];
+            if let Some((here, there)) = joint(rest, &after.tokens, |token| self.shows(token)) {
                 return Ok((after, self.next + here, there));
             }
             if after.start == start && after.end == self.text.len() {
@@ -126,6 +135,13 @@ impl<'a> Tokens<'a> {
             piece = piece.saturating_mul(2);
             overlap = overlap.saturating_mul(4).max(AGREED);
         }
+    }
+
+    /// Whether a token stands for something visible.
+    fn shows(&self, token: &Token) -> bool {
+        let text = self.text.get(token.start..token.end);
+        let visible = VISIBLE.as_ref().zip(text);
+        visible.is_some_and(|(visible, text)| visible.is_match(text))
     }
 
     /// The tokens of a part of the text, whose ends are moved outwards to whole characters.
@@ -171,8 +187,12 @@ impl Iterator for Tokens<'_> {
 }
 
 /// Where two lists of tokens, the second of which begins later in the text, may be joined: the place in
-/// either of the same token, in the middle of the longest run on which they agree.
-fn joint(first: &[Token], second: &[Token]) -> Option<(usize, usize)> {
+/// either of the same token, in the middle of the longest run on which they agree, before one that `shows`.
+fn joint(
+    first: &[Token],
+    second: &[Token],
+    shows: impl Fn(&Token) -> bool,
+) -> Option<(usize, usize)> {
     let (mut i, mut j) = (0, 0);
     let mut longest = (0, 0, 0);
     while let (Some(a), Some(b)) = (first.get(i), second.get(j)) {
@@ -197,7 +217,8 @@ fn joint(first: &[Token], second: &[Token]) -> Option<(usize, usize)> {
     }
     // Several tokens may stand for one character: they are not parted.
     let clean = |k: &usize| first[i + k].start >= first[i + k - 1].end;
-    let middle = (length / 2..length - AGREED / 4).find(clean)?;
+    let last = (length / 2..length).rev().find(|k| shows(&first[i + k]))?;
+    let middle = (length / 2..=last.min(length - AGREED / 4)).find(clean)?;
     Some((i + middle, j + middle))
 }
 

@@ -99,7 +99,21 @@ fn snippet() -> impl Strategy<Value = String> {
         "▁",
         "Ġ",
     ]);
-    let run = prop::sample::select(vec![" ", "\n", "a", "A", "ab", "é", "7", "▁", "🙂", "-"]);
+    let run = prop::sample::select(vec![
+        " ",
+        "\n",
+        "a",
+        "A",
+        "ab",
+        "é",
+        "7",
+        "▁",
+        "🙂",
+        "-",
+        "\u{301}",
+        "\t \n",
+        "\u{316}\u{301}",
+    ]);
     prop_oneof![
         6 => words.prop_map(|words| words + " "),
         3 => awkward.prop_map(str::to_owned),
@@ -132,6 +146,25 @@ fn a_run_of_one_letter_is_one_piece_at_worst() {
             for (name, tokenizer) in &*TOKENIZERS {
                 let found = by_pieces(tokenizer, &text, 101, 50);
                 assert_eq!(found, whole(tokenizer, &text), "{name} {letter} {lead}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_swallows_or_reorders_a_long_run_before_it_is_seen() {
+    // A token that takes all spaces on its left, and a mark that belongs before all others.
+    let ends = [
+        (" ", "<|story|> and on."),
+        ("\n", "<|story|>"),
+        ("\u{301}", "\u{316}a word"),
+    ];
+    for (run, end) in ends {
+        let text = format!("Once upon a time there was {}{end}", run.repeat(5000));
+        for (name, tokenizer) in &*TOKENIZERS {
+            for (piece, overlap) in [(100, 90), (1000, 300)] {
+                let found = by_pieces(tokenizer, &text, piece, overlap);
+                assert_eq!(found, whole(tokenizer, &text), "{name} {run:?}");
             }
         }
     }
