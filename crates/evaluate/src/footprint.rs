@@ -16,6 +16,9 @@ use compress_core::{Form, Numbers, Role, Shape, Site};
 /// The program itself, its threads, a tokenizer and a text.
 const PROGRAM: usize = 50_000_000;
 
+/// What each core holds beside activations and logits: panels of matrices that are multiplied.
+const CORE: usize = 10_000_000;
+
 /// Logits of a slice, in bytes.
 const SLICE: usize = 16 << 20;
 
@@ -181,7 +184,7 @@ impl Footprint<'_> {
         let vocabulary = self.sources().map(|model| model.config.vocabulary).max();
         let positions = 4 * self.time * vocabulary.unwrap_or_default();
         let logits = (slices * SLICE).min(positions) * self.sources().count().min(2);
-        activations.max().unwrap_or_default().max(logits)
+        CORE + activations.max().unwrap_or_default().max(logits)
     }
 }
 
