@@ -6,6 +6,7 @@
 mod args;
 mod evidence;
 mod interrupt;
+mod loaded;
 mod memory;
 mod model;
 mod pipeline;

@@ -99,7 +99,7 @@ pub fn foretell<S: Step>(
 }
 
 /// On each core one weight, its Gram matrix and eigenvectors (at worst in f64), and its factors;
-/// beside them the largest tensor that is converted, and what the system keeps of the mapped file.
+/// beside them the largest tensor that is converted.
 fn to_compress(source: &Checkpoint, survey: &Survey<'_>) -> usize {
     let weight = |shape: Shape| 4 * 3 * shape.size() + 8 * 4 * shape.full_rank().pow(2);
     let largest = survey.sites().map(|(_, shape)| weight(shape)).max();
@@ -109,9 +109,7 @@ fn to_compress(source: &Checkpoint, survey: &Survey<'_>) -> usize {
     } else {
         None
     };
-    rayon::current_num_threads() * largest.unwrap_or(0)
-        + converted.unwrap_or(0)
-        + source.file_bytes()
+    rayon::current_num_threads() * largest.unwrap_or(0) + converted.unwrap_or(0)
 }
 
 /// Both models over windows of 1024 tokens, as they would be run in this memory.
