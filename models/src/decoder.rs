@@ -118,12 +118,12 @@ pub fn joined(texts: &[&[u32]], vocabulary: usize) -> Result<(Vec<u32>, usize)> 
     Ok((tokens, length))
 }
 
-/// Logits of a slice: 16 MiB of them.
-const LOGITS: usize = 1 << 22;
+/// About how many logits a slice of positions has: 16 MiB of them.
+pub const SLICE: usize = 1 << 22;
 
-/// Slices of so many positions, each with about [`LOGITS`] logits.
+/// Slices of so many positions, each with about [`SLICE`] logits.
 pub fn slices(positions: usize, vocabulary: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-    let step = (LOGITS / vocabulary.max(1)).max(1);
+    let step = (SLICE / vocabulary.max(1)).max(1);
     (0..positions)
         .step_by(step)
         .map(move |first| first..(first + step).min(positions))

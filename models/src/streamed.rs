@@ -18,8 +18,9 @@ use crate::{
     product::product_of_rows, token,
 };
 
-/// Slices of logits that share the decoding of the head: 64 MiB of them.
-const TOGETHER: usize = 4;
+/// Slices of logits that a streamed network is best asked for at a time, since they share the decoding of its
+/// head: 64 MiB of them.
+pub const SLICES_AT_A_TIME: usize = 4;
 
 /// Rows of a table that are looked at together, when all are.
 const LOOKED_AT: usize = 1 << 17;
@@ -135,7 +136,7 @@ impl Network for Streamed<'_> {
     }
 
     fn slices_at_a_time(&self) -> usize {
-        TOGETHER
+        SLICES_AT_A_TIME
     }
 }
 

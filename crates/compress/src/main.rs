@@ -9,6 +9,7 @@ mod carry_out;
 mod evidence;
 mod footprint;
 mod interrupt;
+mod loaded;
 mod memory;
 mod model;
 mod passing;

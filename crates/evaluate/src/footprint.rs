@@ -1,8 +1,9 @@
 //! How much memory scoring will take, foretold from shapes alone.
 //!
 //! ```text
-//! whole     Σ models' weights + one window's activations per core
-//! streamed  the largest block + one window's activations per core + residual streams of all windows of a batch
+//! whole     Σ models' weights + per core a window's activations, or some slices of logits
+//! streamed  residual streams of all windows of a batch
+//!           + the largest block and per core a window's activations, or later per core some slices of logits
 //! ```
 //!
 //! Within a tenth of the maximum resident set for models of 100 MB and more (`tests/real_models.rs`,
@@ -12,15 +13,13 @@ use std::collections::BTreeMap;
 
 use compress_checkpoint::{Checkpoint, Config, Layout, Table};
 use compress_core::{Form, Numbers, Role, Shape, Site};
+use compress_models::{SLICE, SLICES_AT_A_TIME};
 
 /// The program itself, its threads, a tokenizer and a text.
 const PROGRAM: usize = 50_000_000;
 
-/// Logits of a slice, in bytes.
-const SLICE: usize = 16 << 20;
-
-/// Slices of logits that a streamed network makes at a time.
-const TOGETHER: usize = 4;
+/// What each core holds beside activations and logits: panels of matrices that are multiplied.
+const CORE: usize = 10_000_000;
 
 /// What decides how much memory a model takes.
 #[derive(Clone, Copy)]
@@ -107,33 +106,32 @@ impl Footprint<'_> {
     /// Bytes at the most, where all models are in memory.
     #[must_use]
     pub fn whole(&self) -> usize {
-        let weights = self
-            .models
-            .iter()
-            .map(|model| model.blocks() + model.tables(false));
+        let weights = self.models.iter();
+        let weights = weights.map(|model| model.blocks() + model.tables(false));
         // A reference's head stays in its file.
         let slices = if self.reference.is_some() {
-            TOGETHER
+            SLICES_AT_A_TIME
         } else {
             1
         };
+        let cores = rayon::current_num_threads().min(self.windows);
         PROGRAM
             + weights.sum::<usize>()
             + self.tables_in_memory(self.reference.iter())
-            + self.streams(self.cores())
-            + self.cores() * self.at_work(slices)
+            + self.streams(cores)
+            + cores * (CORE + self.activations().max(self.logits(slices)))
     }
 
     /// Bytes at the most, where blocks are loaded for batches of so many windows.
     #[must_use]
     pub fn streamed(&self, batch: usize) -> usize {
         let block = self.models.iter().map(Outline::largest_block).max();
+        let block = block.unwrap_or_default();
         let cores = rayon::current_num_threads().min(batch);
-        PROGRAM
-            + self.tables_in_memory(self.sources())
-            + block.unwrap_or_default()
-            + self.streams(batch)
-            + cores * self.at_work(TOGETHER)
+        // When logits are made the last block is gone.
+        let in_blocks = block + cores * (CORE + self.activations());
+        let after = cores * (CORE + self.logits(SLICES_AT_A_TIME));
+        PROGRAM + self.tables_in_memory(self.sources()) + self.streams(batch) + in_blocks.max(after)
     }
 
     /// The largest batch of windows with which streamed networks fit into so many bytes; none where not even
@@ -165,23 +163,23 @@ impl Footprint<'_> {
         models.map(|model| model.tables(true)).sum()
     }
 
-    fn cores(&self) -> usize {
-        rayon::current_num_threads().min(self.windows)
-    }
-
     /// Residual streams of so many windows.
     fn streams(&self, windows: usize) -> usize {
         let hidden = self.sources().map(|model| model.config.hidden);
         4 * windows * self.time * hidden.sum::<usize>()
     }
 
-    /// What a core holds at the most: activations, or later logits of the original and of another model.
-    fn at_work(&self, slices: usize) -> usize {
-        let activations = self.models.iter().map(|model| model.activations(self.time));
+    /// What a core holds while a window goes through a block.
+    fn activations(&self) -> usize {
+        let each = self.models.iter().map(|model| model.activations(self.time));
+        each.max().unwrap_or_default()
+    }
+
+    /// So many slices of logits on a core: the original's, and those of one other model at a time.
+    fn logits(&self, slices: usize) -> usize {
         let vocabulary = self.sources().map(|model| model.config.vocabulary).max();
-        let positions = 4 * self.time * vocabulary.unwrap_or_default();
-        let logits = (slices * SLICE).min(positions) * self.sources().count().min(2);
-        activations.max().unwrap_or_default().max(logits)
+        let all = 4 * self.time * vocabulary.unwrap_or_default();
+        (4 * slices * SLICE).min(all) * self.sources().count().min(2)
     }
 }
 

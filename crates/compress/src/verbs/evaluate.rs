@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result, ensure};
 use compress_checkpoint::Checkpoint;
 use compress_evaluate::{
     Divergence, Footprint, Latency, Outline, Pass, Perplexity, Protocol, Reference, Scored, Source,
-    latency,
 };
-use compress_models::{Decoder, Device, Network, Streamed};
+use compress_models::{Device, Streamed};
 use serde_json::json;
 
 use crate::{
     Outcome,
     args::{Count, Evaluate, Text},
+    loaded::{self, Loaded},
     memory::Memory,
     model::Opened,
     progress,
@@ -121,7 +121,7 @@ impl Prepared {
         let score = self.pass(&loaded, quiet, |pass| {
             Ok(pass.perplexity(loaded.networks()[0])?)
         })?;
-        let mut times = loaded.latency(self.prompt())?.into_iter();
+        let mut times = loaded.latency(self.prompt(), TIMED)?.into_iter();
         Ok(measured(model, score, None, times.next()))
     }
 
@@ -150,7 +150,7 @@ impl Prepared {
         let found = self.pass(&loaded, quiet, |pass| {
             Ok(pass.compare(Source::Network(networks[0]), &networks[1..])?)
         })?;
-        let mut times = loaded.latency(self.prompt())?.into_iter();
+        let mut times = loaded.latency(self.prompt(), TIMED)?.into_iter();
         let before = measured(original, found.original, None, times.next());
         let after = others.iter().zip(found.others).map(|(model, scored)| {
             let Scored { score, kl } = scored;
@@ -175,7 +175,7 @@ impl Prepared {
             text: self.clone(),
             model,
             reference,
-            latency: loaded.latency(self.prompt())?.pop(),
+            latency: loaded.latency(self.prompt(), TIMED)?.pop(),
         })
     }
 
@@ -196,6 +196,13 @@ impl Prepared {
         found
     }
 
+    /// Refuses to begin what could not be measured in the end: an original of this shape and a model made
+    /// from it have to fit, block by block at least.
+    pub fn check_room(&self, original: &Checkpoint) -> Result<()> {
+        let need = self.footprint(&[original, original], None);
+        loaded::batch(&need, self.memory).map(|_| ())
+    }
+
     /// What running some models over the text will take.
     fn footprint<'a>(
         &self,
@@ -210,7 +217,6 @@ impl Prepared {
         }
     }
 
-    /// Whole models where memory holds them, else such as are loaded block by block.
     fn load<'a>(
         &self,
         models: &[&'a Checkpoint],
@@ -218,29 +224,7 @@ impl Prepared {
         quiet: bool,
     ) -> Result<Loaded<'a>> {
         let need = self.footprint(models, reference);
-        let each = models.iter();
-        if self.memory.holds(need.whole()) {
-            let whole = each.map(|model| Decoder::load(model, &self.device));
-            return Ok(Loaded::Whole(whole.collect::<Result<_, _>>()?));
-        }
-        let size = report::size;
-        let batch = need.batch(self.memory.bytes()).with_context(|| {
-            format!(
-                "evaluation needs {} of memory even block by block, and may use {}; give more --memory, or a smaller --ctx",
-                size(need.streamed(1)),
-                size(self.memory.bytes())
-            )
-        })?;
-        if !quiet {
-            eprintln!(
-                "whole models would take {} of memory, and {} may be used: they go block by block, {batch} windows at a time, in about {}",
-                size(need.whole()),
-                size(self.memory.bytes()),
-                size(need.streamed(batch))
-            );
-        }
-        let streamed = each.map(|model| Streamed::open(model, &self.device));
-        Ok(Loaded::Streamed(streamed.collect::<Result<_, _>>()?, batch))
+        Loaded::load(models, &need, self.memory, &self.device, quiet)
     }
 
     /// The tokens before those whose generation is timed.
@@ -276,45 +260,11 @@ impl Baseline<'_> {
             Ok(pass.compare(original, &loaded.networks())?)
         })?;
         let Scored { score, kl } = found.others.pop().context("nothing was compared")?;
-        let latency = loaded.latency(self.text.prompt())?.pop();
+        let latency = loaded.latency(self.text.prompt(), TIMED)?.pop();
         Ok((
             measured(self.model, found.original, None, self.latency),
             measured(other, score, Some(kl), latency),
         ))
-    }
-}
-
-/// Models that are ready to be run.
-enum Loaded<'a> {
-    Whole(Vec<Decoder>),
-    /// And how many windows go through a block at a time.
-    Streamed(Vec<Streamed<'a>>, usize),
-}
-
-impl Loaded<'_> {
-    fn networks(&self) -> Vec<&dyn Network> {
-        match self {
-            Self::Whole(decoders) => decoders.iter().map(|each| each as &dyn Network).collect(),
-            Self::Streamed(each, _) => each.iter().map(|each| each as &dyn Network).collect(),
-        }
-    }
-
-    const fn batch(&self) -> usize {
-        match self {
-            Self::Whole(_) => 1,
-            Self::Streamed(_, batch) => *batch,
-        }
-    }
-
-    /// The time per new token; nothing where each would take loading the whole model.
-    fn latency(&self, prompt: &[u32]) -> Result<Vec<Latency>> {
-        match self {
-            Self::Whole(decoders) => {
-                let decoders: Vec<&Decoder> = decoders.iter().collect();
-                Ok(latency(&decoders, prompt, TIMED)?)
-            }
-            Self::Streamed(..) => Ok(Vec::new()),
-        }
     }
 }
 

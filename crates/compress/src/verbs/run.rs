@@ -74,7 +74,9 @@ fn compress<M: Method>(
         None
     } else {
         let memory = planning.resources.memory();
-        Some(Prepared::new(&arguments.text, &model.checkpoint, memory)?)
+        let text = Prepared::new(&arguments.text, &model.checkpoint, memory)?;
+        text.check_room(&model.checkpoint)?;
+        Some(text)
     };
     let selection = planning.sites.selection();
     let survey = Survey::new(&model.checkpoint, |site| selection.contains(site));

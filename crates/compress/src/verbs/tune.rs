@@ -46,7 +46,9 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         None
     } else {
         let memory = job.resources.memory();
-        Some(Prepared::new(&job.text, &model.checkpoint, memory)?)
+        let text = Prepared::new(&job.text, &model.checkpoint, memory)?;
+        text.check_room(&model.checkpoint)?;
+        Some(text)
     };
     let (windows, held_out) = corpus(job, &model)?;
     let options = job.options(windows.len());

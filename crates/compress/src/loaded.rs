@@ -1,0 +1,81 @@
+//! Models that are ready to be run: whole where memory holds them, else block by block.
+
+use anyhow::{Context as _, Result};
+use compress_checkpoint::Checkpoint;
+use compress_evaluate::{Footprint, Latency, latency};
+use compress_models::{Decoder, Device, Network, Streamed};
+
+use crate::{memory::Memory, report::size};
+
+/// Some models.
+pub enum Loaded<'a> {
+    Whole(Vec<Decoder>),
+    /// And how many windows go through a block at a time.
+    Streamed(Vec<Streamed<'a>>, usize),
+}
+
+impl<'a> Loaded<'a> {
+    /// Loads what has this footprint into this memory.
+    pub fn load(
+        models: &[&'a Checkpoint],
+        need: &Footprint<'_>,
+        memory: Memory,
+        device: &Device,
+        quiet: bool,
+    ) -> Result<Self> {
+        let each = models.iter();
+        if memory.holds(need.whole()) {
+            let whole = each.map(|model| Decoder::load(model, device));
+            return Ok(Self::Whole(whole.collect::<Result<_, _>>()?));
+        }
+        let batch = batch(need, memory)?;
+        if !quiet {
+            eprintln!(
+                "whole models would take {} of memory, and {} may be used: they go block by block, {batch} windows at a time, in about {}",
+                size(need.whole()),
+                size(memory.bytes()),
+                size(need.streamed(batch))
+            );
+        }
+        let streamed = each.map(|model| Streamed::open(model, device));
+        Ok(Self::Streamed(streamed.collect::<Result<_, _>>()?, batch))
+    }
+
+    /// The models, in their order.
+    pub fn networks(&self) -> Vec<&dyn Network> {
+        match self {
+            Self::Whole(decoders) => decoders.iter().map(|each| each as &dyn Network).collect(),
+            Self::Streamed(each, _) => each.iter().map(|each| each as &dyn Network).collect(),
+        }
+    }
+
+    /// How many windows go through a block that is loaded for them.
+    pub const fn batch(&self) -> usize {
+        match self {
+            Self::Whole(_) => 1,
+            Self::Streamed(_, batch) => *batch,
+        }
+    }
+
+    /// The time per new token of each, over so many; nothing where each would take loading the whole model.
+    pub fn latency(&self, prompt: &[u32], count: usize) -> Result<Vec<Latency>> {
+        match self {
+            Self::Whole(decoders) => {
+                let decoders: Vec<&Decoder> = decoders.iter().collect();
+                Ok(latency(&decoders, prompt, count)?)
+            }
+            Self::Streamed(..) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// How many windows fit beside a block; an error where not even one does.
+pub fn batch(need: &Footprint<'_>, memory: Memory) -> Result<usize> {
+    need.batch(memory.bytes()).with_context(|| {
+        format!(
+            "evaluation needs {} of memory even block by block, and may use {}; give more --memory, or a smaller --ctx",
+            size(need.streamed(1)),
+            size(memory.bytes())
+        )
+    })
+}
