@@ -25,6 +25,9 @@ use crate::{
 /// What is kept where the user says nothing.
 const KEEP: f64 = 0.8;
 
+/// Bytes within which streams are compressed side by side.
+const SIDE_BY_SIDE: usize = 4_000_000_000;
+
 /// The plan that the arguments ask for: read from a file, or made for a budget or a size.
 pub fn plan<M: Method>(
     method: &M,
@@ -202,6 +205,7 @@ pub fn compress<M: Method>(
     let start = Instant::now();
     let bar = progress::bar("compressing", plan.steps.len(), arguments.printing.quiet);
     let streams: Vec<Vec<usize>> = by_stream(plan)?.into_values().collect();
+    let (lanes, _) = side_by_side_in(method, plan, survey)?;
     let one = |stream: usize| {
         let (done, left): (Vec<usize>, Vec<usize>) = streams[stream]
             .iter()
@@ -213,12 +217,31 @@ pub fn compress<M: Method>(
         bar.inc(streams[stream].len() as u64);
         anyhow::Ok(errors)
     };
-    let errors = side_by_side(streams.len(), usize::MAX, one)?;
+    let errors = side_by_side(streams.len(), lanes, one)?;
     bar.finish_and_clear();
     Ok(Compressed {
         errors: errors.into_iter().flatten().collect(),
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// How many streams are compressed side by side, and the bytes that this takes: as many as there are threads,
+/// as far as that takes no more than a limit. Alone, one stream keeps all threads busy too, for the most part.
+pub fn side_by_side_in<M: Method>(
+    method: &M,
+    plan: &Plan<M::Step>,
+    survey: &Survey<'_>,
+) -> Result<(usize, usize)> {
+    let threads = rayon::current_num_threads();
+    let mut largest = 0;
+    for indices in by_stream(plan)?.into_values() {
+        let steps = indices.iter().filter_map(|&index| plan.steps.get(index));
+        let steps: Vec<M::Step> = steps.map(|planned| planned.step.clone()).collect();
+        let needed = method.memory(&steps, &|site| survey.shape(site), threads)?;
+        largest = largest.max(needed);
+    }
+    let lanes = (SIDE_BY_SIDE / largest.max(1)).clamp(1, threads);
+    Ok((lanes, lanes * largest))
 }
 
 /// The steps of a plan by the one stream that the weights of each read.

@@ -54,7 +54,7 @@ fn corrections_where_they_are_worth_it_have_one_rank() -> Outcome {
 fn the_bytes_are_the_same_on_any_number_of_threads() -> Outcome {
     let refined = |rank, alternations, worth| {
         let mut method = lorc(Bits::Four, rank, Quantizer::Gptq);
-        method.options.scheme.group = Some(20);
+        method.options.scheme.group = Some(32);
         method.options.refinements = 2;
         method.options.alternations = alternations;
         Lorc { worth, ..method }

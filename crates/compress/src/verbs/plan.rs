@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use compress_checkpoint::{Checkpoint, Layout};
-use compress_core::{Method, Plan, Shape, Step, Survey};
+use compress_core::{Method, Plan, Step, Survey};
 
 use crate::{
     Outcome,
@@ -30,7 +30,15 @@ fn plan<M: Method>(method: &M, arguments: &Planning) -> Result<Outcome> {
     let plan = pipeline::plan(method, &survey, &model, arguments)?;
     let edits = pipeline::edits(plan.forms(), &arguments.form);
     let layout = Layout::new(&model.checkpoint, &edits)?;
-    foretell(&model.checkpoint, &layout, &survey, &plan, arguments)?;
+    let memory = to_compress(method, &model.checkpoint, &survey, &plan)?;
+    foretell(
+        &model.checkpoint,
+        &layout,
+        &survey,
+        &plan,
+        memory,
+        arguments,
+    )?;
     report::print(serde_json::to_string_pretty(&plan)?)?;
     Ok(Outcome::Kept)
 }
@@ -42,6 +50,7 @@ pub fn foretell<S: Step>(
     layout: &Layout,
     survey: &Survey<'_>,
     plan: &Plan<S>,
+    to_compress: usize,
     arguments: &Planning,
 ) -> Result<()> {
     if let Some(path) = &arguments.plot {
@@ -72,11 +81,7 @@ pub fn foretell<S: Step>(
         );
         row("free disk needed", String::new(), report::size(after));
         let memory = |bytes| format!("about {}", report::size(bytes));
-        row(
-            "memory to compress",
-            String::new(),
-            memory(to_compress(source, survey)),
-        );
+        row("memory to compress", String::new(), memory(to_compress));
         row(
             "memory to evaluate",
             String::new(),
@@ -95,20 +100,22 @@ pub fn foretell<S: Step>(
     Ok(())
 }
 
-/// On each core one weight, its Gram matrix and eigenvectors (at worst in f64), and its factors;
-/// beside them the largest tensor that is converted, and what the system keeps of the mapped file.
-fn to_compress(source: &Checkpoint, survey: &Survey<'_>) -> usize {
-    let weight = |shape: Shape| 4 * 3 * shape.size() + 8 * 4 * shape.full_rank().pow(2);
-    let largest = survey.sites().map(|(_, shape)| weight(shape)).max();
+/// What the method needs for the streams that are compressed side by side; beside that the largest tensor
+/// that is converted, and what the system keeps of the mapped file.
+pub fn to_compress<M: Method>(
+    method: &M,
+    source: &Checkpoint,
+    survey: &Survey<'_>,
+    plan: &Plan<M::Step>,
+) -> Result<usize> {
     let converted = source.tensors().values().map(|tensor| 4 * tensor.size());
     let converted = if source.is_gguf() {
         converted.max()
     } else {
         None
     };
-    rayon::current_num_threads() * largest.unwrap_or(0)
-        + converted.unwrap_or(0)
-        + source.file_bytes()
+    let (_, needed) = pipeline::side_by_side_in(method, plan, survey)?;
+    Ok(needed + converted.unwrap_or(0) + source.file_bytes())
 }
 
 /// Both models in f32, and on each core a slice of logits.

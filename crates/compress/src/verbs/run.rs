@@ -14,7 +14,10 @@ use crate::{
     model::Opened,
     pipeline::{self, Compressed},
     report::{self, Measured},
-    verbs::{evaluate::Prepared, plan::foretell},
+    verbs::{
+        evaluate::Prepared,
+        plan::{foretell, to_compress},
+    },
 };
 
 pub fn run(method: &By<Running>) -> Result<Outcome> {
@@ -66,7 +69,8 @@ fn compress<M: Method>(method: &M, arguments: &Running) -> Result<Told> {
     let plan = pipeline::plan(method, &survey, &model, planning)?;
     let edits = pipeline::edits(plan.forms(), &planning.form);
     let layout = Layout::new(&model.checkpoint, &edits)?;
-    foretell(&model.checkpoint, &layout, &survey, &plan, planning)?;
+    let memory = to_compress(method, &model.checkpoint, &survey, &plan)?;
+    foretell(&model.checkpoint, &layout, &survey, &plan, memory, planning)?;
     let evidence = Evidence::to_compress(method, &plan, planning, context, &model)?;
     let survey = evidence.inform(survey);
     let task = Task {
