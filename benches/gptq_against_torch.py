@@ -1,18 +1,21 @@
 """GPTQ of all block weights by `compress run lorc` and by PyTorch, in turns, from the same evidence.
 
     python benches/gptq_against_torch.py target/release/compress MODEL TEXT --hf DIR --ctx 1024 --windows 32
+    python benches/gptq_against_torch.py target/release/compress models/tiny TEXT --made-up 4096,11008,2 --ctx 256 --windows 8 --group 128
 
 Two threads each. MODEL is anything that compress reads, DIR a Llama-like Hugging Face directory of the
 same weights for PyTorch (`compress run svd MODEL --keep 1 --dtype f32 -o DIR`). A first run measures H;
-the timed ones find it. Ours takes the whole process, with reading and writing the model, in f64; PyTorch's
+the timed ones find it. Ours takes the whole process, with reading and writing the model; PyTorch's
 the rounding alone, in f32, all weights that read one stream together: the algorithm of arXiv 2210.17323
-in blocks of 128 columns, scales fixed when a group begins. Prints the seconds of both and the error
+in blocks of 128 columns, scales fixed when a group begins. With `--made-up HIDDEN,INNER,LAYERS` both take random weights in these shapes, with the
+vocabulary of MODEL, a small Hugging Face directory; `--refinements` and `--scaling` are for ours alone. Prints the seconds of both and the error
 Σ tr(R H Rᵀ) / Σ tr(W H Wᵀ), R = W − Q, of what each has written or found.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -21,7 +24,7 @@ from pathlib import Path
 import torch
 from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 THREADS = 2
 STREAMS = {
@@ -51,6 +54,29 @@ def gram(evidence, layer, stream):
     h = torch.zeros(n, n, dtype=torch.float64)
     h[tuple(torch.tril_indices(n, n))] = lower
     return h + h.tril(-1).T
+
+
+def made_up(model, sizes, folder):
+    """Random weights in the shapes of some blocks of a large model, with the vocabulary of a small one."""
+    hidden, inner, layers = sizes
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.index.json", "*.md", "*.toml"))
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config |= {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers, "head_dim": 128}
+    config |= {"torch_dtype": "float32", "num_attention_heads": hidden // 128, "num_key_value_heads": hidden // 128}
+    path.write_text(json.dumps(config))
+    torch.manual_seed(1)
+    shapes = {f"self_attn.{name}_proj": (hidden, hidden) for name in "qkvo"}
+    shapes |= {"mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden), "mlp.down_proj": (hidden, inner)}
+    tensors = {"model.embed_tokens.weight": torch.randn(config["vocab_size"], hidden), "model.norm.weight": torch.ones(hidden)}
+    if not config.get("tie_word_embeddings"):
+        tensors["lm_head.weight"] = torch.randn(config["vocab_size"], hidden) * hidden**-0.5
+    for layer in range(layers):
+        name = f"model.layers.{layer}"
+        tensors |= {f"{name}.{norm}.weight": torch.ones(hidden) for norm in ("input_layernorm", "post_attention_layernorm")}
+        for path, shape in shapes.items():
+            tensors[f"{name}.{path}.weight"] = torch.randn(shape) * shape[1] ** -0.5
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def scales(group, bits):
@@ -121,7 +147,11 @@ def main():
     p.add_argument("compress", help="the program")
     p.add_argument("model", type=Path)
     p.add_argument("text", type=Path)
-    p.add_argument("--hf", type=Path, metavar="DIR", required=True, help="the same model for PyTorch")
+    models = p.add_mutually_exclusive_group(required=True)
+    models.add_argument("--hf", type=Path, metavar="DIR", help="the same model for PyTorch")
+    models.add_argument("--made-up", metavar="HIDDEN,INNER,LAYERS", help="random weights in these shapes")
+    p.add_argument("--refinements", default="0", help="of ours")
+    p.add_argument("--scaling", default="covering", help="of ours")
     p.add_argument("--ctx", type=int, default=1024, help="tokens of a window")
     p.add_argument("--windows", type=int, default=32, help="how many windows, from the start of the text")
     p.add_argument("--bits", type=int, default=4)
@@ -135,9 +165,13 @@ def main():
 
     with tempfile.TemporaryDirectory() as place, torch.inference_mode():
         evidence, output = a.evidence or Path(place, "evidence"), Path(place, "out")
+        if a.made_up:
+            made, a.hf = a.model, Path(place, "made-up")
+            made_up(made, map(int, a.made_up.split(",")), a.hf)
+            a.model = a.hf
         command = [
             a.compress, "run", "lorc", a.model, "--one-shot", "--bits", str(a.bits), "--group", str(a.group), "--quantizer", "gptq",
-            "--scaling", "covering", "--refinements", "0", "--tokens", "alike", "--calibrate", a.text, "--samples", str(a.windows), "--calibrate-ctx",
+            "--scaling", a.scaling, "--refinements", a.refinements, "--tokens", "alike", "--calibrate", a.text, "--samples", str(a.windows), "--calibrate-ctx",
             str(a.ctx), "--evidence", evidence, "-o", output, "--force", "--no-evaluate", "--json", "--quiet",
         ]  # fmt: skip
 

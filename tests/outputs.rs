@@ -303,7 +303,9 @@ fn a_model_that_cannot_be_run_is_written_all_the_same() {
     // Logits of 10³⁸ times whatever: infinite.
     let single = place.path().join("single");
     let tiny = fixture("../../models/tiny");
-    success(&compress(&[&cut(&tiny, &single, "1")[..], &["--dtype", "f32"]].concat()));
+    success(&compress(
+        &[&cut(&tiny, &single, "1")[..], &["--dtype", "f32"]].concat(),
+    ));
     fs::remove_file(single.join("compression.json")).unwrap();
     let path = single.join("model.safetensors");
     let mut file = fs::read(&path).unwrap();

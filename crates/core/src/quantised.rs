@@ -26,6 +26,8 @@
 //! # Ok::<(), compress_core::Error>(())
 //! ```
 
+use std::ops::Range;
+
 use half::f16;
 
 use crate::{
@@ -210,15 +212,27 @@ impl Quantised {
     /// The matrix that it denotes.
     #[must_use]
     pub fn dense(&self) -> Matrix {
-        let mut dense = Matrix::zeros(self.shape.rows, self.shape.cols);
-        let group = self.scheme.group_of(self.shape.cols);
-        let codes = self.codes();
-        let runs = dense.data_mut().chunks_exact_mut(group);
-        for (index, (values, codes)) in runs.zip(codes.chunks_exact(group)).enumerate() {
-            let scale = self.scale(index);
-            let zero = i16::from(self.zeros.get(index).copied().unwrap_or_default());
-            for (value, &code) in values.iter_mut().zip(codes) {
-                *value = f32::from(i16::from(code) - zero) * scale;
+        self.dense_rows(0..self.shape.rows)
+    }
+
+    /// Some rows of it, as far as there are such.
+    #[must_use]
+    pub fn dense_rows(&self, rows: Range<usize>) -> Matrix {
+        let (bits, cols) = (self.scheme.bits, self.shape.cols);
+        let rows = rows.start.min(self.shape.rows)..rows.end.min(self.shape.rows);
+        let mut dense = Matrix::zeros(rows.len(), cols);
+        let (group, groups) = (self.scheme.group_of(cols), self.scheme.groups(cols));
+        let runs = self.words.chunks_exact(words(bits, cols).max(1));
+        let lines = dense.data_mut().chunks_exact_mut(cols.max(1));
+        for ((row, run), line) in runs.enumerate().skip(rows.start).zip(lines) {
+            let codes: Vec<i8> = unpack(bits, run, cols).collect();
+            let pairs = line.chunks_exact_mut(group).zip(codes.chunks_exact(group));
+            for (index, (values, codes)) in (row * groups..).zip(pairs) {
+                let scale = self.scale(index);
+                let zero = i16::from(self.zeros.get(index).copied().unwrap_or_default());
+                for (value, &code) in values.iter_mut().zip(codes) {
+                    *value = f32::from(i16::from(code) - zero) * scale;
+                }
             }
         }
         dense

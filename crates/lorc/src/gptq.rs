@@ -89,7 +89,7 @@ impl Band<'_> {
             let whole = columns.start..columns.start + group;
             self.open(coded, pending, whole, columns.start);
         }
-        let near = self.hessian.feedback_near().from(columns.start);
+        let near = self.hessian.feedback_near().after(columns.start);
         let mut sweep = Sweep::new(pending.widened(columns.clone()), near);
         sweep.columns(self.together, &mut |j, weights: &Double, errors| {
             let place = columns.start + j;

@@ -27,7 +27,7 @@ const FITS: usize = 4;
 
 /// A grid of each row.
 #[derive(Clone, Copy)]
-struct Some {
+struct Candidates {
     step: Lanes,
     zero: Lanes,
 }
@@ -51,7 +51,7 @@ pub fn search(
         importance,
         scheme,
     };
-    let mut start = Some {
+    let mut start = Candidates {
         step: Lanes([1.0; LANES]),
         zero: Lanes::default(),
     };
@@ -70,7 +70,7 @@ pub fn search(
 
 impl Group<'_> {
     #[inline(always)]
-    fn best(&self, covering: Some) -> Some {
+    fn best(&self, covering: Candidates) -> Candidates {
         let mut best = (self.error(&covering), covering);
         let signs: &[f32] = if self.scheme.symmetric {
             &[1.0, -1.0]
@@ -82,7 +82,7 @@ impl Group<'_> {
             for i in 0..TRIED {
                 let t = 1.0 - (1.0 - SMALLEST) * i as f32 / (TRIED - 1) as f32;
                 let drawn = if self.scheme.symmetric {
-                    Some {
+                    Candidates {
                         step: halves(times(covering.step, sign * t)),
                         zero: covering.zero,
                     }
@@ -118,7 +118,7 @@ impl Group<'_> {
 
     /// [`Grid::between`] of each row.
     #[inline(always)]
-    fn between(&self, least: Lanes, greatest: Lanes) -> Some {
+    fn between(&self, least: Lanes, greatest: Lanes) -> Candidates {
         let bits = self.scheme.bits;
         let steps = f32::from(bits.steps());
         let (low, high) = (f32::from(bits.least()), f32::from(bits.greatest()));
@@ -131,12 +131,12 @@ impl Group<'_> {
         for i in 0..LANES {
             zero.0[i] = nearest(low - least.0[i] / step.0[i], low, high);
         }
-        Some { step, zero }
+        Candidates { step, zero }
     }
 
     /// The levels' reach in each row.
     #[inline(always)]
-    fn reach(&self, grid: &Some) -> (Lanes, Lanes) {
+    fn reach(&self, grid: &Candidates) -> (Lanes, Lanes) {
         let bits = self.scheme.bits;
         let (low, high) = (f32::from(bits.least()), f32::from(bits.greatest()));
         let (mut least, mut greatest) = (Lanes::default(), Lanes::default());
@@ -149,7 +149,7 @@ impl Group<'_> {
 
     /// The scale that suits the levels of a grid best.
     #[inline(always)]
-    fn fitted(&self, grid: Some) -> Some {
+    fn fitted(&self, grid: Candidates) -> Candidates {
         let (inverse, (least, greatest)) = (inverse(grid.step), self.reach(&grid));
         let (mut across, mut along) = (Lanes::default(), Lanes::default());
         for (w, h) in self.weights.iter().zip(self.importance) {
@@ -166,12 +166,12 @@ impl Group<'_> {
             }
         }
         let step = halves(step);
-        Some { step, ..grid }
+        Candidates { step, ..grid }
     }
 
     /// Takes those of some other grids that are better.
     #[inline(always)]
-    fn consider(&self, best: &mut (Lanes, Some), other: Some) {
+    fn consider(&self, best: &mut (Lanes, Candidates), other: Candidates) {
         let error = self.error(&other);
         for i in 0..LANES {
             if error.0[i] < best.0.0[i] {
@@ -184,7 +184,7 @@ impl Group<'_> {
 
     /// The weighted squared error of rounding.
     #[inline(always)]
-    fn error(&self, grid: &Some) -> Lanes {
+    fn error(&self, grid: &Candidates) -> Lanes {
         let (inverse, (least, greatest)) = (inverse(grid.step), self.reach(grid));
         let mut sum = Lanes::default();
         for (w, h) in self.weights.iter().zip(self.importance) {

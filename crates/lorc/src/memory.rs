@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 8 n² + 4 n²    H in f64 while it is factorised, then in f32, of the one only what is not of the other yet
-//! 4 m n          a weight, and once more what is lost of it; with a correction, what its cut needs instead
+//! 4 m n          a weight; with a correction once more what is lost of it, and what its cut needs
 //! 2 m n          codes, as bands of rows give them and as one
 //! 16 · 256 n     on each thread a band of rows: its weights, what is pending, what was moved, levels
 //! ```
@@ -66,10 +66,10 @@ fn of_weight(step: &Round, shape: Shape) -> usize {
     let quantised =
         (step.options.scheme.bits_per_weight(shape) * shape.size() as f64 / 8.0) as usize;
     let codes = 2 * size_of::<i8>() * shape.size();
-    let lost = if step.options.rank == 0 {
-        weight
-    } else {
-        memory_of_cut(shape, step.metric)
+    let lost = match (step.options.rank, step.metric) {
+        (0, Norm::Plain) => 0,
+        (0, _) => weight,
+        (_, metric) => memory_of_cut(shape, metric),
     };
     let rest = if step.options.alternations > 0 {
         weight

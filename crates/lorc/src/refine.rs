@@ -82,7 +82,7 @@ fn groups(
     let group = coded.group;
     let mut sweep = Sweep::new(slope, h);
     sweep.groups(group, &mut |part, slope, moved| {
-        let (h, first) = (h.from(part.start), start + part.start);
+        let (h, first) = (h.after(part.start), start + part.start);
         let mut slope = slope.part(part.clone());
         let scaled = fit_scales(coded, first, &mut slope, h, scheme);
         let levelled = fit_levels(coded, first, slope, h);

@@ -8,8 +8,9 @@
 
 use compress_core::{Matrix, Quantised, Result, linalg::product};
 use compress_svd::Metric;
+use rayon::prelude::*;
 
-use crate::{Hessian, Options, compensate, quantise};
+use crate::{Hessian, Options, compensate, quantise, quantise::BAND};
 
 /// W ≈ quantised + up · down.
 #[derive(Clone, Debug)]
@@ -59,15 +60,21 @@ fn once(
     options: &Options,
 ) -> Result<Rounded> {
     let quantised = quantise(rest, hessian, options)?;
-    let lost = lost(weight, &quantised);
     if options.rank == 0 {
+        let error = if metric.is_plain() {
+            squared_distance(weight, &quantised)?
+        } else {
+            metric.squared_norm(&lost(weight, &quantised))?
+        };
+        let (up, down) = (None, None);
         return Ok(Rounded {
             quantised,
-            up: None,
-            down: None,
-            error: metric.squared_norm(&lost)?,
+            up,
+            down,
+            error,
         });
     }
+    let lost = lost(weight, &quantised);
     let (up, down) = compensate(&lost, metric, options.rank, options.keep)?;
     let left = difference(&lost, &product(&up, &down)?);
     Ok(Rounded {
@@ -76,6 +83,18 @@ fn once(
         down: Some(down),
         error: metric.squared_norm(&left)?,
     })
+}
+
+/// ‖W − Q‖², of which only a band of rows at a time is there.
+fn squared_distance(weight: &Matrix, quantised: &Quantised) -> Result<f64> {
+    let cols = weight.cols().max(1);
+    let bands = weight.data().par_chunks(BAND * cols).enumerate();
+    let distances = bands.map(|(index, numbers)| {
+        let (first, rows) = (index * BAND, numbers.len() / cols);
+        let band = Matrix::new(rows, cols, numbers.to_vec())?;
+        Ok(band.squared_distance(&quantised.dense_rows(first..first + rows)))
+    });
+    Ok(distances.collect::<Result<Vec<f64>>>()?.iter().sum())
 }
 
 /// W − Q

@@ -99,7 +99,7 @@ fn a_step_needs_what_it_says_whatever_the_method_would_have_planned() -> Outcome
 fn the_bytes_are_the_same_on_any_number_of_threads() -> Outcome {
     let refined = |rank, alternations, worth| {
         let mut method = lorc(Bits::Four, rank, Quantizer::Gptq);
-        method.options.scheme.group = Some(20);
+        method.options.scheme.group = Some(32);
         method.options.refinements = 2;
         method.options.alternations = alternations;
         Lorc { worth, ..method }

@@ -18,12 +18,16 @@
 use std::sync::Arc;
 
 use compress_core::{Matrix, Result, Symmetric, linalg::Double};
+use rayon::prelude::*;
 
 use crate::root::Root;
 
 /// Added to the diagonal of measured metrics, as a fraction of its mean, so that directions that the
 /// calibration text never used still count for a little.
 const DAMPING: f64 = 1e-8;
+
+/// Rows of which the norm is found together.
+const BAND: usize = 256;
 
 /// How much errors in each direction of one side of a weight matter.
 #[derive(Clone, Debug)]
@@ -108,14 +112,26 @@ impl Metric {
         if self.is_plain() {
             return Ok(m.squared_norm());
         }
+        if self.outputs.is_even() {
+            return self.squared_norm_by_inputs(m);
+        }
         let m = Double::from(m);
-        let weighted = self.inputs.applied(&m)?;
-        let weighted = self.outputs.applied(&weighted.transposed())?.transposed();
-        let dot = |j: usize| -> f64 {
-            let pairs = m.column(j).iter().zip(weighted.column(j));
-            pairs.map(|(a, b)| a * b).sum()
+        let weighted = self.inputs.applied(&m)?.transposed();
+        let weighted = self.outputs.applied(&weighted)?;
+        Ok(dot(&m.transposed(), &weighted))
+    }
+
+    /// Of which only a band of rows at a time is there in `f64`.
+    fn squared_norm_by_inputs(&self, m: &Matrix) -> Result<f64> {
+        let cols = m.cols();
+        let bands = m.data().par_chunks(BAND * cols.max(1));
+        let norm = |numbers: &[f32]| {
+            let band = Matrix::new(numbers.len() / cols, cols, numbers.to_vec())?;
+            let band = Double::from(&band);
+            Ok(dot(&band, &self.inputs.applied(&band)?))
         };
-        Ok((0..m.cols()).map(dot).sum::<f64>().max(0.0))
+        let norms = bands.with_max_len(1).map(norm);
+        Ok(norms.collect::<Result<Vec<f64>>>()?.iter().sum())
     }
 
     /// ‖W − Ŵ‖² / ‖W‖² in this norm; 0 of nothing.
@@ -127,6 +143,15 @@ impl Metric {
         let lost = self.squared_norm(&lost)?;
         Ok(if whole > 0.0 { lost / whole } else { 0.0 })
     }
+}
+
+/// The sum of the products of two matrices' elements, unless rounding makes less than nothing of it.
+fn dot(a: &Double, b: &Double) -> f64 {
+    let column = |j: usize| -> f64 {
+        let pairs = a.column(j).iter().zip(b.column(j));
+        pairs.map(|(a, b)| a * b).sum()
+    };
+    (0..a.cols()).map(column).sum::<f64>().max(0.0)
 }
 
 impl Weighting {

@@ -52,7 +52,7 @@ impl<'a, T: Real> Rows<'a, T> {
 
     /// The same without so many of the first rows and columns.
     #[must_use]
-    pub fn from(self, first: usize) -> Self {
+    pub fn after(self, first: usize) -> Self {
         let skipped = first * (self.stride + 1);
         let numbers = self.numbers.get(skipped..).unwrap_or_default();
         Self { numbers, ..self }
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!((near.at(0, 1), near.at(1, 4)), (1.0, 14.0));
         let block = near.block(1..3, 3..5).0;
         assert_eq!([block[(0, 0)], block[(1, 1)]], [13.0, 24.0]);
-        let rest = near.from(2);
+        let rest = near.after(2);
         assert_eq!(rest.at(0, 1), 23.0);
         assert_eq!(rest.block(0..1, 1..3).transposed().0[(1, 0)], 24.0);
         assert_eq!(near.block(2..2, 3..5).0.shape(), (0, 2));

@@ -2,8 +2,8 @@
 
 use std::{env, fs, process::Command};
 
-use super::threads::Wide;
-use crate::{Budget, Error, Method, Result, Role, Survey};
+use super::threads::{WIDE, Wide};
+use crate::{Budget, Error, Method, Result, Role, Site, Survey};
 
 /// Large enough that whole matrices are what counts.
 const LARGE: Wide = Wide {
@@ -17,7 +17,8 @@ const STREAMS: [&[Role]; 3] = [&[Role::Output], &[Role::Gate, Role::Up], &[Role:
 /// Which case a process is to measure; the variable of a process that was started for one.
 const CASE: &str = "COMPRESS_TEST_CASE";
 
-/// Law: what carrying out the steps of a stream takes of memory, on 2 threads, is what was foretold, to a tenth.
+/// Law: what carrying out the steps of a stream takes of memory, on 2 threads, is what was foretold, to a tenth;
+/// less than that only where several weights need not hold most at the same time.
 ///
 /// A process is measured, for each method and stream a new one, so that nothing is left in it from before: the
 /// test itself, started again. It must be the only one of its file. Where the system does not tell, nothing is
@@ -35,7 +36,11 @@ pub fn memory_is_foretold<M: Method>(methods: &[M]) -> Result<()> {
     let mut failed = String::new();
     for case in 0..cases {
         let program = env::current_exe().map_err(Error::source)?;
-        let run = Command::new(program).env(CASE, case.to_string()).output();
+        let run = Command::new(program)
+            .env(CASE, case.to_string())
+            // What is let go goes back to the system, as it does with matrices of gigabytes.
+            .env("MALLOC_MMAP_THRESHOLD_", "65536")
+            .output();
         let run = run.map_err(Error::source)?;
         if !run.status.success() {
             failed += &String::from_utf8_lossy(&run.stdout);
@@ -46,20 +51,24 @@ pub fn memory_is_foretold<M: Method>(methods: &[M]) -> Result<()> {
 }
 
 fn measure<M: Method>(method: &M, readers: &[Role]) -> Result<()> {
-    let survey = Survey::new(&LARGE, |site| readers.contains(&site.role));
-    let survey = survey.with_evidence(&LARGE);
-    let steps = method.plan(&survey, Budget::keep(0.3)?)?;
-    let foretold = method.memory(&steps, &|site| survey.shape(site), 2)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2);
     let pool = pool.build().map_err(Error::source)?;
+    let chosen = |site: Site| readers.contains(&site.role);
+    let carry_out = |survey: &Survey<'_>| {
+        let steps = method.plan(survey, Budget::keep(0.3)?)?;
+        pool.install(|| method.compress(&steps, survey).map(drop))?;
+        method.memory(&steps, &|site| survey.shape(site), 2)
+    };
+    // Once for little, so that code and threads are there.
+    carry_out(&Survey::new(&WIDE, chosen).with_evidence(&WIDE))?;
     let Some(before) = told("VmRSS:") else {
         return Ok(());
     };
-    pool.install(|| method.compress(&steps, &survey))?;
+    let foretold = carry_out(&Survey::new(&LARGE, chosen).with_evidence(&LARGE))?;
     let taken = told("VmHWM:").unwrap_or(before).saturating_sub(before);
     let ratio = taken as f64 / foretold as f64;
     assert!(
-        (0.9..1.1).contains(&ratio),
+        ratio < 1.1 && (ratio > 0.9 || readers.len() > 1),
         "{} for {readers:?} takes {taken} bytes, {ratio:.3} of the {foretold} foretold",
         method.name()
     );

@@ -17,9 +17,9 @@ pub struct Wide {
 }
 
 /// Larger than the pieces that threads share.
-const WIDE: Wide = Wide {
-    hidden: 300,
-    gated: 560,
+pub const WIDE: Wide = Wide {
+    hidden: 320,
+    gated: 576,
 };
 
 impl Wide {
@@ -59,7 +59,12 @@ impl Weights for Wide {
 
     fn load(&self, site: Site) -> Result<Matrix> {
         let Shape { rows, cols } = self.shape(site.role);
-        Ok(Random(site.role as u64).matrix(rows, cols))
+        // So that what a cut to a third leaves is small, which svd looks at more closely.
+        let decay = |j: usize| (-30.0 * j as f32 / cols as f32).exp().max(1e-3);
+        let mut random = Random(site.role as u64);
+        Ok(Matrix::from_fn(rows, cols, |_, j| {
+            random.normal() * decay(j)
+        }))
     }
 }
 
