@@ -110,7 +110,7 @@ pub struct Found {
 
 impl Pass<'_> {
     /// Scores all windows by all sources, and measures how far those after the first are from it.
-    pub fn score(&self, sources: &[Source<'_>]) -> Result<Vec<Found>> {
+    pub(crate) fn score(&self, sources: &[Source<'_>]) -> Result<Vec<Found>> {
         let vocabularies: Vec<usize> = sources.iter().map(|s| s.network().vocabulary()).collect();
         if let Some(&other) = vocabularies.iter().find(|&&other| other != vocabularies[0]) {
             let original = vocabularies[0];
@@ -143,7 +143,7 @@ impl Pass<'_> {
 
     /// Windows in batches: side by side on the CPU where each network holds its blocks, else one batch after
     /// the other. Results in order.
-    pub fn for_each_batch<T: Send>(
+    pub(crate) fn for_each_batch<T: Send>(
         &self,
         sources: &[Source<'_>],
         run: impl Fn(Range<usize>) -> Result<T> + Sync,
@@ -191,7 +191,7 @@ impl Pass<'_> {
 
     /// Takes the windows of a batch through all blocks. The models take turns, so that their speeds compare
     /// even on a machine with other work.
-    pub fn hidden(&self, sources: &[Source<'_>], batch: Range<usize>) -> Result<Hidden> {
+    pub(crate) fn hidden(&self, sources: &[Source<'_>], batch: Range<usize>) -> Result<Hidden> {
         let mut seconds = vec![0.0; sources.len()];
         let mut streams = Vec::with_capacity(sources.len());
         for (source, seconds) in sources.iter().zip(&mut seconds) {
