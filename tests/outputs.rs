@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use common::{command, compress, copy, fixture, folder, success, text};
+use common::{command, compress, fixture, folder, success, text};
 use serde_json::Value;
 
 /// Every file below a folder, with its contents.

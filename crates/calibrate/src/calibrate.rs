@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
 use compress_core::{Matrix, Needs, Role, Site, Stream, Symmetric};
-use compress_models::{Block, Decoder, Device, Turns};
+use compress_models::{Block, Decoder, Device, Network as _, Streamed, Turns};
 use rayon::prelude::*;
 
 use crate::{
@@ -38,7 +38,7 @@ struct Calibration<'a> {
     windows: &'a [Vec<u32>],
     store: &'a Store,
     progress: &'a dyn Progress,
-    ends: Decoder,
+    network: Streamed<'a>,
     turns: Turns,
     time: usize,
     device: Device,
@@ -83,14 +83,14 @@ impl<'a> Calibration<'a> {
     ) -> Result<Self> {
         let time = length(windows)?;
         let device = Device::flex();
-        let ends = Decoder::load_ends(checkpoint, &device)?;
+        let network = Streamed::open(checkpoint, &device)?;
         Ok(Self {
             checkpoint,
             windows,
             store,
             progress,
-            turns: ends.rotary.turns(0..time, &device),
-            ends,
+            turns: network.turns(0..time),
+            network,
             time,
             device,
         })
@@ -133,7 +133,7 @@ impl<'a> Calibration<'a> {
         self.windows
             .par_iter()
             .enumerate()
-            .try_for_each(|(i, window)| writing.write(i, &numbers(self.ends.embed(&[window])?)?))?;
+            .try_for_each(|(i, window)| writing.write(i, &numbers(self.network.embed(window)?)?))?;
         writing.finish()
     }
 
@@ -221,13 +221,14 @@ impl<'a> Calibration<'a> {
         let states = self.states(&self.store.states(layers))?;
         let writing = self.writing(&self.store.state_gradients(layers))?;
         self.progress.start("loss", self.windows.len());
+        let ends = Decoder::load_ends(self.checkpoint, &self.device)?;
         self.windows
             .par_iter()
             .enumerate()
             .with_max_len(1)
             .try_for_each(|(i, window)| {
                 let last = self.tensor(states.read(i)?);
-                let gradient = numbers(of_loss(&self.ends, last, window)?.1)?;
+                let gradient = numbers(of_loss(&ends, last, window)?.1)?;
                 if !finite(&gradient) {
                     return Err(Error::Gradient {
                         layer: layers,

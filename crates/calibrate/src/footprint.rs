@@ -36,11 +36,11 @@ impl Footprint<'_> {
         let weights = self.weights(inlet) + self.walks() * passed.map_or(0, |p| self.weights(p));
         let n = self.width(inlet);
         let seen = side * self.time * (n + self.rows(inlet)) * self.kinds(inlet);
-        // What goes in, what the weights give, and what comes out, which is written as bytes.
+        // Of each walk what goes in and what comes out, which is written as bytes; of one what is between.
         let hidden = self.config.hidden;
-        let given: usize = passed.map_or(0, |p| self.shapes(p).map(|shape| shape.rows).sum());
         let old = passed.map_or(hidden, |p| self.width(p));
-        let in_flight = threads * self.time * (2 * hidden + old + given + 2 * n + self.rows(inlet));
+        let ends = self.walks() * (2 * hidden + n) + hidden + 2 * old.max(n);
+        let in_flight = threads * self.time * (ends + self.between(passed));
         SINGLE * (weights + seen + in_flight) + self.sums(inlet)
     }
 
@@ -102,6 +102,18 @@ impl Footprint<'_> {
         let widest = Inlet::ALL.map(|inlet| self.width(inlet)).into_iter().max();
         let each = 2 * self.config.hidden + widest.unwrap_or(0);
         (SINGLE * self.walks() * self.windows * self.time * each) as u64
+    }
+
+    /// Numbers of a token between an inlet and the next: what the weights give, and what is made of it.
+    fn between(&self, passed: Option<Inlet>) -> usize {
+        let rows = |role| self.config.shape(role).rows;
+        match passed {
+            None => self.config.hidden,
+            // Once as they are, and once by heads, normed and turned.
+            Some(Inlet::Attention) => 2 * rows(Role::Query) + 4 * rows(Role::Key),
+            Some(Inlet::FeedForward) => 3 * rows(Role::Gate),
+            Some(Inlet::Output | Inlet::Down) => 2 * self.config.hidden,
+        }
     }
 
     const fn walks(&self) -> usize {

@@ -25,7 +25,7 @@ use std::{
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
 use compress_core::{Inlet, Role, Site, Stream};
-use compress_models::{Block, Decoder, Device, Turns};
+use compress_models::{Block, Device, Network as _, Streamed, Turns};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -86,24 +86,25 @@ impl<'a> Sequential<'a> {
         let device = Device::flex();
         let time = length(windows)?;
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let ends = Decoder::load_ends(checkpoint, &device)?;
+        // Of an embedding only the rows of the text are read.
+        let network = Streamed::open(checkpoint, &device)?;
         let walks = Self {
             checkpoint,
             behind,
             attended,
             windows: windows.len(),
             time,
-            turns: ends.rotary.turns(0..time, &device),
+            turns: network.turns(0..time),
             device,
             folder: folder.into(),
             progress,
         };
         if first == 0 {
-            walks.embed(0, &ends, windows)?;
+            walks.embed(0, &network, windows)?;
             if let Some(behind) = behind {
                 // The embedding may be stored in fewer bits: then later weights make good for that, too.
-                let ends = Decoder::load_ends(behind.written, &walks.device)?;
-                walks.embed(1, &ends, windows)?;
+                let network = Streamed::open(behind.written, &walks.device)?;
+                walks.embed(1, &network, windows)?;
             }
         }
         let blocks = checkpoint.config().layers - first;
@@ -114,11 +115,11 @@ impl<'a> Sequential<'a> {
         Ok(walks)
     }
 
-    fn embed(&self, walk: usize, ends: &Decoder, windows: &[Vec<u32>]) -> Result<()> {
+    fn embed(&self, walk: usize, network: &Streamed<'_>, windows: &[Vec<u32>]) -> Result<()> {
         let hidden = self.checkpoint.config().hidden;
         let writing = Writing::new(&self.before(0, walk), self.time * hidden)?;
         let windows = windows.par_iter().enumerate();
-        windows.try_for_each(|(i, window)| writing.write(i, &numbers(ends.embed(&[window])?)?))?;
+        windows.try_for_each(|(i, window)| writing.write(i, &numbers(network.embed(window)?)?))?;
         writing.finish()
     }
 

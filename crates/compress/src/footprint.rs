@@ -6,8 +6,12 @@ use anyhow::Result;
 use compress_calibrate::{Footprint as Walk, evidence};
 use compress_checkpoint::{Checkpoint, Layout};
 use compress_core::{Method, Needs, Plan, Site, Stream, Survey, Tokens};
+use compress_evaluate::CORE;
 
 use crate::{args::Planning, evidence::Route, memory};
+
+/// The program while it reads a tokenizer, or writes one: of a small model more than all that comes after it.
+const PROGRAM: usize = 80_000_000;
 
 /// What compressing takes at its fullest, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,7 +74,7 @@ pub fn foretell<M: Method>(
     let evidence = evidence(model.config(), windows * time, before);
     let walking = if route.walks { walk.disk() } else { 0 };
     Ok(Footprint {
-        memory: own + together.max(measuring),
+        memory: (own + threads * CORE + together.max(measuring)).max(PROGRAM),
         disk: layout.bytes() as u64 + evidence + walking,
         evidence,
         side_by_side,

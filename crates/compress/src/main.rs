@@ -28,6 +28,11 @@ use clap::Parser as _;
 
 use crate::args::{Arguments, Verb};
 
+/// What is let go of is the system's again within milliseconds, also that of threads which wait: what a run
+/// takes is then what `plan` foretells.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How a verb that ran to its end came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {

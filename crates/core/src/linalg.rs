@@ -22,7 +22,7 @@ pub use dense::{Dense, Double, Single};
 pub use eigen::{EIGEN_SQUARES, Eigen, Gram, short_gram, singular_values};
 pub use product::{product, product_of_transposed};
 pub use real::Real;
-pub use rows::{Block, Rows};
+pub use rows::{Block, Columns, Rows};
 pub use slab::{
     Right, Slab, add_product_of_transposed, product_by_panels, product_into, product_of_slabs,
     product_of_transposed_slabs,

@@ -19,7 +19,7 @@ use compress_models::{SLICE, SLICES_AT_A_TIME};
 const PROGRAM: usize = 50_000_000;
 
 /// What each core holds beside activations and logits: panels of matrices that are multiplied.
-const CORE: usize = 10_000_000;
+pub const CORE: usize = 10_000_000;
 
 /// What decides how much memory a model takes.
 #[derive(Clone, Copy)]

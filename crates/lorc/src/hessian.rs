@@ -130,9 +130,9 @@ impl Hessian {
         add(before, above.transposed());
         let corner = self.corner(columns.clone());
         let within = Rows::full(&corner, width).block(0..width, 0..width);
-        add(columns.clone(), within);
-        let below = h.block(after.clone(), columns);
-        add(after, below);
+        add(columns.clone(), within.transposed());
+        let below = h.columns(after.clone(), columns);
+        add(after, below.block());
         slope
     }
 

@@ -2,10 +2,11 @@
 //! large.
 //!
 //! ```text
-//! 8 n² + 4 n²    H in f64 while it is factorised, then in f32, of the one only what is not of the other yet
+//! 4 n² + 8 n²    H while it is unfolded to be factorised in f64
+//! 8 n² + 4 n²    that while it is copied to f32, which is what stays
 //! 4 m n          a weight; with a correction once more what is lost of it, and what its cut needs
 //! 2 m n          codes, as bands of rows give them and as one
-//! 16 · 256 n     on each thread a band of rows: its weights, what is pending, what was moved, levels
+//! 20 · 256 n     on each thread a band of rows: its weights, what is pending, what was moved, levels; a part of H
 //! ```
 
 use compress_core::{Result, Shape, Site};
@@ -14,7 +15,7 @@ use compress_svd::{Norm, memory_of_cut, memory_of_metric, memory_together};
 use crate::{Round, hessian::NEAR, method::by_input, quantise::BAND};
 
 /// Numbers of a band that a thread holds at a time, for each of its weights.
-const BANDS: usize = 4;
+const BANDS: usize = 5;
 
 /// What rounding the weights of one stream holds at its peak.
 pub(crate) fn memory(
@@ -50,7 +51,7 @@ fn of_input(readers: &[(&Round, Shape)], threads: usize) -> usize {
     let near = size_of::<f64>() * NEAR * n;
     let (factorised, kept) = if readers.iter().any(|(step, _)| step.options.needs_hessian()) {
         let wide = size_of::<f64>() * n * n;
-        (wide + 2 * near, wide / 2 + near)
+        (wide + wide / 2 + 2 * near, wide / 2 + near)
     } else {
         (0, 0)
     };

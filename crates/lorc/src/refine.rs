@@ -63,7 +63,7 @@ fn panel(
     for _ in 0..FITS {
         let moved = groups(coded, slope.clone(), h, columns.start, scheme);
         let all = h.block(0..width, 0..width);
-        slope.add_product(0..width, -1.0, (&moved, 0..width), all);
+        slope.add_product(0..width, -1.0, (&moved, 0..width), all.transposed());
         for (j, column) in columns.clone().enumerate() {
             let places = residual.column_mut(column).iter_mut().zip(moved.column(j));
             places.for_each(|(x, y)| *x -= y);
@@ -109,7 +109,7 @@ fn fit_scales(
     let mut curved = Single::zeros(rows, group);
     let levels = &coded.levels;
     let part = h.block(0..group, 0..group);
-    curved.add_product(0..group, 1.0, (levels, columns.clone()), part);
+    curved.add_product(0..group, 1.0, (levels, columns.clone()), part.transposed());
     let (mut across, mut along) = (vec![0.0; rows], vec![0.0; rows]);
     for (j, column) in columns.clone().enumerate() {
         add_products(&mut across, levels.column(column), slope.column(j));

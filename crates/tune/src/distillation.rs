@@ -12,7 +12,7 @@
 use burn::tensor::Tensor;
 use compress_calibrate::{backward, walk};
 use compress_checkpoint::Checkpoint;
-use compress_models::{Block, Decoder, Turns};
+use compress_models::{Block, Decoder, Streamed, Turns};
 use rayon::prelude::*;
 
 use crate::{
@@ -59,10 +59,10 @@ pub fn distil(
     let time = lesson.windows.first().map_or(0, Vec::len);
     let turns = model.rotary.turns(0..time, &model.device());
     let folder = journal.folder().to_owned();
-    let ends = Decoder::load_ends(original, &model.device())?;
-    let learn = Streams::new(&ends, model, lesson.windows, (&folder, "learn"))?;
-    let test = Streams::new(&ends, model, lesson.held_out, (&folder, "test"))?;
-    drop(ends);
+    let embedding = Streamed::open(original, &model.device())?;
+    let learn = Streams::new(&embedding, model, lesson.windows, (&folder, "learn"))?;
+    let test = Streams::new(&embedding, model, lesson.held_out, (&folder, "test"))?;
+    drop(embedding);
     let blocks = model.blocks.len();
     let (mut ending, mut improved) = (Ending::default(), false);
     lesson.progress.start("distilling", blocks * options.steps);

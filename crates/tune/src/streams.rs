@@ -7,7 +7,7 @@ use std::{
 
 use burn::tensor::{Tensor, TensorData};
 use compress_calibrate::{States, Writing};
-use compress_models::{Block, Decoder, Device, Turns};
+use compress_models::{Block, Decoder, Device, Network, Turns};
 use rayon::prelude::*;
 
 use crate::{Error, Result};
@@ -26,7 +26,7 @@ impl Streams {
     /// Each begins with its own model's embedding: that of a compressed one may be rounded, and its blocks
     /// then learn to make good for that. Their files lie in `folder`.
     pub fn new(
-        original: &Decoder,
+        original: &dyn Network,
         model: &Decoder,
         windows: &[Vec<u32>],
         (folder, name): (&Path, &str),
@@ -42,8 +42,10 @@ impl Streams {
             ],
             device: model.device(),
         };
-        for (path, ends) in [(&streams.original, original), (&streams.model, model)] {
-            streams.write(path, |window| Ok(ends.embed(&[&windows[window]])?))?;
+        let networks: [(&Path, &dyn Network); 2] =
+            [(&streams.original, original), (&streams.model, model)];
+        for (path, network) in networks {
+            streams.write(path, |window| Ok(network.embed(&windows[window])?))?;
         }
         Ok(streams)
     }

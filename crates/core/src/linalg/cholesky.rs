@@ -160,13 +160,9 @@ impl InverseRoot {
     /// Hands out row after row, the last one first, and lets go of its memory: in row i the numbers before the
     /// i-th are those of A, the others those of U.
     pub fn into_rows(self, mut take: impl FnMut(usize, &[f64])) {
-        let Square { size, mut numbers } = self.square;
+        let Square { size, numbers } = self.square;
         for i in (0..size).rev() {
-            take(i, &numbers[i * size..]);
-            numbers.truncate(i * size);
-            if i % PANEL == 0 {
-                numbers.shrink_to_fit();
-            }
+            take(i, &numbers[i * size..(i + 1) * size]);
         }
     }
 }

@@ -60,7 +60,7 @@ impl Weights for Wide {
     fn load(&self, site: Site) -> Result<Matrix> {
         let Shape { rows, cols } = self.shape(site.role);
         // So that what a cut to a third leaves is small, which svd looks at more closely.
-        let decay = |j: usize| (-30.0 * j as f32 / cols as f32).exp().max(1e-3);
+        let decay = |j: usize| (-45.0 * j as f32 / cols as f32).exp().max(1e-3);
         let mut random = Random(site.role as u64);
         Ok(Matrix::from_fn(rows, cols, |_, j| {
             random.normal() * decay(j)
