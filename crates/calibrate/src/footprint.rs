@@ -61,10 +61,17 @@ impl Footprint<'_> {
             .sum();
         let by_outputs: usize = shapes().map(|shape| triangle(shape.rows)).sum();
         let hidden = self.config.hidden;
-        // What is met on the way of a window is all there at once, and on the way back its gradients as well.
+        let threads = rayon::current_num_threads().min(side);
+        // What is met on the way of a window on its core, and on the way back its gradients as well; what is
+        // summed is kept of all windows side by side.
         let met = inputs + outputs + 3 * hidden;
-        let forward = activations + SINGLE * (block + side * self.time * (met + inputs));
-        let back = by_outputs + SINGLE * (block + side * self.time * (2 * met + outputs));
+        let largest = shapes().map(Shape::size).max().unwrap_or(0);
+        let on_each = |numbers: usize| threads * self.time * numbers;
+        let forward =
+            activations + SINGLE * (block + on_each(met + inputs) + side * self.time * inputs);
+        let squared = threads * (largest + self.time * self.rows_and_columns());
+        let back = by_outputs
+            + SINGLE * (block + on_each(2 * met + outputs) + side * self.time * outputs + squared);
         if gradients {
             forward.max(back)
         } else {
@@ -116,6 +123,13 @@ impl Footprint<'_> {
         }
     }
 
+    /// Rows and columns of the weight that has most of them together.
+    fn rows_and_columns(&self) -> usize {
+        let shapes = Role::ALL.map(|role| self.config.shape(role));
+        let sums = shapes.map(|shape| shape.rows + shape.cols);
+        sums.into_iter().max().unwrap_or(0)
+    }
+
     const fn walks(&self) -> usize {
         if self.aim.is_some() { 2 } else { 1 }
     }
@@ -158,13 +172,9 @@ impl Footprint<'_> {
     }
 }
 
-/// Bytes on disk of what is measured before anything is compressed, and of what is between the blocks while
-/// it is measured.
+/// Bytes on disk of what is measured before anything is compressed.
 #[must_use]
-pub fn evidence(config: &Config, tokens: usize, needs: Needs) -> u64 {
-    if needs == Needs::NOTHING {
-        return 0;
-    }
+pub fn evidence(config: &Config, needs: Needs) -> u64 {
     let triangle = |n: usize| (SINGLE * n * (n + 1) / 2) as u64;
     let width = |inlet: Inlet| triangle(config.shape(inlet.reader()).cols);
     let activations: u64 = Inlet::ALL.map(width).iter().sum();
@@ -175,13 +185,21 @@ pub fn evidence(config: &Config, tokens: usize, needs: Needs) -> u64 {
     let of_block = u64::from(needs.activations) * activations
         + u64::from(needs.attended) * width(Inlet::Attention)
         + u64::from(needs.gradients) * gradients;
+    config.layers as u64 * of_block
+}
+
+/// Bytes on disk of what is between the blocks while that is measured.
+#[must_use]
+pub fn between_blocks(config: &Config, tokens: usize, needs: Needs) -> u64 {
     // The way back needs what is between all blocks; without it what is before and after one.
-    let between = if needs.gradients {
+    let streams = if needs.gradients {
         config.layers + 3
+    } else if needs == Needs::NOTHING {
+        0
     } else {
         2
     };
-    config.layers as u64 * of_block + (SINGLE * between * tokens * config.hidden) as u64
+    (SINGLE * streams * tokens * config.hidden) as u64
 }
 
 /// The inlet before another in the same block.

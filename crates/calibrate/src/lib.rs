@@ -39,7 +39,7 @@ pub use backward::{Gradients, backward, of_loss, of_loss_after_norm};
 pub use cache::{Kept, kept, shrink};
 pub use calibrate::{Progress, calibrate};
 pub use error::{Error, Result};
-pub use footprint::{Footprint, evidence};
+pub use footprint::{Footprint, between_blocks, evidence};
 pub use forward::{Walk, walk};
 pub use measured::Measured;
 pub use sequential::{Aim, Behind, Sequential};

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use compress_calibrate::{Footprint as Walk, evidence};
+use compress_calibrate::{Footprint as Walk, between_blocks, evidence};
 use compress_checkpoint::{Checkpoint, Layout};
 use compress_core::{Method, Needs, Plan, Site, Stream, Survey, Tokens};
 use compress_evaluate::CORE;
 
 use crate::{args::Planning, evidence::Route, memory};
 
-/// The program while it reads a tokenizer, or writes one: of a small model more than all that comes after it.
+/// The program while it writes a tokenizer: of a small model more than all that comes after it.
 const PROGRAM: usize = 80_000_000;
+
+/// What stays where a text was made tokens.
+const TOKENIZER: usize = 60_000_000;
 
 /// What compressing takes at its fullest, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,11 +74,19 @@ pub fn foretell<M: Method>(
     } else {
         walk.passing(before.gradients)
     };
-    let evidence = evidence(model.config(), windows * time, before);
+    let evidence = evidence(model.config(), before);
+    let between = between_blocks(model.config(), windows * time, before);
     let walking = if route.walks { walk.disk() } else { 0 };
+    // The output is begun when what was measured before is there.
+    let compressed = layout.bytes() as u64 + walking;
+    let tokens = if route.walks || before != Needs::NOTHING {
+        TOKENIZER
+    } else {
+        0
+    };
     Ok(Footprint {
-        memory: (own + threads * CORE + together.max(measuring)).max(PROGRAM),
-        disk: layout.bytes() as u64 + evidence + walking,
+        memory: (own + tokens + threads * CORE + together.max(measuring)).max(PROGRAM),
+        disk: evidence + compressed.max(between),
         evidence,
         side_by_side,
     })

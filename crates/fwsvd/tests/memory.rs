@@ -3,9 +3,6 @@
 use compress_core::testing;
 use compress_fwsvd::{Fisher, FwSvd};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[test]
 fn the_memory_that_is_needed_is_foretold() -> compress_core::Result<()> {
     let methods = [

@@ -4,9 +4,6 @@ use compress_core::{Bits, Scheme, Tokens, testing};
 use compress_lorc::{Lorc, Options, Quantizer, Scaling};
 use compress_svd::Norm;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[test]
 fn the_memory_that_is_needed_is_foretold() -> compress_core::Result<()> {
     let methods = [(0, Norm::Plain), (8, Norm::Activation)].map(|(rank, metric)| Lorc {

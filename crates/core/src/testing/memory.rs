@@ -21,8 +21,8 @@ const CASE: &str = "COMPRESS_TEST_CASE";
 /// less than that only where several weights need not hold most at the same time.
 ///
 /// A process is measured, for each method and stream a new one, so that nothing is left in it from before: the
-/// test itself, started again. It must be the only one of its file, with mimalloc as the allocator, which
-/// gives back what it does not need. Where the system does not tell, nothing is measured.
+/// test itself, started again. It must be the only one of its file. Where the system does not tell, nothing is
+/// measured.
 pub fn memory_is_foretold<M: Method>(methods: &[M]) -> Result<()> {
     let case = env::var(CASE).ok().and_then(|case| case.parse().ok());
     let cases = methods.len() * STREAMS.len();
@@ -38,8 +38,8 @@ pub fn memory_is_foretold<M: Method>(methods: &[M]) -> Result<()> {
         let program = env::current_exe().map_err(Error::source)?;
         let run = Command::new(program)
             .env(CASE, case.to_string())
-            // What is let go goes back to the system at once.
-            .env("MIMALLOC_PURGE_DELAY", "0")
+            // What is let go goes back to the system, as it does with matrices of gigabytes.
+            .env("MALLOC_MMAP_THRESHOLD_", "65536")
             .output();
         let run = run.map_err(Error::source)?;
         if !run.status.success() {
