@@ -110,7 +110,7 @@ fn weights(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let checkpoint = Checkpoint::open(folder).unwrap();
     let names = checkpoint.tensors().keys();
     names
-        .map(|name| (name.clone(), checkpoint.raw(name).unwrap().to_vec()))
+        .map(|name| (name.clone(), checkpoint.raw(name).unwrap().clone()))
         .collect()
 }
 

@@ -296,7 +296,7 @@ fn read(path: &Path, name: &str) -> Result<Vec<f64>> {
 
 /// Numbers on their way to disk: their bytes are made when it is their turn.
 struct Numbers<'a> {
-    numbers: &'a [f64],
+    all: &'a [f64],
     shape: [usize; 1],
     dtype: Dtype,
 }
@@ -304,7 +304,7 @@ struct Numbers<'a> {
 impl<'a> Numbers<'a> {
     const fn double(numbers: &'a [f64]) -> Self {
         Self {
-            numbers,
+            all: numbers,
             shape: [numbers.len()],
             dtype: Dtype::F64,
         }
@@ -329,7 +329,7 @@ impl View for Numbers<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let numbers = self.numbers.iter();
+        let numbers = self.all.iter();
         if self.dtype == Dtype::F32 {
             numbers.flat_map(|x| (*x as f32).to_le_bytes()).collect()
         } else {
@@ -339,7 +339,7 @@ impl View for Numbers<'_> {
 
     fn data_len(&self) -> usize {
         let each = if self.dtype == Dtype::F32 { 4 } else { 8 };
-        each * self.numbers.len()
+        each * self.all.len()
     }
 }
 

@@ -201,7 +201,7 @@ fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
     {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            Err(error) if is_unsupported(error.into()) => {}
+            Err(error) if is_unsupported(error.kind()) => {}
             outcome => return Ok(outcome?),
         }
     }
@@ -214,7 +214,7 @@ fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
-            Err(error) if is_unsupported(error.into()) => {}
+            Err(error) if is_unsupported(error.kind()) => {}
             outcome => return outcome.map(|()| true).map_err(Into::into),
         }
     }
@@ -223,9 +223,9 @@ fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
 
 /// What file systems answer that know only the plain rename.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-fn is_unsupported(error: io::Error) -> bool {
+fn is_unsupported(error: io::ErrorKind) -> bool {
     matches!(
-        error.kind(),
+        error,
         io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
     )
 }

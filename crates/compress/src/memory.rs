@@ -50,7 +50,9 @@ fn free() -> u64 {
     let own = Pid::from_u32(std::process::id());
     let nothing = ProcessRefreshKind::nothing();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own]), false, nothing);
-    let limits = system.process(own).and_then(|own| own.cgroup_limits());
+    let limits = system
+        .process(own)
+        .and_then(sysinfo::Process::cgroup_limits);
     limits.map_or(available, |limits| {
         available.min(limits.total_memory.saturating_sub(limits.rss))
     })

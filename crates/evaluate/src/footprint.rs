@@ -117,7 +117,7 @@ impl Footprint<'_> {
         let cores = rayon::current_num_threads().min(self.windows);
         PROGRAM
             + weights.sum::<usize>()
-            + self.tables_in_memory(self.reference.iter())
+            + tables_in_memory(self.reference.iter())
             + self.streams(cores)
             + cores * (CORE + self.activations().max(self.logits(slices)))
     }
@@ -131,7 +131,7 @@ impl Footprint<'_> {
         // When logits are made the last block is gone.
         let in_blocks = block + cores * (CORE + self.activations());
         let after = cores * (CORE + self.logits(SLICES_AT_A_TIME));
-        PROGRAM + self.tables_in_memory(self.sources()) + self.streams(batch) + in_blocks.max(after)
+        PROGRAM + tables_in_memory(self.sources()) + self.streams(batch) + in_blocks.max(after)
     }
 
     /// The largest batch of windows with which streamed networks fit into so many bytes; none where not even
@@ -158,11 +158,6 @@ impl Footprint<'_> {
         self.models.iter().chain(&self.reference)
     }
 
-    /// Of networks whose other tables stay in their files.
-    fn tables_in_memory<'b>(&self, models: impl Iterator<Item = &'b Outline<'b>>) -> usize {
-        models.map(|model| model.tables(true)).sum()
-    }
-
     /// Residual streams of so many windows.
     fn streams(&self, windows: usize) -> usize {
         let hidden = self.sources().map(|model| model.config.hidden);
@@ -181,6 +176,11 @@ impl Footprint<'_> {
         let all = 4 * self.time * vocabulary.unwrap_or_default();
         (4 * slices * SLICE).min(all) * self.sources().count().min(2)
     }
+}
+
+/// Tables in memory of networks whose other tables stay in their files.
+fn tables_in_memory<'a>(models: impl Iterator<Item = &'a Outline<'a>>) -> usize {
+    models.map(|model| model.tables(true)).sum()
 }
 
 /// Bytes of a weight in memory: floats in `f32`, what is packed as it is.

@@ -299,7 +299,7 @@ pub fn side_by_side<T: Send>(
 ) -> Result<Vec<T>> {
     if devices.all(|device| side_by_side_pays(&device, count)) {
         let each = (0..count).into_par_iter().with_max_len(1);
-        each.map(|index| run(index)).collect()
+        each.map(&run).collect()
     } else {
         (0..count).map(run).collect()
     }

@@ -13,19 +13,17 @@
     reason = "a program to measure by"
 )]
 
-use std::{env, fs, time::Instant};
+use std::{env, error::Error, fs, time::Instant};
 
 use compress_core::{Bits, Matrix, Scheme, Symmetric, testing::Random};
 use compress_lorc::{DAMPING, Hessian, Options, Quantizer, Scaling, quantise};
 use compress_svd::Metric;
 
-fn main() {
-    let arguments: Vec<usize> = env::args()
-        .skip(1)
-        .map(|x| x.parse().expect("a number"))
-        .collect();
-    let [rows, cols, refinements] = arguments[..3] else {
-        panic!("ROWS COLS REFINEMENTS [BITS [GROUP]]")
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = env::args().skip(1).map(|x| x.parse());
+    let arguments = arguments.collect::<Result<Vec<usize>, _>>()?;
+    let &[rows, cols, refinements, ..] = arguments.as_slice() else {
+        return Err("ROWS COLS REFINEMENTS [BITS [GROUP]]".into());
     };
     let bits = match arguments.get(3) {
         Some(2) => Bits::Two,
@@ -43,20 +41,21 @@ fn main() {
         ..Options::nearest(Scheme::symmetric(bits, Some(group)))
     };
     let begin = (Instant::now(), cpu());
-    let hessian = Hessian::new(h.clone(), DAMPING, false).unwrap();
+    let hessian = Hessian::new(h.clone(), DAMPING, false)?;
     println!("{rows}×{cols}: factorised in {}", since(begin));
     let begin = (Instant::now(), cpu());
-    let quantised = quantise(&weight, Some(&hessian), &options).unwrap();
+    let quantised = quantise(&weight, Some(&hessian), &options)?;
     println!("rounded in {}", since(begin));
     if rows * cols * cols > 20_000_000_000 {
-        return;
+        return Ok(());
     }
     let metric = Metric::activation(h);
     let mut lost = quantised.dense();
     let pairs = lost.data_mut().iter_mut().zip(weight.data());
     pairs.for_each(|(x, w)| *x -= w);
-    let norm = |m: &Matrix| metric.squared_norm(m).unwrap();
-    println!("error {:.6e}", norm(&lost) / norm(&weight));
+    let (lost, all) = (metric.squared_norm(&lost)?, metric.squared_norm(&weight)?);
+    println!("error {:.6e}", lost / all);
+    Ok(())
 }
 
 /// Seconds of all threads; 0 where the system does not tell.

@@ -1,5 +1,10 @@
 //! The grids of a band of rows, so laid out that those of neighbouring rows are neighbours.
 
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined into the dispatch gets its instructions"
+)]
+
 use compress_core::{Grid, Scheme, f16};
 
 /// Adding and subtracting it rounds a small `f32` to the nearest integer, halves to even: 1.5 · 2²³.

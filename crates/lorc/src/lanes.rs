@@ -3,6 +3,11 @@
 //! Written as loops over as many numbers as vector registers hold, of which the compiler makes vector
 //! instructions; `pulp` picks those that the processor has.
 
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined into the dispatch gets its instructions"
+)]
+
 use compress_core::{Grid, Scheme, f16};
 use half::slice::HalfFloatSliceExt as _;
 use pulp::Arch;

@@ -118,7 +118,7 @@ impl<'a, T: Real> Sweep<'a, T> {
                 for k in later {
                     let share = coefficients.at(j, k);
                     let pairs = pending.column_mut(k).iter_mut().zip(moved);
-                    pairs.for_each(|(x, y)| *x = *x - *y * share);
+                    pairs.for_each(|(x, y)| *x -= *y * share);
                 }
             },
         );

@@ -176,7 +176,7 @@ pub fn set(model: &mut Decoder, trained: Trained, values: Vec<Tensor<2>>) {
 
 /// How many numbers some matrices have.
 pub fn count<'a>(matrices: impl IntoIterator<Item = &'a Tensor<2>>) -> usize {
-    let sizes = matrices.into_iter().map(|matrix| matrix.dims());
+    let sizes = matrices.into_iter().map(burn::Tensor::dims);
     sizes.map(|[rows, cols]| rows * cols).sum()
 }
 

@@ -65,7 +65,7 @@ impl<T: Real> Dense<T> {
         }
         for j in 0..self.cols() {
             let pairs = self.0.col_mut(j).iter_mut().zip(other.0.col(j).iter());
-            pairs.for_each(|(x, y)| *x = *x + scale * *y);
+            pairs.for_each(|(x, y)| *x += scale * *y);
         }
         Ok(self)
     }
@@ -130,7 +130,7 @@ impl<T: Real> Dense<T> {
     #[must_use]
     pub fn scaled_columns(mut self, by: &[T]) -> Self {
         for (j, &number) in by.iter().enumerate().take(self.cols()) {
-            self.0.col_mut(j).iter_mut().for_each(|x| *x = *x * number);
+            self.0.col_mut(j).iter_mut().for_each(|x| *x *= number);
         }
         self
     }
@@ -140,7 +140,7 @@ impl<T: Real> Dense<T> {
     pub fn scaled_rows(mut self, by: &[T]) -> Self {
         for j in 0..self.cols() {
             let column = self.0.col_mut(j).iter_mut();
-            column.zip(by).for_each(|(x, number)| *x = *x * *number);
+            column.zip(by).for_each(|(x, number)| *x *= *number);
         }
         self
     }

@@ -100,7 +100,7 @@ pub fn product_by_panels<E: Send>(
         }
     }
     let multiply = |(end, targets): (usize, Vec<MatMut<'_, f32>>)| {
-        let count = targets.first().map_or(0, |target| target.ncols());
+        let count = targets.first().map_or(0, MatMut::ncols);
         let mut b = vec![0.0; count * cols]; // panel × in
         unpack(end - count, &mut b)?;
         let b = MatRef::from_row_major_slice(&b, count, cols).transpose();
