@@ -419,3 +419,108 @@ fn a_comparison_that_ends_early_leaves_no_models() {
     success(&next);
     assert_eq!(models(), 0);
 }
+
+#[test]
+fn no_picture_or_log_replaces_a_file_of_a_model_or_lies_in_the_output() {
+    let place = folder();
+    let (model, output) = (place.path().join("model"), place.path().join("out"));
+    let tiny = fixture("../../models/tiny");
+    success(&compress(&cut(&tiny, &model, "0.5")));
+    let corpus = tiny.join("calibration.txt");
+    let before = manifest(place.path());
+    let (name, out) = (text(&model), text(&output));
+    let tune = ["tune", name, "--corpus", text(&corpus), "-o", out];
+    for (arguments, option) in [
+        (&["run", "svd", name, "-o", out][..], "--plot"),
+        (&["plan", "svd", name][..], "--plot"),
+        (&["inspect", name][..], "--plot"),
+        (
+            &["compare", name, "--methods", "svd", "--keep", "0.5"][..],
+            "--plot",
+        ),
+        (&tune[..], "--plot"),
+        (&tune[..], "--log"),
+    ] {
+        for file in ["model.safetensors", "config.json", "new.svg"] {
+            let path = model.join(file);
+            let error = failure(&[arguments, &[option, text(&path), "-q"]].concat());
+            assert!(error.contains("is read by this run"), "{error}");
+        }
+    }
+    for path in [out, &format!("{out}.compress-lock")] {
+        let run = ["run", "svd", name, "-o", out, "--plot", path, "-q"];
+        assert!(failure(&run).contains("output"));
+    }
+    assert_eq!(manifest(place.path()), before);
+}
+
+#[test]
+fn what_a_link_in_a_model_leads_to_is_not_replaced() {
+    let place = folder();
+    let (base, linked) = (place.path().join("base"), place.path().join("linked"));
+    success(&compress(&cut(&fixture("../../models/tiny"), &base, "1")));
+    fs::create_dir(&linked).unwrap();
+    for file in ["config.json", "tokenizer.json", "modeling_lowrank.py"] {
+        let _ = fs::copy(base.join(file), linked.join(file));
+    }
+    let weights = base.join("model.safetensors");
+    std::os::unix::fs::symlink(&weights, linked.join("model.safetensors")).unwrap();
+    let before = manifest(place.path());
+    let error = failure(&[&cut(&linked, &base, "0.5")[..], &["--force"]].concat());
+    assert!(error.contains("contains the input"), "{error}");
+    assert_eq!(manifest(place.path()), before);
+}
+
+#[test]
+fn what_has_the_name_of_a_lock_and_is_none_is_left_alone() {
+    let place = folder();
+    let output = place.path().join("out");
+    let lock = place.path().join("out.compress-lock");
+    let tiny = fixture("../../models/tiny");
+    fs::write(&lock, "a letter").unwrap();
+    assert!(failure(&cut(&tiny, &output, "0.5")).contains("no lock"));
+    assert_eq!(fs::read(&lock).unwrap(), b"a letter");
+    let letter = place.path().join("letter");
+    fs::rename(&lock, &letter).unwrap();
+    std::os::unix::fs::symlink(&letter, &lock).unwrap();
+    assert!(failure(&cut(&tiny, &output, "0.5")).contains("no lock"));
+    assert_eq!(fs::read(&letter).unwrap(), b"a letter");
+}
+
+#[test]
+fn a_name_need_not_be_unicode() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = folder();
+    let output = place.path().join(std::ffi::OsStr::from_bytes(b"out\xff"));
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_compress"))
+        .args(["run", "svd", "--no-evaluate", "-q", "-o"])
+        .arg(&output)
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{run:?}");
+    assert!(output.join("model.safetensors").exists());
+}
+
+#[test]
+fn measurements_are_not_kept_where_the_output_goes() {
+    let place = folder();
+    let output = place.path().join("out");
+    let evidence = output.join("evidence");
+    let tiny = fixture("../../models/tiny");
+    let more = ["--metric", "activation", "--evidence", text(&evidence)];
+    let error = failure(&[&cut(&tiny, &output, "0.5")[..], &more].concat());
+    assert!(error.contains("contains the input"), "{error}");
+    assert!(!output.exists());
+}
+
+#[test]
+fn a_comparison_replaces_nothing_that_it_reads() {
+    let place = folder();
+    let variants = place.path().join("cut/variants.toml");
+    fs::create_dir(place.path().join("cut")).unwrap();
+    fs::write(&variants, "[cut]\nmethod = \"svd\"\nforce = true\n").unwrap();
+    let before = manifest(place.path());
+    let error = failure(&["compare", text(&variants), "-o", text(place.path()), "-q"]);
+    assert!(error.contains("variants.toml"), "{error}");
+    assert_eq!(manifest(place.path()), before);
+}

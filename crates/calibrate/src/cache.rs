@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Error, Result,
-    store::{USE, remove_unused},
+    store::{GONE, USE, remove_unused},
 };
 
 /// A store of evidence on disk.
@@ -27,12 +27,17 @@ pub fn kept(root: &Path) -> Result<Vec<Kept>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(root).map_err(Error::io(root))? {
         let folder = entry.map_err(Error::io(root))?.path();
+        // What a run that was killed while it removed a store has left.
+        if is_going(&folder) {
+            let _ = fs::remove_dir_all(&folder);
+            continue;
+        }
         let Ok(used) = fs::metadata(folder.join(USE)).and_then(|file| file.modified()) else {
             continue;
         };
         let age = SystemTime::now().duration_since(used);
         all.push(Kept {
-            bytes: bytes(&folder)?,
+            bytes: bytes(&folder),
             age: age.unwrap_or_default(),
             folder,
         });
@@ -58,13 +63,21 @@ pub fn shrink(root: &Path, limit: u64) -> Result<u64> {
     Ok(before - left)
 }
 
-fn bytes(folder: &Path) -> Result<u64> {
+/// Whether a folder has the name of a store that is being removed.
+fn is_going(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let (store, rest) = name.split_once('.').unwrap_or_default();
+    let digits = store.len() == 16 && store.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits && rest.ends_with(GONE)
+}
+
+fn bytes(folder: &Path) -> u64 {
     let mut sum = 0;
-    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
-        // Another run may be tidying up: what is gone takes no space.
+    // Another run may be tidying up: what is gone takes no space.
+    for entry in fs::read_dir(folder).into_iter().flatten() {
         sum += entry
             .and_then(|entry| entry.metadata())
             .map_or(0, |file| file.len());
     }
-    Ok(sum)
+    sum
 }

@@ -74,7 +74,9 @@ impl States {
     pub fn rename(self, to: &Path) -> Result<()> {
         let synced = lock(&self.file).sync_data();
         synced.map_err(Error::io(&self.path))?;
-        fs::rename(&self.path, to).map_err(Error::io(to))
+        fs::rename(&self.path, to).map_err(Error::io(to))?;
+        let folder = to.parent().unwrap_or(to);
+        sync_folder(folder).map_err(Error::io(folder))
     }
 
     fn start(&self, index: usize) -> u64 {
@@ -108,6 +110,14 @@ impl Writing {
     pub fn finish(self) -> Result<()> {
         self.states.rename(&self.path)
     }
+}
+
+/// Makes the names in a folder last, where the system can.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// A poisoned lock only means that another thread failed, which is reported by itself.

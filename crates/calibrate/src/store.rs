@@ -20,12 +20,14 @@
 use std::{
     borrow::Cow,
     fs::{self, File},
+    io::ErrorKind,
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicUsize, Ordering},
     time::SystemTime,
 };
 
+use compress_checkpoint::is_at;
 use compress_core::{Evidence, Inlet, Needs, Role, Site, Stream, Symmetric};
 use safetensors::{Dtype, SafeTensors, View};
 use serde_json::Value;
@@ -234,16 +236,17 @@ fn text(about: &Value) -> String {
 /// Enters a store's folder, made where it is not there yet, so that nobody removes it.
 fn enter(folder: &Path) -> Result<File> {
     let path = folder.join(USE);
+    let mut attempts = 0;
     loop {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let Ok(file) = File::create(&path) else {
-            // Removed this moment by another run; an obstacle that stays is told by the next line.
-            fs::metadata(folder).map_err(Error::io(folder))?;
-            File::create(&path).map_err(Error::io(&path))?;
-            continue;
+        attempts += 1;
+        let file = match File::create(&path) {
+            // Moved away this moment by another run, which removes it.
+            Err(error) if error.kind() == ErrorKind::NotFound && attempts < ATTEMPTS => continue,
+            made => made.map_err(Error::io(&path))?,
         };
         file.lock_shared().map_err(Error::io(&path))?;
-        if path.exists() {
+        if is_at(&file, &path) {
             // What tells how long ago it was used; where it cannot be told it looks older than it is.
             let _ = file.set_modified(SystemTime::now());
             return Ok(file);
@@ -251,19 +254,37 @@ fn enter(folder: &Path) -> Result<File> {
     }
 }
 
+/// How often a store is entered anew that others remove.
+const ATTEMPTS: usize = 100;
+
 /// The file of a store that says whether, and when last, it is used.
 pub const USE: &str = ".use";
 
-/// Removes a store; false where a run uses it.
+/// Removes a store; false where a run uses it. One that another run has removed is gone as well.
 pub fn remove_unused(folder: &Path) -> Result<bool> {
     let path = folder.join(USE);
-    let file = File::open(&path).map_err(Error::io(&path))?;
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+        opened => opened.map_err(Error::io(&path))?,
+    };
     if file.try_lock().is_err() {
         return Ok(false);
     }
-    fs::remove_dir_all(folder).map_err(Error::io(folder))?;
-    Ok(true)
+    if !is_at(&file, &path) {
+        return Ok(true);
+    }
+    // Under another name first: whoever wants the store from now on makes a new one.
+    let gone = part(folder).with_extension(GONE);
+    fs::rename(folder, &gone).map_err(Error::io(folder))?;
+    match fs::remove_dir_all(&gone) {
+        // Another run may sweep it away meanwhile.
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(&gone)(error)),
+        _ => Ok(true),
+    }
 }
+
+/// The extension of a store that is being removed.
+pub const GONE: &str = "gone";
 
 fn gram(path: &Path) -> Result<Symmetric> {
     let lower = read(path, "gram")?;

@@ -435,3 +435,26 @@ fn many_runs_share_one_store() {
         .collect();
     assert!(parts.is_empty(), "{parts:?}");
 }
+
+#[test]
+fn a_store_is_whole_for_whoever_is_in_it_while_others_remove_it() {
+    let root = tempfile::tempdir().unwrap();
+    let one = || {
+        for _ in 0..100 {
+            let store = Store::open(root.path(), &json!({})).unwrap();
+            let path = store.folder().join("evidence");
+            fs::write(&path, "here").unwrap();
+            std::thread::yield_now();
+            assert_eq!(fs::read(&path).unwrap(), b"here");
+            store.remove().unwrap();
+            shrink(root.path(), 0).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(one);
+        }
+    });
+    shrink(root.path(), 0).unwrap();
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}

@@ -79,7 +79,7 @@ impl Adapter {
                 json["peft_type"]
             )));
         }
-        if !matches!(json["bias"].as_str(), None | Some("none")) {
+        if !json["bias"].is_null() && json["bias"] != "none" {
             return Err(wrong(format!("has the `bias` {}, not none", json["bias"])));
         }
         let rank = json["r"]
@@ -95,9 +95,10 @@ impl Adapter {
                 json["lora_alpha"]
             ))
         })?;
-        let by = match json["use_rslora"].as_bool() {
-            Some(true) => (rank as f64).sqrt(),
-            _ => rank as f64,
+        let by = match &json["use_rslora"] {
+            Value::Bool(true) => (rank as f64).sqrt(),
+            Value::Bool(false) | Value::Null => rank as f64,
+            other => return Err(wrong(format!("has `use_rslora` {other}"))),
         };
         let scale = (alpha / by) as f32;
         Ok(Self {

@@ -238,6 +238,11 @@ impl Checkpoint {
             .map_or(Ok(Vec::new()), GgufFile::tokenizer_files)
     }
 
+    /// The weight files, which may be links to anywhere.
+    pub fn weight_files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| file.path.as_path())
+    }
+
     /// Bytes of the weight files.
     #[must_use]
     pub fn file_bytes(&self) -> usize {

@@ -70,6 +70,9 @@ struct State {
     synced: Instant,
     /// Whether it vouches for anything.
     vouches: bool,
+    /// Whether data or a line could not be written: then nothing more is vouched for. The system tells of
+    /// lost data once, so another try would seem to succeed.
+    failed: bool,
 }
 
 impl Journal {
@@ -95,6 +98,7 @@ impl Journal {
             pending: String::new(),
             synced: Instant::now(),
             vouches: whole > HEADER.len(),
+            failed: false,
         };
         Ok(Self {
             path,
@@ -122,17 +126,16 @@ impl Journal {
         self.state().vouches
     }
 
-    /// Notes that a step is done; `sync` makes its data last.
-    pub fn step(
-        &self,
-        index: usize,
-        errors: impl Iterator<Item = (Site, f64)>,
-        sync: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
+    /// Notes that a step is done.
+    pub fn step(&self, index: usize, errors: impl Iterator<Item = (Site, f64)>) -> Result<()> {
         let errors = errors.map(|(site, error)| (site, error.to_bits()));
         let errors = errors.collect();
+        self.add(&mut self.state(), &Line::Step { index, errors })
+    }
+
+    /// Writes the lines that wait if the last were written a second ago; `sync` makes last what they vouch for.
+    pub fn flush_at_times(&self, sync: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut state = self.state();
-        self.add(&mut state, &Line::Step { index, errors })?;
         if state.synced.elapsed() < INTERVAL {
             return Ok(());
         }
@@ -171,17 +174,20 @@ impl Journal {
     }
 
     fn write(&self, state: &mut State, sync: impl FnOnce() -> Result<()>) -> Result<()> {
-        if state.pending.is_empty() {
+        let lines = std::mem::take(&mut state.pending);
+        if lines.is_empty() || state.failed {
             return Ok(());
         }
+        // Until all of this is done nothing can be said of it.
+        state.failed = true;
         sync()?;
-        let lines = std::mem::take(&mut state.pending);
         let file = &mut state.file;
         let written = file.write_all(lines.as_bytes());
         let written = written.and_then(|()| file.sync_data());
         written.map_err(Error::io(&self.path))?;
         state.synced = Instant::now();
         state.vouches = true;
+        state.failed = false;
         Ok(())
     }
 }
@@ -210,4 +216,25 @@ pub fn open_to_write(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     options.open(path).map_err(Error::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_data_was_lost_nothing_more_is_vouched_for() {
+        let place = tempfile::tempdir().unwrap();
+        let journal = Journal::open(place.path()).unwrap();
+        journal.block(1, || Ok(())).unwrap();
+        let lost = || Err(Error::damaged("disk", "no space"));
+        journal.step(3, std::iter::empty()).unwrap();
+        assert!(journal.block(2, lost).is_err());
+        // The system tells of it once: the next sync seems to succeed.
+        journal.block(3, || Ok(())).unwrap();
+        journal.flush(|| Ok(())).unwrap();
+        let entries = Journal::read(place.path()).unwrap();
+        assert_eq!(entries.block, 1);
+        assert!(entries.finished.is_empty());
+    }
 }

@@ -54,7 +54,7 @@ pub use directory::parse_header;
 pub use error::{Error, Result};
 pub use journal::Finished;
 pub use layout::{Edits, Layout, MAX_SHARD_BYTES};
-pub use lock::Lock;
+pub use lock::{Lock, is_at};
 pub use output::{Input, Output};
 pub use quantisation::Schemes;
 pub use record::Record;

@@ -5,6 +5,7 @@
 //! go of it when its process ends, however that ends; a file that a killed run has left is no lock.
 
 use std::{
+    env,
     fs::{self, File, TryLockError},
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
@@ -28,6 +29,7 @@ impl Lock {
     /// Takes the lock, or says who holds it. `what` is what it protects, for the message.
     pub fn take(path: &Path, what: &Path) -> Result<Self> {
         for _ in 0..ATTEMPTS {
+            check_ours(path)?;
             let file = open_to_write(path)?;
             match file.try_lock() {
                 Ok(()) => {}
@@ -50,8 +52,10 @@ impl Lock {
 
     /// Writes who holds it, for those who come too late.
     fn sign(&mut self) -> Result<()> {
-        let words: Vec<String> = std::env::args().collect();
-        let holder = format!("process {}, `{}`\n", process::id(), words.join(" "));
+        let words: Vec<String> = env::args_os()
+            .map(|word| word.to_string_lossy().into())
+            .collect();
+        let holder = format!("{SIGNATURE}{}, `{}`\n", process::id(), words.join(" "));
         let signed = self.file.set_len(0);
         let signed = signed.and_then(|()| self.file.write_all(holder.as_bytes()));
         signed.map_err(Error::io(&self.path))
@@ -63,6 +67,29 @@ impl Drop for Lock {
         // While it is locked still, so that nobody else's is removed. A file that stays is no lock.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// What a lock begins with.
+const SIGNATURE: &str = "process ";
+
+/// Refuses a file that no run has made: a lock's contents are written over, and it is removed in the end.
+fn check_ours(path: &Path) -> Result<()> {
+    let Ok(found) = path.symlink_metadata() else {
+        return Ok(());
+    };
+    let begins = || {
+        let mut start = Vec::new();
+        let file = File::open(path)?;
+        file.take(SIGNATURE.len() as u64).read_to_end(&mut start)?;
+        Ok(SIGNATURE.as_bytes().starts_with(&start))
+    };
+    if found.is_file() && begins().map_err(Error::io(path))? {
+        return Ok(());
+    }
+    Err(Error::Output {
+        path: path.into(),
+        problem: "is in the place of a lock, but no lock; move it away".into(),
+    })
 }
 
 fn held(path: &Path, what: &Path) -> Error {
@@ -92,7 +119,8 @@ const PATIENCE: usize = 50;
 
 /// Whether a path still leads to an open file.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+#[must_use]
+pub fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     match (file.metadata(), fs::metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
@@ -102,7 +130,8 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// Elsewhere a file that is open cannot be removed.
 #[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
+#[must_use]
+pub fn is_at(_: &File, _: &Path) -> bool {
     true
 }
 

@@ -53,6 +53,9 @@ impl Output {
                 (true, false) => {
                     "is no output of this program, so it is not replaced even by force"
                 }
+                (true, true) if is_mounted(&target) => {
+                    "is where a file system is mounted, so it cannot be replaced; give the name of a folder in it"
+                }
                 (true, true) => "",
             };
             if !problem.is_empty() {
@@ -100,6 +103,12 @@ impl Output {
         self.force
     }
 
+    /// The directories that it takes, now and at the end.
+    pub fn places(&self) -> impl Iterator<Item = PathBuf> {
+        let lock = beside(&self.target, LOCK);
+        [self.target.clone(), self.work(), lock].into_iter()
+    }
+
     /// The work directory.
     #[must_use]
     pub fn work(&self) -> PathBuf {
@@ -136,6 +145,24 @@ impl Identity {
     }
 }
 
+/// Whether a folder is the top of another file system than that it lies in.
+fn is_mounted(folder: &Path) -> bool {
+    let device = |path: &Path| Identity::of(path).map(|it| it.device);
+    let own = device(folder);
+    own.is_some() && folder.parent().is_some_and(|parent| device(parent) != own)
+}
+
+/// The absolute path of something that need not exist, whose folders need not exist either.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok().or_else(|| {
+        let parent = match path.parent()? {
+            parent if parent.as_os_str().is_empty() => Path::new("."),
+            parent => parent,
+        };
+        Some(resolved(parent)?.join(path.file_name()?))
+    })
+}
+
 /// The absolute path of something that need not exist, in a folder that must.
 fn named(path: &Path) -> Result<PathBuf> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -168,10 +195,7 @@ fn refused(path: &Path) -> impl Fn(String) -> Error {
 fn guard(target: &Path, work: &Path, input: Input<'_>) -> std::result::Result<(), String> {
     let (Input::Model(path) | Input::Other(path)) = input;
     // As it is called, and where that leads: a link may be replaced just as what it leads to.
-    for place in [named(path).ok(), path.canonicalize().ok()]
-        .into_iter()
-        .flatten()
-    {
+    for place in [named(path).ok(), resolved(path)].into_iter().flatten() {
         let shown = place.display();
         if matches!(input, Input::Model(_)) && target.starts_with(&place) {
             return Err(format!(

@@ -137,7 +137,7 @@ fn is_of_tables(targets: &Value) -> bool {
 /// The scheme that a group gives its weights; in words what is wrong, where something is.
 fn scheme(weights: &Value) -> std::result::Result<Scheme, String> {
     only_known_in(weights, WEIGHTS)?;
-    if !matches!(weights["type"].as_str(), None | Some("int")) {
+    if !weights["type"].is_null() && weights["type"] != "int" {
         return Err(format!("has weights of the type {}", weights["type"]));
     }
     // In the order of `weight` and `static` columns were only rounded; by `group` they are also grouped.
@@ -153,9 +153,15 @@ fn scheme(weights: &Value) -> std::result::Result<Scheme, String> {
     let bits = bits.ok_or_else(|| format!("has {} bits", weights["num_bits"]))?;
     let (strategy, size) = (&weights["strategy"], &weights["group_size"]);
     // Where no strategy is named, the size of the groups tells it.
-    let group = match (strategy.as_str(), size.as_i64()) {
-        (None | Some("group"), Some(size @ 1..)) => Some(size as usize),
-        (Some("channel"), None | Some(-1)) | (None, Some(-1)) => None,
+    let named = if strategy.is_null() {
+        Some("")
+    } else {
+        strategy.as_str()
+    };
+    let group = match (named, size.as_i64()) {
+        (Some("" | "group"), Some(size @ 1..)) => Some(size as usize),
+        (Some("channel"), None) if size.is_null() => None,
+        (Some("channel" | ""), Some(-1)) => None,
         _ => {
             return Err(format!(
                 "has the strategy {strategy} with `group_size` {size}"

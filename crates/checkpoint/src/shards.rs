@@ -96,6 +96,9 @@ impl<'a> Shards<'a> {
         for (open, shard) in self.files.iter().zip(&self.layout.shards) {
             if open.dirty.swap(false, Ordering::AcqRel) {
                 let synced = lock(&open.file).sync_data();
+                if synced.is_err() {
+                    open.dirty.store(true, Ordering::Release);
+                }
                 synced.map_err(Error::io(self.folder.join(&shard.name)))?;
             }
         }

@@ -99,7 +99,8 @@ impl<'a> Writer<'a> {
         self.work.state()
     }
 
-    /// Puts the factors of one step in their places and notes that it is done.
+    /// Puts the factors of one step in their places and notes that it is done; [`settle`](Self::settle) makes
+    /// that last.
     pub fn put(&self, step: usize, factors: &[(Site, Factor, f64)]) -> Result<()> {
         for (site, factor, _) in factors {
             for (suffix, contents) in factor.tensors() {
@@ -116,7 +117,13 @@ impl<'a> Writer<'a> {
             }
         }
         let errors = factors.iter().map(|(site, _, error)| (*site, *error));
-        self.journal.step(step, errors, || self.shards.sync())
+        self.journal.step(step, errors)
+    }
+
+    /// Makes last what was put, at most once a second; to be called when some steps that belong together are
+    /// done, so that a kill costs no more than the last of them.
+    pub fn settle(&self) -> Result<()> {
+        self.journal.flush_at_times(|| self.shards.sync())
     }
 
     /// Notes that all blocks before this one are done, and makes it last.
@@ -192,6 +199,11 @@ impl<'a> Writer<'a> {
             layout: self.layout,
             output: self.output,
         })
+    }
+
+    /// Ends after a failure from which there is nothing to go on, and removes the work directory.
+    pub fn discard(self) -> Result<()> {
+        self.work.remove()
     }
 
     /// Ends after a failure. The work directory stays where it vouches for anything, so that the same

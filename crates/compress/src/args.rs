@@ -3,7 +3,7 @@
 mod methods;
 mod tune;
 
-use std::path::PathBuf;
+use std::{ops::RangeInclusive, path::PathBuf};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
@@ -97,11 +97,11 @@ pub struct Calibrating {
     pub calibrate: Option<PathBuf>,
 
     /// How many windows of it [default: 64, or all there are if fewer].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = samples)]
     pub samples: Option<usize>,
 
     /// Tokens per window [default: as in the evaluation].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = context)]
     pub calibrate_ctx: Option<usize>,
 
     /// Draw the windows from all over the text, in a way that this number decides; the first ones
@@ -149,6 +149,8 @@ impl Calibrating {
     pub fn windows(&self, context: Option<usize>, config: &Config) -> (usize, usize) {
         let trained = config.context.min(1024);
         let time = self.calibrate_ctx.or(context).unwrap_or(trained);
+        // One that is out of all reason is refused where the text is cut.
+        let time = time.clamp(1, LONGEST);
         (self.samples.unwrap_or(SAMPLES), time)
     }
 
@@ -165,6 +167,23 @@ impl Calibrating {
             sequential.then_some(Aim::Inputs)
         }
     }
+}
+
+/// Windows longer than all that models read.
+const LONGEST: usize = 1 << 24;
+
+fn samples(text: &str) -> Result<usize, String> {
+    whole_number(text, 1..=1_000_000_000)
+}
+
+fn context(text: &str) -> Result<usize, String> {
+    whole_number(text, 2..=LONGEST)
+}
+
+/// A number within bounds, or in words what it should be.
+fn whole_number(text: &str, bounds: RangeInclusive<usize>) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| bounds.contains(number));
+    number.ok_or_else(|| format!("a whole number from {} to {}", bounds.start(), bounds.end()))
 }
 
 /// In which order weights are measured and compressed [default: --refit for methods that measure].

@@ -114,6 +114,7 @@ impl<M: Method> Work<'_, M> {
         for (index, factors) in &by_step {
             self.writer.put(*index, factors)?;
         }
+        self.writer.settle()?;
         let factors = by_step.into_values().flatten();
         Ok(factors.map(|(site, _, error)| (site, error)).collect())
     }

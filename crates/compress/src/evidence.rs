@@ -153,6 +153,9 @@ impl Evidence {
     ) -> Result<Self> {
         let Route { before, walks, .. } = Route::of(method, plan, arguments);
         if before == Needs::NOTHING && !walks {
+            if arguments.calibration.calibrate.is_some() && !arguments.printing.quiet {
+                eprintln!("warning: this needs no measurements, so --calibrate is not read");
+            }
             return Ok(Self(None));
         }
         Self::gather((before, walks), arguments, context, model)
@@ -189,14 +192,16 @@ impl Evidence {
     }
 
     /// Removes what was measured, unless it is to stay.
-    pub fn let_go(self) -> Result<()> {
-        match self.0 {
-            Some(Gathered {
-                store: Some(store),
-                kept: false,
-                ..
-            }) => Ok(store.remove()?),
-            _ => Ok(()),
+    pub fn let_go(self) {
+        if let Some(Gathered {
+            store: Some(store),
+            kept: false,
+            ..
+        }) = self.0
+            && let Err(error) = store.remove()
+        {
+            // The model is there; what stays of the measurements is removed by `compress cache --clear`.
+            eprintln!("warning: {error}");
         }
     }
 

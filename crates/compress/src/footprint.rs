@@ -14,7 +14,7 @@ use crate::{args::Planning, evidence::Route, memory};
 const PROGRAM: usize = 80_000_000;
 
 /// What stays where a text was made tokens.
-const TOKENIZER: usize = 60_000_000;
+const TOKENIZER: usize = 70_000_000;
 
 /// What compressing takes at its fullest, in bytes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,7 +7,10 @@ use std::{
 };
 
 static NEWS: Mutex<Option<String>> = Mutex::new(None);
-static PASSING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static PASSING: Mutex<Vec<(PathBuf, Option<PathBuf>)>> = Mutex::new(Vec::new());
+
+/// How often the removal of a folder is tried.
+const ATTEMPTS: usize = 20;
 
 /// Ends the process with status 2 at Ctrl-C and the like, and says what stays.
 pub fn watch() {
@@ -16,13 +19,15 @@ pub fn watch() {
             Some(news) => eprintln!("\nerror: interrupted; {news}"),
             None => eprintln!("\nerror: interrupted"),
         }
-        for path in held(&PASSING).drain(..) {
-            // The process ends; what cannot be removed now is removed by a later run.
-            let _ = if path.is_dir() {
-                fs::remove_dir_all(path)
-            } else {
-                fs::remove_file(path)
-            };
+        for (folder, lock) in held(&PASSING).drain(..) {
+            // Other threads may still be making files in it.
+            let gone = || fs::remove_dir_all(&folder).is_ok() || !folder.exists();
+            if (0..ATTEMPTS).any(|_| gone())
+                && let Some(lock) = lock
+            {
+                // What is left of both is removed by a later run.
+                let _ = fs::remove_file(lock);
+            }
         }
         std::process::exit(2);
     };
@@ -36,9 +41,9 @@ pub fn say(news: Option<String>) {
     *held(&NEWS) = news;
 }
 
-/// A folder or file that an interrupt removes.
-pub fn remove(path: PathBuf) {
-    held(&PASSING).push(path);
+/// A folder that an interrupt removes, and then its lock where it has one.
+pub fn remove(folder: PathBuf, lock: Option<PathBuf>) {
+    held(&PASSING).push((folder, lock));
 }
 
 fn held<T>(value: &'static Mutex<T>) -> MutexGuard<'static, T> {

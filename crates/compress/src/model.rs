@@ -1,9 +1,9 @@
 //! From what the user calls a model to an open checkpoint.
 
-use std::{path::Path, sync::OnceLock};
+use std::{iter, path::Path, sync::OnceLock};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use compress_checkpoint::Checkpoint;
+use compress_checkpoint::{Checkpoint, Input};
 use compress_core::{Role, SourceId};
 use compress_hub::{ModelId, Settings};
 use tempfile::TempDir;
@@ -55,6 +55,12 @@ impl Opened {
             digest: OnceLock::new(),
             folder: None,
         })
+    }
+
+    /// What a run reads of it, and must not replace: its folder, and its files where they are links.
+    pub fn inputs(&self) -> impl Iterator<Item = Input<'_>> {
+        let files = self.checkpoint.weight_files().map(Input::Other);
+        iter::once(Input::Model(self.checkpoint.path())).chain(files)
     }
 
     /// Whether it is the model that is part of this program.

@@ -33,8 +33,7 @@ impl Passing {
             remove(&path)?;
         }
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        interrupt::remove(path.clone());
-        interrupt::remove(beside);
+        interrupt::remove(path.clone(), Some(beside));
         Ok(Self { path, _lock: lock })
     }
 
@@ -56,11 +55,9 @@ const LOCK: &str = "lock";
 /// Removes the folders that nobody holds. What cannot be removed is left for another time.
 fn tidy(root: &Path) {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
-    for lock in entries.map(|entry| entry.path()) {
-        let folder = lock.with_extension("");
-        if lock.extension().is_some_and(|extension| extension == LOCK)
-            && let Ok(_held) = Lock::take(&lock, &folder)
-        {
+    // By folder and by lock: of those that a killed run has left, the one may be there without the other.
+    for folder in entries.map(|entry| entry.path().with_extension("")) {
+        if let Ok(_held) = Lock::take(&folder.with_extension(LOCK), &folder) {
             let _ = fs::remove_dir_all(&folder);
         }
     }

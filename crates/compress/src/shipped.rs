@@ -39,7 +39,7 @@ const FILES: [(&str, &[u8]); 4] = [
 pub fn unpack() -> Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("compress-tiny").tempdir();
     let folder = folder.context("no temporary directory for the shipped model")?;
-    interrupt::remove(folder.path().to_owned());
+    interrupt::remove(folder.path().to_owned(), None);
     for (name, contents) in FILES {
         write(&folder.path().join(name), contents)?;
     }

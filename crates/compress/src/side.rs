@@ -2,30 +2,51 @@
 
 use std::{
     fs::{self, OpenOptions},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use compress_checkpoint::Input;
+use compress_checkpoint::{Input, Output};
 use tempfile::NamedTempFile;
 
-/// Refuses a file that could not be written, or that would replace what the run reads.
-pub fn check(path: Option<&Path>, inputs: &[Input<'_>]) -> Result<()> {
+/// Refuses a file that could not be written, or that would replace what the run reads or lie where it
+/// writes; `output` is the directory that the run makes.
+pub fn check(path: Option<&Path>, inputs: &[Input<'_>], output: Option<&Output>) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let shown = path.display();
     ensure!(
         !path.is_dir(),
         "{shown} is a folder; give the name of a file"
     );
+    let place = absolute(path).with_context(|| format!("cannot write {shown}"))?;
     for input in inputs {
         let (Input::Model(input) | Input::Other(input)) = input;
-        let same = || Some(input.canonicalize().ok()? == path.canonicalize().ok()?);
-        ensure!(
-            same() != Some(true),
-            "{shown} is read by this run; write to another file"
-        );
+        // Whatever lies in a model's folder may be a part of it.
+        let read = input.canonicalize().is_ok_and(|it| place.starts_with(it));
+        ensure!(!read, "{shown} is read by this run; write to another file");
     }
+    let written = output.is_some_and(|output| output.places().any(|it| place.starts_with(it)));
+    ensure!(
+        !written,
+        "{shown} lies where this run writes its output; write to another file"
+    );
     try_to_write(path).with_context(|| format!("cannot write {shown}"))
+}
+
+/// Where a file is, or will be: its folder must be there.
+fn absolute(path: &Path) -> std::io::Result<PathBuf> {
+    if let Ok(place) = path.canonicalize() {
+        return Ok(place);
+    }
+    let name = path.file_name().unwrap_or_default();
+    Ok(parent(path).canonicalize()?.join(name))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Opens a file as if to write it, and changes nothing.
@@ -33,9 +54,5 @@ fn try_to_write(path: &Path) -> std::io::Result<()> {
     if fs::metadata(path).is_ok() {
         return OpenOptions::new().append(true).open(path).map(|_| ());
     }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    NamedTempFile::new_in(parent).map(|_| ())
+    NamedTempFile::new_in(parent(path)).map(|_| ())
 }

@@ -102,15 +102,23 @@ impl Lesson<'_> {
     /// Which windows a step takes: each once, in an order that the seed decides, before any comes again.
     fn places(&self, step: usize) -> Vec<usize> {
         let (count, batch) = (self.windows.len(), self.options.batch);
-        (step * batch..(step + 1) * batch)
-            .map(|place| {
-                let (epoch, place) = (place / count, place % count);
-                let mut order: Vec<usize> = (0..count).collect();
-                compress_core::Random(self.options.seed.wrapping_add(epoch as u64))
-                    .shuffle(&mut order);
-                order[place]
-            })
-            .collect()
+        let places = step * batch..(step + 1) * batch;
+        let mut shuffled = (None, Vec::new());
+        let one = |place: usize| {
+            let epoch = place / count;
+            if shuffled.0 != Some(epoch) {
+                shuffled = (Some(epoch), self.order(epoch as u64));
+            }
+            shuffled.1[place % count]
+        };
+        places.map(one).collect()
+    }
+
+    /// The order in which an epoch takes the windows.
+    fn order(&self, epoch: u64) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.windows.len()).collect();
+        compress_core::Random(self.options.seed.wrapping_add(epoch)).shuffle(&mut order);
+        order
     }
 }
 

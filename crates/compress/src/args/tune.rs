@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use compress_core::Format;
 use compress_tune::{Options, Trained};
 
-use super::{Printing, Resources, Text};
+use super::{Printing, Resources, Text, whole_number};
 
 #[derive(Debug, Args)]
 pub struct Tune {
@@ -34,11 +34,11 @@ pub struct Tune {
     pub train: Trained,
 
     /// Steps of the optimiser; for distillation, those of each block [default: two rounds of the corpus].
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = steps)]
     pub steps: Option<usize>,
 
     /// Windows per step, whose gradients are accumulated.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = batch)]
     pub batch: usize,
 
     /// Tokens per window [default: as --ctx, or 512].
@@ -106,6 +106,14 @@ pub struct Tune {
     pub resources: Resources,
     #[command(flatten)]
     pub printing: Printing,
+}
+
+fn steps(text: &str) -> Result<usize, String> {
+    whole_number(text, 1..=1_000_000_000)
+}
+
+fn batch(text: &str) -> Result<usize, String> {
+    whole_number(text, 1..=65_536)
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

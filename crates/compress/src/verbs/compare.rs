@@ -75,7 +75,13 @@ pub fn run(job: &Compare) -> Result<Outcome> {
         None => crossed(&job.methods, &job.keep)?,
     };
     check_names(&variants)?;
-    side::check(job.plot.as_deref(), &inputs(job))?;
+    side::check(job.plot.as_deref(), &inputs(job), None)?;
+    for place in variants
+        .iter()
+        .filter_map(|variant| Some(job.output.as_ref()?.join(&variant.name)))
+    {
+        check_place(&place, &inputs(job))?;
+    }
     // Without a place of their own the models lie where nothing else does.
     let passing = Passing::new()?;
     let folder = job.output.as_deref().unwrap_or(passing.path());
@@ -116,6 +122,20 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     } else {
         Outcome::Kept
     })
+}
+
+/// Refuses a place for a variant in which the comparison reads something: it may be replaced.
+fn check_place(place: &Path, inputs: &[Input<'_>]) -> Result<()> {
+    for Input::Model(input) | Input::Other(input) in inputs {
+        let within = |place: PathBuf| input.canonicalize().is_ok_and(|it| it.starts_with(place));
+        ensure!(
+            !place.canonicalize().is_ok_and(within),
+            "{} is read by this comparison, which writes a model to {}; choose another name",
+            input.display(),
+            place.display()
+        );
+    }
+    Ok(())
 }
 
 /// A line as soon as there is something to tell: a long comparison may be read while it runs.

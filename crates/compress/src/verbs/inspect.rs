@@ -14,6 +14,7 @@ use crate::{
     model::Opened,
     plot, progress,
     report::{self, figure},
+    side,
 };
 
 /// What is known of one weight.
@@ -69,6 +70,11 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
     if let Some(original) = &original {
         original.check_original_of(&model)?;
     }
+    let inputs: Vec<_> = model
+        .inputs()
+        .chain(original.iter().flat_map(Opened::inputs))
+        .collect();
+    side::check(job.plot.as_deref(), &inputs, None)?;
     let selection = job.sites.selection();
     let sites: Vec<Site> = model
         .checkpoint

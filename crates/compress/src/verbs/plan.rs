@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use compress_checkpoint::{Checkpoint, Layout};
-use compress_core::{Method, Plan, Survey};
+use compress_core::{Form, Method, Plan, Site, Survey};
 use compress_evaluate::{Footprint as Evaluation, Outline};
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     footprint::{self, Footprint},
     memory::Memory,
     model::Opened,
-    pipeline, plot, report,
+    pipeline, plot, report, side,
     verbs::evaluate::WINDOWS,
 };
 
@@ -27,6 +27,8 @@ pub fn run(method: By<Planning>) -> Result<Outcome> {
 
 fn plan<M: Method>(method: &M, arguments: &Planning) -> Result<Outcome> {
     let model = Opened::open(arguments.model.name.as_deref(), arguments.printing.quiet)?;
+    let inputs: Vec<_> = model.inputs().collect();
+    side::check(arguments.plot.as_deref(), &inputs, None)?;
     let selection = arguments.sites.selection();
     let survey = Survey::new(&model.checkpoint, |site| selection.contains(site));
     let foresight = Evidence::to_plan(method, arguments, None, &model)?;
@@ -56,6 +58,11 @@ pub fn foretell<M: Method>(
 ) -> Result<Footprint> {
     if let Some(path) = &arguments.plot {
         plot::ranks::draw(path, survey, &plan.forms())?;
+    }
+    let cut = |(_, form): &(Site, Form)| matches!(form, Form::LowRank { .. });
+    let rounded = arguments.form.factors().is_some();
+    if rounded && !plan.forms().iter().any(cut) && !arguments.printing.quiet {
+        eprintln!("warning: no weight becomes low-rank factors, so --factor-bits changes nothing");
     }
     let limit = arguments.resources.memory();
     let how = (arguments, context);

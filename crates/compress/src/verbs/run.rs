@@ -1,6 +1,6 @@
 //! `compress run METHOD MODEL -o OUT`: plan, compress, write, and evaluate before and after.
 
-use std::{iter, path::Path};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use compress_calibrate::{Aim, Behind, Progress as _, Sequential};
@@ -66,7 +66,7 @@ fn compress<M: Method>(
     let model = Opened::open(planning.model.name.as_deref(), quiet)?;
     let inputs = inputs(arguments, &model);
     let output = Output::claim(&arguments.output, arguments.force, &inputs)?;
-    side::check(planning.plot.as_deref(), &inputs)?;
+    side::check(planning.plot.as_deref(), &inputs, Some(&output))?;
     // Whatever can be wrong with the text shows before the work, not after it.
     let text = if let Some(baseline) = baseline {
         Some(baseline.text.clone())
@@ -126,8 +126,8 @@ fn compress<M: Method>(
         text: done.text(method.name()),
         outcome: done.outcome(layout.bytes()),
     };
-    evidence.let_go()?;
-    foresight.let_go()?;
+    evidence.let_go();
+    foresight.let_go();
     Ok(told)
 }
 
@@ -146,9 +146,7 @@ fn inputs<'a>(arguments: &'a Running, model: &'a Opened) -> Vec<Input<'a>> {
     ];
     let others = others.into_iter().flatten();
     let others = others.map(|path| Input::Other(path));
-    iter::once(Input::Model(model.checkpoint.path()))
-        .chain(others)
-        .collect()
+    model.inputs().chain(others).collect()
 }
 
 /// Gives a finished model its name. What an interrupt says is then another thing.

@@ -40,7 +40,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     let inputs = inputs(job, &model, original.as_ref());
     let output = Output::claim(&job.output, job.force, &inputs)?;
     for path in [&job.plot, &job.log] {
-        side::check(path.as_deref(), &inputs)?;
+        side::check(path.as_deref(), &inputs, Some(&output))?;
     }
     let prepared = if job.no_evaluate {
         None
@@ -85,6 +85,11 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     };
     let (effort, curve) = match task.train(&writer) {
         Ok(trained) => trained,
+        // Nothing that was learnt is worth to go on from, and the same command would fail the same way.
+        Err(error) if has_diverged(&error) => {
+            writer.discard()?;
+            return Err(error);
+        }
         Err(error) => return Err(leave(error, writer)),
     };
     let record = |measured| task.record(task.json(&effort, &curve, measured)?);
@@ -108,9 +113,14 @@ pub fn run(job: &Tune) -> Result<Outcome> {
 /// What the training reads, none of which it may replace.
 fn inputs<'a>(job: &'a Tune, model: &'a Opened, original: Option<&'a Opened>) -> Vec<Input<'a>> {
     let models = iter::once(model).chain(original);
-    let models = models.map(|model| Input::Model(model.checkpoint.path()));
+    let models = models.flat_map(Opened::inputs);
     let texts = job.corpus.iter().chain(&job.text.file);
     models.chain(texts.map(|path| Input::Other(path))).collect()
+}
+
+fn has_diverged(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref();
+    matches!(error, Some(compress_tune::Error::Diverged { .. }))
 }
 
 type Windows = Vec<Vec<u32>>;
