@@ -439,20 +439,21 @@ fn many_runs_share_one_store() {
 #[test]
 fn a_store_is_whole_for_whoever_is_in_it_while_others_remove_it() {
     let root = tempfile::tempdir().unwrap();
-    let one = || {
+    let place = root.path();
+    let one = move |thread: usize| {
         for _ in 0..100 {
-            let store = Store::open(root.path(), &json!({})).unwrap();
-            let path = store.folder().join("evidence");
+            let store = Store::open(place, &json!({})).unwrap();
+            let path = store.folder().join(thread.to_string());
             fs::write(&path, "here").unwrap();
             std::thread::yield_now();
             assert_eq!(fs::read(&path).unwrap(), b"here");
             store.remove().unwrap();
-            shrink(root.path(), 0).unwrap();
+            shrink(place, 0).unwrap();
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(one);
+        for thread in 0..4 {
+            scope.spawn(move || one(thread));
         }
     });
     shrink(root.path(), 0).unwrap();

@@ -176,10 +176,10 @@ pub fn card(output: &Path, table: String) -> Card {
 
 /// The command line of this run, as one would type it.
 fn command() -> String {
-    std::env::args()
+    std::env::args_os()
         .skip(1)
         .fold("compress".to_owned(), |line, word| {
-            line + " " + &quoted(&word)
+            line + " " + &quoted(&word.to_string_lossy())
         })
 }
 

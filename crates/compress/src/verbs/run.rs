@@ -312,7 +312,7 @@ impl<S: compress_core::Step> Done<'_, S> {
         let mut json = json!({
             "method": method,
             "model": self.model.name,
-            "output": self.arguments.output,
+            "output": self.arguments.output.to_string_lossy(),
             "lrc": self.plan.steps.len(),
             "n_lrc": self.plan.whole.len(),
             "keep": self.plan.keep,

@@ -259,7 +259,7 @@ impl Task<'_> {
         let of_last = curve.iter().filter(|point| point.block == last).cloned();
         let mut json = json!({
             "model": self.model.name,
-            "output": self.job.output,
+            "output": self.job.output.to_string_lossy(),
             "objective": self.job.objective.name(),
             "trained_parameters": effort.parameters,
             "parameters": self.model.checkpoint.parameters(),
