@@ -16,7 +16,7 @@ use compress_core::{Form, Numbers, Role, Shape, Site};
 use compress_models::{SLICE, SLICES_AT_A_TIME};
 
 /// The program itself, its threads, a tokenizer and a text.
-const PROGRAM: usize = 50_000_000;
+const PROGRAM: usize = 90_000_000;
 
 /// What each core holds beside activations and logits: panels of matrices that are multiplied.
 pub const CORE: usize = 10_000_000;
