@@ -49,7 +49,7 @@ class Tensors:
 
 
 def gram(evidence, layer, stream):
-    lower = load_file(next(evidence.glob(f"*/{layer}.{stream}.activations.safetensors")))["gram"]
+    lower = load_file(next(evidence.glob(f"*/{layer}.{stream}.activations.safetensors")))["gram"].double()
     n = int((2 * len(lower)) ** 0.5)
     h = torch.zeros(n, n, dtype=torch.float64)
     h[tuple(torch.tril_indices(n, n))] = lower
