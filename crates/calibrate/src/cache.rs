@@ -68,7 +68,10 @@ fn is_going(folder: &Path) -> bool {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let (store, rest) = name.split_once('.').unwrap_or_default();
     let digits = store.len() == 16 && store.bytes().all(|byte| byte.is_ascii_hexdigit());
-    digits && rest.ends_with(GONE)
+    let ours = rest
+        .strip_suffix(GONE)
+        .and_then(|rest| rest.strip_suffix('.'));
+    digits && ours.is_some_and(|it| it.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'))
 }
 
 fn bytes(folder: &Path) -> u64 {

@@ -59,6 +59,9 @@ pub enum Error {
         problem: String,
     },
 
+    /// A file of a model, or beside one, could not be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] compress_checkpoint::Error),
     /// The network failed.
     #[error(transparent)]
     Model(#[from] compress_models::Error),

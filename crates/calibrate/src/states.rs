@@ -1,11 +1,13 @@
 //! What is between the blocks, for all windows, on disk.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use compress_checkpoint::put_in_place;
 
 use crate::{Error, Result};
 
@@ -72,11 +74,7 @@ impl States {
 
     /// Gives the file, now that all of it is written, another name, and makes it last.
     pub fn rename(self, to: &Path) -> Result<()> {
-        let synced = lock(&self.file).sync_data();
-        synced.map_err(Error::io(&self.path))?;
-        fs::rename(&self.path, to).map_err(Error::io(to))?;
-        let folder = to.parent().unwrap_or(to);
-        sync_folder(folder).map_err(Error::io(folder))
+        Ok(put_in_place(&self.path, to)?)
     }
 
     fn start(&self, index: usize) -> u64 {
@@ -110,14 +108,6 @@ impl Writing {
     pub fn finish(self) -> Result<()> {
         self.states.rename(&self.path)
     }
-}
-
-/// Makes the names in a folder last, where the system can.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    if cfg!(unix) {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
 }
 
 /// A poisoned lock only means that another thread failed, which is reported by itself.

@@ -27,7 +27,7 @@ use std::{
     time::SystemTime,
 };
 
-use compress_checkpoint::is_at;
+use compress_checkpoint::{is_at, put_in_place};
 use compress_core::{Evidence, Inlet, Needs, Role, Site, Stream, Symmetric};
 use safetensors::{Dtype, SafeTensors, View};
 use serde_json::Value;
@@ -368,9 +368,7 @@ impl View for Numbers<'_> {
 fn write(path: &Path, tensors: Vec<(&str, Numbers<'_>)>) -> Result<()> {
     let part = part(path);
     safetensors::serialize_to_file(tensors, None, &part).map_err(|e| Error::damaged(&part, &e))?;
-    let synced = File::open(&part).and_then(|file| file.sync_all());
-    synced.map_err(Error::io(&part))?;
-    fs::rename(&part, path).map_err(Error::io(path))
+    Ok(put_in_place(&part, path)?)
 }
 
 /// A name beside a file that is no other run's, nor another thread's of this one.

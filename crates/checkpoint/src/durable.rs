@@ -4,7 +4,6 @@
 
 use std::{
     fs::{self, File},
-    io::Write as _,
     path::Path,
 };
 
@@ -15,10 +14,17 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
     let beside = Path::new(&beside);
-    let mut file = File::create(beside).map_err(Error::io(beside))?;
-    let written = file.write_all(contents).and_then(|()| file.sync_all());
-    written.map_err(Error::io(beside))?;
-    fs::rename(beside, path).map_err(Error::io(path))?;
+    fs::write(beside, contents).map_err(Error::io(beside))?;
+    put_in_place(beside, path)
+}
+
+/// Gives a file that is all written its place, in that of what is there: at any moment one of both is there.
+pub fn put_in_place(part: &Path, path: &Path) -> Result<()> {
+    let file = File::options().write(true).open(part);
+    let synced = file.and_then(|file| file.sync_all());
+    synced.map_err(Error::io(part))?;
+    fs::rename(part, path).map_err(Error::io(path))?;
+    // The name is an entry of the folder, which is written by itself.
     path.parent().map_or(Ok(()), sync_folder)
 }
 

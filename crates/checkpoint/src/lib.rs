@@ -51,11 +51,12 @@ pub use checkpoint::Checkpoint;
 pub use config::{Config, Llama3Scaling};
 
 pub use directory::parse_header;
+pub use durable::put_in_place;
 pub use error::{Error, Result};
 pub use journal::Finished;
 pub use layout::{Edits, Layout, MAX_SHARD_BYTES};
 pub use lock::{Lock, is_at};
-pub use output::{Input, Output};
+pub use output::{Input, Output, resolved};
 pub use quantisation::Schemes;
 pub use record::Record;
 pub use table::Table;

@@ -7,6 +7,7 @@
 //! ```
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -103,7 +104,7 @@ impl Output {
         self.force
     }
 
-    /// The directories that it takes, now and at the end.
+    /// All that it writes to, now and at the end.
     pub fn places(&self) -> impl Iterator<Item = PathBuf> {
         let lock = beside(&self.target, LOCK);
         [self.target.clone(), self.work(), lock].into_iter()
@@ -153,28 +154,27 @@ fn is_mounted(folder: &Path) -> bool {
 }
 
 /// The absolute path of something that need not exist, whose folders need not exist either.
-fn resolved(path: &Path) -> Option<PathBuf> {
+#[must_use]
+pub fn resolved(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok().or_else(|| {
-        let parent = match path.parent()? {
-            parent if parent.as_os_str().is_empty() => Path::new("."),
-            parent => parent,
-        };
-        Some(resolved(parent)?.join(path.file_name()?))
+        let (parent, name) = split(path)?;
+        Some(resolved(parent)?.join(name))
     })
 }
 
 /// The absolute path of something that need not exist, in a folder that must.
 fn named(path: &Path) -> Result<PathBuf> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(refused(path)("not a name for a directory".into()));
-    };
-    let parent = if parent.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        parent
-    };
+    let (parent, name) =
+        split(path).ok_or_else(|| refused(path)("not a name for a directory".into()))?;
     let parent = parent.canonicalize().map_err(Error::io(parent))?;
     Ok(parent.join(name))
+}
+
+/// The folder that something lies in, and its name there.
+fn split(path: &Path) -> Option<(&Path, &OsStr)> {
+    let (parent, name) = (path.parent()?, path.file_name()?);
+    let here = parent.as_os_str().is_empty();
+    Some((if here { Path::new(".") } else { parent }, name))
 }
 
 fn beside(target: &Path, suffix: &str) -> PathBuf {

@@ -57,7 +57,11 @@ fn tidy(root: &Path) {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     // By folder and by lock: of those that a killed run has left, the one may be there without the other.
     for folder in entries.map(|entry| entry.path().with_extension("")) {
-        if let Ok(_held) = Lock::take(&folder.with_extension(LOCK), &folder) {
+        // They are called as their processes are.
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        if name.parse::<u32>().is_ok()
+            && let Ok(_held) = Lock::take(&folder.with_extension(LOCK), &folder)
+        {
             let _ = fs::remove_dir_all(&folder);
         }
     }

@@ -2,11 +2,11 @@
 
 use std::{
     fs::{self, OpenOptions},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use compress_checkpoint::{Input, Output};
+use compress_checkpoint::{Input, Output, resolved};
 use tempfile::NamedTempFile;
 
 /// Refuses a file that could not be written, or that would replace what the run reads or lie where it
@@ -18,7 +18,7 @@ pub fn check(path: Option<&Path>, inputs: &[Input<'_>], output: Option<&Output>)
         !path.is_dir(),
         "{shown} is a folder; give the name of a file"
     );
-    let place = absolute(path).with_context(|| format!("cannot write {shown}"))?;
+    let place = resolved(path).with_context(|| format!("{shown} is no name for a file"))?;
     for input in inputs {
         let (Input::Model(input) | Input::Other(input)) = input;
         // Whatever lies in a model's folder may be a part of it.
@@ -30,23 +30,7 @@ pub fn check(path: Option<&Path>, inputs: &[Input<'_>], output: Option<&Output>)
         !written,
         "{shown} lies where this run writes its output; write to another file"
     );
-    try_to_write(path).with_context(|| format!("cannot write {shown}"))
-}
-
-/// Where a file is, or will be: its folder must be there.
-fn absolute(path: &Path) -> std::io::Result<PathBuf> {
-    if let Ok(place) = path.canonicalize() {
-        return Ok(place);
-    }
-    let name = path.file_name().unwrap_or_default();
-    Ok(parent(path).canonicalize()?.join(name))
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
+    try_to_write(&place).with_context(|| format!("cannot write {shown}"))
 }
 
 /// Opens a file as if to write it, and changes nothing.
@@ -54,5 +38,5 @@ fn try_to_write(path: &Path) -> std::io::Result<()> {
     if fs::metadata(path).is_ok() {
         return OpenOptions::new().append(true).open(path).map(|_| ());
     }
-    NamedTempFile::new_in(parent(path)).map(|_| ())
+    NamedTempFile::new_in(path.parent().unwrap_or(path)).map(|_| ())
 }

@@ -1,11 +1,10 @@
 //! Files that are there as a whole or not at all, whatever ends the program or the machine.
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use compress_checkpoint::put_in_place;
+
+use crate::Result;
 
 /// Writes a file beside the one at `path`, and puts it in its place once all of it is on disk.
 pub fn put(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
@@ -13,34 +12,17 @@ pub fn put(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     part.push(".part");
     let part = PathBuf::from(part);
     write(&part)?;
-    let file = File::options().write(true).open(&part);
-    let synced = file.and_then(|file| file.sync_all());
-    synced.map_err(Error::io(&part))?;
-    fs::rename(&part, path).map_err(Error::io(path))?;
-    // The name is an entry of the folder, which is written by itself.
-    match path.parent() {
-        Some(folder) => sync_folder(folder),
-        None => Ok(()),
-    }
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> Result<()> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(Error::io(folder))
-}
-
-/// Elsewhere folders cannot be opened as files.
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> Result<()> {
-    Ok(())
+    Ok(put_in_place(&part, path)?)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::fs;
+
     use super::*;
+    use crate::Error;
 
     #[test]
     fn what_is_there_stays_until_all_of_the_new_is_written() {

@@ -47,6 +47,9 @@ pub enum Error {
     #[error(transparent)]
     Calibrate(#[from] compress_calibrate::Error),
 
+    /// A file of a model, or beside one, could not be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] compress_checkpoint::Error),
     /// In running the model.
     #[error(transparent)]
     Model(#[from] compress_models::Error),
