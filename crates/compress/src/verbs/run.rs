@@ -101,8 +101,10 @@ fn compress<M: Method>(
         side_by_side: takes.side_by_side,
         calibrate_seconds: foresight.seconds() + evidence.seconds(),
     };
-    let writer = Writer::begin(&model.checkpoint, &layout, output, &task.describe()?)?;
-    interrupt::say(Some(goes_on(writer.work())));
+    let description = task.describe()?;
+    // Before the first file of it: an interrupt may come at any moment.
+    interrupt::say(Some(goes_on(&output.work())));
+    let writer = Writer::begin(&model.checkpoint, &layout, output, &description)?;
     let compressed = match task.compress(&writer) {
         Ok(compressed) => compressed,
         Err(error) => return Err(leave(error, writer)),

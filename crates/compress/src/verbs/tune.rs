@@ -74,8 +74,9 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         ..Edits::default()
     };
     let layout = Layout::new(&model.checkpoint, &edits)?;
+    // Before the first file of it: an interrupt may come at any moment.
+    interrupt::say(Some(goes_on(&output.work())));
     let writer = Writer::begin(&model.checkpoint, &layout, output, &about.to_string())?;
-    interrupt::say(Some(goes_on(writer.work())));
     let task = Task {
         job,
         model: &model,
