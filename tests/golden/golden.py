@@ -20,51 +20,59 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
 
-def commands(shared):
-    toy = str(shared / "models/stories260k")
-    networks = ROOT / "tests/fixtures/networks"
-    text = ["--calibrate", str(shared / "text/tinystories_train_head.txt"), "--calibrate-ctx", "128", "--samples", "8"]
-    one_shot = [*text, "--one-shot"]
-    corpus = str(shared / "text/tinystories_valid_docs.txt")
-    train = ["--corpus", corpus, "--steps", "4", "--every", "2", "--batch", "2", "--train-ctx", "64"]
-    return {
-        "svd": ["run", "svd", toy, "--keep", "0.8"],
-        "svd-dense": ["run", "svd", toy, "--keep", "0.8", "--dense"],
-        "svd-shipped": ["run", "svd", "--keep", "0.9", "--skip", "value"],
-        "svd-rounded-factors": ["run", "svd", toy, "--keep", "0.8", "--factor-bits", "8"],
-        "svd-rounded-embedding": ["run", "svd", toy, "--keep", "0.8", "--embedding-bits", "8"],
-        "svd-bf16": ["run", "svd", toy, "--keep", "0.8", "--dtype", "bf16"],
-        "svd-gguf": ["run", "svd", str(ROOT / "tests/fixtures/gguf/llama.gguf"), "--keep", "0.8"],
-        "svd-qwen3": ["run", "svd", str(networks / "qwen3"), "--keep", "0.8"],
-        "svd-sharded": ["run", "svd", str(networks / "llama_sharded"), "--keep", "0.8"],
-        "svd-activation": ["run", "svd", toy, "--metric", "activation", "--keep", "0.8", *one_shot],
-        "svd-activation-refit": ["run", "svd", toy, "--metric", "activation", "--keep", "0.8", *text],
-        "svd-kronecker": ["run", "svd", toy, "--metric", "kronecker", "--keep", "0.8", *one_shot],
-        "fwsvd": ["run", "fwsvd", toy, "--keep", "0.8", *one_shot],
-        "fwsvd-refit": ["run", "fwsvd", toy, "--keep", "0.8", *text],
-        "welore": ["run", "welore", toy, "--keep", "0.8", *one_shot],
-        "welore-refit": ["run", "welore", toy, "--keep", "0.7", *text, "--factor-bits", "8"],
-        "lorc-nearest": ["run", "lorc", toy, "--quantizer", "nearest", "--metric", "plain", "--rank", "4"],
-        "lorc": ["run", "lorc", toy, *one_shot],
-        "lorc-refit": ["run", "lorc", toy, "--bits", "3", "--rank", "2", "--embedding-bits", "8", *text],
-        "lorc-asymmetric": ["run", "lorc", toy, "--bits", "2", "--asymmetric", *one_shot],
-        "tune-factors": ["tune", "{svd}", "--train", "factors", *train],
-        "tune-distillation": ["tune", "{svd}", "--original", toy, "--objective", "distillation", *train[:2], "--samples", "4", "--steps", "2"],
-    }
+TOY = "shared/models/stories260k"
+TEXT = ["--calibrate", "shared/text/tinystories_train_head.txt", "--calibrate-ctx", "128", "--samples", "8"]
+ONE_SHOT = [*TEXT, "--one-shot"]
+CORPUS = "shared/text/tinystories_valid_docs.txt"
+TRAIN = ["--corpus", CORPUS, "--steps", "4", "--every", "2", "--batch", "2", "--train-ctx", "64"]
+# Names of models are recorded in outputs, so all of them are relative to a folder with links to what is read.
+COMMANDS = {
+    "svd": ["run", "svd", TOY, "--keep", "0.8"],
+    "svd-dense": ["run", "svd", TOY, "--keep", "0.8", "--dense"],
+    "svd-shipped": ["run", "svd", "--keep", "0.9", "--skip", "value"],
+    "svd-rounded-factors": ["run", "svd", TOY, "--keep", "0.8", "--factor-bits", "8"],
+    "svd-rounded-embedding": ["run", "svd", TOY, "--keep", "0.8", "--embedding-bits", "8"],
+    "svd-bf16": ["run", "svd", TOY, "--keep", "0.8", "--dtype", "bf16"],
+    "svd-gguf": ["run", "svd", "fixtures/gguf/llama.gguf", "--keep", "0.8"],
+    "svd-qwen3": ["run", "svd", "fixtures/networks/qwen3", "--keep", "0.8"],
+    "svd-sharded": ["run", "svd", "fixtures/networks/llama_sharded", "--keep", "0.8"],
+    "svd-activation": ["run", "svd", TOY, "--metric", "activation", "--keep", "0.8", *ONE_SHOT],
+    "svd-activation-refit": ["run", "svd", TOY, "--metric", "activation", "--keep", "0.8", *TEXT],
+    "fwsvd-rows": ["run", "fwsvd", TOY, "--fisher", "rows", "--keep", "0.8", *ONE_SHOT],
+    "fwsvd": ["run", "fwsvd", TOY, "--keep", "0.8", *ONE_SHOT],
+    "fwsvd-refit": ["run", "fwsvd", TOY, "--keep", "0.8", *TEXT],
+    "welore": ["run", "welore", TOY, "--keep", "0.8", *ONE_SHOT],
+    "welore-refit": ["run", "welore", TOY, "--keep", "0.7", *TEXT, "--factor-bits", "8"],
+    "lorc-nearest": ["run", "lorc", TOY, "--group", "4", "--quantizer", "nearest", "--metric", "plain", "--rank", "4"],
+    "lorc": ["run", "lorc", *ONE_SHOT],
+    "lorc-refit": ["run", "lorc", "--bits", "3", "--rank", "2", "--embedding-bits", "8", *TEXT],
+    "lorc-asymmetric": ["run", "lorc", TOY, "--group", "4", "--bits", "2", "--asymmetric", *ONE_SHOT],
+    "tune-factors": ["tune", "svd", "--train", "factors", *TRAIN],
+    "tune-distillation": ["tune", "svd", "--original", TOY, "--objective", "distillation", *TRAIN],
+}
 
 
 def digests(folder):
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {str(file.relative_to(folder)): digest(file) for file in files}
+
+
+def digest(file):
+    content = file.read_bytes()
+    if file.name == "compression.json":
+        # How long training took is recorded, and differs each time.
+        content = re.sub(rb'"[a-z_]*(seconds|per_second)": [0-9.e+-]+', b"", content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def outputs(program, shared, place):
+    (place / "shared").symlink_to(shared)
+    (place / "fixtures").symlink_to(ROOT / "tests/fixtures")
     found = {}
-    for name, words in commands(shared).items():
-        words = [word.replace("{svd}", str(place / "svd")) for word in words]
-        run = [program, *words, "-o", str(place / name), "--no-evaluate", "--quiet", "--evidence", str(place / "evidence")]
-        if name.startswith("tune") or "--calibrate" not in words:
-            run = run[:-2]
+    for name, words in COMMANDS.items():
+        run = [program, *words, "-o", name, "--no-evaluate", "--quiet"]
+        if "--calibrate" in words:
+            run += ["--evidence", "evidence"]
         done = subprocess.run(run, cwd=place, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{name}: {done.stderr}")
