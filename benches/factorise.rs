@@ -7,7 +7,8 @@
 
 use std::hint::black_box;
 
-use compress_core::{Matrix, Shape, testing::Random};
+use compress_core::{Matrix, Shape};
+use compress_numerics::Random;
 use compress_svd::truncate;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use faer::{Mat, MatRef};

@@ -9,10 +9,9 @@
 use std::path::PathBuf;
 
 use compress_checkpoint::Checkpoint;
-use compress_core::{
-    Bits, Correction, Factor, Matrix, Quantised, Random, Role, Scheme, Shape, f16,
-};
+use compress_core::{Bits, Factor, Matrix, Pair, Quantised, Role, Scheme, Shape, Store, f16};
 use compress_models::{Cache, Decoder, Device, Tensor, Weight};
+use compress_numerics::Random;
 
 /// Tokens of the text; more than the window of the network that has one.
 const LENGTH: usize = 20;
@@ -36,15 +35,17 @@ impl Form {
         };
         let (up, down) = (matrix(shape.rows, rank), matrix(rank, shape.cols));
         match self {
-            Self::Whole => Factor::Whole(matrix(shape.rows, shape.cols)),
-            Self::LowRank => Factor::LowRank { up, down },
-            Self::RoundedPair(scheme) => Factor::RoundedPair {
-                up: Quantised::nearest(&up, scheme).unwrap(),
-                down: Quantised::nearest(&down, scheme).unwrap(),
-            },
-            Self::Rounded(scheme) | Self::Corrected(scheme) => Factor::Rounded {
-                base: rounded(shape, scheme, random),
-                correction: matches!(self, Self::Corrected(_)).then_some(Correction { up, down }),
+            Self::Whole => Factor::whole(matrix(shape.rows, shape.cols)),
+            Self::LowRank => Factor::low_rank(up, down),
+            Self::RoundedPair(scheme) => {
+                Factor::LowRank(Pair::new(up, down).quantised(scheme).unwrap())
+            }
+            Self::Rounded(scheme) => {
+                Factor::Whole(Store::Quantised(rounded(shape, scheme, random)))
+            }
+            Self::Corrected(scheme) => Factor::Sum {
+                base: Store::Quantised(rounded(shape, scheme, random)),
+                correction: Pair::new(up, down),
             },
         }
     }

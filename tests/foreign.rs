@@ -17,7 +17,7 @@ use std::{
 
 use common::{compress, copy, fixture, folder, success, text};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Factor, Role, Site, linalg::product};
+use compress_core::{Factor, Role, Site, Store};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -243,8 +243,8 @@ fn scales_of_any_float_are_read_as_they_are() {
             }
         });
         let after = Checkpoint::open(&model).unwrap();
-        for site in Site::all(2) {
-            let Factor::Rounded { base, .. } = before.factor(site).unwrap() else {
+        for site in Site::blocks(2) {
+            let Factor::Whole(Store::Quantised(base)) = before.factor(site).unwrap() else {
                 panic!("{site} is not rounded");
             };
             let scales = base.scales().iter().map(|scale| changed(scale.to_f32()));
@@ -273,10 +273,7 @@ fn a_scale_of_another_type_is_refused_in_words_that_hold() {
 fn correction(model: &Path) -> Vec<f32> {
     let model = Checkpoint::open(model).unwrap();
     match model.factor(Site::new(0, Role::Up)).unwrap() {
-        Factor::Rounded {
-            correction: Some(term),
-            ..
-        } => product(&term.up, &term.down).unwrap().into_data(),
+        Factor::Sum { correction, .. } => correction.dense().unwrap().into_data(),
         _ => Vec::new(),
     }
 }
@@ -380,13 +377,7 @@ fn the_correction_that_the_config_names_is_read_and_no_other() {
         let factor = Checkpoint::open(model)
             .unwrap()
             .factor(Site::new(0, Role::Up));
-        matches!(
-            factor.unwrap(),
-            Factor::Rounded {
-                correction: Some(_),
-                ..
-            }
-        )
+        matches!(factor.unwrap(), Factor::Sum { .. })
     };
     assert!(is_corrected(&model));
     // Another name for the folder.

@@ -17,8 +17,8 @@ use std::{
 };
 
 use common::{compress, fixture, folder, kill_after, success, text};
-use compress_checkpoint::Checkpoint;
-use compress_core::{Form, Site};
+use compress_checkpoint::{Checkpoint, names};
+use compress_core::Form;
 use serde_json::Value;
 
 /// The shipped model, cut; and the file that says how training on it went.
@@ -128,8 +128,8 @@ fn only_low_rank_components_change_and_the_held_out_loss_falls() {
         let forms = Checkpoint::open(&case.path("cut")).unwrap();
         let pair = |name: &str| {
             let module = name.rsplit_once(".up.").or(name.rsplit_once(".down."));
-            let site = module.and_then(|(module, _)| Site::of_module(module));
-            site.is_some_and(|site| forms.forms()[&site] != Form::Whole)
+            let site = module.and_then(|(module, _)| names::site(module));
+            site.is_some_and(|site| forms.forms()[&site] != Form::WHOLE)
         };
         for (name, bytes) in &before {
             assert_eq!(bytes != &after[name], pair(name), "{objective}: {name}");

@@ -10,8 +10,9 @@ mod backward;
 use std::ops::Range;
 
 use burn::{backend::flex::FlexTensor, tensor::Tensor};
-use compress_core::{
-    Shape, exponentiate,
+use compress_core::Shape;
+use compress_numerics::{
+    kernels::exponentiate,
     linalg::{Right, Slab, product_into},
 };
 use rayon::prelude::*;

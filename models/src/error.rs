@@ -48,4 +48,8 @@ pub enum Error {
         /// In its own words.
         problem: String,
     },
+
+    /// Linear algebra, or packed integers.
+    #[error(transparent)]
+    Numerics(#[from] compress_numerics::Error),
 }

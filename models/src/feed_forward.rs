@@ -5,7 +5,7 @@ use burn::{
     tensor::{Tensor, activation::silu},
 };
 
-use compress_core::{swiglu, swiglu_backward};
+use compress_numerics::kernels::{swiglu, swiglu_backward};
 
 use crate::{
     Linear,

@@ -1,4 +1,6 @@
 //! A linear layer that executes whatever form its weight has.
+//!
+//! The types mirror those of the contract ([`compress_core::Factor`]): a structure over stores, on a device.
 
 use std::sync::Arc;
 
@@ -6,54 +8,58 @@ use burn::{
     module::{Module, Param},
     tensor::{Device, Int, Tensor, TensorData},
 };
-use compress_core::{Correction, Factor, Matrix, Quantised, Shape, linalg::Right};
+use compress_core::{Factor, Form, PairForm, Precision, Quantised, Shape};
+use compress_numerics::linalg::Right;
 
 use crate::{
     Result,
     product::{dense, product, product_of_packed, product_of_transposed, rows_of_packed},
 };
 
+/// One matrix on a device, in the way in which its numbers are kept.
+#[derive(Module, Debug)]
+pub enum Store {
+    /// Floating-point numbers, which can be trained.
+    Float(Param<Tensor<2>>),
+    /// Integers of a few bits, which stay packed.
+    Packed(Packed),
+}
+
+/// A packed matrix; none of its numbers are ever trained.
+#[derive(Module, Debug)]
+pub struct Packed {
+    /// In memory of the host.
+    #[module(skip)]
+    pub matrix: Arc<Quantised>,
+}
+
+/// Two thin matrices.
+#[derive(Module, Debug)]
+pub struct Pair {
+    /// out × r
+    pub up: Store,
+    /// r × in
+    pub down: Store,
+}
+
+/// A matrix and what is added to it.
+#[derive(Module, Debug)]
+pub struct Sum {
+    /// out × in
+    pub base: Store,
+    /// up · down
+    pub correction: Pair,
+}
+
 /// The weight of a linear layer, in the form in which it is stored.
 #[derive(Module, Debug)]
 pub enum Weight {
     /// W: out × in.
-    Whole(Param<Tensor<2>>),
+    Whole(Store),
     /// W = up · down.
-    LowRank(LowRank),
-    /// The same, both packed.
-    RoundedPair(RoundedPair),
-    /// W = Q + up · down.
-    Rounded(Rounded),
-}
-
-/// Two thin factors of a weight.
-#[derive(Module, Debug)]
-pub struct LowRank {
-    /// out × r
-    pub up: Param<Tensor<2>>,
-    /// r × in
-    pub down: Param<Tensor<2>>,
-}
-
-/// Two thin factors of few bits, which stay packed.
-#[derive(Module, Debug)]
-pub struct RoundedPair {
-    /// out × r
-    #[module(skip)]
-    pub up: Arc<Quantised>,
-    /// r × in
-    #[module(skip)]
-    pub down: Arc<Quantised>,
-}
-
-/// A weight of few bits, which stays packed, and a correction.
-#[derive(Module, Debug)]
-pub struct Rounded {
-    /// Q; no numbers of it are ever trained.
-    #[module(skip)]
-    pub base: Arc<Quantised>,
-    /// What rounding lost; none where that is let go.
-    pub correction: Option<LowRank>,
+    LowRank(Pair),
+    /// W = base + up · down.
+    Sum(Sum),
 }
 
 /// y = W x + b
@@ -83,7 +89,8 @@ impl Linear {
     /// The place of a layer that is not loaded: it gives nothing of use.
     #[must_use]
     pub fn nothing(device: &Device) -> Self {
-        let weight = Weight::Whole(Param::from_tensor(Tensor::zeros([1, 1], device)));
+        let weight = Tensor::zeros([1, 1], device);
+        let weight = Weight::Whole(Store::Float(Param::from_tensor(weight)));
         Self { weight, bias: None }
     }
 
@@ -92,36 +99,22 @@ impl Linear {
         self.weight = Weight::new(factor, device);
     }
 
-    /// Its matrices of floating-point numbers, each with the suffix that its tensor has after the module's name.
+    /// Its matrices of floating-point numbers, each with its place in the order of [`Factor::stores`].
     #[must_use]
-    pub fn matrices(&self) -> Vec<(&'static str, Tensor<2>)> {
-        match &self.weight {
-            Weight::Whole(weight) => vec![("weight", weight.val())],
-            Weight::LowRank(LowRank { up, down }) => {
-                vec![("down.weight", down.val()), ("up.weight", up.val())]
-            }
-            Weight::RoundedPair(_) => Vec::new(),
-            Weight::Rounded(Rounded { correction, .. }) => match correction {
-                Some(LowRank { up, down }) => {
-                    vec![("lora_A.weight", down.val()), ("lora_B.weight", up.val())]
-                }
-                None => Vec::new(),
-            },
-        }
+    pub fn matrices(&self) -> Vec<(usize, Tensor<2>)> {
+        let stores = self.weight.stores().into_iter().enumerate();
+        let float = |(place, store): (usize, &Store)| Some((place, store.float()?.val()));
+        stores.filter_map(float).collect()
     }
 
     /// Puts matrices in the place of its own, in the order of [`matrices`](Self::matrices).
     pub fn set_matrices(&mut self, values: impl IntoIterator<Item = Tensor<2>>) {
-        let own: Vec<&mut Param<Tensor<2>>> = match &mut self.weight {
-            Weight::Whole(weight) => vec![weight],
-            Weight::LowRank(LowRank { up, down })
-            | Weight::Rounded(Rounded {
-                correction: Some(LowRank { up, down }),
-                ..
-            }) => vec![down, up],
-            Weight::RoundedPair(_) | Weight::Rounded(_) => Vec::new(),
-        };
-        for (own, value) in own.into_iter().zip(values) {
+        let stores = self.weight.stores_mut().into_iter();
+        let own = stores.filter_map(|store| match store {
+            Store::Float(own) => Some(own),
+            Store::Packed(_) => None,
+        });
+        for (own, value) in own.zip(values) {
             *own = Param::from_tensor(value);
         }
     }
@@ -140,22 +133,12 @@ impl Linear {
         };
         let (x, g): (Tensor<2>, Tensor<2>) = (flat(input), flat(gradient));
         match &self.weight {
-            Weight::Whole(_) => vec![product_of_transposed(g, x)],
-            Weight::RoundedPair(_)
-            | Weight::Rounded(Rounded {
-                correction: None, ..
-            }) => Vec::new(),
-            Weight::LowRank(LowRank { up, down })
-            | Weight::Rounded(Rounded {
-                correction: Some(LowRank { up, down }),
-                ..
-            }) => {
-                let inner = times(x.clone(), down); // tokens × r
-                let by_inner = product(g.clone(), up.val(), Right::AsIs);
-                vec![
-                    product_of_transposed(by_inner, x),
-                    product_of_transposed(g, inner),
-                ]
+            Weight::Whole(store) => store.gradient(&x, &g).into_iter().collect(),
+            Weight::LowRank(pair) => pair.gradients(&x, &g),
+            Weight::Sum(Sum { base, correction }) => {
+                let mut gradients: Vec<_> = base.gradient(&x, &g).into_iter().collect();
+                gradients.append(&mut correction.gradients(&x, &g));
+                gradients
             }
         }
     }
@@ -176,27 +159,12 @@ impl Weight {
     /// A factor's numbers, on a device.
     #[must_use]
     pub fn new(factor: Factor, device: &Device) -> Self {
-        let parameter = |matrix: Matrix| {
-            let shape = [matrix.rows(), matrix.cols()];
-            let data = TensorData::new(matrix.into_data(), shape);
-            Param::from_tensor(Tensor::from_data(data, device))
-        };
         match factor {
-            Factor::Whole(weight) => Self::Whole(parameter(weight)),
-            Factor::LowRank { up, down } => Self::LowRank(LowRank {
-                up: parameter(up),
-                down: parameter(down),
-            }),
-            Factor::RoundedPair { up, down } => Self::RoundedPair(RoundedPair {
-                up: Arc::new(up),
-                down: Arc::new(down),
-            }),
-            Factor::Rounded { base, correction } => Self::Rounded(Rounded {
-                base: Arc::new(base),
-                correction: correction.map(|Correction { up, down }| LowRank {
-                    up: parameter(up),
-                    down: parameter(down),
-                }),
+            Factor::Whole(store) => Self::Whole(Store::new(store, device)),
+            Factor::LowRank(pair) => Self::LowRank(Pair::new(pair, device)),
+            Factor::Sum { base, correction } => Self::Sum(Sum {
+                base: Store::new(base, device),
+                correction: Pair::new(correction, device),
             }),
         }
     }
@@ -205,15 +173,41 @@ impl Weight {
     #[must_use]
     pub fn shape(&self) -> Shape {
         match self {
-            Self::Whole(weight) => {
-                let [rows, cols] = weight.dims();
-                Shape::new(rows, cols)
+            Self::Whole(store) | Self::Sum(Sum { base: store, .. }) => store.shape(),
+            Self::LowRank(Pair { up, down }) => Shape::new(up.shape().rows, down.shape().cols),
+        }
+    }
+
+    /// Its form, without the numbers.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        match self {
+            Self::Whole(store) => Form::Whole(store.precision()),
+            Self::LowRank(pair) => Form::LowRank(pair.form()),
+            Self::Sum(Sum { base, correction }) => Form::Sum {
+                base: base.precision(),
+                correction: correction.form(),
+            },
+        }
+    }
+
+    /// Its matrices, in the order of [`Factor::stores`].
+    #[must_use]
+    pub fn stores(&self) -> Vec<&Store> {
+        match self {
+            Self::Whole(store) => vec![store],
+            Self::LowRank(Pair { up, down }) => vec![down, up],
+            Self::Sum(Sum { base, correction }) => vec![base, &correction.down, &correction.up],
+        }
+    }
+
+    fn stores_mut(&mut self) -> Vec<&mut Store> {
+        match self {
+            Self::Whole(store) => vec![store],
+            Self::LowRank(Pair { up, down }) => vec![down, up],
+            Self::Sum(Sum { base, correction }) => {
+                vec![base, &mut correction.down, &mut correction.up]
             }
-            Self::LowRank(LowRank { up, down }) => Shape::new(up.dims()[0], down.dims()[1]),
-            Self::RoundedPair(RoundedPair { up, down }) => {
-                Shape::new(up.shape().rows, down.shape().cols)
-            }
-            Self::Rounded(Rounded { base, .. }) => base.shape(),
         }
     }
 
@@ -221,18 +215,9 @@ impl Weight {
     #[must_use]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Whole(weight) => times(x, weight),
-            Self::LowRank(LowRank { up, down }) => times(times(x, down), up),
-            Self::RoundedPair(RoundedPair { up, down }) => {
-                product_of_packed(&product_of_packed(&x, down), up)
-            }
-            Self::Rounded(Rounded { base, correction }) => {
-                let y = product_of_packed(&x, base);
-                match correction {
-                    Some(LowRank { up, down }) => y + times(times(x, down), up),
-                    None => y,
-                }
-            }
+            Self::Whole(store) => store.forward(x),
+            Self::LowRank(pair) => pair.forward(x),
+            Self::Sum(Sum { base, correction }) => base.forward(x.clone()) + correction.forward(x),
         }
     }
 
@@ -240,51 +225,133 @@ impl Weight {
     #[must_use]
     pub fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Whole(weight) => product(gradient, weight.val(), Right::AsIs),
+            Self::Whole(store) => store.backward(gradient),
             Self::LowRank(pair) => pair.backward(gradient),
-            Self::RoundedPair(RoundedPair { up, down }) => {
-                let inner = product(gradient.clone(), dense(up, &gradient), Right::AsIs);
-                product(inner, dense(down, &gradient), Right::AsIs)
-            }
-            Self::Rounded(Rounded { base, correction }) => {
-                let back = product(gradient.clone(), dense(base, &gradient), Right::AsIs);
-                match correction {
-                    Some(pair) => back + pair.backward(gradient),
-                    None => back,
-                }
+            Self::Sum(Sum { base, correction }) => {
+                base.backward(gradient.clone()) + correction.backward(gradient)
             }
         }
     }
 
     /// Some of its rows, which must be there, on a device: rows × in.
     pub fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
-        Ok(match self {
-            Self::Whole(weight) => selected(weight, indices, device),
+        match self {
+            Self::Whole(store) => store.rows(indices, device),
             Self::LowRank(pair) => pair.rows(indices, device),
-            Self::RoundedPair(RoundedPair { up, down }) => {
-                let rows = rows_of_packed(up, indices, device)?;
-                product(rows.clone(), dense(down, &rows), Right::AsIs)
+            Self::Sum(Sum { base, correction }) => {
+                Ok(base.rows(indices, device)? + correction.rows(indices, device)?)
             }
-            Self::Rounded(Rounded { base, correction }) => {
-                let rows = rows_of_packed(base, indices, device)?;
-                match correction {
-                    Some(pair) => rows + pair.rows(indices, device),
-                    None => rows,
-                }
-            }
-        })
+        }
     }
 }
 
-impl LowRank {
-    fn rows(&self, indices: &[u32], device: &Device) -> Tensor<2> {
-        let rows = selected(&self.up, indices, device);
-        product(rows, self.down.val(), Right::AsIs)
+impl Store {
+    fn new(store: compress_core::Store, device: &Device) -> Self {
+        match store {
+            compress_core::Store::Float(matrix) => {
+                let shape = [matrix.rows(), matrix.cols()];
+                let data = TensorData::new(matrix.into_data(), shape);
+                Self::Float(Param::from_tensor(Tensor::from_data(data, device)))
+            }
+            compress_core::Store::Quantised(matrix) => Self::Packed(Packed {
+                matrix: Arc::new(matrix),
+            }),
+        }
+    }
+
+    /// Rows × columns.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        match self {
+            Self::Float(matrix) => {
+                let [rows, cols] = matrix.dims();
+                Shape::new(rows, cols)
+            }
+            Self::Packed(Packed { matrix }) => matrix.shape(),
+        }
+    }
+
+    fn precision(&self) -> Precision {
+        match self {
+            Self::Float(_) => Precision::Float,
+            Self::Packed(Packed { matrix }) => Precision::Quantised(matrix.scheme()),
+        }
+    }
+
+    /// Its numbers, where they are floating-point ones.
+    #[must_use]
+    pub const fn float(&self) -> Option<&Param<Tensor<2>>> {
+        match self {
+            Self::Float(matrix) => Some(matrix),
+            Self::Packed(_) => None,
+        }
+    }
+
+    /// x · Mᵀ
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Float(matrix) => product(x, matrix.val(), Right::Transposed),
+            Self::Packed(Packed { matrix }) => product_of_packed(&x, matrix),
+        }
+    }
+
+    /// g · M
+    fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
+        let matrix = match self {
+            Self::Float(matrix) => matrix.val(),
+            Self::Packed(Packed { matrix }) => dense(matrix, &gradient),
+        };
+        product(gradient, matrix, Right::AsIs)
+    }
+
+    /// gᵀ · x, the gradient by its numbers, where they can be trained.
+    fn gradient(&self, x: &Tensor<2>, g: &Tensor<2>) -> Option<Tensor<2>> {
+        let trained = self.float().is_some();
+        trained.then(|| product_of_transposed(g.clone(), x.clone()))
+    }
+
+    fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
+        match self {
+            Self::Float(matrix) => Ok(selected(matrix, indices, device)),
+            Self::Packed(Packed { matrix }) => rows_of_packed(matrix, indices, device),
+        }
+    }
+}
+
+impl Pair {
+    fn new(pair: compress_core::Pair, device: &Device) -> Self {
+        Self {
+            up: Store::new(pair.up, device),
+            down: Store::new(pair.down, device),
+        }
+    }
+
+    fn form(&self) -> PairForm {
+        PairForm {
+            rank: self.down.shape().rows,
+            up: self.up.precision(),
+            down: self.down.precision(),
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.up.forward(self.down.forward(x))
     }
 
     fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
-        let inner = product(gradient, self.up.val(), Right::AsIs);
-        product(inner, self.down.val(), Right::AsIs)
+        self.down.backward(self.up.backward(gradient))
+    }
+
+    fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
+        Ok(self.down.backward(self.up.rows(indices, device)?))
+    }
+
+    /// The gradients by down and up, as far as they can be trained. None is of the size of the weight.
+    fn gradients(&self, x: &Tensor<2>, g: &Tensor<2>) -> Vec<Tensor<2>> {
+        let (down, up) = (self.down.float(), self.up.float());
+        let by_down = down.map(|_| product_of_transposed(self.up.backward(g.clone()), x.clone()));
+        let by_up = up.map(|_| product_of_transposed(g.clone(), self.down.forward(x.clone())));
+        by_down.into_iter().chain(by_up).collect()
     }
 }
 
@@ -293,9 +360,4 @@ fn selected(weight: &Param<Tensor<2>>, rows: &[u32], device: &Device) -> Tensor<
     let count = rows.len();
     let rows: Tensor<1, Int> = Tensor::from_data(TensorData::new(rows, [count]), device);
     weight.val().select(0, rows)
-}
-
-/// x · Wᵀ
-fn times(x: Tensor<2>, weight: &Param<Tensor<2>>) -> Tensor<2> {
-    product(x, weight.val(), Right::Transposed)
 }

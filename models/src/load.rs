@@ -5,8 +5,8 @@ use burn::{
     nn::{RmsNorm, RmsNormConfig},
     tensor::{Device, Tensor, TensorData},
 };
-use compress_checkpoint::{Checkpoint, Config, Table};
-use compress_core::{Factor, Role, Site};
+use compress_checkpoint::{Checkpoint, Config, names};
+use compress_core::{Role, Site, Store};
 
 use crate::{Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight};
 
@@ -27,9 +27,9 @@ impl Decoder {
         let load = Loader::new(checkpoint, device);
         let config = checkpoint.config();
         let head = |weight| Linear { weight, bias: None };
-        let untied = (!config.tied).then(|| load.table(Table::Head));
+        let untied = (!config.tied).then(|| load.weight(Site::Head));
         Ok(Self {
-            embedding: load.table(Table::Embedding)?,
+            embedding: load.weight(Site::Embedding)?,
             blocks: Vec::new(),
             norm: load.last_norm()?,
             head: untied.transpose()?.map(head),
@@ -43,7 +43,7 @@ impl Block {
     pub fn load(checkpoint: &Checkpoint, layer: usize, device: &Device) -> Result<Self> {
         let mut block = Self::frame(checkpoint, layer, device)?;
         for role in Role::ALL {
-            block.load_linear(checkpoint, Site::new(layer, role), device)?;
+            block.load_linear(checkpoint, (layer, role), device)?;
         }
         Ok(block)
     }
@@ -57,10 +57,11 @@ impl Block {
     pub fn load_linear(
         &mut self,
         checkpoint: &Checkpoint,
-        site: Site,
+        (layer, role): (usize, Role),
         device: &Device,
     ) -> Result<()> {
-        *self.linear_mut(site.role) = Loader::new(checkpoint, device).linear(site)?;
+        let site = Site::new(layer, role);
+        *self.linear_mut(role) = Loader::new(checkpoint, device).linear(site)?;
         Ok(())
     }
 
@@ -126,26 +127,25 @@ impl<'a> Loader<'a> {
     }
 
     fn linear(&self, site: Site) -> Result<Linear> {
-        let weight = self.weight(&site.module(), self.checkpoint.factor(site)?)?;
+        let weight = self.weight(site)?;
         let bias = || self.vector(&self.checkpoint.bias_name(site));
-        let bias = self.config.has_bias(site.role).then(bias).transpose()?;
+        let bias = self.config.has_bias(site).then(bias).transpose()?;
         Ok(Linear { weight, bias })
     }
 
-    /// A factor's numbers on the device, all of them finite.
-    fn weight(&self, module: &str, factor: Factor) -> Result<Weight> {
-        for (suffix, matrix) in factor.floats() {
-            if let Some((.., value)) = matrix.first_non_finite() {
-                let name = format!("{module}.{suffix}");
+    /// The weight of a site on the device, all of its numbers finite.
+    pub fn weight(&self, site: Site) -> Result<Weight> {
+        let factor = self.checkpoint.factor(site)?;
+        let stores = factor.stores().into_iter();
+        for (module, store) in names::modules(site, factor.form()).iter().zip(stores) {
+            if let Store::Float(matrix) = store
+                && let Some((.., value)) = matrix.first_non_finite()
+            {
+                let name = format!("{module}.weight");
                 return Err(Error::NonFinite { name, value });
             }
         }
         Ok(Weight::new(factor, self.device))
-    }
-
-    /// Embedding or head.
-    pub fn table(&self, table: Table) -> Result<Weight> {
-        self.weight(table.module(), self.checkpoint.table(table)?)
     }
 
     /// The norm before the head.

@@ -7,10 +7,11 @@ use burn::{
     backend::flex::FlexTensor,
     tensor::{Device, Tensor, TensorData},
 };
-use compress_core::{
-    Quantised, Shape,
+use compress_core::{Quantised, Shape};
+use compress_numerics::{
+    kernels::multiply_rows,
     linalg::{Right, Slab, product_by_panels, product_of_slabs, product_of_transposed_slabs},
-    multiply_rows, packed,
+    packed,
 };
 
 use crate::{
@@ -147,7 +148,7 @@ pub fn rows_of_packed(weight: &Quantised, rows: &[u32], device: &Device) -> Resu
 fn ours(
     a: &Tensor<2>,
     b: &Tensor<2>,
-    kernel: impl FnOnce(Slab<'_>, Slab<'_>) -> compress_core::Result<Vec<f32>>,
+    kernel: impl FnOnce(Slab<'_>, Slab<'_>) -> compress_numerics::Result<Vec<f32>>,
     shape: [usize; 2],
 ) -> Option<Tensor<2>> {
     let (a, b) = (plain(a)?, plain(b)?);

@@ -10,7 +10,8 @@ use burn::{
     nn::RmsNorm,
     tensor::{Device, Tensor, TensorData},
 };
-use compress_checkpoint::{Checkpoint, Table};
+use compress_checkpoint::{Checkpoint, names};
+use compress_core::Site;
 use rayon::prelude::*;
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
 /// head: 64 MiB of them.
 pub const SLICES_AT_A_TIME: usize = 4;
 
-/// Rows of a table that are looked at together, when all are.
+/// Rows of a weight that are looked at together, when all are.
 const LOOKED_AT: usize = 1 << 17;
 
 /// A network over a checkpoint.
@@ -38,7 +39,7 @@ pub struct Streamed<'a> {
 
 /// Embedding or head.
 enum Kept {
-    InFile(Table),
+    InFile(Site),
     InMemory(Box<Weight>),
 }
 
@@ -46,20 +47,20 @@ impl<'a> Streamed<'a> {
     /// Looks at all numbers of embedding and head once: an error where one is not finite.
     pub fn open(checkpoint: &'a Checkpoint, device: &Device) -> Result<Self> {
         let load = Loader::new(checkpoint, device);
-        let keep = |table: Table| {
-            if checkpoint.has_rows(table) {
-                check(checkpoint, table)?;
-                return Ok(Kept::InFile(table));
+        let keep = |site: Site| {
+            if checkpoint.has_rows(site) {
+                check(checkpoint, site)?;
+                return Ok(Kept::InFile(site));
             }
-            load.table(table)
+            load.weight(site)
                 .map(|weight| Kept::InMemory(weight.into()))
         };
         let untied = !checkpoint.config().tied;
         Ok(Self {
             checkpoint,
             device: device.clone(),
-            embedding: keep(Table::Embedding)?,
-            head: untied.then(|| keep(Table::Head)).transpose()?,
+            embedding: keep(Site::Embedding)?,
+            head: untied.then(|| keep(Site::Head)).transpose()?,
             norm: load.last_norm()?,
             rotary: Rotary::new(checkpoint.config()),
         })
@@ -71,9 +72,9 @@ impl<'a> Streamed<'a> {
         self.checkpoint.config().hidden
     }
 
-    /// Rows of a table, from the `first` on, as many as fill `numbers`.
-    fn rows(&self, table: Table, first: usize, numbers: &mut [f32]) -> Result<()> {
-        Ok(self.checkpoint.rows(table, first, numbers)?)
+    /// Rows of a weight, from the `first` on, as many as fill `numbers`.
+    fn rows(&self, site: Site, first: usize, numbers: &mut [f32]) -> Result<()> {
+        Ok(self.checkpoint.rows(site, first, numbers)?)
     }
 }
 
@@ -94,10 +95,10 @@ impl Network for Streamed<'_> {
         let (tokens, time) = joined(&[text], self.vocabulary())?;
         let hidden = self.checkpoint.config().hidden;
         let rows = match &self.embedding {
-            Kept::InFile(table) => {
+            Kept::InFile(site) => {
                 let mut numbers = vec![0.0; time * hidden];
                 for (&token, row) in tokens.iter().zip(numbers.chunks_exact_mut(hidden)) {
-                    self.rows(*table, token as usize, row)?;
+                    self.rows(*site, token as usize, row)?;
                 }
                 Tensor::from_data(TensorData::new(numbers, [time, hidden]), &self.device)
             }
@@ -123,8 +124,8 @@ impl Network for Streamed<'_> {
         let of = |slice: &Range<usize>| hidden.clone().narrow(0, slice.start, slice.len());
         let x: Vec<Tensor<2>> = slices.iter().map(of).collect();
         match self.head.as_ref().unwrap_or(&self.embedding) {
-            Kept::InFile(table) => product_of_rows(&x, self.vocabulary(), |first, rows| {
-                self.rows(*table, first, rows)
+            Kept::InFile(site) => product_of_rows(&x, self.vocabulary(), |first, rows| {
+                self.rows(*site, first, rows)
             }),
             Kept::InMemory(weight) => {
                 let one = |x: Tensor<2>| {
@@ -140,17 +141,17 @@ impl Network for Streamed<'_> {
     }
 }
 
-/// Refuses a table with a number that is not finite, as it is refused where it is loaded whole.
-fn check(checkpoint: &Checkpoint, table: Table) -> Result<()> {
-    let shape = checkpoint.config().table_shape();
+/// Refuses a weight with a number that is not finite, as it is refused where it is loaded whole.
+fn check(checkpoint: &Checkpoint, site: Site) -> Result<()> {
+    let shape = checkpoint.config().weight_shape(site);
     let some = (LOOKED_AT / shape.cols.max(1)).max(1);
     let panels: Vec<usize> = (0..shape.rows).step_by(some).collect();
     panels.into_par_iter().try_for_each(|first| {
         let mut numbers = vec![0.0; some.min(shape.rows - first) * shape.cols];
-        checkpoint.rows(table, first, &mut numbers)?;
+        checkpoint.rows(site, first, &mut numbers)?;
         match numbers.iter().find(|x| !x.is_finite()) {
             Some(&value) => Err(Error::NonFinite {
-                name: format!("{}.weight", table.module()),
+                name: names::weight(site),
                 value,
             }),
             None => Ok(()),

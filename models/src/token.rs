@@ -10,11 +10,13 @@ mod plain;
 use std::sync::Arc;
 
 use burn::{module::Param, tensor::Tensor};
-use compress_core::{attend_one, rotate_halves, swiglu, threads};
+use compress_numerics::{
+    kernels::{SpinPool, attend_one, rotate_halves, swiglu},
+    threads,
+};
 
 use crate::{
     Attention, Cache, Decoder, HeadCache, LayerCache, Weight,
-    crew::Crew,
     host::{self, tensor},
 };
 use plain::{Input, Layer, Layers, Network, add};
@@ -41,7 +43,7 @@ pub fn hidden_after(decoder: &Decoder, cache: &mut Cache, x: &Tensor<3>) -> Opti
         .resize_with(network.blocks.len(), LayerCache::default);
     let token = Token::new(decoder, &network, cache)?;
     let threads = threads(network.blocks.first().map_or(0, Layers::size), EACH);
-    let (hidden, new) = token.run(&Crew::new(threads), h);
+    let (hidden, new) = token.run(&SpinPool::new(threads), h);
     let layers = cache.layers.iter_mut().zip(&decoder.blocks);
     for ((layer, block), [key, value]) in layers.zip(&new) {
         layer.push(key, value, block.attention.head_size);
@@ -57,8 +59,8 @@ pub fn logits(head: &Weight, bias: Option<&Param<Tensor<1>>>, x: &Tensor<2>) -> 
     let [1, _] = x.dims() else { return None };
     let layer = Arc::new(Layer::of(head, bias)?);
     let x = host::plain(x)?;
-    let crew = Crew::new(threads(layer.size(), EACH));
-    let [logits] = products(&crew, [&layer], host::numbers(&x)?.to_vec());
+    let pool = SpinPool::new(threads(layer.size(), EACH));
+    let [logits] = products(&pool, [&layer], host::numbers(&x)?.to_vec());
     let count = logits.len();
     Some(tensor(logits, [1, count]))
 }
@@ -89,25 +91,25 @@ impl<'a> Token<'a> {
     }
 
     /// What comes out of the last norm, and the token's own keys and values in each block.
-    fn run(&self, crew: &Crew, mut h: Vec<f32>) -> (Vec<f32>, Vec<[Vec<f32>; 2]>) {
+    fn run(&self, pool: &SpinPool, mut h: Vec<f32>) -> (Vec<f32>, Vec<[Vec<f32>; 2]>) {
         let mut new = Vec::with_capacity(self.past.len());
         let blocks = self.network.blocks.iter().zip(&self.decoder.blocks);
         for ((layers, block), past) in blocks.zip(&self.past) {
             let x = layers.attention_norm.forward(&h);
             let [query, key, value] =
-                products(crew, [&layers.query, &layers.key, &layers.value], x);
+                products(pool, [&layers.query, &layers.key, &layers.value], x);
             let [query, key] = self.turned(layers, [query, key]);
             let mixed = mix(
-                crew,
+                pool,
                 &block.attention,
                 past,
                 [query, key.clone(), value.clone()],
             );
-            let [x] = products(crew, [&layers.output], mixed);
+            let [x] = products(pool, [&layers.output], mixed);
             add(&mut h, &x);
             let x = layers.feed_forward_norm.forward(&h);
-            let gated = gated(crew, [&layers.gate, &layers.up], x);
-            let [x] = products(crew, [&layers.down], gated);
+            let gated = gated(pool, [&layers.gate, &layers.up], x);
+            let [x] = products(pool, [&layers.down], gated);
             add(&mut h, &x);
             new.push([key, value]);
         }
@@ -131,22 +133,26 @@ impl<'a> Token<'a> {
 }
 
 /// What several layers make of the same x.
-fn products<const N: usize>(crew: &Crew, layers: [&Arc<Layer>; N], x: Vec<f32>) -> [Vec<f32>; N] {
+fn products<const N: usize>(
+    pool: &SpinPool,
+    layers: [&Arc<Layer>; N],
+    x: Vec<f32>,
+) -> [Vec<f32>; N] {
     let layers = layers.map(Arc::clone);
     let x = Arc::new(Input::new(x, &layers));
-    let inner = shrunk(crew, &layers, &x);
+    let inner = shrunk(pool, &layers, &x);
     let counts = layers.each_ref().map(|layer| layer.outputs());
-    crew.make(counts, move |i, rows| {
+    pool.make(counts, move |i, rows| {
         layers[i].multiply(&x, &inner[i], rows)
     })
 }
 
 /// silu(gate x) ⊙ up x
-fn gated(crew: &Crew, layers: [&Arc<Layer>; 2], x: Vec<f32>) -> Vec<f32> {
+fn gated(pool: &SpinPool, layers: [&Arc<Layer>; 2], x: Vec<f32>) -> Vec<f32> {
     let layers = layers.map(Arc::clone);
     let x = Arc::new(Input::new(x, &layers));
-    let inner = shrunk(crew, &layers, &x);
-    let [gated] = crew.make([layers[0].outputs()], move |_, rows| {
+    let inner = shrunk(pool, &layers, &x);
+    let [gated] = pool.make([layers[0].outputs()], move |_, rows| {
         let mut gate = layers[0].multiply(&x, &inner[0], rows.clone());
         swiglu(&mut gate, &layers[1].multiply(&x, &inner[1], rows));
         gate
@@ -155,13 +161,13 @@ fn gated(crew: &Crew, layers: [&Arc<Layer>; 2], x: Vec<f32>) -> Vec<f32> {
 }
 
 /// down · x of those layers that have two thin factors.
-fn shrunk<const N: usize>(crew: &Crew, layers: &[Arc<Layer>; N], x: &Arc<Input>) -> [Input; N] {
+fn shrunk<const N: usize>(pool: &SpinPool, layers: &[Arc<Layer>; N], x: &Arc<Input>) -> [Input; N] {
     let ranks = layers.each_ref().map(|layer| layer.rank());
     let shrunk = if ranks.iter().sum::<usize>() * x.len() < ALONE {
         std::array::from_fn(|i| layers[i].shrink(x, 0..ranks[i]))
     } else {
         let (layers, x) = (layers.clone(), x.clone());
-        crew.make(ranks, move |i, rows| layers[i].shrink(&x, rows))
+        pool.make(ranks, move |i, rows| layers[i].shrink(&x, rows))
     };
     let mut shrunk = shrunk.into_iter();
     layers
@@ -171,7 +177,7 @@ fn shrunk<const N: usize>(crew: &Crew, layers: &[Arc<Layer>; N], x: &Arc<Input>)
 
 /// Attention of all heads: heads · d.
 fn mix(
-    crew: &Crew,
+    pool: &SpinPool,
     attention: &Attention,
     past: &Arc<Vec<HeadCache>>,
     [query, key, value]: [Vec<f32>; 3],
@@ -182,7 +188,7 @@ fn mix(
         .window
         .map_or(usize::MAX, |window| window.saturating_sub(1));
     let past = past.clone();
-    let [mixed] = crew.make([heads], move |_, part| {
+    let [mixed] = pool.make([heads], move |_, part| {
         let mut mixed = vec![0.0; part.len() * size];
         for (head, out) in part.zip(mixed.chunks_exact_mut(size)) {
             let shared = head * shared_heads / heads;
@@ -223,9 +229,9 @@ mod tests {
         let token = Token::new(&decoder, &network, &cache).unwrap();
         let x = decoder.embed(&[&[9]]).unwrap().into_data();
         let x: Vec<f32> = x.try_into_vec().unwrap();
-        let alone = token.run(&Crew::new(1), x.clone());
+        let alone = token.run(&SpinPool::new(1), x.clone());
         for threads in [2, 3, 7] {
-            let together = token.run(&Crew::new(threads), x.clone());
+            let together = token.run(&SpinPool::new(threads), x.clone());
             assert_eq!(together, alone, "{threads} threads");
         }
     }

@@ -2,10 +2,8 @@
 
 use std::cmp::Reverse;
 
-use compress_core::{
-    Matrix, Symmetric,
-    linalg::{add_cross_products, add_outer_products, product_of_transposed},
-};
+use compress_core::{Matrix, Symmetric};
+use compress_numerics::linalg::{add_cross_products, add_outer_products, product_of_transposed};
 use rayon::prelude::*;
 
 /// Rows of a sum that one core works on at a time.

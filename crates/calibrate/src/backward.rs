@@ -4,8 +4,9 @@
 //! burn's autodiff walks back through a norm: no graph is larger than that.
 
 use burn::tensor::{Tensor, TensorData};
-use compress_core::{Role, exponentiate};
+use compress_core::Role;
 use compress_models::{Block, Decoder, FeedForward, Turns, through};
+use compress_numerics::kernels::exponentiate;
 
 use crate::{Result, Walk, calibrate::numbers};
 

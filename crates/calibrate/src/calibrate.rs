@@ -9,7 +9,7 @@ use compress_models::{Block, Decoder, Device, Network as _, Streamed, Turns};
 use rayon::prelude::*;
 
 use crate::{
-    Error, Result, Store, Walk,
+    Error, EvidenceStore, Result, Walk,
     accumulate::{add_grams, squared_gradient},
     backward::{backward, of_loss},
     measure::Measure,
@@ -36,7 +36,7 @@ pub trait Progress: Sync {
 struct Calibration<'a> {
     checkpoint: &'a Checkpoint,
     windows: &'a [Vec<u32>],
-    store: &'a Store,
+    store: &'a EvidenceStore,
     progress: &'a dyn Progress,
     network: Streamed<'a>,
     turns: Turns,
@@ -49,7 +49,7 @@ pub fn calibrate(
     checkpoint: &Checkpoint,
     windows: &[Vec<u32>],
     needs: Needs,
-    store: &Store,
+    store: &EvidenceStore,
     progress: &dyn Progress,
 ) -> Result<()> {
     let layers = checkpoint.config().layers;
@@ -78,7 +78,7 @@ impl<'a> Calibration<'a> {
     fn new(
         checkpoint: &'a Checkpoint,
         windows: &'a [Vec<u32>],
-        store: &'a Store,
+        store: &'a EvidenceStore,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
         let time = length(windows)?;
@@ -330,7 +330,7 @@ pub fn length(windows: &[Vec<u32>]) -> Result<usize> {
 /// The squared gradients of a window for the inputs of each weight, in the order of [`Role::ALL`].
 fn squares(walk: &Walk, outputs: &[Vec<f32>]) -> Result<Vec<Vec<f64>>> {
     let of = |(role, g): (Role, &Vec<f32>)| {
-        let x = walk.stream(Site::new(0, role).stream().inlet);
+        let x = walk.stream(role.inlet());
         let [_, time, width] = x.dims();
         let x = Matrix::new(time, width, numbers(x)?)?;
         let g = Matrix::new(time, g.len() / time, g.clone())?;

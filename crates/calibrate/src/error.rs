@@ -69,6 +69,10 @@ pub enum Error {
     /// Linear algebra failed.
     #[error(transparent)]
     Core(#[from] compress_core::Error),
+
+    /// Linear algebra, or packed integers.
+    #[error(transparent)]
+    Numerics(#[from] compress_numerics::Error),
 }
 
 impl Error {

@@ -15,7 +15,7 @@
 //! **Sums lose next to nothing** (3·10⁻⁷). Products of at most 256 tokens are summed in `f32`, everything above that in
 //! `f64`, in an order that depends on nothing but the text: the same bytes for any number of threads.
 //!
-//! **What must be known before is kept.** A [`Store`] is a directory of safetensors files, one per stream and per weight,
+//! **What must be known before is kept.** A [`EvidenceStore`] is a directory of safetensors files, one per stream and per weight,
 //! that belongs to one model and one list of tokens. A killed run goes on from the last finished block, a second run finds
 //! all of it done, and nobody removes it while a run uses it.
 //!
@@ -44,4 +44,4 @@ pub use forward::{Walk, walk};
 pub use measured::Measured;
 pub use sequential::{Aim, Behind, Sequential};
 pub use states::{States, Writing};
-pub use store::{Store, remove_unused};
+pub use store::{EvidenceStore, remove_unused};

@@ -11,10 +11,8 @@
 
 use std::collections::BTreeMap;
 
-use compress_core::{
-    Inlet, Matrix, Role, Shape, Site, Stream, Symmetric, Tokens,
-    linalg::{Cholesky, Double},
-};
+use compress_core::{Inlet, Matrix, Role, Shape, Site, Stream, Symmetric, Tokens};
+use compress_numerics::linalg::{Cholesky, Double};
 use rayon::prelude::*;
 
 use crate::accumulate::{add_crosses, add_grams, weight};
@@ -122,7 +120,7 @@ impl Measured {
         let mut targets = BTreeMap::new();
         let (alike, weighted): (Vec<_>, Vec<_>) = weights
             .into_iter()
-            .partition(|(site, tokens, _)| !tokens.are_weighted(site.role));
+            .partition(|(site, tokens, _)| !tokens.are_weighted(*site));
         let one = one_reader(self.stream.inlet);
         if let Some(sums) = &mut self.weighted {
             targets.extend(sums.targets(weighted, one)?);

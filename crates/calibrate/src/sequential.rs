@@ -24,7 +24,7 @@ use std::{
 
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Inlet, Role, Site, Stream};
+use compress_core::{Inlet, Role, Stream};
 use compress_models::{Block, Device, Network as _, Streamed, Turns};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -165,7 +165,7 @@ impl<'a> Sequential<'a> {
     /// Loads the weights that read a stream.
     fn load(&self, block: &mut Block, checkpoint: &Checkpoint, stream: Stream) -> Result<()> {
         for &role in stream.inlet.readers() {
-            block.load_linear(checkpoint, Site::new(stream.layer, role), &self.device)?;
+            block.load_linear(checkpoint, (stream.layer, role), &self.device)?;
         }
         Ok(())
     }

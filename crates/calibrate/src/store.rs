@@ -36,12 +36,12 @@ use sha2::{Digest as _, Sha256};
 use crate::{Error, Result, calibrate::remove};
 
 /// The evidence of one model, text and settings.
-pub struct Store {
+pub struct EvidenceStore {
     folder: PathBuf,
     in_use: File,
 }
 
-impl Store {
+impl EvidenceStore {
     /// Opens or makes the store for what `about` describes, within `root`. Whatever decides the
     /// numbers must be in `about`; it is hashed to the folder's name.
     pub fn open(root: &Path, about: &Value) -> Result<Self> {
@@ -195,7 +195,7 @@ impl Store {
     }
 }
 
-impl Evidence for Store {
+impl Evidence for EvidenceStore {
     fn activations(&self, stream: Stream) -> compress_core::Result<Symmetric> {
         gram(&self.of_stream(stream)).map_err(compress_core::Error::source)
     }

@@ -14,11 +14,12 @@ use std::{
 
 use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
 use compress_calibrate::{
-    Aim, Behind, Error, Measured, Progress, Sequential, Store, calibrate, kept, shrink, walk,
+    Aim, Behind, Error, EvidenceStore, Measured, Progress, Sequential, calibrate, kept, shrink,
+    walk,
 };
-use compress_checkpoint::Checkpoint;
+use compress_checkpoint::{Checkpoint, names};
 use compress_core::{Evidence as _, Inlet, Needs, Role, Site, Stream, Tokens, Weights as _};
-use compress_models::{Block, Decoder, Device, Weight};
+use compress_models::{Block, Decoder, Device, Store, Weight};
 use safetensors::{SafeTensors, tensor::TensorView};
 use serde_json::json;
 
@@ -50,15 +51,15 @@ fn windows(vocabulary: usize) -> Vec<Vec<u32>> {
         .collect()
 }
 
-fn measured(model: &Checkpoint) -> (tempfile::TempDir, Store) {
+fn measured(model: &Checkpoint) -> (tempfile::TempDir, EvidenceStore) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &json!({})).unwrap();
+    let store = EvidenceStore::open(folder.path(), &json!({})).unwrap();
     let windows = windows(model.config().vocabulary);
     calibrate(model, &windows, ALL, &store, &Silent).unwrap();
     (folder, store)
 }
 
-fn contents(store: &Store) -> BTreeMap<PathBuf, Vec<u8>> {
+fn contents(store: &EvidenceStore) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = fs::read_dir(store.folder()).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
     paths
@@ -139,9 +140,12 @@ fn fisher_information_is_that_of_automatic_differentiation() {
                 Tensor::from_data(TensorData::new(targets, [time, 1]), &device);
             let loss = log_softmax(logits, 1).gather(1, targets).mean().neg();
             let gradients = loss.backward();
-            for site in Site::all(model.config().layers) {
-                let linear = decoder.blocks[site.layer].linear_mut(site.role);
-                let Weight::Whole(weight) = &linear.weight else {
+            for site in Site::blocks(model.config().layers) {
+                let (Some(layer), Some(role)) = (site.layer(), site.role()) else {
+                    panic!("{site} is in no block");
+                };
+                let linear = decoder.blocks[layer].linear_mut(role);
+                let Weight::Whole(Store::Float(weight)) = &linear.weight else {
                     panic!("{site} is not whole");
                 };
                 let gradient = weight.val().grad(&gradients).unwrap();
@@ -186,7 +190,7 @@ fn gradients_asked_for_later_are_those_asked_for_at_once() {
     let (_folder, store) = measured(&model);
     let whole = contents(&store);
     let other = tempfile::tempdir().unwrap();
-    let later = Store::open(other.path(), &json!({})).unwrap();
+    let later = EvidenceStore::open(other.path(), &json!({})).unwrap();
     let windows = windows(model.config().vocabulary);
     let first = Needs {
         activations: true,
@@ -204,7 +208,7 @@ fn gradients_asked_for_later_are_those_asked_for_at_once() {
 fn windows_that_are_no_windows_are_refused() {
     let model = network("llama");
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &json!({})).unwrap();
+    let store = EvidenceStore::open(folder.path(), &json!({})).unwrap();
     for windows in [vec![], vec![vec![1]], vec![vec![1, 2, 3], vec![1, 2]]] {
         let outcome = calibrate(&model, &windows, ALL, &store, &Silent);
         assert!(matches!(outcome, Err(Error::Windows { .. })), "{windows:?}");
@@ -234,7 +238,8 @@ fn a_model_that_overflows_is_named_by_block_inlet_and_window() {
     let bytes = fs::read(&path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let large = |name: &str| {
-        name == Site::new(1, Role::Up).weight() || name == Site::new(1, Role::Gate).weight()
+        name == names::weight(Site::new(1, Role::Up))
+            || name == names::weight(Site::new(1, Role::Gate))
     };
     let changed: Vec<(String, TensorView<'_>)> = tensors.tensors();
     let grown: Vec<Vec<u8>> = changed
@@ -256,7 +261,7 @@ fn a_model_that_overflows_is_named_by_block_inlet_and_window() {
     });
     safetensors::serialize_to_file(views, None, &path).unwrap();
     let model = Checkpoint::open(folder.path()).unwrap();
-    let store = Store::open(folder.path(), &json!({})).unwrap();
+    let store = EvidenceStore::open(folder.path(), &json!({})).unwrap();
     let outcome = calibrate(
         &model,
         &windows(model.config().vocabulary),
@@ -373,7 +378,7 @@ fn a_walk_that_goes_on_from_a_block_sees_what_the_whole_walk_sees() {
 #[test]
 fn a_store_that_is_used_is_not_removed_and_the_oldest_unused_goes_first() {
     let root = tempfile::tempdir().unwrap();
-    let open = |name: &str| Store::open(root.path(), &json!({ "model": name })).unwrap();
+    let open = |name: &str| EvidenceStore::open(root.path(), &json!({ "model": name })).unwrap();
     let (first, second, third) = (open("first"), open("second"), open("third"));
     let names = [&first, &second, &third].map(|store| store.folder().to_owned());
     for name in &names {
@@ -415,9 +420,9 @@ fn many_runs_share_one_store() {
     let model = network("llama");
     let windows = windows(model.config().vocabulary);
     let one = |_: usize| {
-        let store = Store::open(root.path(), &json!({})).unwrap();
+        let store = EvidenceStore::open(root.path(), &json!({})).unwrap();
         calibrate(&model, &windows, ALL, &store, &Silent).unwrap();
-        for site in Site::all(model.config().layers) {
+        for site in Site::blocks(model.config().layers) {
             store.remember_spectrum(site, "plain", &[2.0, 1.0]).unwrap();
             assert_eq!(store.spectrum(site, "plain").unwrap().unwrap(), [2.0, 1.0]);
         }
@@ -428,7 +433,7 @@ fn many_runs_share_one_store() {
             scope.spawn(move || one(i));
         }
     });
-    let store = Store::open(root.path(), &json!({})).unwrap();
+    let store = EvidenceStore::open(root.path(), &json!({})).unwrap();
     let names = contents(&store).into_keys();
     let parts: Vec<_> = names
         .filter(|name| name.extension().is_some_and(|e| e == "part"))
@@ -442,7 +447,7 @@ fn a_store_is_whole_for_whoever_is_in_it_while_others_remove_it() {
     let place = root.path();
     let one = move |thread: usize| {
         for _ in 0..100 {
-            let store = Store::open(place, &json!({})).unwrap();
+            let store = EvidenceStore::open(place, &json!({})).unwrap();
             let path = store.folder().join(thread.to_string());
             fs::write(&path, "here").unwrap();
             std::thread::yield_now();

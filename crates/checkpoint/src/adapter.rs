@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     Checkpoint, Config, Error, Layout, Result,
     directory::{Contents, header, plain_name, read_json},
-    record,
+    names, record,
     settings::only_known,
     weight_file::WeightFile,
 };
@@ -32,9 +32,6 @@ pub const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// The settings, from the folder.
 pub const SETTINGS: &str = "adapter_config.json";
-
-/// What the name of every tensor of an adapter begins with.
-pub const PREFIX: &str = "base_model.model.";
 
 /// The settings that are read.
 const READ: &[&str] = &["peft_type", "r", "lora_alpha", "use_rslora", "bias"];
@@ -172,7 +169,10 @@ pub fn open(folder: &Path, index: usize) -> Result<(Adapter, Contents)> {
     let settings = Adapter::parse(&folder.join(SETTINGS))?;
     let file = WeightFile::open(folder.join(WEIGHTS))?;
     let tensors = header(&file, index)?;
-    match tensors.keys().find(|name| !name.starts_with(PREFIX)) {
+    match tensors
+        .keys()
+        .find(|name| !name.starts_with(names::ADAPTER))
+    {
         None => Ok((settings, (vec![file], tensors))),
         Some(name) => {
             let problem = format!("tensor `{name}` is none of an adapter's");
@@ -185,7 +185,7 @@ impl Checkpoint {
     /// What the numbers of a tensor are multiplied by when they are read: the pairs of an adapter may have a
     /// scale.
     pub(crate) fn scale_of(&self, name: &str) -> Option<f32> {
-        let up = name.starts_with(PREFIX) && name.ends_with(".lora_B.weight");
+        let up = name.starts_with(names::ADAPTER) && name.ends_with(".lora_B.weight");
         self.adapter.filter(|_| up)?.scale
     }
 
@@ -208,7 +208,10 @@ impl Checkpoint {
 pub fn config(layout: &Layout) -> Option<Value> {
     let corrected: Vec<_> = layout.corrections().collect();
     let (_, rank) = corrected.first()?;
-    let modules: Vec<String> = corrected.iter().map(|(site, _)| site.module()).collect();
+    let modules: Vec<String> = corrected
+        .iter()
+        .map(|(site, _)| names::module(*site))
+        .collect();
     Some(json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -1,5 +1,6 @@
 //! The model card: what this is, what it cost, and how to load it.
 
+use compress_core::Site;
 use minijinja::{Environment, context};
 
 use crate::{Error, Layout, Record, Result};
@@ -23,10 +24,10 @@ impl Card {
         let remote_code = layout.ranks().next().is_some();
         let schemes = layout.schemes();
         let rounded = schemes.blocks.map(|scheme| scheme.to_string());
-        let rounded_tables = schemes.tables.map(|scheme| scheme.to_string());
+        let rounded_tables = schemes.ends.map(|scheme| scheme.to_string());
         let kernels = schemes.blocks.is_none_or(|scheme| scheme.bits.count() >= 4);
         let serves = kernels && rounded_tables.is_none();
-        let tied = layout.tables.len() == 1;
+        let tied = !layout.forms().contains_key(&Site::Head);
         let only_here = tied && rounded_tables.is_some();
         // vLLM takes these sizes only.
         let sizes = [8, 16, 32, 64, 128, 256, 320, 512];

@@ -5,17 +5,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use compress_core::{Form, Format, Scheme, Shape, Site};
+use compress_core::{Form, Format, Site};
 use tokenizers::Tokenizer;
 
 use crate::{
-    Config, Error, Kind, Result, Table, Tensor,
+    Config, Error, Kind, Result, Tensor,
     adapter::{self, Adapter},
     digest, directory,
     gguf::GgufFile,
+    names,
     tensor::FLOATS,
     weight_file::WeightFile,
-    weights::{bias_name, modules, parameters},
+    weights::parameters,
 };
 
 /// A model on disk: a Hugging Face directory or a GGUF file.
@@ -25,7 +26,6 @@ pub struct Checkpoint {
     pub(crate) files: Vec<WeightFile>,
     tensors: BTreeMap<String, Tensor>,
     forms: BTreeMap<Site, Form>,
-    tables: BTreeMap<Table, Form>,
     pub(crate) adapter: Option<Adapter>,
     pub(crate) gguf: Option<GgufFile>,
 }
@@ -64,7 +64,6 @@ impl Checkpoint {
             files,
             tensors,
             forms: BTreeMap::new(),
-            tables: BTreeMap::new(),
             adapter: correction,
             gguf: None,
         }
@@ -83,7 +82,6 @@ impl Checkpoint {
             files,
             tensors,
             forms: BTreeMap::new(),
-            tables: BTreeMap::new(),
             adapter: None,
             gguf: Some(gguf),
         }
@@ -93,28 +91,16 @@ impl Checkpoint {
     /// Finds each weight's form and compares every needed tensor with the config.
     fn checked(mut self) -> Result<Self> {
         let schemes = self.config.schemes;
-        for site in Site::all(self.config.layers) {
-            let shape = self.config.shape(site.role);
-            let form = self.checked_form(&site.module(), shape, schemes.blocks)?;
-            let bias = format!("{}.bias", site.module());
-            if !self.config.has_bias(site.role) && self.tensors.contains_key(&bias) {
-                let problem = format!("tensor `{bias}` is there, but config.json has no such bias");
-                return Err(Error::damaged(&self.path, problem));
-            }
-            if self.config.has_bias(site.role) {
-                self.expect(&bias_name(site, form), &[self.config.shape(site.role).rows])?;
-            }
-            self.forms.insert(site, form);
-        }
-        for &table in self.config.tables() {
-            let shape = self.config.table_shape();
-            // A head that is not told apart is a linear layer like others.
-            let scheme = match table {
-                Table::Embedding => schemes.tables,
-                Table::Head => schemes.tables.or(schemes.blocks),
+        for site in self.config.sites().collect::<Vec<_>>() {
+            let scheme = match site {
+                Site::Block { .. } => schemes.blocks,
+                Site::Embedding => schemes.ends,
+                // A head that is not told apart is a linear layer like others.
+                Site::Head => schemes.ends.or(schemes.blocks),
             };
-            let form = self.checked_form(table.module(), shape, scheme)?;
-            self.tables.insert(table, form);
+            let form = self.find_form(site, scheme)?;
+            self.check_bias(site, form)?;
+            self.forms.insert(site, form);
         }
         for (name, shape) in self.config.other_tensors() {
             self.expect(&name, &shape)?;
@@ -123,14 +109,18 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// The form of a module's weight, all of its tensors as the config implies.
-    fn checked_form(&self, module: &str, shape: Shape, scheme: Option<Scheme>) -> Result<Form> {
-        let form = self.find_form(module, scheme)?;
-        form.check(shape)?;
-        for part in form.tensors(shape) {
-            self.expect_part(&part.name(module), &part)?;
+    /// A bias is there where the config has one, and nowhere else.
+    fn check_bias(&self, site: Site, form: Form) -> Result<()> {
+        if self.config.has_bias(site) {
+            let outputs = self.config.weight_shape(site).rows;
+            return self.expect(&names::bias(site, form), &[outputs]);
         }
-        Ok(form)
+        let bias = names::bias(site, Form::WHOLE);
+        if site.role().is_some() && self.tensors.contains_key(&bias) {
+            let problem = format!("tensor `{bias}` is there, but config.json has no such bias");
+            return Err(Error::damaged(&self.path, problem));
+        }
+        Ok(())
     }
 
     pub(crate) fn expect(&self, name: &str, expected: &[usize]) -> Result<()> {
@@ -188,23 +178,17 @@ impl Checkpoint {
         self.tensors.get(name).ok_or_else(missing)
     }
 
-    /// The form in which each weight of the blocks is stored.
+    /// The form in which each weight is stored; a head that is the embedding is not among them.
     #[must_use]
     pub const fn forms(&self) -> &BTreeMap<Site, Form> {
         &self.forms
-    }
-
-    /// The form in which embedding and head are stored; a head that is the embedding is not among them.
-    #[must_use]
-    pub const fn tables(&self) -> &BTreeMap<Table, Form> {
-        &self.tables
     }
 
     /// The name under which the bias of a linear layer is stored: that of a low-rank pair belongs to
     /// its second layer.
     #[must_use]
     pub fn bias_name(&self, site: Site) -> String {
-        bias_name(site, self.forms.get(&site).copied().unwrap_or(Form::Whole))
+        names::bias(site, self.forms.get(&site).copied().unwrap_or(Form::WHOLE))
     }
 
     /// The tokenizer that came with the model.
@@ -254,7 +238,7 @@ impl Checkpoint {
     pub fn parameters(&self) -> usize {
         let sizes = self.tensors.iter();
         let sizes = sizes.map(|(name, tensor)| (name.as_str(), tensor.size()));
-        parameters(modules(&self.config, &self.forms, &self.tables), sizes)
+        parameters(&self.config, &self.forms, sizes)
     }
 
     /// The format in which most of the model's bytes are kept; for GGUF the one it is written in, f16.

@@ -4,11 +4,11 @@ mod fields;
 
 use std::path::Path;
 
-use compress_core::{Role, Shape};
+use compress_core::{Role, Shape, Site};
 use serde_json::{Map, Value};
 
 use crate::{
-    Architecture, Error, Result, Table,
+    Architecture, Error, Result,
     config::fields::Fields,
     quantisation::{self, Schemes},
 };
@@ -161,33 +161,32 @@ impl Config {
         }
     }
 
-    /// The tables that there are: a tied head is the embedding.
+    /// The shape of any weight: out × in, vocabulary × hidden for embedding and head.
     #[must_use]
-    pub const fn tables(&self) -> &'static [Table] {
-        if self.tied {
-            &[Table::Embedding]
-        } else {
-            &Table::ALL
+    pub fn weight_shape(&self, site: Site) -> Shape {
+        let ends = Shape::new(self.vocabulary, self.hidden);
+        site.role().map_or(ends, |role| self.shape(role))
+    }
+
+    /// Every weight of the network: a head that is the embedding is none of its own.
+    pub fn sites(&self) -> impl Iterator<Item = Site> {
+        let head = (!self.tied).then_some(Site::Head);
+        let blocks = Site::blocks(self.layers);
+        blocks.chain([Site::Embedding]).chain(head)
+    }
+
+    /// Whether the layer of a weight has a bias.
+    #[must_use]
+    pub const fn has_bias(&self, site: Site) -> bool {
+        match site.role() {
+            Some(Role::Query | Role::Key | Role::Value) => self.query_bias,
+            Some(Role::Output) => self.output_bias,
+            Some(Role::Gate | Role::Up | Role::Down) => self.mlp_bias,
+            None => false,
         }
     }
 
-    /// The shape of each table, tokens × hidden.
-    #[must_use]
-    pub const fn table_shape(&self) -> Shape {
-        Shape::new(self.vocabulary, self.hidden)
-    }
-
-    /// Whether the linear layer of a role has a bias.
-    #[must_use]
-    pub const fn has_bias(&self, role: Role) -> bool {
-        match role {
-            Role::Query | Role::Key | Role::Value => self.query_bias,
-            Role::Output => self.output_bias,
-            Role::Gate | Role::Up | Role::Down => self.mlp_bias,
-        }
-    }
-
-    /// Every tensor that the network needs besides its tables and the linear layers of its blocks, with
+    /// Every tensor that the network needs besides its weights and their biases, with
     /// its shape.
     #[must_use]
     pub fn other_tensors(&self) -> Vec<(String, Vec<usize>)> {

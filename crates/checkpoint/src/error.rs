@@ -144,6 +144,10 @@ pub enum Error {
     /// Something about a weight.
     #[error(transparent)]
     Core(#[from] compress_core::Error),
+
+    /// Linear algebra, or packed integers.
+    #[error(transparent)]
+    Numerics(#[from] compress_numerics::Error),
 }
 
 impl Error {

@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use compress_core::{Form, Format, Numbers, Part, Scheme, Site};
+use compress_core::{Form, Format, PairForm, Precision, Scheme, Site};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Checkpoint, Error, Kind, Result, Schemes, Table, Tensor, adapter, quantisation,
-    weights::{bias_name, modules, parameters},
+    Checkpoint, Error, Kind, Result, Schemes, Tensor, adapter,
+    names::{self, Numbers, Part},
+    quantisation,
+    weights::parameters,
 };
 
 /// Larger models are split into files of at most this size, as the hub asks for.
@@ -23,30 +25,21 @@ pub enum Content {
     Copied(String),
     /// The source's tensor of this name, in another format.
     Converted(String),
-    /// A matrix of the factor at this site, by its suffix.
-    Computed(Site, &'static str),
-    /// The source's tensor of this name, rounded: the tensor of that with this suffix.
-    Rounded(String, Scheme, &'static str),
+    /// The factor at this site.
+    Computed(Site),
+    /// The source's tensor of the weight at this site, rounded.
+    Rounded(Site, Scheme),
 }
 
 /// What an output has other than its source.
 #[derive(Clone, Debug, Default)]
-pub struct Edits {
-    /// The new forms of weights in the blocks.
+pub struct OutputSpec {
+    /// The new forms of weights. Those of blocks are computed; embedding and head can only be rounded, symmetrically,
+    /// which happens on their way to the file.
     pub forms: BTreeMap<Site, Form>,
-    /// How embedding and head are to be rounded, symmetrically, where they are not yet.
-    pub tables: Option<Scheme>,
     /// The format of all numbers; where none is given, every tensor keeps its own (f16 where the source
     /// is a GGUF file).
     pub format: Option<Format>,
-}
-
-impl Edits {
-    /// The form that embedding and head get.
-    fn table_form(&self) -> Form {
-        self.tables
-            .map_or(Form::Whole, |scheme| Form::Rounded { scheme, rank: 0 })
-    }
 }
 
 /// A tensor and its place.
@@ -85,53 +78,42 @@ pub struct Layout {
     pub(crate) tensors: Vec<Placed>,
     pub(crate) shards: Vec<Shard>,
     pub(crate) forms: BTreeMap<Site, Form>,
-    pub(crate) tables: BTreeMap<Table, Form>,
     pub(crate) format: Format,
     parameters: usize,
 }
 
 impl Layout {
     /// Lays out a model as it is after some edits.
-    pub fn new(source: &Checkpoint, edits: &Edits) -> Result<Self> {
-        Self::with_shards_of(source, edits, MAX_SHARD_BYTES)
+    pub fn new(source: &Checkpoint, spec: &OutputSpec) -> Result<Self> {
+        Self::with_shards_of(source, spec, MAX_SHARD_BYTES)
     }
 
     /// The same with another limit to the size of a file.
-    pub fn with_shards_of(source: &Checkpoint, edits: &Edits, limit: usize) -> Result<Self> {
-        let edits = &Edits {
-            forms: with_one_rank(&edits.forms),
-            format: edits.format.or(source.is_gguf().then_some(Format::F16)),
-            ..*edits
+    pub fn with_shards_of(source: &Checkpoint, spec: &OutputSpec, limit: usize) -> Result<Self> {
+        let spec = &OutputSpec {
+            forms: with_one_rank(&spec.forms),
+            format: spec.format.or(source.is_gguf().then_some(Format::F16)),
         };
-        if let Some(scheme) = edits.tables {
-            scheme.check(source.config().table_shape())?;
+        for (&site, form) in &spec.forms {
+            form.check(source.config().weight_shape(site))?;
         }
         let mut tensors = Vec::new();
         for (name, tensor) in source.tensors() {
-            if source.config().tied && name == "lm_head.weight" {
+            if source.config().tied && *name == names::weight(Site::Head) {
                 continue; // it is the embedding
             }
-            tensors.extend(outputs(source, edits, name, tensor));
+            tensors.extend(outputs(source, spec, name, tensor));
         }
         let mut forms = source.forms().clone();
-        forms.extend(edits.forms.iter().map(|(site, form)| (*site, *form)));
+        forms.extend(spec.forms.iter().map(|(site, form)| (*site, *form)));
         quantisation::check(&forms)?;
-        let mut tables = source.tables().clone();
-        for form in tables.values_mut().filter(|form| **form == Form::Whole) {
-            *form = edits.table_form();
-        }
-        let mut rounded = tables.values().filter(|form| **form != Form::Whole);
-        let first = rounded.next();
-        if rounded.any(|form| Some(form) != first) {
-            let problem = "embedding and head would be rounded in two ways, of which `quantization_config` tells one; leave --embedding-bits out";
-            return Err(Error::damaged(source.path(), problem));
-        }
+        check_ends(source, &forms)?;
         let sizes = tensors.iter().map(|tensor| {
             let size: usize = tensor.shape.iter().product();
             (tensor.name.as_str(), size)
         });
-        let parameters = parameters(modules(source.config(), &forms, &tables), sizes);
-        let added = |tensor: &Placed| tensor.name.starts_with(adapter::PREFIX);
+        let parameters = parameters(source.config(), &forms, sizes);
+        let added = |tensor: &Placed| tensor.name.starts_with(names::ADAPTER);
         let mut pairs: Vec<Placed> = tensors.extract_if(.., |tensor| added(tensor)).collect();
         let mut shards = place(&mut tensors, limit);
         if !pairs.is_empty() {
@@ -145,22 +127,15 @@ impl Layout {
             tensors,
             shards,
             forms,
-            tables,
-            format: edits.format.unwrap_or(source.format()),
+            format: spec.format.unwrap_or(source.format()),
             parameters,
         })
     }
 
-    /// The form in which each weight of the blocks will be stored.
+    /// The form in which each weight will be stored.
     #[must_use]
     pub const fn forms(&self) -> &BTreeMap<Site, Form> {
         &self.forms
-    }
-
-    /// The form in which embedding and head will be.
-    #[must_use]
-    pub const fn tables(&self) -> &BTreeMap<Table, Form> {
-        &self.tables
     }
 
     /// Bytes of all weight files together, headers included.
@@ -183,31 +158,21 @@ impl Layout {
 
     /// The sites whose weights will be low-rank pairs, and their ranks.
     pub fn ranks(&self) -> impl Iterator<Item = (Site, usize)> {
-        self.forms.iter().filter_map(|(site, form)| match form {
-            Form::LowRank { rank } | Form::RoundedPair { rank, .. } => Some((*site, *rank)),
-            _ => None,
-        })
+        let forms = self.forms.iter();
+        forms.filter_map(|(site, form)| Some((*site, form.rank()?)))
     }
 
     /// The sites whose rounded weights will be corrected, and the rank of that.
     pub fn corrections(&self) -> impl Iterator<Item = (Site, usize)> {
-        self.forms.iter().filter_map(|(site, form)| match form {
-            Form::Rounded { rank, .. } if *rank > 0 => Some((*site, *rank)),
-            _ => None,
-        })
+        let forms = self.forms.iter();
+        let ranks = forms.map(|(site, form)| (*site, form.correction()));
+        ranks.filter(|(_, rank)| *rank > 0)
     }
 
     /// How weights will be rounded, where any are.
     #[must_use]
     pub fn schemes(&self) -> Schemes {
-        let of = |form: &Form| match form {
-            Form::Rounded { scheme, .. } | Form::RoundedPair { scheme, .. } => Some(*scheme),
-            _ => None,
-        };
-        Schemes {
-            blocks: self.forms.values().find_map(of),
-            tables: self.tables.values().find_map(of),
-        }
+        Schemes::of(&self.forms)
     }
 
     /// `model.safetensors.index.json`, where there is more than one file.
@@ -229,28 +194,40 @@ impl Layout {
     }
 }
 
+/// Refuses two ways to round embedding and head: `quantization_config` has one group for both.
+fn check_ends(source: &Checkpoint, forms: &BTreeMap<Site, Form>) -> Result<()> {
+    let ends = [Site::Embedding, Site::Head].into_iter();
+    let mut rounded = ends
+        .filter_map(|site| forms.get(&site))
+        .filter(|form| **form != Form::WHOLE);
+    let first = rounded.next();
+    if rounded.all(|form| Some(form) == first) {
+        return Ok(());
+    }
+    let problem = "embedding and head would be rounded in two ways, of which `quantization_config` tells one; leave --embedding-bits out";
+    Err(Error::damaged(source.path(), problem))
+}
+
 /// Corrections get the largest rank of all: an adapter has one.
-fn with_one_rank(edits: &BTreeMap<Site, Form>) -> BTreeMap<Site, Form> {
-    let ranks = edits.values().map(|form| match form {
-        Form::Rounded { rank, .. } => *rank,
-        _ => 0,
-    });
-    let most = ranks.max().unwrap_or(0);
+fn with_one_rank(forms: &BTreeMap<Site, Form>) -> BTreeMap<Site, Form> {
+    let most = forms.values().map(|form| form.correction()).max();
+    let rank = most.unwrap_or(0);
     let padded = |form: Form| match form {
-        Form::Rounded { scheme, rank } if rank > 0 => Form::Rounded { scheme, rank: most },
+        Form::Sum { base, correction } => Form::Sum {
+            base,
+            correction: PairForm { rank, ..correction },
+        },
         other => other,
     };
-    edits
-        .iter()
-        .map(|(site, form)| (*site, padded(*form)))
-        .collect()
+    let forms = forms.iter();
+    forms.map(|(site, form)| (*site, padded(*form))).collect()
 }
 
 /// What one tensor of the source becomes.
-fn outputs(source: &Checkpoint, edits: &Edits, name: &str, tensor: &Tensor) -> Vec<Placed> {
+fn outputs(source: &Checkpoint, spec: &OutputSpec, name: &str, tensor: &Tensor) -> Vec<Placed> {
     // Scales stay as their codes need them.
     let numbers = !matches!(tensor.kind, Kind::Opaque(_)) && !name.ends_with(".weight_scale");
-    let kind = match edits.format {
+    let kind = match spec.format {
         Some(format) if numbers => Kind::Float(format),
         _ => tensor.kind.clone(),
     };
@@ -276,35 +253,25 @@ fn outputs(source: &Checkpoint, edits: &Edits, name: &str, tensor: &Tensor) -> V
         Content::Converted
     };
     let edited = |suffix| {
-        Site::of_module(name.strip_suffix(suffix)?)
-            .and_then(|site| Some((site, *edits.forms.get(&site)?)))
+        let site = names::site(name.strip_suffix(suffix)?)?;
+        Some((site, *spec.forms.get(&site)?))
     };
     if let Some((site, form)) = edited(".weight") {
-        let shape = source.config().shape(site.role);
-        let parts = form.tensors(shape).into_iter().map(|part| {
-            let content = Content::Computed(site, part.suffix);
-            placed_part(part, &site.module(), &kind, content)
+        let shape = source.config().weight_shape(site);
+        let parts = names::parts(site, form, shape).into_iter().map(|part| {
+            let content = match (site, form) {
+                (Site::Embedding | Site::Head, Form::Whole(Precision::Quantised(scheme))) => {
+                    Content::Rounded(site, scheme)
+                }
+                _ => Content::Computed(site),
+            };
+            placed_part(part, &kind, content)
         });
         parts.collect()
-    } else if let (Some(table), Some(scheme), true) =
-        (Table::of_tensor(name), edits.tables, numbers)
-    {
-        let form = edits.table_form();
-        let parts = form.tensors(source.config().table_shape());
-        let parts = parts.into_iter().map(|part| {
-            let content = Content::Rounded(name.into(), scheme, part.suffix);
-            placed_part(part, table.module(), &kind, content)
-        });
-        parts.collect()
-    } else if let Some((site, form)) = edited(".bias") {
-        vec![placed(
-            bias_name(site, form),
-            tensor.shape.clone(),
-            content(name.into()),
-        )]
     } else {
+        let own_name = edited(".bias").map(|(site, form)| names::bias(site, form));
         vec![placed(
-            name.into(),
+            own_name.unwrap_or_else(|| name.into()),
             tensor.shape.clone(),
             content(name.into()),
         )]
@@ -312,10 +279,10 @@ fn outputs(source: &Checkpoint, edits: &Edits, name: &str, tensor: &Tensor) -> V
 }
 
 /// A tensor of a module's new form; `kind` is that of the model's floats.
-fn placed_part(part: Part, module: &str, kind: &Kind, content: Content) -> Placed {
+fn placed_part(part: Part, kind: &Kind, content: Content) -> Placed {
     let kind = match part.numbers {
         Numbers::Floats => kind.clone(),
-        Numbers::Correction | Numbers::Scales => Kind::Float(Format::F16),
+        Numbers::Adapter | Numbers::Scales => Kind::Float(Format::F16),
         Numbers::Words => Kind::Opaque("I32".into()),
         Numbers::Sizes => Kind::Opaque("I64".into()),
     };
@@ -325,7 +292,7 @@ fn placed_part(part: Part, module: &str, kind: &Kind, content: Content) -> Place
         _ => part.numbers.bytes(Format::F16),
     };
     Placed {
-        name: part.name(module),
+        name: part.name,
         content,
         bytes: size * each,
         shape: part.shape,

@@ -4,7 +4,7 @@ use compress_core::{Format, Site};
 use minijinja::{Environment, context};
 use serde_json::{Map, Value, json};
 
-use crate::{Config, Error, Layout, Result, adapter, quantisation};
+use crate::{Config, Error, Layout, Result, adapter, names, quantisation};
 
 /// The name of the modelling file beside the weights.
 pub const FILE: &str = "modeling_lowrank.py";
@@ -25,7 +25,7 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
     let mut json = config.json.clone();
     let ranks: Map<String, Value> = layout
         .ranks()
-        .map(|(site, rank): (Site, _)| (site.module(), rank.into()))
+        .map(|(site, rank): (Site, _)| (names::module(site), rank.into()))
         .collect();
     for field in ["lowrank", "auto_map", "quantization_config", adapter::FIELD] {
         json.remove(field);

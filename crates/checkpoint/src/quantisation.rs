@@ -6,11 +6,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use compress_core::{Bits, Form, Scheme, Site};
+use compress_core::{Bits, Form, Precision, Scheme, Shape, Site};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Error, Layout, Result, Table,
+    Error, Layout, Result, names,
     settings::{is_off, only_known},
 };
 
@@ -20,10 +20,10 @@ const FORMAT: &str = "pack-quantized";
 /// How the weights of a model are rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Schemes {
-    /// Those of the blocks; none where they are not.
+    /// That of the blocks; none where they are not.
     pub blocks: Option<Scheme>,
-    /// Embedding and head; none where they are not.
-    pub tables: Option<Scheme>,
+    /// That of embedding and head; none where they are not.
+    pub ends: Option<Scheme>,
 }
 
 /// What `config.json` says of that.
@@ -63,8 +63,8 @@ pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Schemes> {
             return Err(wrong(format!("has the format {format}")));
         }
         let scheme = scheme(&group["weights"]).map_err(wrong)?;
-        let place = if is_of_tables(&group["targets"]) {
-            &mut schemes.tables
+        let place = if is_of_ends(&group["targets"]) {
+            &mut schemes.ends
         } else {
             &mut schemes.blocks
         };
@@ -122,15 +122,12 @@ fn only_known_in(settings: &Value, known: Known) -> std::result::Result<(), Stri
 }
 
 /// Whether all targets of a group are embeddings and heads.
-fn is_of_tables(targets: &Value) -> bool {
-    let tables = ["Embedding"]
-        .into_iter()
-        .chain(Table::ALL.map(Table::module));
-    let known: Vec<Value> = tables.map(Value::from).collect();
+fn is_of_ends(targets: &Value) -> bool {
+    let ends = [Site::Embedding, Site::Head].map(names::module);
+    let known: Vec<Value> = ends.into_iter().map(Value::from).collect();
+    let known = |target: &Value| *target == "Embedding" || known.contains(target);
     let targets = targets.as_array();
-    let all_known = |targets: &Vec<Value>| {
-        !targets.is_empty() && targets.iter().all(|target| known.contains(target))
-    };
+    let all_known = |targets: &Vec<Value>| !targets.is_empty() && targets.iter().all(known);
     targets.is_some_and(all_known)
 }
 
@@ -180,47 +177,78 @@ fn scheme(weights: &Value) -> std::result::Result<Scheme, String> {
     })
 }
 
-/// Refuses forms that one block and one adapter cannot tell of: a second scheme, or a second rank.
+impl Schemes {
+    /// How the weights of these forms are rounded, by the first of blocks and of ends that is.
+    #[must_use]
+    pub fn of(forms: &BTreeMap<Site, Form>) -> Self {
+        let first = |of_blocks: bool| {
+            let mut sites = forms.iter();
+            sites.find_map(|(site, form)| {
+                let is_one = site.role().is_some() == of_blocks;
+                is_one.then(|| schemes(*form).next()).flatten()
+            })
+        };
+        Self {
+            blocks: first(true),
+            ends: first(false),
+        }
+    }
+}
+
+/// The schemes of all matrices of a form.
+fn schemes(form: Form) -> impl Iterator<Item = Scheme> {
+    // The shape decides nothing of how numbers are kept.
+    let stores = form.stores(Shape::new(0, 0)).into_iter();
+    stores.filter_map(|(precision, _)| precision.scheme())
+}
+
+/// Refuses forms of which `quantization_config` and one adapter cannot tell: a second scheme of the blocks, or a
+/// second rank of their corrections.
 pub fn check(forms: &BTreeMap<Site, Form>) -> Result<()> {
-    let rounded = || {
-        forms.iter().filter_map(|(site, form)| match *form {
-            Form::Rounded { scheme, rank } => Some((*site, scheme, rank)),
-            Form::RoundedPair { scheme, .. } => Some((*site, scheme, 0)),
-            Form::Whole | Form::LowRank { .. } => None,
-        })
-    };
-    let Some((other, scheme, _)) = rounded().next() else {
+    let blocks = || forms.iter().filter(|(site, _)| site.role().is_some());
+    let rounded = || blocks().filter(|(_, form)| schemes(**form).next().is_some());
+    let Some((&other, &first)) = rounded().next() else {
         return Ok(());
     };
-    let rank = rounded().map(|(.., rank)| rank).find(|rank| *rank > 0);
-    let alike = |its: usize| its == 0 || rank.is_none_or(|rank| rank == its);
-    match rounded().find(|(_, its, its_rank)| *its != scheme || !alike(*its_rank)) {
-        Some((site, ..)) => Err(Error::Mixed { site, other }),
+    let scheme = schemes(first).next();
+    let rank = blocks()
+        .map(|(_, form)| form.correction())
+        .find(|rank| *rank > 0);
+    let alike = |form: Form| {
+        let its = form.correction();
+        let same_rank = its == 0 || rank.is_none_or(|rank| rank == its);
+        same_rank && schemes(form).all(|its| Some(its) == scheme)
+    };
+    match rounded().find(|(_, form)| !alike(**form)) {
+        Some((&site, _)) => Err(Error::Mixed { site, other }),
         None => Ok(()),
     }
 }
 
 /// The block for an output with rounded weights.
 pub fn config(layout: &Layout) -> Option<Value> {
-    let Schemes { blocks, tables } = layout.schemes();
+    let Schemes { blocks, ends } = layout.schemes();
     let rounded = layout
-        .tables
+        .forms
         .iter()
-        .filter(|(_, form)| **form != Form::Whole);
-    let own: Vec<String> = rounded.map(|(table, _)| table.module().into()).collect();
+        .filter(|(site, form)| site.role().is_none() && schemes(**form).next().is_some());
+    let own: Vec<String> = rounded.map(|(site, _)| names::module(*site)).collect();
     let linear = blocks.map(|scheme| group(scheme, &["Linear".into()]));
-    let others = tables.map(|scheme| group(scheme, &own));
+    let others = ends.map(|scheme| group(scheme, &own));
     let groups: Vec<Value> = linear.into_iter().chain(others).collect();
     if groups.is_empty() {
         return None;
     }
     let mut ignore = Vec::new();
     if blocks.is_some() {
-        let head = Table::Head.module().to_owned();
+        // Named even where it is the embedding: loaders see a linear layer of that name.
+        let head = names::module(Site::Head);
         if !own.contains(&head) {
             ignore.push(head);
         }
-        ignore.extend(layout.forms.iter().flat_map(not_rounded));
+        let blocks = layout.forms.iter();
+        let blocks = blocks.filter(|(site, _)| site.role().is_some());
+        ignore.extend(blocks.flat_map(|(site, form)| not_rounded(*site, *form)));
     }
     let names = (0..).map(|index| format!("group_{index}"));
     Some(json!({
@@ -232,14 +260,15 @@ pub fn config(layout: &Layout) -> Option<Value> {
     }))
 }
 
-/// The linear layers at a site that keep all their bits.
-fn not_rounded((site, form): (&Site, &Form)) -> Vec<String> {
-    let module = site.module();
-    match form {
-        Form::Whole => vec![module],
-        Form::LowRank { .. } => ["down", "up"].map(|part| format!("{module}.{part}")).into(),
-        Form::Rounded { .. } | Form::RoundedPair { .. } => Vec::new(),
-    }
+/// The linear layers of a weight that keep all their bits; an adapter's are none of the model's.
+fn not_rounded(site: Site, form: Form) -> impl Iterator<Item = String> {
+    // The shape decides nothing of how numbers are kept.
+    let stores = form.stores(Shape::new(0, 0)).into_iter();
+    let modules = names::modules(site, form).into_iter().zip(stores);
+    let whole = modules.filter(|(module, (precision, _))| {
+        *precision == Precision::Float && !module.starts_with(names::ADAPTER)
+    });
+    whole.map(|(module, _)| module)
 }
 
 fn group(scheme: Scheme, targets: &[String]) -> Value {

@@ -1,10 +1,11 @@
 //! From tensors in their files to numbers, as many at a time as the reader wants in memory.
 
+use compress_core::{Form, Site};
 use compress_gguf::dequantise;
 use rayon::prelude::*;
 
 use crate::{
-    Checkpoint, Error, Kind, Result, Table, Tensor, tensor::FLOATS, weight_file::WeightFile,
+    Checkpoint, Error, Kind, Result, Tensor, names, tensor::FLOATS, weight_file::WeightFile,
 };
 
 /// Numbers that are decoded at a time, a whole number of blocks in every format: their bytes and they
@@ -76,20 +77,19 @@ impl Checkpoint {
         })
     }
 
-    /// Whether embedding or head is kept as one matrix of numbers, so that rows of it can be had by
-    /// [`rows`](Self::rows).
+    /// Whether a weight is one matrix of floating-point numbers, so that [`rows`](Self::rows) reads some of it.
     #[must_use]
-    pub fn has_rows(&self, table: Table) -> bool {
-        self.tables().get(&table) == Some(&compress_core::Form::Whole)
+    pub fn has_rows(&self, site: Site) -> bool {
+        self.forms().get(&site) == Some(&Form::WHOLE)
     }
 
-    /// Some rows of embedding or head, from the `first` on, as many as fill `numbers`: nothing else of it
-    /// is read. An error where it is kept in another form than whole.
-    pub fn rows(&self, table: Table, first: usize, numbers: &mut [f32]) -> Result<()> {
-        let name = format!("{}.weight", table.module());
+    /// Some rows of a weight, from the `first` on, as many as fill `numbers`: nothing else of it
+    /// is read. An error where it is kept in another form than whole. Of a GGUF file, rows of query and key are
+    /// in the file's own order.
+    pub fn rows(&self, site: Site, first: usize, numbers: &mut [f32]) -> Result<()> {
+        let name = names::weight(site);
         let tensor = self.tensor(&name)?;
-        // GGUF reorders the rows of queries and keys only.
-        let first = first * self.config().hidden;
+        let first = first * self.config().weight_shape(site).cols;
         let pieces = numbers.chunks_mut(PIECE).zip((first..).step_by(PIECE));
         pieces
             .into_iter()

@@ -3,23 +3,21 @@
 
 use std::collections::BTreeSet;
 
-use crate::{
-    Checkpoint, Error, Result, Table, adapter,
-    weights::{bias_name, modules},
-};
+use compress_core::Site;
+
+use crate::{Checkpoint, Error, Result, names};
 
 impl Checkpoint {
-    /// Refuses a tensor of a block, of a table or of the correction that is none of those read.
+    /// Refuses a tensor of a block, of embedding or head, or of the correction that is none of those read.
     pub(crate) fn expect_nothing_else(&self) -> Result<()> {
         let config = self.config();
-        let parts = modules(config, self.forms(), self.tables());
-        let parts = parts.flat_map(|(module, shape, form)| {
-            let parts = form.tensors(shape).into_iter();
-            parts.map(move |part| part.name(&module))
+        let parts = self.forms().iter().flat_map(|(&site, &form)| {
+            let parts = names::parts(site, form, config.weight_shape(site));
+            parts.into_iter().map(|part| part.name)
         });
         let biased = self.forms().iter();
-        let biased = biased.filter(|(site, _)| config.has_bias(site.role));
-        let biases = biased.map(|(site, form)| bias_name(*site, *form));
+        let biased = biased.filter(|(site, _)| config.has_bias(**site));
+        let biases = biased.map(|(site, form)| names::bias(*site, *form));
         let others = config.other_tensors().into_iter().map(|(name, _)| name);
         let known: BTreeSet<String> = parts.chain(biases).chain(others).collect();
         let mut names = self.tensors().keys();
@@ -38,17 +36,15 @@ impl Checkpoint {
     fn is_read(&self, name: &str) -> bool {
         // Wavelengths that follow from config.json, and a head that is the embedding.
         let follows = name.ends_with(".rotary_emb.inv_freq")
-            || (self.config().tied && name == "lm_head.weight");
-        let of_table = |table: Table| {
-            let rest = name.strip_prefix(table.module());
+            || (self.config().tied && name == names::weight(Site::Head));
+        let of_end = |site: Site| {
+            let module = names::module(site);
+            let rest = name.strip_prefix(&module);
             rest.is_some_and(|rest| rest.starts_with('.'))
         };
-        let of_block = || {
-            let layer = name.strip_prefix("model.layers.")?.split('.').next()?;
-            layer.parse::<usize>().ok()
-        };
-        let of_block = || of_block().is_some_and(|layer| layer < self.config().layers);
-        let corrects = name.starts_with(adapter::PREFIX);
-        !follows && (corrects || Table::ALL.into_iter().any(of_table) || of_block())
+        let of_block = || names::block(name).is_some_and(|layer| layer < self.config().layers);
+        let corrects = name.starts_with(names::ADAPTER);
+        let of_ends = || [Site::Embedding, Site::Head].into_iter().any(of_end);
+        !follows && (corrects || of_ends() || of_block())
     }
 }

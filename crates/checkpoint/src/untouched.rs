@@ -1,11 +1,12 @@
 //! What an output takes from its source without a method: tensors as they are, in another number format,
 //! or rounded on their way.
 
-use compress_core::{Contents, Factor, Matrix, Quantised, Scheme};
+use compress_core::{Factor, Matrix, Quantised, Scheme, Site, Store};
 
 use crate::{
     Checkpoint, Error, Kind, Result,
     layout::{Content, Placed},
+    names::{self, Contents},
     shards::{Shards, largest, not_finite},
 };
 
@@ -18,10 +19,8 @@ pub fn write(source: &Checkpoint, shards: &Shards<'_>) -> Result<()> {
         match &placed.content {
             Content::Copied(name) => copy(source, shards, placed, name)?,
             Content::Converted(name) => convert(source, shards, placed, name)?,
-            Content::Rounded(name, scheme, suffix) => {
-                round(source, shards, placed, (name, *scheme, suffix))?;
-            }
-            Content::Computed(..) => {}
+            Content::Rounded(site, scheme) => round(source, shards, placed, (*site, *scheme))?,
+            Content::Computed(_) => {}
         }
     }
     Ok(())
@@ -53,18 +52,20 @@ fn convert(source: &Checkpoint, shards: &Shards<'_>, placed: &Placed, name: &str
     })
 }
 
-/// Rounds a matrix a few rows at a time, and writes one of the tensors that gives.
+/// Rounds a weight a few rows at a time, and writes one of the tensors that gives.
 fn round(
     source: &Checkpoint,
     shards: &Shards<'_>,
     placed: &Placed,
-    (name, scheme, suffix): (&str, Scheme, &str),
+    (site, scheme): (Site, Scheme),
 ) -> Result<()> {
+    let name = &names::weight(site);
     let [rows, cols] = source.tensor(name)?.shape[..] else {
         let problem = format!("tensor `{name}` is no matrix");
         return Err(Error::damaged(source.path(), problem));
     };
-    if suffix == "weight_shape" {
+    // The shape is that of all rows; everything else comes row by row.
+    if placed.name.ends_with(".weight_shape") {
         let shape = [rows, cols].map(|size| (size as i64).to_le_bytes());
         return shards.write(placed, 0, &shape.concat());
     }
@@ -73,16 +74,12 @@ fn round(
     source.for_each_chunk(name, some * cols, |numbers| {
         largest(numbers).ok_or_else(|| not_finite(placed, source.path()))?;
         let part = Matrix::new(numbers.len() / cols, cols, numbers.to_vec())?;
-        let part = Factor::Rounded {
-            base: Quantised::nearest(&part, scheme)?,
-            correction: None,
-        };
-        for (_, contents) in part.tensors().iter().filter(|(its, _)| *its == suffix) {
-            let Contents::Bytes(bytes) = contents else {
-                continue;
-            };
-            shards.write(placed, written, bytes)?;
-            written += bytes.len();
+        let part = Factor::Whole(Store::Quantised(Quantised::nearest(&part, scheme)?));
+        for (name, contents) in names::contents(site, &part) {
+            if let (true, Contents::Bytes(bytes)) = (name == placed.name, contents) {
+                shards.write(placed, written, &bytes)?;
+                written += bytes.len();
+            }
         }
         Ok(())
     })

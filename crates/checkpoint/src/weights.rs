@@ -1,69 +1,60 @@
-//! The weights of the blocks: in which form each is stored, and reading it.
+//! The weights of a network: in which form each is stored, and reading it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use compress_core::{
-    Correction, Factor, Form, Matrix, Numbers, Part, Quantised, Scheme, Shape, Site, Weights, f16,
+    Factor, Form, Matrix, Precision, Quantised, Scheme, Shape, Site, Store, Weights, f16,
 };
 
-use crate::{Checkpoint, Config, Error, Result, Table, adapter};
-
-/// As large as any size in a `config.json`: a header may claim more.
-const MOST_RANK: usize = 1 << 24;
+use crate::{
+    Checkpoint, Config, Error, Result,
+    names::{self, Fault, Numbers, Part},
+};
 
 impl Checkpoint {
-    /// The form of a module's weight, by the tensors there are and how it is rounded if it is.
-    pub(crate) fn find_form(&self, module: &str, scheme: Option<Scheme>) -> Result<Form> {
-        let packed = format!("{module}.weight_packed");
-        if self.tensors().contains_key(&packed) {
-            let scheme = scheme.ok_or_else(|| self.no_group(&packed))?;
-            let rank = self.rank_of(&format!("{}{module}.lora_A.weight", adapter::PREFIX))?;
-            let rank = rank.unwrap_or(0);
-            self.expect_rank(module, rank)?;
-            return Ok(Form::Rounded { scheme, rank });
+    /// The form of a weight, all of its tensors as the config implies.
+    pub(crate) fn find_form(&self, site: Site, scheme: Option<Scheme>) -> Result<Form> {
+        let shape = self.config().weight_shape(site);
+        let found = names::find(site, |name| self.shape_of(name), scheme);
+        let form = found.map_err(|fault| self.fault(fault))?;
+        form.check(shape)?;
+        self.expect_rank(&names::module(site), form.correction())?;
+        for part in names::parts(site, form, shape) {
+            self.expect_part(&part)?;
         }
-        let packed = format!("{module}.down.weight_packed");
-        if let Some(rank) = self.rank_of(&packed)? {
-            let scheme = scheme.ok_or_else(|| self.no_group(&packed))?;
-            return Ok(Form::RoundedPair { scheme, rank });
-        }
-        let rank = self.rank_of(&format!("{module}.down.weight"))?;
-        Ok(rank.map_or(Form::Whole, |rank| Form::LowRank { rank }))
+        Ok(form)
     }
 
-    fn no_group(&self, packed: &str) -> Error {
-        let problem = format!(
-            "tensor `{packed}` is there, but no group of `quantization_config` in config.json is for it"
-        );
+    fn shape_of(&self, tensor: &str) -> Option<&[usize]> {
+        self.tensors().get(tensor).map(|tensor| &tensor.shape[..])
+    }
+
+    fn fault(&self, fault: Fault) -> Error {
+        let problem = match fault {
+            Fault::NoScheme { tensor } => format!(
+                "tensor `{tensor}` is there, but no group of `quantization_config` in config.json is for it"
+            ),
+            Fault::Shape { tensor, shape } => {
+                format!("tensor `{tensor}` is {shape:?}, and no factor has that shape")
+            }
+        };
         Error::damaged(self.path(), problem)
     }
 
-    /// How many rows the first factor of a pair has; none where there is no such tensor.
-    fn rank_of(&self, down: &str) -> Result<Option<usize>> {
-        match self.tensors().get(down).map(|tensor| &tensor.shape[..]) {
-            None => Ok(None),
-            Some(&[rank, _]) if (1..=MOST_RANK).contains(&rank) => Ok(Some(rank)),
-            Some(shape) => {
-                let problem = format!("tensor `{down}` is {shape:?}, and no factor has that shape");
-                Err(Error::damaged(self.path(), problem))
-            }
-        }
-    }
-
     /// Compares a tensor with what a weight's form asks for.
-    pub(crate) fn expect_part(&self, name: &str, part: &Part) -> Result<()> {
+    fn expect_part(&self, part: &Part) -> Result<()> {
         let wanted = match part.numbers {
             Numbers::Words => "I32",
             Numbers::Sizes => "I64",
-            Numbers::Floats | Numbers::Correction | Numbers::Scales => {
-                return self.expect(name, &part.shape);
+            Numbers::Floats | Numbers::Adapter | Numbers::Scales => {
+                return self.expect(&part.name, &part.shape);
             }
         };
-        let tensor = self.tensor(name)?;
+        let tensor = self.tensor(&part.name)?;
         if tensor.kind.to_string() != wanted {
             return Err(Error::NumberType {
                 path: self.path().into(),
-                name: name.into(),
+                name: part.name.clone(),
                 found: tensor.kind.to_string(),
                 wanted,
             });
@@ -71,7 +62,7 @@ impl Checkpoint {
         if tensor.shape != part.shape {
             return Err(Error::Shape {
                 path: self.path().into(),
-                name: name.into(),
+                name: part.name.clone(),
                 found: tensor.shape.clone(),
                 expected: part.shape.clone(),
             });
@@ -79,57 +70,31 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// One weight of the blocks, as it is stored.
+    /// One weight, in the form in which it is stored.
     pub fn factor(&self, site: Site) -> Result<Factor> {
-        let form = *self
-            .forms()
-            .get(&site)
-            .ok_or(compress_core::Error::NoSuchSite { site })?;
-        self.read(&site.module(), self.config().shape(site.role), form)
-    }
-
-    /// Embedding or head, as it is stored; the embedding where that serves as the head.
-    pub fn table(&self, table: Table) -> Result<Factor> {
-        let own = self.tables().contains_key(&table);
-        let table = if own { table } else { Table::Embedding };
-        let form = self.tables().get(&table).copied().unwrap_or(Form::Whole);
-        self.read(table.module(), self.config().table_shape(), form)
-    }
-
-    fn read(&self, module: &str, shape: Shape, form: Form) -> Result<Factor> {
-        let Shape { rows, cols } = shape;
-        let matrix = |suffix: &str, rows, cols| {
-            let numbers = self.numbers(&format!("{module}.{suffix}"))?;
-            Ok::<_, Error>(Matrix::new(rows, cols, numbers)?)
-        };
-        Ok(match form {
-            Form::Whole => Factor::Whole(matrix("weight", rows, cols)?),
-            Form::LowRank { rank } => Factor::LowRank {
-                up: matrix("up.weight", rows, rank)?,
-                down: matrix("down.weight", rank, cols)?,
-            },
-            Form::RoundedPair { scheme, rank } => {
-                let part = |part: &str, rows, cols| {
-                    self.quantised(&format!("{module}.{part}"), Shape { rows, cols }, scheme)
-                };
-                Factor::RoundedPair {
-                    up: part("up", rows, rank)?,
-                    down: part("down", rank, cols)?,
-                }
+        let form = self.forms().get(&site).copied();
+        let form = form.ok_or(compress_core::Error::NoSuchSite { site })?;
+        let stores = form.stores(self.config().weight_shape(site)).into_iter();
+        let stores = names::modules(site, form).into_iter().zip(stores);
+        let stores = stores.map(|(module, (precision, shape))| match precision {
+            Precision::Float => self.float(&module, shape).map(Store::Float),
+            Precision::Quantised(scheme) => {
+                let quantised = self.quantised(&module, shape, scheme);
+                quantised.map(Store::Quantised)
             }
-            Form::Rounded { scheme, rank } => Factor::Rounded {
-                base: self.quantised(module, shape, scheme)?,
-                correction: (rank > 0)
-                    .then(|| self.correction(module, shape, rank))
-                    .transpose()?,
-            },
-        })
+        });
+        let factor = Factor::from_stores(form, stores.collect::<Result<Vec<_>>>()?);
+        Ok(factor.ok_or(compress_core::Error::NoSuchSite { site })?)
+    }
+
+    fn float(&self, module: &str, Shape { rows, cols }: Shape) -> Result<Matrix> {
+        let numbers = self.numbers(&format!("{module}.weight"))?;
+        Ok(Matrix::new(rows, cols, numbers)?)
     }
 
     fn quantised(&self, module: &str, shape: Shape, scheme: Scheme) -> Result<Quantised> {
-        let raw = |suffix: &str| self.raw(&format!("{module}.{suffix}"));
         let words = |suffix: &str| {
-            let bytes = raw(suffix)?;
+            let bytes = self.raw(&format!("{module}.{suffix}"))?;
             let words = bytes.as_chunks().0.iter();
             Ok::<_, Error>(words.map(|&b| u32::from_le_bytes(b)).collect::<Vec<_>>())
         };
@@ -144,74 +109,40 @@ impl Checkpoint {
         let rounded = Quantised::from_parts(shape, scheme, words, halves, zeros)?;
         Ok(rounded.with_fine_scales(scales)?)
     }
-
-    fn correction(&self, module: &str, shape: Shape, rank: usize) -> Result<Correction> {
-        let Shape { rows, cols } = shape;
-        let matrix = |suffix: &str, rows, cols| {
-            let name = format!("{}{module}.{suffix}", adapter::PREFIX);
-            Ok::<_, Error>(Matrix::new(rows, cols, self.numbers(&name)?)?)
-        };
-        Ok(Correction {
-            up: matrix("lora_B.weight", rows, rank)?,
-            down: matrix("lora_A.weight", rank, cols)?,
-        })
-    }
 }
 
-/// Only weights that are still whole can be cut; what is factored already stays as it is.
+/// Only weights of blocks that are still whole can be cut; what is factored already stays as it is.
 impl Weights for Checkpoint {
     fn shapes(&self) -> BTreeMap<Site, Shape> {
-        let whole = self
-            .forms()
-            .iter()
-            .filter(|(_, form)| **form == Form::Whole);
+        let whole = self.forms().iter();
+        let whole = whole.filter(|(site, form)| site.role().is_some() && **form == Form::WHOLE);
         whole
-            .map(|(site, _)| (*site, self.config().shape(site.role)))
+            .map(|(site, _)| (*site, self.config().weight_shape(*site)))
             .collect()
     }
 
     fn load(&self, site: Site) -> compress_core::Result<Matrix> {
         match self.factor(site).map_err(compress_core::Error::source)? {
-            Factor::Whole(weight) => Ok(weight),
+            Factor::Whole(Store::Float(weight)) => Ok(weight),
             factor => factor.dense(),
         }
     }
 }
 
-/// Every module that may be rounded, with shape and form.
-pub fn modules<'a>(
-    config: &'a Config,
-    forms: &'a BTreeMap<Site, Form>,
-    tables: &'a BTreeMap<Table, Form>,
-) -> impl Iterator<Item = (String, Shape, Form)> {
-    let blocks = forms
-        .iter()
-        .map(|(site, form)| (site.module(), config.shape(site.role), *form));
-    let tables = tables
-        .iter()
-        .map(|(table, form)| (table.module().to_owned(), config.table_shape(), *form));
-    blocks.chain(tables)
-}
-
-/// Where the bias of a weight of this form is stored.
-pub fn bias_name(site: Site, form: Form) -> String {
-    match form {
-        Form::LowRank { .. } | Form::RoundedPair { .. } => format!("{}.up.bias", site.module()),
-        Form::Whole | Form::Rounded { .. } => format!("{}.bias", site.module()),
-    }
-}
-
-/// How many numbers a model has, from the modules that may be rounded, with shapes and forms, and the
-/// names and sizes of all its tensors: packed numbers count one by one, their scales not at all.
+/// How many numbers a model has, from the forms of its weights and the names and sizes of all its tensors:
+/// packed numbers count one by one, their scales not at all.
 pub fn parameters<'a>(
-    modules: impl Iterator<Item = (String, Shape, Form)>,
+    config: &Config,
+    forms: &BTreeMap<Site, Form>,
     sizes: impl Iterator<Item = (&'a str, usize)>,
 ) -> usize {
-    let (mut parts, mut of_weights) = (BTreeSet::new(), 0);
-    for (module, shape, form) in modules {
+    let (mut names, mut of_weights) = (BTreeSet::new(), 0);
+    for (&site, form) in forms {
+        let shape = config.weight_shape(site);
         of_weights += form.parameters(shape);
-        parts.extend(form.tensors(shape).iter().map(|part| part.name(&module)));
+        let parts = names::parts(site, *form, shape).into_iter();
+        names.extend(parts.map(|part| part.name));
     }
-    let others = sizes.filter(|(name, _)| !parts.contains(*name));
+    let others = sizes.filter(|(name, _)| !names.contains(*name));
     of_weights + others.map(|(_, size)| size).sum::<usize>()
 }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use compress_core::{Contents, Factor, Matrix, Site};
+use compress_core::{Edit, Matrix};
 use serde_json::Value;
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     journal::Journal,
     layout::{Content, Placed},
     modelling,
+    names::{self, Contents},
     output::Identity,
     record,
     shards::Shards,
@@ -101,11 +102,11 @@ impl<'a> Writer<'a> {
 
     /// Puts the factors of one step in their places and notes that it is done; [`settle`](Self::settle) makes
     /// that last.
-    pub fn put(&self, step: usize, factors: &[(Site, Factor, f64)]) -> Result<()> {
-        for (site, factor, _) in factors {
-            for (suffix, contents) in factor.tensors() {
-                let content = Content::Computed(*site, suffix);
-                let placed = self.placed(|placed| placed.content == content);
+    pub fn put(&self, step: usize, edits: &[Edit]) -> Result<()> {
+        for Edit { site, factor, .. } in edits {
+            let computed = Content::Computed(*site);
+            for (name, contents) in names::contents(*site, factor) {
+                let placed = self.placed(|it| it.name == name && it.content == computed);
                 let placed = placed.ok_or(compress_core::Error::NoSuchSite { site: *site })?;
                 match contents {
                     Contents::Bytes(bytes) => self.shards.write(placed, 0, &bytes)?,
@@ -116,7 +117,7 @@ impl<'a> Writer<'a> {
                 }
             }
         }
-        let errors = factors.iter().map(|(site, _, error)| (*site, *error));
+        let errors = edits.iter().map(|edit| (edit.site, edit.error));
         self.journal.step(step, errors)
     }
 

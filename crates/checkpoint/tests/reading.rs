@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 
-use compress_checkpoint::{Checkpoint, Table};
+use compress_checkpoint::{Checkpoint, names};
+use compress_core::Site;
 
 fn fixture(name: &str) -> Checkpoint {
     let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
@@ -21,16 +22,14 @@ fn rows_of_embedding_and_head_are_those_of_the_whole_tensor() {
     ] {
         let model = fixture(name);
         let hidden = model.config().hidden;
-        for &table in [Table::Embedding, Table::Head]
+        for &site in [Site::Embedding, Site::Head]
             .iter()
-            .filter(|table| model.has_rows(**table))
+            .filter(|site| model.has_rows(**site))
         {
-            let whole = model
-                .numbers(&format!("{}.weight", table.module()))
-                .unwrap();
+            let whole = model.numbers(&names::weight(site)).unwrap();
             for (first, count) in [(0, 1), (3, 5), (model.config().vocabulary - 2, 2)] {
                 let mut rows = vec![f32::NAN; count * hidden];
-                model.rows(table, first, &mut rows).unwrap();
+                model.rows(site, first, &mut rows).unwrap();
                 assert_eq!(
                     rows,
                     whole[first * hidden..][..rows.len()],
@@ -38,7 +37,7 @@ fn rows_of_embedding_and_head_are_those_of_the_whole_tensor() {
                 );
             }
             let mut rows = vec![0.0; 3 * hidden];
-            let past_the_end = model.rows(table, model.config().vocabulary - 2, &mut rows);
+            let past_the_end = model.rows(site, model.config().vocabulary - 2, &mut rows);
             assert!(past_the_end.unwrap_err().to_string().contains("cut short"));
         }
     }

@@ -8,10 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use compress_checkpoint::{Card, Checkpoint, Edits, Error, Input, Layout, Output, Record, Writer};
-use compress_core::{
-    Bits, Factor, Form, Matrix, Quantised, Role, Scheme, Site, SourceId, testing::Random,
+use compress_checkpoint::{
+    Card, Checkpoint, Error, Input, Layout, Output, OutputSpec, Record, Writer,
 };
+use compress_core::{
+    Bits, Edit, Factor, Form, Matrix, Quantised, Role, Scheme, Site, SourceId, Store,
+};
+use compress_numerics::Random;
 use serde_json::Value;
 
 fn source() -> Checkpoint {
@@ -24,18 +27,24 @@ const SITE: Site = Site::new(1, Role::Down);
 
 /// A pair of factors for one weight.
 fn pair(source: &Checkpoint) -> Factor {
-    let shape = source.config().shape(SITE.role);
+    let shape = source.config().weight_shape(SITE);
     let mut random = Random(1);
-    Factor::LowRank {
-        up: random.matrix(shape.rows, 3),
-        down: random.matrix(3, shape.cols),
+    let up = random.matrix(shape.rows, 3);
+    Factor::low_rank(up, random.matrix(3, shape.cols))
+}
+
+fn edit(factor: Factor, error: f64) -> Edit {
+    Edit {
+        site: SITE,
+        factor,
+        error,
     }
 }
 
-fn edits() -> Edits {
-    Edits {
-        forms: [(SITE, Form::LowRank { rank: 3 })].into(),
-        ..Edits::default()
+fn spec() -> OutputSpec {
+    OutputSpec {
+        forms: [(SITE, Form::low_rank(3))].into(),
+        ..OutputSpec::default()
     }
 }
 
@@ -74,7 +83,7 @@ fn claim(source: &Checkpoint, target: &Path, force: bool) -> Result<Output, Erro
 fn write(source: &Checkpoint, layout: &Layout, target: &Path) -> PathBuf {
     let output = claim(source, target, false).unwrap();
     let writer = Writer::begin(source, layout, output, "task").unwrap();
-    writer.put(0, &[(SITE, pair(source), 0.5)]).unwrap();
+    writer.put(0, &[edit(pair(source), 0.5)]).unwrap();
     writer.write_others().unwrap();
     writer.publish(&record(), &card()).unwrap();
     target.to_owned()
@@ -84,8 +93,8 @@ fn write(source: &Checkpoint, layout: &Layout, target: &Path) -> PathBuf {
 fn small_shards_hold_the_same_model_as_one_file() {
     let place = tempfile::tempdir().unwrap();
     let source = source();
-    let whole = Layout::new(&source, &edits()).unwrap();
-    let sharded = Layout::with_shards_of(&source, &edits(), 10_000).unwrap();
+    let whole = Layout::new(&source, &spec()).unwrap();
+    let sharded = Layout::with_shards_of(&source, &spec(), 10_000).unwrap();
     let whole = Checkpoint::open(&write(&source, &whole, &place.path().join("whole"))).unwrap();
     let folder = write(&source, &sharded, &place.path().join("sharded"));
     let shards = fs::read_dir(&folder).unwrap().filter(|entry| {
@@ -109,7 +118,7 @@ fn a_layout_foretells_the_size_of_the_files() {
     let place = tempfile::tempdir().unwrap();
     let source = source();
     for limit in [usize::MAX, 20_000] {
-        let layout = Layout::with_shards_of(&source, &edits(), limit).unwrap();
+        let layout = Layout::with_shards_of(&source, &spec(), limit).unwrap();
         let folder = write(&source, &layout, &place.path().join(limit.to_string()));
         let written = Checkpoint::open(&folder).unwrap();
         assert_eq!(written.file_bytes(), layout.bytes());
@@ -121,7 +130,7 @@ fn a_layout_foretells_the_size_of_the_files() {
 fn factors_come_back_as_they_were_put() {
     let place = tempfile::tempdir().unwrap();
     let source = source();
-    let layout = Layout::new(&source, &edits()).unwrap();
+    let layout = Layout::new(&source, &spec()).unwrap();
     let written = Checkpoint::open(&write(&source, &layout, &place.path().join("out"))).unwrap();
     assert_eq!(written.factor(SITE).unwrap(), pair(&source));
 }
@@ -131,34 +140,22 @@ fn embedding_and_head_are_rounded_on_their_way() {
     let place = tempfile::tempdir().unwrap();
     let source = source();
     let scheme = Scheme::symmetric(Bits::Eight, None);
-    let rounded = Edits {
-        tables: Some(scheme),
-        ..edits()
+    let ends = [Site::Embedding, Site::Head];
+    let rounded = Form::quantised(scheme, 0);
+    let rounded = OutputSpec {
+        forms: ends.map(|site| (site, rounded)).into(),
+        ..OutputSpec::default()
     };
     let layout = Layout::new(&source, &rounded).unwrap();
     let written = Checkpoint::open(&write(&source, &layout, &place.path().join("out"))).unwrap();
     assert_eq!(written.file_bytes(), layout.bytes());
     assert_eq!(written.parameters(), layout.parameters());
-    for &table in source.config().tables() {
-        let Factor::Whole(whole) = source.table(table).unwrap() else {
-            panic!("the source is not rounded")
-        };
-        let expected = Factor::Rounded {
-            base: Quantised::nearest(&whole, scheme).unwrap(),
-            correction: None,
-        };
-        assert_eq!(written.table(table).unwrap(), expected);
+    for site in ends {
+        let whole = source.factor(site).unwrap().dense().unwrap();
+        let expected = Quantised::nearest(&whole, scheme).unwrap();
+        let found = written.factor(site).unwrap();
+        assert_eq!(found, Factor::Whole(Store::Quantised(expected)));
     }
-    // What is rounded already stays as it is.
-    let again = Layout::new(
-        &written,
-        &Edits {
-            tables: Some(scheme),
-            ..Edits::default()
-        },
-    )
-    .unwrap();
-    assert_eq!(again.parameters(), layout.parameters());
 }
 
 #[test]
@@ -166,13 +163,13 @@ fn an_unfinished_output_goes_on_with_the_same_task_only() {
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("out");
     let source = source();
-    let layout = Layout::new(&source, &edits()).unwrap();
+    let layout = Layout::new(&source, &spec()).unwrap();
     let begin = |task: &str| {
         let output = claim(&source, &target, false).unwrap();
         Writer::begin(&source, &layout, output, task)
     };
     let writer = begin("task").unwrap();
-    writer.put(0, &[(SITE, pair(&source), 0.25)]).unwrap();
+    writer.put(0, &[edit(pair(&source), 0.25)]).unwrap();
     let journal = writer.work().join(".journal");
     writer.put_block(1).unwrap(); // makes the step last
     drop(writer);
@@ -196,23 +193,18 @@ fn numbers_too_large_for_half_precision_are_refused() {
     let source = source();
     let layout = Layout::new(
         &source,
-        &Edits {
+        &OutputSpec {
             format: Some(compress_core::Format::F16),
-            ..edits()
+            ..spec()
         },
     )
     .unwrap();
     let output = claim(&source, &place.path().join("out"), false).unwrap();
     let writer = Writer::begin(&source, &layout, output, "task").unwrap();
-    let shape = source.config().shape(SITE.role);
-    let factor = Factor::LowRank {
-        up: Matrix::from_fn(shape.rows, 3, |_, _| 70_000.0),
-        down: Matrix::zeros(3, shape.cols),
-    };
-    let refused = writer
-        .put(0, &[(SITE, factor, 0.0)])
-        .unwrap_err()
-        .to_string();
+    let shape = source.config().weight_shape(SITE);
+    let up = Matrix::from_fn(shape.rows, 3, |_, _| 70_000.0);
+    let factor = Factor::low_rank(up, Matrix::zeros(3, shape.cols));
+    let refused = writer.put(0, &[edit(factor, 0.0)]).unwrap_err().to_string();
     assert!(
         refused.contains("1.mlp.down_proj.up.weight") && refused.contains("--dtype"),
         "{refused}"
@@ -224,13 +216,13 @@ fn a_finished_model_that_could_not_get_its_name_only_gets_its_name_next_time() {
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("out");
     let source = source();
-    let layout = Layout::new(&source, &edits()).unwrap();
+    let layout = Layout::new(&source, &spec()).unwrap();
     let begin = || {
         let output = claim(&source, &target, false).unwrap();
         Writer::begin(&source, &layout, output, "task").unwrap()
     };
     let writer = begin();
-    writer.put(0, &[(SITE, pair(&source), 0.25)]).unwrap();
+    writer.put(0, &[edit(pair(&source), 0.25)]).unwrap();
     writer.write_others().unwrap();
     // Somebody else's folder appears meanwhile.
     fs::create_dir(&target).unwrap();
@@ -256,14 +248,14 @@ fn what_an_exchange_of_names_has_left_is_not_taken_for_the_new_model() {
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("out");
     let source = source();
-    let layout = Layout::new(&source, &edits()).unwrap();
+    let layout = Layout::new(&source, &spec()).unwrap();
     let begin = |force: bool| {
         let output = claim(&source, &target, force).unwrap();
         Writer::begin(&source, &layout, output, "task").unwrap()
     };
     let writer = begin(false);
     let work = writer.work().to_owned();
-    writer.put(0, &[(SITE, pair(&source), 0.25)]).unwrap();
+    writer.put(0, &[edit(pair(&source), 0.25)]).unwrap();
     writer.write_others().unwrap();
     // The model is noted as about to be published, and kept from it by something in its place.
     fs::write(&target, "in the way").unwrap();
@@ -308,7 +300,7 @@ fn a_folder_of_that_name_that_no_run_has_made_is_not_removed() {
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("out");
     let source = source();
-    let layout = Layout::new(&source, &edits()).unwrap();
+    let layout = Layout::new(&source, &spec()).unwrap();
     let work = place.path().join("out.compress-work");
     fs::create_dir(&work).unwrap();
     for name in ["notes.txt", "compression.json", ".journal", ".fingerprint"] {

@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, bail};
 use compress_calibrate::{Aim, Measured, Sequential};
 use compress_checkpoint::Writer;
 use compress_core::{
-    Evidence, Factor, Matrix, Method, Plan, Planned, Role, Shape, Site, Step, Stream, Survey,
-    Symmetric, Tokens, Weights, side_by_side,
+    Edit, Evidence, Matrix, Method, Plan, Planned, Role, Site, Step, Stream, Survey, Symmetric,
+    Tokens,
 };
+use compress_numerics::side_by_side;
 
-use crate::{args::OutputForm, pipeline::written, progress};
+use crate::{footprint::Parallel, job::OutputForm, pipeline::written, progress};
 
 /// What is to be done, and all that it takes.
 pub struct Work<'a, M: Method> {
@@ -22,6 +23,7 @@ pub struct Work<'a, M: Method> {
     pub survey: &'a Survey<'a>,
     pub writer: &'a Writer<'a>,
     pub form: &'a OutputForm,
+    pub parallel: &'a Parallel,
     pub quiet: bool,
 }
 
@@ -33,24 +35,24 @@ pub struct Compressed {
 }
 
 impl<M: Method> Work<'_, M> {
-    /// Carries out every step that is not done yet, those of one stream together and so many streams at a time,
+    /// Carries out every step that is not done yet, those of one stream together and some streams side by side,
     /// and writes the results of a stream at once.
-    pub fn at_once(&self, streams_at_a_time: usize) -> Result<Compressed> {
+    pub fn at_once(&self) -> Result<Compressed> {
         let start = Instant::now();
         let bar = progress::bar("compressing", self.plan.steps.len(), self.quiet);
-        let streams: Vec<Vec<usize>> = by_stream(self.plan)?.into_values().collect();
+        let streams: Vec<(Stream, Vec<usize>)> = by_stream(self.plan)?.into_iter().collect();
         let finished = self.writer.finished();
         let one = |stream: usize| {
-            let (done, left): (Vec<usize>, Vec<usize>) = streams[stream]
-                .iter()
-                .partition(|index| finished.contains_key(index));
+            let (stream, steps) = &streams[stream];
+            let (done, left): (Vec<usize>, Vec<usize>) =
+                steps.iter().partition(|index| finished.contains_key(index));
             let known = done.iter().filter_map(|index| finished.get(index));
             let mut errors: Vec<(Site, f64)> = known.flatten().copied().collect();
-            errors.extend(self.carry_out(&left, self.survey)?);
-            bar.inc(streams[stream].len() as u64);
+            errors.extend(self.carry_out(*stream, &left, self.survey)?);
+            bar.inc(steps.len() as u64);
             anyhow::Ok(errors)
         };
-        let errors = side_by_side(streams.len(), streams_at_a_time, one)?;
+        let errors = side_by_side(streams.len(), self.parallel.streams, one)?;
         bar.finish_and_clear();
         Ok(Compressed {
             errors: errors.into_iter().flatten().collect(),
@@ -65,12 +67,13 @@ impl<M: Method> Work<'_, M> {
         let by_stream = by_stream(self.plan)?;
         let first = self.writer.first_block();
         let done = self.writer.finished().values().flatten();
-        let done = done.filter(|(site, _)| site.layer < first);
+        let done = done.filter(|(site, _)| site.layer() < Some(first));
         let mut errors: BTreeMap<Site, f64> = done.copied().collect();
         let layers = by_stream.keys().map(|stream| stream.layer + 1).max();
         for layer in first..layers.unwrap_or(0) {
             walks.through(layer, |mut measured| {
-                let steps = by_stream.get(&measured.stream);
+                let stream = measured.stream;
+                let steps = by_stream.get(&stream);
                 let steps = steps.map_or(&[][..], Vec::as_slice);
                 let targets = if aim == Some(Aim::Original) {
                     measured.targets(self.weights(steps)?)?
@@ -80,11 +83,11 @@ impl<M: Method> Work<'_, M> {
                 let here = Here {
                     survey: self.survey,
                     measured,
-                    targets,
                 };
-                let survey = Survey::new(&here, |_| true).with_evidence(&here);
-                let survey = survey.storing_factors(self.form.factors());
-                errors.extend(self.carry_out(steps, &survey)?);
+                let survey = Survey::new(self.survey.weights(), |site| self.survey.has(site));
+                let survey = survey.with_evidence(&here).with_targets(targets);
+                let survey = survey.storing_factors(self.form.factors);
+                errors.extend(self.carry_out(stream, steps, &survey)?);
                 anyhow::Ok(())
             })?;
             self.writer.put_block(layer + 1)?;
@@ -97,7 +100,26 @@ impl<M: Method> Work<'_, M> {
     }
 
     /// Carries out the steps of one stream, and writes what each gives; the errors of the weights.
-    fn carry_out(&self, indices: &[usize], survey: &Survey<'_>) -> Result<Vec<(Site, f64)>> {
+    fn carry_out(
+        &self,
+        stream: Stream,
+        indices: &[usize],
+        survey: &Survey<'_>,
+    ) -> Result<Vec<(Site, f64)>> {
+        // What they share is made anew for each where there is no memory for them side by side.
+        let apart = self.parallel.apart.contains(&stream);
+        let at_once = if apart { 1 } else { indices.len().max(1) };
+        let parts = indices.chunks(at_once);
+        let parts = parts.map(|indices| self.carry_out_together(indices, survey));
+        let errors = parts.collect::<Result<Vec<_>>>()?;
+        Ok(errors.into_iter().flatten().collect())
+    }
+
+    fn carry_out_together(
+        &self,
+        indices: &[usize],
+        survey: &Survey<'_>,
+    ) -> Result<Vec<(Site, f64)>> {
         let mut step_of = BTreeMap::new();
         let mut steps = Vec::new();
         for &index in indices {
@@ -105,18 +127,18 @@ impl<M: Method> Work<'_, M> {
             step_of.extend(sites(planned).map(|site| (site, index)));
             steps.push(planned.step.clone());
         }
-        let mut by_step: BTreeMap<usize, Vec<(Site, Factor, f64)>> = BTreeMap::new();
+        let mut by_step: BTreeMap<usize, Vec<Edit>> = BTreeMap::new();
         for edit in self.method.compress(&steps, survey)? {
-            let factor = written(edit, self.form)?;
-            let index = step_of.get(&factor.0).context("an edit of no step")?;
-            by_step.entry(*index).or_default().push(factor);
+            let edit = written(edit, self.form)?;
+            let index = step_of.get(&edit.site).context("an edit of no step")?;
+            by_step.entry(*index).or_default().push(edit);
         }
-        for (index, factors) in &by_step {
-            self.writer.put(*index, factors)?;
+        for (index, edits) in &by_step {
+            self.writer.put(*index, edits)?;
         }
         self.writer.settle()?;
-        let factors = by_step.into_values().flatten();
-        Ok(factors.map(|(site, _, error)| (site, error)).collect())
+        let edits = by_step.into_values().flatten();
+        Ok(edits.map(|edit| (edit.site, edit.error)).collect())
     }
 
     /// The weights of some steps, and how each step counts tokens.
@@ -147,7 +169,7 @@ fn by_stream<S: Step>(plan: &Plan<S>) -> Result<BTreeMap<Stream, Vec<usize>>> {
     let mut by_stream: BTreeMap<Stream, Vec<usize>> = BTreeMap::new();
     for (index, planned) in plan.steps.iter().enumerate() {
         let streams: BTreeSet<_> = sites(planned).map(Site::stream).collect();
-        let [stream] = streams.iter().copied().collect::<Vec<_>>()[..] else {
+        let [Some(stream)] = streams.iter().copied().collect::<Vec<_>>()[..] else {
             bail!("a step must change weights that read the same input; {planned:?} does not");
         };
         by_stream.entry(stream).or_default().push(index);
@@ -155,24 +177,10 @@ fn by_stream<S: Step>(plan: &Plan<S>) -> Result<BTreeMap<Stream, Vec<usize>>> {
     Ok(by_stream)
 }
 
-/// The model as a survey shows it at one stream, where it is measured: what enters its weights now, and what
-/// is to be compressed in their place.
+/// Measurements at one stream as they are there now; elsewhere as they were before.
 struct Here<'a> {
     survey: &'a Survey<'a>,
     measured: Measured,
-    /// Where weights are to aim at something else than they are.
-    targets: BTreeMap<Site, Matrix>,
-}
-
-impl Weights for Here<'_> {
-    fn shapes(&self) -> BTreeMap<Site, Shape> {
-        self.survey.sites().collect()
-    }
-
-    fn load(&self, site: Site) -> compress_core::Result<Matrix> {
-        let target = self.targets.get(&site).cloned();
-        target.map_or_else(|| self.survey.weight(site), Ok)
-    }
 }
 
 impl Evidence for Here<'_> {

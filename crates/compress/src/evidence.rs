@@ -3,16 +3,19 @@
 use std::{sync::Mutex, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
-use compress_calibrate::{Aim, Progress, Store, calibrate};
-use compress_core::{Method, Needs, Plan, Random, Survey};
+use compress_calibrate::{Aim, EvidenceStore, Progress, calibrate};
+use compress_core::{Method, Needs, Plan, Survey};
 use compress_evaluate::Protocol;
+use compress_numerics::Random;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::{args::Planning, cache, model::Opened, progress, shipped, text};
-
-/// Windows to calibrate on where the user says nothing.
-pub const SAMPLES: usize = 64;
+use crate::{
+    cache,
+    job::{Planning, SAMPLES, Target},
+    model::Opened,
+    progress, shipped, text,
+};
 
 /// What a method's measurements are taken from.
 struct Sample {
@@ -25,7 +28,7 @@ impl Sample {
     /// Reads and cuts the calibration text as the arguments say; `context` is the evaluation's.
     fn new(arguments: &Planning, context: Option<usize>, model: &Opened) -> Result<Self> {
         let options = &arguments.calibration;
-        let (name, text) = match &options.calibrate {
+        let (name, text) = match &options.text {
             Some(path) => (path.display().to_string(), text::read(path)?),
             None if model.is_shipped() => (
                 "shipped calibration text".to_owned(),
@@ -102,7 +105,7 @@ impl Route {
         let passing = (needs.activations || needs.attended)
             && !needs.gradients
             && arguments.calibration.evidence.is_none()
-            && method.plans_by() == Needs::NOTHING;
+            && method.needs_to_plan() == Needs::NOTHING;
         let walks = aim.is_some() || passing;
         let before = Needs {
             activations: needs.activations && !walks,
@@ -121,7 +124,7 @@ struct Gathered {
     /// What tells it from other evidence.
     key: String,
     /// What was measured before anything is compressed; none where nothing was.
-    store: Option<Store>,
+    store: Option<EvidenceStore>,
     /// Whether activations are measured when their turn comes.
     walks: bool,
     /// Whether the store is to stay.
@@ -137,10 +140,10 @@ impl Evidence {
         context: Option<usize>,
         model: &Opened,
     ) -> Result<Self> {
-        if arguments.target.plan.is_some() || method.plans_by() == Needs::NOTHING {
+        if matches!(arguments.target, Target::Plan(_)) || method.needs_to_plan() == Needs::NOTHING {
             return Ok(Self(None));
         }
-        Self::gather((method.plans_by(), false), arguments, context, model)
+        Self::gather((method.needs_to_plan(), false), arguments, context, model)
     }
 
     /// What a method must know to carry out a plan: what its steps rest on, which another may have planned.
@@ -153,7 +156,7 @@ impl Evidence {
     ) -> Result<Self> {
         let Route { before, walks, .. } = Route::of(method, plan, arguments);
         if before == Needs::NOTHING && !walks {
-            if arguments.calibration.calibrate.is_some() && !arguments.printing.quiet {
+            if arguments.calibration.text.is_some() && !arguments.printing.quiet {
                 eprintln!("warning: this needs no measurements, so --calibrate is not read");
             }
             return Ok(Self(None));
@@ -174,7 +177,7 @@ impl Evidence {
         let measure = || {
             let root = &arguments.calibration.evidence;
             let root = root.clone().map_or_else(cache::evidence, Ok)?;
-            let store = Store::open(&root, &about)?;
+            let store = EvidenceStore::open(&root, &about)?;
             let bar = Bar::new(arguments.printing.quiet);
             calibrate(&model.checkpoint, &sample.windows, needs, &store, &bar)?;
             bar.finish();
@@ -182,7 +185,7 @@ impl Evidence {
         };
         let store = (needs != Needs::NOTHING).then(measure).transpose()?;
         Ok(Self(Some(Gathered {
-            key: Store::name(&about),
+            key: EvidenceStore::name(&about),
             store,
             sample,
             walks,

@@ -1,14 +1,14 @@
 //! What a run will take of memory and disk, foretold before any work is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use compress_calibrate::{Footprint as Walk, between_blocks, evidence};
 use compress_checkpoint::{Checkpoint, Layout};
-use compress_core::{Method, Needs, Plan, Site, Stream, Survey, Tokens};
+use compress_core::{Method, Needs, Plan, Shape, Site, Stream, Survey, Tokens};
 use compress_evaluate::CORE;
 
-use crate::{args::Planning, evidence::Route, memory};
+use crate::{evidence::Route, job::Planning, memory};
 
 /// The program while it writes a tokenizer: of a small model more than all that comes after it.
 const PROGRAM: usize = 80_000_000;
@@ -17,7 +17,7 @@ const PROGRAM: usize = 80_000_000;
 const TOKENIZER: usize = 70_000_000;
 
 /// What compressing takes at its fullest, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Footprint {
     /// Memory, that of the program itself included.
     pub memory: usize,
@@ -25,8 +25,17 @@ pub struct Footprint {
     pub disk: u64,
     /// Of that, measurements.
     pub evidence: u64,
+    /// What may be under way at the same time.
+    pub parallel: Parallel,
+}
+
+/// What may be under way at the same time for the memory that there is.
+#[derive(Clone, Debug, Default)]
+pub struct Parallel {
     /// Streams whose weights are compressed side by side, where all is measured before.
-    pub side_by_side: usize,
+    pub streams: usize,
+    /// Streams whose weights do not fit side by side, and are compressed one after the other.
+    pub apart: BTreeSet<Stream>,
 }
 
 /// Foretells what carrying out a plan takes; `limit` is the memory that it may take.
@@ -49,25 +58,20 @@ pub fn foretell<M: Method>(
     let own = memory::resident();
     let threads = rayon::current_num_threads();
     let shape = |site: Site| survey.shape(site);
-    let mut groups: Vec<usize> = Vec::new();
-    for (Stream { inlet, .. }, steps) in by_stream(plan) {
-        let compressing = method.memory(&steps, &shape, threads)?;
-        groups.push(if route.walks {
-            let rest = walk.held(inlet) + compressing;
-            rest.max(walk.measuring(inlet)).max(walk.solving(inlet))
-        } else {
-            compressing
-        });
-    }
-    groups.sort_unstable_by(|a, b| b.cmp(a));
-    let largest = groups.first().copied().unwrap_or(0);
-    let side_by_side = if route.walks {
-        1
+    let tokens = if route.walks || route.before != Needs::NOTHING {
+        TOKENIZER
     } else {
-        let room = limit.bytes().saturating_sub(own) / largest.max(1);
-        room.clamp(1, threads.min(groups.len()).max(1))
+        0
     };
-    let together: usize = groups.iter().take(side_by_side).sum();
+    let fixed = own + tokens + threads * CORE;
+    let groups = by_stream(plan);
+    let needs = Needed {
+        method,
+        groups: &groups,
+        walk: route.walks.then_some(&walk),
+        shape: &shape,
+    };
+    let (parallel, together) = needs.within(limit.bytes().saturating_sub(fixed), threads)?;
     let before = route.before;
     let measuring = if before == Needs::NOTHING {
         0
@@ -79,22 +83,90 @@ pub fn foretell<M: Method>(
     let walking = if route.walks { walk.disk() } else { 0 };
     // The output is begun when what was measured before is there.
     let compressed = layout.bytes() as u64 + walking;
-    let tokens = if route.walks || before != Needs::NOTHING {
-        TOKENIZER
-    } else {
-        0
-    };
     Ok(Footprint {
-        memory: (own + tokens + threads * CORE + together.max(measuring)).max(PROGRAM),
+        memory: (fixed + together.max(measuring)).max(PROGRAM),
         disk: evidence + compressed.max(between),
         evidence,
-        side_by_side,
+        parallel,
     })
 }
 
+/// The bytes that the weights of each stream need.
+struct Needed<'a, M: Method> {
+    method: &'a M,
+    groups: &'a Groups<M::Step>,
+    /// Where they are measured when their turn comes.
+    walk: Option<&'a Walk<'a>>,
+    shape: &'a dyn Fn(Site) -> compress_core::Result<Shape>,
+}
+
 /// The steps of a plan by the stream that their weights read.
-fn by_stream<S: compress_core::Step>(plan: &Plan<S>) -> BTreeMap<Stream, Vec<S>> {
-    let mut by_stream: BTreeMap<Stream, Vec<S>> = BTreeMap::new();
+type Groups<S> = BTreeMap<Option<Stream>, Vec<S>>;
+
+impl<M: Method> Needed<'_, M> {
+    /// As much at the same time as fits in `room`, and the bytes that it takes.
+    fn within(&self, room: usize, threads: usize) -> Result<(Parallel, usize)> {
+        let most = match self.walk {
+            Some(_) => 1,
+            None => threads.min(self.groups.len()).max(1),
+        };
+        let mut parallel = Parallel {
+            streams: 1,
+            apart: BTreeSet::new(),
+        };
+        // Streams side by side share the threads.
+        for streams in (2..=most).rev() {
+            let together = largest(self.bytes(threads / streams, &parallel.apart)?, streams);
+            if together <= room {
+                return Ok((
+                    Parallel {
+                        streams,
+                        ..parallel
+                    },
+                    together,
+                ));
+            }
+        }
+        let together = self.bytes(threads, &parallel.apart)?.into_iter();
+        let too_large = self
+            .groups
+            .keys()
+            .zip(together)
+            .filter(|(_, bytes)| *bytes > room);
+        parallel.apart = too_large.filter_map(|(stream, _)| *stream).collect();
+        let bytes = largest(self.bytes(threads, &parallel.apart)?, 1);
+        Ok((parallel, bytes))
+    }
+
+    /// Bytes for each stream, on so many threads; the weights of some streams one after the other.
+    fn bytes(&self, threads: usize, apart: &BTreeSet<Stream>) -> Result<Vec<usize>> {
+        let of_group = |(stream, steps): (&Option<Stream>, &Vec<M::Step>)| {
+            let alone = stream.is_some_and(|stream| apart.contains(&stream));
+            let at_once = if alone { 1 } else { steps.len().max(1) };
+            let mut compressing = 0;
+            for steps in steps.chunks(at_once) {
+                compressing = compressing.max(self.method.memory(steps, self.shape, threads)?);
+            }
+            Ok(match (stream, self.walk) {
+                (Some(Stream { inlet, .. }), Some(walk)) => {
+                    let rest = walk.held(*inlet) + compressing;
+                    rest.max(walk.measuring(*inlet)).max(walk.solving(*inlet))
+                }
+                _ => compressing,
+            })
+        };
+        self.groups.iter().map(of_group).collect()
+    }
+}
+
+/// The sum of the largest ones.
+fn largest(mut bytes: Vec<usize>, count: usize) -> usize {
+    bytes.sort_unstable_by(|a, b| b.cmp(a));
+    bytes.iter().take(count).sum()
+}
+
+fn by_stream<S: compress_core::Step>(plan: &Plan<S>) -> Groups<S> {
+    let mut by_stream: Groups<S> = BTreeMap::new();
     for planned in &plan.steps {
         for (site, _) in planned.step.forms() {
             let steps = by_stream.entry(site.stream()).or_default();

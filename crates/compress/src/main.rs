@@ -9,6 +9,7 @@ mod carry_out;
 mod evidence;
 mod footprint;
 mod interrupt;
+mod job;
 mod loaded;
 mod memory;
 mod model;
@@ -19,6 +20,7 @@ mod progress;
 mod report;
 mod shipped;
 mod side;
+mod task;
 mod text;
 mod verbs;
 
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.verb {
         Verb::Methods(job) => verbs::methods::run(&job),
         Verb::Inspect(job) => verbs::inspect::run(&job),
-        Verb::Plan { method } => verbs::plan::run(method),
+        Verb::Plan { method } => verbs::plan::run(&method),
         Verb::Run { method } => verbs::run::run(&method),
         Verb::Tune(job) => verbs::tune::run(&job),
         Verb::Compare(job) => verbs::compare::run(&job),

@@ -1,20 +1,17 @@
 //! From a budget to a plan, and what that makes of the output; the same for every method.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytesize::ByteSize;
-use compress_checkpoint::{Edits, Layout};
-use compress_core::{Budget, Edit, Factor, Form, Method, Plan, Site, Survey};
+use compress_checkpoint::{Checkpoint, Layout, OutputSpec};
+use compress_core::{Budget, Edit, Factor, Form, Method, PairForm, Plan, Site, Survey};
 use serde_json::Value;
 
 use crate::{
-    args::{OutputForm, Planning, Target},
+    job::{OutputForm, Planning, Target},
     model::Opened,
 };
-
-/// What is kept where the user says nothing.
-const KEEP: f64 = 0.8;
 
 /// The plan that the arguments ask for: read from a file, or made for a budget or a size.
 pub fn plan<M: Method>(
@@ -23,11 +20,8 @@ pub fn plan<M: Method>(
     model: &Opened,
     arguments: &Planning,
 ) -> Result<Plan<M::Step>> {
-    let factored = model
-        .checkpoint
-        .forms()
-        .values()
-        .any(|form| *form != Form::Whole);
+    let mut forms = model.checkpoint.forms().iter();
+    let factored = forms.any(|(site, form)| site.role().is_some() && *form != Form::WHOLE);
     ensure!(
         !(arguments.form.dense && factored),
         "{} has weights that are factored already, which --dense does not multiply out",
@@ -37,23 +31,10 @@ pub fn plan<M: Method>(
         survey.sites().next().is_some(),
         "no weight to compress: --only and --skip leave none, or all are factored already"
     );
-    let Target { keep, size, plan } = &arguments.target;
-    ensure!(
-        M::BUDGETED || (keep.is_none() && size.is_none()),
-        "{} takes no --keep and no --target-size: its --bits, --group and --rank decide the size",
-        method.name()
-    );
-    match (plan, size) {
-        (Some(path), _) => read(path, model, survey),
-        (None, None) if !M::BUDGETED => {
-            let steps = method.plan(survey, Budget::ALL)?;
-            Ok(Plan::new(method.name(), model.id()?, None, steps, survey)?)
-        }
-        (None, Some(size)) => fit(method, survey, model, arguments, *size),
-        (None, None) => {
-            let keep = keep.map_or_else(|| Budget::keep(KEEP), Ok)?;
-            for_budget(method, survey, model, keep)
-        }
+    match &arguments.target {
+        Target::Plan(path) => read(path, model, survey),
+        Target::Size(size) => fit(method, survey, model, arguments, *size),
+        Target::Budget(budget) => for_budget(method, survey, model, *budget),
     }
 }
 
@@ -61,16 +42,10 @@ fn for_budget<M: Method>(
     method: &M,
     survey: &Survey<'_>,
     model: &Opened,
-    keep: Budget,
+    keep: Option<Budget>,
 ) -> Result<Plan<M::Step>> {
     let steps = method.plan(survey, keep)?;
-    Ok(Plan::new(
-        method.name(),
-        model.id()?,
-        Some(keep),
-        steps,
-        survey,
-    )?)
+    Ok(Plan::new(method.name(), model.id()?, keep, steps, survey)?)
 }
 
 fn read<S: compress_core::Step>(
@@ -104,7 +79,8 @@ fn read<S: compress_core::Step>(
 /// The options of a method that are used, for records: those that decide a plan are not where one is given.
 pub fn options<M: Method>(method: &M, target: &Target) -> Result<Value> {
     let mut options = serde_json::to_value(method)?;
-    if let (Some(fields), true) = (options.as_object_mut(), target.plan.is_some()) {
+    let planned = matches!(target, Target::Plan(_));
+    if let (Some(fields), true) = (options.as_object_mut(), planned) {
         fields.retain(|name, _| !M::PLANNING.contains(&name.as_str()));
     }
     Ok(options)
@@ -123,14 +99,14 @@ fn fit<M: Method>(
         "--dense saves no bytes, so it cannot meet --target-size"
     );
     let bytes = |keep: f64| {
-        let steps = method.plan(survey, Budget::keep(keep)?)?;
+        let steps = method.plan(survey, Some(Budget::keep(keep)?))?;
         let forms = steps.iter().flat_map(compress_core::Step::forms).collect();
-        let edits = edits(forms, &arguments.form);
-        anyhow::Ok(Layout::new(&model.checkpoint, &edits)?.bytes() as u64)
+        let spec = output_spec(&model.checkpoint, forms, &arguments.form);
+        anyhow::Ok(Layout::new(&model.checkpoint, &spec)?.bytes() as u64)
     };
     let (mut fits, mut exceeds) = (f64::MIN_POSITIVE, 1.0);
     if bytes(exceeds)? <= size.as_u64() {
-        return for_budget(method, survey, model, Budget::ALL);
+        return for_budget(method, survey, model, Some(Budget::ALL));
     }
     let least = bytes(fits)?;
     ensure!(
@@ -146,35 +122,42 @@ fn fit<M: Method>(
             exceeds = middle
         }
     }
-    for_budget(method, survey, model, Budget::keep(fits)?)
+    for_budget(method, survey, model, Some(Budget::keep(fits)?))
 }
 
-/// What the output will have other than its source, once weights have the forms of a plan.
-pub fn edits(forms: Vec<(Site, Form)>, form: &OutputForm) -> Edits {
-    let written = |planned| match (planned, form.factors()) {
-        _ if form.dense => Form::Whole,
-        (Form::LowRank { rank }, Some(scheme)) => Form::RoundedPair { scheme, rank },
+/// What the output has other than its source, once weights have the forms of a plan.
+pub fn output_spec(
+    source: &Checkpoint,
+    planned: Vec<(Site, Form)>,
+    form: &OutputForm,
+) -> OutputSpec {
+    let written = |planned| match (planned, form.factors) {
+        _ if form.dense => Form::WHOLE,
+        (Form::LowRank(PairForm { rank, .. }), Some(scheme)) => {
+            Form::LowRank(PairForm::quantised(rank, scheme))
+        }
         (planned, _) => planned,
     };
-    let forms = forms.into_iter();
-    Edits {
-        forms: forms.map(|(site, form)| (site, written(form))).collect(),
-        tables: form.tables(),
+    let planned = planned.into_iter();
+    let mut forms: BTreeMap<Site, Form> =
+        planned.map(|(site, form)| (site, written(form))).collect();
+    // What is rounded already stays as it is.
+    let ends = source.forms().iter();
+    let ends = ends.filter(|(site, form)| site.role().is_none() && **form == Form::WHOLE);
+    if let Some(scheme) = form.ends {
+        forms.extend(ends.map(|(site, _)| (*site, Form::quantised(scheme, 0))));
+    }
+    OutputSpec {
+        forms,
         format: form.dtype,
     }
 }
 
-/// A factor in the form that [`edits`] foretells.
-pub fn written(edit: Edit, form: &OutputForm) -> Result<(Site, Factor, f64)> {
-    let Edit::Replace {
-        site,
-        factor,
-        error,
-    } = edit;
-    let factor = if form.dense {
-        Factor::Whole(factor.dense()?)
-    } else {
-        factor
-    };
-    Ok((site, factor, error))
+/// An edit as [`output_spec`] says that it is written.
+pub fn written(edit: Edit, form: &OutputForm) -> Result<Edit> {
+    if !form.dense {
+        return Ok(edit);
+    }
+    let factor = Factor::whole(edit.factor.dense()?);
+    Ok(Edit { factor, ..edit })
 }

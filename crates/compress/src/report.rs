@@ -1,5 +1,7 @@
 //! What is told at the end: figures for programs, tables for people.
 
+pub mod run;
+
 use std::{
     fmt::Display,
     io::{self, Write as _},

@@ -15,6 +15,9 @@ impl Budget {
     /// Everything stays.
     pub const ALL: Self = Self(1.0);
 
+    /// What is kept where nobody says anything.
+    pub const USUAL: Self = Self(0.8);
+
     /// A budget that keeps the given fraction; an error outside (0, 1].
     pub fn keep(fraction: f64) -> Result<Self> {
         if fraction > 0.0 && fraction <= 1.0 {

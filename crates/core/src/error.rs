@@ -9,37 +9,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A matrix whose data does not fill its shape.
-    #[error("a {shape} matrix needs {} numbers, got {found}", shape.size())]
-    Length {
-        /// The shape asked for.
-        shape: Shape,
-        /// How many numbers came.
-        found: usize,
-    },
-
-    /// Two matrices that cannot be multiplied.
-    #[error("cannot multiply a {left} matrix by a {right} matrix")]
-    Product {
-        /// Shape of the left matrix.
-        left: Shape,
-        /// Shape of the right matrix.
-        right: Shape,
-    },
-
-    /// A packed weight whose parts do not fit each other.
-    #[error(
-        "a packed {shape} weight of {bits} bits in groups of {group} has other numbers of words, scales or zero points"
-    )]
-    Packing {
-        /// The shape asked for.
-        shape: Shape,
-        /// The width of a code.
-        bits: usize,
-        /// Inputs that share a scale.
-        group: usize,
-    },
-
     /// A weight with a NaN or an infinity in it.
     #[error("{site}: the weight holds {value} at row {row}, column {column}; the model is damaged")]
     NonFinite {
@@ -51,24 +20,6 @@ pub enum Error {
         column: usize,
         /// The number.
         value: f32,
-    },
-
-    /// An iteration of the linear algebra did not converge.
-    #[error("the {what} of a {shape} matrix did not converge")]
-    Convergence {
-        /// Which decomposition.
-        what: &'static str,
-        /// Of which matrix.
-        shape: Shape,
-    },
-
-    /// More singular vectors than there are, or none.
-    #[error("a rank of {count} is not within 1..={limit}")]
-    Count {
-        /// How many were asked for.
-        count: usize,
-        /// How many there are.
-        limit: usize,
     },
 
     /// A step asks for a rank that the weight cannot have.
@@ -98,6 +49,13 @@ pub enum Error {
         site: Site,
         /// What is missing.
         what: &'static str,
+    },
+
+    /// A weight that no measurement is made for.
+    #[error("{site}: no activations are measured there")]
+    NotMeasured {
+        /// Where.
+        site: Site,
     },
 
     /// Measurements that are all zero.
@@ -204,6 +162,10 @@ pub enum Error {
         /// What is wrong with it.
         fault: String,
     },
+
+    /// Linear algebra, or packed integers.
+    #[error(transparent)]
+    Numerics(#[from] compress_numerics::Error),
 
     /// The source of the weights failed.
     #[error(transparent)]

@@ -25,10 +25,14 @@ pub enum Tokens {
 }
 
 impl Tokens {
-    /// Whether those of a role are weighted.
+    /// Whether those of a weight are weighted.
     #[must_use]
-    pub fn are_weighted(self, role: Role) -> bool {
-        self == Self::Attended && matches!(role, Role::Key | Role::Value)
+    pub const fn are_weighted(self, site: Site) -> bool {
+        let role = site.role();
+        matches!(
+            (self, role),
+            (Self::Attended, Some(Role::Key | Role::Value))
+        )
     }
 }
 

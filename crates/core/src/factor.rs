@@ -1,86 +1,222 @@
-//! The compressed form of one weight, and the form without its numbers.
+//! A weight as a structure over stores, and the same without the numbers.
+//!
+//! A *structure* says how a weight is put together: whole, as a product of two thin matrices, or as the sum of
+//! a matrix and such a product. A *store* says how the numbers of one matrix are kept. Any store may stand in
+//! any place of any structure.
+//!
+//! ```
+//! use compress_core::{Bits, Factor, Form, Matrix, Pair, Quantised, Scheme, Store};
+//!
+//! let weight = Matrix::new(2, 4, vec![1.0, -2.0, 0.5, 3.0, 0.0, 1.0, -1.0, 2.0])?;
+//! let base = Quantised::nearest(&weight, Scheme::symmetric(Bits::Four, None))?;
+//! let factor = Factor::Sum {
+//!     base: Store::Quantised(base),
+//!     correction: Pair::new(Matrix::zeros(2, 1), Matrix::zeros(1, 4)),
+//! };
+//! assert_eq!(factor.form().parameters(factor.shape()), 2 * 4 + 1 * (2 + 4));
+//! assert!(matches!(factor.form(), Form::Sum { .. }));
+//! # Ok::<(), compress_core::Error>(())
+//! ```
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
-use crate::{Format, Matrix, Quantised, Result, Scheme, Shape, linalg, packing};
+use compress_numerics::linalg;
+
+use crate::{Format, Matrix, Quantised, Result, Scheme, Shape};
+
+/// One matrix, in the way in which its numbers are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Store {
+    /// Floating-point numbers.
+    Float(Matrix),
+    /// Integers of a few bits, with a scale for each group.
+    Quantised(Quantised),
+}
+
+/// Two thin matrices whose product is a matrix of low rank.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// out × r
+    pub up: Store,
+    /// r × in
+    pub down: Store,
+}
 
 /// How a weight is put together. Every variant denotes one out × in matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Factor {
     /// W itself.
-    Whole(Matrix),
+    Whole(Store),
     /// W ≈ up · down.
-    LowRank {
-        /// out × r
-        up: Matrix,
-        /// r × in
-        down: Matrix,
-    },
-    /// W ≈ up · down, both of few bits.
-    RoundedPair {
-        /// out × r
-        up: Quantised,
-        /// r × in
-        down: Quantised,
-    },
-    /// W ≈ Q + up · down.
-    Rounded {
-        /// Q: few bits for each number.
-        base: Quantised,
-        /// What rounding lost; none where that is let go.
-        correction: Option<Correction>,
+    LowRank(Pair),
+    /// W ≈ base + up · down.
+    Sum {
+        /// out × in
+        base: Store,
+        /// What the base lacks of W.
+        correction: Pair,
     },
 }
 
-/// A low-rank term beside a rounded weight.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Correction {
-    /// out × r
-    pub up: Matrix,
-    /// r × in
-    pub down: Matrix,
+impl Store {
+    /// Rows × columns.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        match self {
+            Self::Float(matrix) => matrix.shape(),
+            Self::Quantised(quantised) => quantised.shape(),
+        }
+    }
+
+    /// How its numbers are kept.
+    #[must_use]
+    pub const fn precision(&self) -> Precision {
+        match self {
+            Self::Float(_) => Precision::Float,
+            Self::Quantised(quantised) => Precision::Quantised(quantised.scheme()),
+        }
+    }
+
+    /// The matrix that it denotes.
+    #[must_use]
+    pub fn dense(&self) -> Matrix {
+        match self {
+            Self::Float(matrix) => matrix.clone(),
+            Self::Quantised(quantised) => quantised.dense(),
+        }
+    }
+
+    /// M · x for the columns of x.
+    fn apply(&self, x: &Matrix) -> Result<Matrix> {
+        Ok(match self {
+            Self::Float(matrix) => linalg::product(matrix, x)?,
+            Self::Quantised(quantised) => linalg::product(&quantised.dense(), x)?,
+        })
+    }
+}
+
+impl Pair {
+    /// Two matrices of floating-point numbers: out × r and r × in.
+    #[must_use]
+    pub const fn new(up: Matrix, down: Matrix) -> Self {
+        Self {
+            up: Store::Float(up),
+            down: Store::Float(down),
+        }
+    }
+
+    /// r
+    #[must_use]
+    pub const fn rank(&self) -> usize {
+        self.down.shape().rows
+    }
+
+    /// The form without the numbers.
+    #[must_use]
+    pub const fn form(&self) -> PairForm {
+        PairForm {
+            rank: self.rank(),
+            up: self.up.precision(),
+            down: self.down.precision(),
+        }
+    }
+
+    /// The same with both matrices rounded to the nearest numbers of a scheme.
+    pub fn quantised(&self, scheme: Scheme) -> Result<Self> {
+        let nearest =
+            |store: &Store| Quantised::nearest(&store.dense(), scheme).map(Store::Quantised);
+        Ok(Self {
+            up: nearest(&self.up)?,
+            down: nearest(&self.down)?,
+        })
+    }
+
+    /// up · down
+    pub fn dense(&self) -> Result<Matrix> {
+        self.up.apply(&self.down.dense())
+    }
+
+    fn apply(&self, x: &Matrix) -> Result<Matrix> {
+        self.up.apply(&self.down.apply(x)?)
+    }
 }
 
 impl Factor {
+    /// A weight of floating-point numbers as it is.
+    #[must_use]
+    pub const fn whole(weight: Matrix) -> Self {
+        Self::Whole(Store::Float(weight))
+    }
+
+    /// up · down in floating-point numbers: out × r and r × in.
+    #[must_use]
+    pub const fn low_rank(up: Matrix, down: Matrix) -> Self {
+        Self::LowRank(Pair::new(up, down))
+    }
+
     /// Output features × input features of the weight that it stands for.
     #[must_use]
-    pub fn shape(&self) -> Shape {
+    pub const fn shape(&self) -> Shape {
         match self {
-            Self::Whole(weight) => weight.shape(),
-            Self::LowRank { up, down } => Shape::new(up.rows(), down.cols()),
-            Self::RoundedPair { up, down } => Shape::new(up.shape().rows, down.shape().cols),
-            Self::Rounded { base, .. } => base.shape(),
+            Self::Whole(store) | Self::Sum { base: store, .. } => store.shape(),
+            Self::LowRank(pair) => Shape::new(pair.up.shape().rows, pair.down.shape().cols),
         }
     }
 
     /// The form without the numbers.
     #[must_use]
-    pub fn form(&self) -> Form {
+    pub const fn form(&self) -> Form {
         match self {
-            Self::Whole(_) => Form::Whole,
-            Self::LowRank { up, .. } => Form::LowRank { rank: up.cols() },
-            Self::RoundedPair { down, .. } => Form::RoundedPair {
-                scheme: down.scheme(),
-                rank: down.shape().rows,
+            Self::Whole(store) => Form::Whole(store.precision()),
+            Self::LowRank(pair) => Form::LowRank(pair.form()),
+            Self::Sum { base, correction } => Form::Sum {
+                base: base.precision(),
+                correction: correction.form(),
             },
-            Self::Rounded { base, correction } => Form::Rounded {
-                scheme: base.scheme(),
-                rank: correction.as_ref().map_or(0, |term| term.up.cols()),
-            },
+        }
+    }
+
+    /// Its matrices, in the order of [`Form::stores`].
+    #[must_use]
+    pub fn stores(&self) -> Vec<&Store> {
+        match self {
+            Self::Whole(store) => vec![store],
+            Self::LowRank(Pair { up, down }) => vec![down, up],
+            Self::Sum {
+                base,
+                correction: Pair { up, down },
+            } => vec![base, down, up],
+        }
+    }
+
+    /// The factor of matrices in that order; none where they are not as many as the form has.
+    #[must_use]
+    pub fn from_stores(form: Form, stores: Vec<Store>) -> Option<Self> {
+        match form {
+            Form::Whole(_) => {
+                let [store] = stores.try_into().ok()?;
+                Some(Self::Whole(store))
+            }
+            Form::LowRank(_) => {
+                let [down, up] = stores.try_into().ok()?;
+                Some(Self::LowRank(Pair { up, down }))
+            }
+            Form::Sum { .. } => {
+                let [base, down, up] = stores.try_into().ok()?;
+                let correction = Pair { up, down };
+                Some(Self::Sum { base, correction })
+            }
         }
     }
 
     /// Multiplied out.
     pub fn dense(&self) -> Result<Matrix> {
         match self {
-            Self::Whole(weight) => Ok(weight.clone()),
-            Self::LowRank { up, down } => linalg::product(up, down),
-            Self::RoundedPair { up, down } => linalg::product(&up.dense(), &down.dense()),
-            Self::Rounded { base, correction } => {
+            Self::Whole(store) => Ok(store.dense()),
+            Self::LowRank(pair) => pair.dense(),
+            Self::Sum { base, correction } => {
                 let mut dense = base.dense();
-                if let Some(Correction { up, down }) = correction {
-                    add(&mut dense, &linalg::product(up, down)?);
-                }
+                add(&mut dense, &correction.dense()?);
                 Ok(dense)
             }
         }
@@ -89,107 +225,15 @@ impl Factor {
     /// W · x for the columns of x, in × t, without multiplying the factors out.
     pub fn apply(&self, x: &Matrix) -> Result<Matrix> {
         match self {
-            Self::Whole(weight) => linalg::product(weight, x),
-            Self::LowRank { up, down } => linalg::product(up, &linalg::product(down, x)?),
-            Self::RoundedPair { up, down } => {
-                linalg::product(&up.dense(), &linalg::product(&down.dense(), x)?)
-            }
-            Self::Rounded { base, correction } => {
-                let mut y = linalg::product(&base.dense(), x)?;
-                if let Some(Correction { up, down }) = correction {
-                    add(&mut y, &linalg::product(up, &linalg::product(down, x)?)?);
-                }
+            Self::Whole(store) => store.apply(x),
+            Self::LowRank(pair) => pair.apply(x),
+            Self::Sum { base, correction } => {
+                let mut y = base.apply(x)?;
+                add(&mut y, &correction.apply(x)?);
                 Ok(y)
             }
         }
     }
-
-    /// Its matrices of floating-point numbers, by the suffixes that their names have.
-    #[must_use]
-    pub fn floats(&self) -> Vec<(&'static str, &Matrix)> {
-        match self {
-            Self::Whole(weight) => vec![("weight", weight)],
-            Self::LowRank { up, down } => vec![("down.weight", down), ("up.weight", up)],
-            Self::RoundedPair { .. } => Vec::new(),
-            Self::Rounded { correction, .. } => match correction {
-                Some(Correction { up, down }) => {
-                    vec![("lora_A.weight", down), ("lora_B.weight", up)]
-                }
-                None => Vec::new(),
-            },
-        }
-    }
-
-    /// The contents of each tensor, by the suffix that its name has.
-    #[must_use]
-    pub fn tensors(&self) -> Vec<(&'static str, Contents<'_>)> {
-        let mut tensors = match self {
-            Self::Whole(_) | Self::LowRank { .. } => Vec::new(),
-            Self::RoundedPair { up, down } => {
-                let mut tensors = packed_tensors(down, &DOWN);
-                tensors.append(&mut packed_tensors(up, &UP));
-                tensors
-            }
-            Self::Rounded { base, .. } => packed_tensors(base, &OWN),
-        };
-        let floats = self.floats().into_iter();
-        tensors.extend(floats.map(|(suffix, matrix)| (suffix, Contents::Floats(matrix))));
-        tensors
-    }
-}
-
-/// What is in a tensor.
-#[derive(Clone, Debug)]
-pub enum Contents<'a> {
-    /// Numbers, in whatever format the tensor has.
-    Floats(&'a Matrix),
-    /// Bytes as they are stored.
-    Bytes(Vec<u8>),
-}
-
-/// The tensors of `pack-quantized`, as compressed-tensors names them: codes, scales, shape, zero points.
-type Suffixes = [&'static str; 4];
-
-const OWN: Suffixes = [
-    "weight_packed",
-    "weight_scale",
-    "weight_shape",
-    "weight_zero_point",
-];
-const DOWN: Suffixes = [
-    "down.weight_packed",
-    "down.weight_scale",
-    "down.weight_shape",
-    "down.weight_zero_point",
-];
-const UP: Suffixes = [
-    "up.weight_packed",
-    "up.weight_scale",
-    "up.weight_shape",
-    "up.weight_zero_point",
-];
-
-fn packed_tensors(
-    base: &Quantised,
-    [codes, scales, size, zeros]: &Suffixes,
-) -> Vec<(&'static str, Contents<'static>)> {
-    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let halves = base.scales().iter().flat_map(|scale| scale.to_le_bytes());
-    let Shape { rows, cols } = base.shape();
-    let shape = [rows as i64, cols as i64];
-    let shape = shape.iter().flat_map(|size| size.to_le_bytes()).collect();
-    let mut tensors = vec![
-        (*codes, words(base.words())),
-        (*scales, halves.collect()),
-        (*size, shape),
-    ];
-    if !base.scheme().symmetric {
-        tensors.push((*zeros, words(&base.packed_zeros())));
-    }
-    let bytes = tensors.into_iter();
-    bytes
-        .map(|(name, bytes)| (name, Contents::Bytes(bytes)))
-        .collect()
 }
 
 fn add(sum: &mut Matrix, more: &Matrix) {
@@ -197,226 +241,245 @@ fn add(sum: &mut Matrix, more: &Matrix) {
     pairs.for_each(|(x, y)| *x += y);
 }
 
+/// How the numbers of a matrix are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Floating-point numbers, in a format that the model decides.
+    Float,
+    /// Integers of a few bits.
+    Quantised(Scheme),
+}
+
+/// A pair without its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairForm {
+    /// Columns of `up`, rows of `down`.
+    pub rank: usize,
+    /// How `up` is kept.
+    pub up: Precision,
+    /// How `down` is kept.
+    pub down: Precision,
+}
+
 /// How a weight is put together, without the numbers: what a plan can say of a factor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// One matrix.
-    Whole,
-    /// Two factors.
-    LowRank {
-        /// Columns of `up`, rows of `down`.
-        rank: usize,
-    },
-    /// Two factors of few bits.
-    RoundedPair {
-        /// Bits, groups, symmetry.
-        scheme: Scheme,
-        /// Columns of `up`, rows of `down`.
-        rank: usize,
-    },
-    /// Few bits for each number, and a correction.
-    Rounded {
-        /// Bits, groups, symmetry.
-        scheme: Scheme,
-        /// Rank of the correction; 0 for none.
-        rank: usize,
+    Whole(Precision),
+    /// Two thin matrices.
+    LowRank(PairForm),
+    /// A matrix and two thin ones.
+    Sum {
+        /// How the matrix is kept.
+        base: Precision,
+        /// What is added to it.
+        correction: PairForm,
     },
 }
 
-/// One tensor of a form.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// What its name ends in.
-    pub suffix: &'static str,
-    /// Outermost dimension first.
-    pub shape: Vec<usize>,
-    /// What its numbers are.
-    pub numbers: Numbers,
-}
-
-impl Part {
-    /// The tensor's name: within the module, or as PEFT names what is added to it.
-    #[must_use]
-    pub fn name(&self, module: &str) -> String {
-        let suffix = self.suffix;
-        match self.numbers {
-            Numbers::Correction => format!("base_model.model.{module}.{suffix}"),
-            _ => format!("{module}.{suffix}"),
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Float => f.pad("float"),
+            Self::Quantised(scheme) => f.pad(&scheme.to_string()),
         }
     }
 }
 
-/// What the numbers of a tensor are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Numbers {
-    /// Floating-point numbers in the model's format.
-    Floats,
-    /// Floating-point numbers that belong to a correction, which lies in files of its own.
-    Correction,
-    /// Scales, f16.
-    Scales,
-    /// Packed codes, i32.
-    Words,
-    /// A shape, i64.
-    Sizes,
+/// `whole`, `int4 g32`, `rank 8`, `rank 8, int8 per row`, `int4 g32 + rank 8`.
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(Precision::Float) => f.pad("whole"),
+            Self::Whole(precision) => f.pad(&precision.to_string()),
+            Self::LowRank(pair) => f.pad(&pair.to_string()),
+            Self::Sum { base, correction } => f.pad(&format!("{base} + {correction}")),
+        }
+    }
 }
 
-impl Numbers {
-    /// Bytes of one of them where the model's floats have the given format.
-    #[must_use]
-    pub const fn bytes(self, format: Format) -> usize {
+impl fmt::Display for PairForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rank {}", self.rank)?;
+        match (self.down, self.up) {
+            (Precision::Float, Precision::Float) => Ok(()),
+            (down, up) if down == up => write!(f, ", {down}"),
+            (down, up) => write!(f, ", {down} and {up}"),
+        }
+    }
+}
+
+impl Precision {
+    /// Whether a matrix of this shape can be kept so: its columns make whole groups.
+    pub fn check(self, shape: Shape) -> Result<()> {
         match self {
-            Self::Floats => format.bytes(),
-            Self::Correction | Self::Scales => 2,
-            Self::Words => 4,
-            Self::Sizes => 8,
+            Self::Float => Ok(()),
+            Self::Quantised(scheme) => scheme.check(shape),
+        }
+    }
+
+    /// Bytes of a matrix where floats have the given format.
+    #[must_use]
+    pub fn bytes(self, shape: Shape, format: Format) -> usize {
+        match self {
+            Self::Float => shape.size() * format.bytes(),
+            Self::Quantised(scheme) => scheme.bytes(shape),
+        }
+    }
+
+    /// How it is rounded; none where it is not.
+    #[must_use]
+    pub const fn scheme(self) -> Option<Scheme> {
+        match self {
+            Self::Float => None,
+            Self::Quantised(scheme) => Some(scheme),
+        }
+    }
+}
+
+impl PairForm {
+    /// Two matrices of floating-point numbers.
+    #[must_use]
+    pub const fn float(rank: usize) -> Self {
+        Self {
+            rank,
+            up: Precision::Float,
+            down: Precision::Float,
+        }
+    }
+
+    /// Two matrices that are rounded alike.
+    #[must_use]
+    pub const fn quantised(rank: usize, scheme: Scheme) -> Self {
+        let precision = Precision::Quantised(scheme);
+        Self {
+            rank,
+            up: precision,
+            down: precision,
         }
     }
 }
 
 impl Form {
-    /// Whether what is rounded makes whole groups, in a weight of this shape.
-    pub fn check(self, weight: Shape) -> Result<()> {
+    /// A weight of floating-point numbers as it is.
+    pub const WHOLE: Self = Self::Whole(Precision::Float);
+
+    /// Two thin matrices of floating-point numbers.
+    #[must_use]
+    pub const fn low_rank(rank: usize) -> Self {
+        Self::LowRank(PairForm::float(rank))
+    }
+
+    /// A weight that is rounded, and corrected by a pair of floating-point numbers unless its rank is 0.
+    #[must_use]
+    pub const fn quantised(scheme: Scheme, correction: usize) -> Self {
+        let base = Precision::Quantised(scheme);
+        match correction {
+            0 => Self::Whole(base),
+            rank => Self::Sum {
+                base,
+                correction: PairForm::float(rank),
+            },
+        }
+    }
+
+    /// Every matrix that a weight of this shape consists of: `down` before `up`, a base before both.
+    #[must_use]
+    pub fn stores(self, weight: Shape) -> Vec<(Precision, Shape)> {
+        let Shape { rows, cols } = weight;
+        let pair = |PairForm { rank, up, down }| {
+            [(down, Shape::new(rank, cols)), (up, Shape::new(rows, rank))]
+        };
         match self {
-            Self::Whole | Self::LowRank { .. } => Ok(()),
-            Self::Rounded { scheme, .. } => scheme.check(weight),
-            Self::RoundedPair { scheme, rank } => {
-                scheme.check(Shape::new(rank, weight.cols))?;
-                scheme.check(Shape::new(weight.rows, rank))
+            Self::Whole(precision) => vec![(precision, weight)],
+            Self::LowRank(form) => pair(form).into(),
+            Self::Sum { base, correction } => {
+                let [down, up] = pair(correction);
+                vec![(base, weight), down, up]
             }
         }
     }
 
-    /// Every tensor that a weight of this shape then consists of.
-    #[must_use]
-    pub fn tensors(self, weight: Shape) -> Vec<Part> {
-        let Shape { rows, cols } = weight;
-        match self {
-            Self::Whole => vec![part("weight", &[rows, cols], Numbers::Floats)],
-            Self::LowRank { rank } => vec![
-                part("down.weight", &[rank, cols], Numbers::Floats),
-                part("up.weight", &[rows, rank], Numbers::Floats),
-            ],
-            Self::RoundedPair { scheme, rank } => {
-                let mut parts = packed_parts(Shape::new(rank, cols), scheme, &DOWN);
-                parts.append(&mut packed_parts(Shape::new(rows, rank), scheme, &UP));
-                parts
-            }
-            Self::Rounded { scheme, rank } => {
-                let mut parts = packed_parts(weight, scheme, &OWN);
-                if rank > 0 {
-                    parts.push(part("lora_A.weight", &[rank, cols], Numbers::Correction));
-                    parts.push(part("lora_B.weight", &[rows, rank], Numbers::Correction));
-                }
-                parts
-            }
-        }
+    /// Whether a weight of this shape can have the form.
+    pub fn check(self, weight: Shape) -> Result<()> {
+        let mut stores = self.stores(weight).into_iter();
+        stores.try_for_each(|(precision, shape)| precision.check(shape))
     }
 
     /// How many numbers the weight then takes, however few bits each has.
     #[must_use]
-    pub const fn parameters(self, weight: Shape) -> usize {
+    pub fn parameters(self, weight: Shape) -> usize {
+        let stores = self.stores(weight).into_iter();
+        stores.map(|(_, shape)| shape.size()).sum()
+    }
+
+    /// The rank of a weight that is kept as two thin matrices and nothing else.
+    #[must_use]
+    pub const fn rank(self) -> Option<usize> {
         match self {
-            Self::Whole => weight.size(),
-            Self::LowRank { rank } | Self::RoundedPair { rank, .. } => weight.low_rank_size(rank),
-            Self::Rounded { rank, .. } => weight.size() + weight.low_rank_size(rank),
+            Self::LowRank(pair) => Some(pair.rank),
+            Self::Whole(_) | Self::Sum { .. } => None,
         }
     }
 
-    /// How many bytes the weight then takes where its floats have the given format.
+    /// The rank of what is added to a base; 0 where nothing is.
     #[must_use]
-    pub fn bytes(self, weight: Shape, format: Format) -> usize {
-        let bytes = |part: &Part| part.numbers.bytes(format) * part.shape.iter().product::<usize>();
-        self.tensors(weight).iter().map(bytes).sum()
+    pub const fn correction(self) -> usize {
+        match self {
+            Self::Sum { correction, .. } => correction.rank,
+            Self::Whole(_) | Self::LowRank(_) => 0,
+        }
     }
-}
-
-fn part(suffix: &'static str, shape: &[usize], numbers: Numbers) -> Part {
-    Part {
-        suffix,
-        shape: shape.to_vec(),
-        numbers,
-    }
-}
-
-/// What [`packed_tensors`] gives for a matrix of this shape.
-fn packed_parts(
-    Shape { rows, cols }: Shape,
-    scheme: Scheme,
-    [codes, scales, size, zeros]: &Suffixes,
-) -> Vec<Part> {
-    let (words, groups) = (packing::words(scheme.bits, cols), scheme.groups(cols));
-    let mut parts = vec![
-        part(codes, &[rows, words], Numbers::Words),
-        part(scales, &[rows, groups], Numbers::Scales),
-        part(size, &[2], Numbers::Sizes),
-    ];
-    if !scheme.symmetric {
-        let words = packing::words(scheme.bits, rows);
-        parts.push(part(zeros, &[words, groups], Numbers::Words));
-    }
-    parts
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{Bits, Random};
+    use compress_numerics::Random;
 
-    /// Every way in which a weight of 5 × 8 is put together.
-    fn examples() -> [Factor; 5] {
-        let rounded = |m: &Matrix, symmetric| {
-            let scheme = Scheme {
-                symmetric,
-                ..Scheme::symmetric(Bits::Eight, None)
-            };
-            Quantised::nearest(m, scheme).unwrap()
-        };
+    use super::*;
+    use crate::Bits;
+
+    /// Every structure of a weight of 5 × 8, with every store in every place.
+    fn examples() -> Vec<Factor> {
         let mut random = Random(1);
-        let (whole, up, down) = (
-            random.matrix(5, 8),
-            random.matrix(5, 2),
-            random.matrix(2, 8),
-        );
-        [
-            Factor::RoundedPair {
-                up: rounded(&up, true),
-                down: rounded(&down, true),
-            },
-            Factor::Rounded {
-                base: rounded(&whole, false),
-                correction: None,
-            },
-            Factor::Rounded {
-                base: rounded(&whole, true),
-                correction: Some(Correction {
-                    up: up.clone(),
-                    down: down.clone(),
-                }),
-            },
-            Factor::LowRank { up, down },
-            Factor::Whole(whole),
-        ]
+        let mut both = |rows, cols| {
+            let matrix = random.matrix(rows, cols);
+            let scheme = Scheme::symmetric(Bits::Eight, None);
+            let rounded = Quantised::nearest(&matrix, scheme).unwrap();
+            [Store::Float(matrix), Store::Quantised(rounded)]
+        };
+        let (wholes, ups, downs) = (both(5, 8), both(5, 2), both(2, 8));
+        let mut examples: Vec<Factor> = wholes.iter().cloned().map(Factor::Whole).collect();
+        for (up, down) in ups
+            .iter()
+            .flat_map(|up| downs.iter().map(move |down| (up, down)))
+        {
+            let pair = Pair {
+                up: up.clone(),
+                down: down.clone(),
+            };
+            for base in wholes.iter().cloned() {
+                let correction = pair.clone();
+                examples.push(Factor::Sum { base, correction });
+            }
+            examples.push(Factor::LowRank(pair));
+        }
+        examples
     }
 
     #[test]
-    fn every_form_foretells_the_tensors_and_their_bytes() {
+    fn every_form_says_which_matrices_there_will_be() {
         for factor in examples() {
             let (form, shape) = (factor.form(), factor.shape());
+            assert_eq!(shape, Shape::new(5, 8));
             form.check(shape).unwrap();
-            let (told, found) = (form.tensors(shape), factor.tensors());
-            assert_eq!(told.len(), found.len());
-            for (part, (suffix, contents)) in told.iter().zip(found) {
-                assert_eq!(part.suffix, suffix);
-                let count: usize = part.shape.iter().product();
-                match contents {
-                    Contents::Floats(m) => assert_eq!(part.shape, [m.rows(), m.cols()]),
-                    Contents::Bytes(bytes) => {
-                        assert_eq!(bytes.len(), count * part.numbers.bytes(Format::F32));
-                    }
-                }
-            }
+            let stores = factor.stores().into_iter();
+            let found: Vec<_> = stores
+                .map(|store| (store.precision(), store.shape()))
+                .collect();
+            assert_eq!(form.stores(shape), found);
+            let stores = factor.stores().into_iter().cloned().collect();
+            assert_eq!(Factor::from_stores(form, stores), Some(factor));
         }
     }
 
@@ -424,7 +487,7 @@ mod tests {
     fn every_factor_applies_as_the_matrix_it_denotes() {
         let x = Random(2).matrix(8, 3);
         for factor in examples() {
-            let dense = Factor::Whole(factor.dense().unwrap()).apply(&x).unwrap();
+            let dense = Factor::whole(factor.dense().unwrap()).apply(&x).unwrap();
             let distance = factor.apply(&x).unwrap().squared_distance(&dense);
             assert!(
                 distance < 1e-10 * dense.squared_norm(),
@@ -434,36 +497,13 @@ mod tests {
         }
     }
 
-    fn example() -> Factor {
-        Factor::LowRank {
-            up: Matrix::from_fn(5, 2, |i, j| (i + j) as f32 - 1.5),
-            down: Matrix::from_fn(2, 4, |i, j| 0.5 * i as f32 - j as f32),
-        }
-    }
-
     #[test]
-    fn a_low_rank_pair_applies_as_the_matrix_it_denotes() {
-        let x = Matrix::from_fn(4, 3, |i, j| (i * 3 + j) as f32);
-        let direct = example().apply(&x).unwrap();
-        let dense = Factor::Whole(example().dense().unwrap()).apply(&x).unwrap();
-        assert!(direct.squared_distance(&dense) < 1e-8 * dense.squared_norm());
-    }
-
-    #[test]
-    fn a_form_foretells_the_tensors_of_its_factor() {
-        let factor = example();
-        let told = factor.form().tensors(factor.shape());
-        let told: Vec<_> = told.iter().map(|p| (p.suffix, p.shape.clone())).collect();
-        let found = factor.tensors().into_iter().map(|(name, contents)| {
-            let Contents::Floats(m) = contents else {
-                panic!("{name} has no floats")
-            };
-            (name, vec![m.rows(), m.cols()])
-        });
-        assert_eq!(told, found.collect::<Vec<_>>());
-        assert_eq!(
-            factor.form().bytes(factor.shape(), Format::F16),
-            2 * (5 * 2 + 2 * 4)
-        );
+    fn bytes_are_those_of_all_matrices() {
+        let scheme = Scheme::symmetric(Bits::Four, None);
+        let form = Form::quantised(scheme, 2);
+        let stores = form.stores(Shape::new(5, 8)).into_iter();
+        let bytes = stores.map(|(precision, shape)| precision.bytes(shape, Format::F16));
+        // A word and a scale for each row, and the shape; then 2 (5 + 8) halves.
+        assert_eq!(bytes.sum::<usize>(), 5 * (4 + 2) + 16 + 2 * 2 * 13);
     }
 }

@@ -9,63 +9,40 @@
 //! use compress_core::{Factor, Matrix};
 //!
 //! // The 2 × 3 matrix of rank one, kept as two thin factors.
-//! let factor = Factor::LowRank {
-//!     up: Matrix::new(2, 1, vec![1.0, 2.0])?,        // out × r
-//!     down: Matrix::new(1, 3, vec![1.0, 0.0, -1.0])?, // r × in
-//! };
+//! let up = Matrix::new(2, 1, vec![1.0, 2.0])?; // out × r
+//! let down = Matrix::new(1, 3, vec![1.0, 0.0, -1.0])?; // r × in
+//! let factor = Factor::low_rank(up, down);
 //! assert_eq!(factor.dense()?.data(), [1.0, 0.0, -1.0, 2.0, 0.0, -2.0]);
 //! # Ok::<(), compress_core::Error>(())
 //! ```
 
-mod bits;
 mod budget;
-mod dot;
 mod error;
 mod evidence;
-mod exponential;
 mod factor;
 mod format;
 mod grid;
-pub mod linalg;
-mod matrix;
 mod method;
-pub mod packed;
-mod packing;
 mod plan;
 mod quantised;
-mod random;
 mod scheme;
-mod selection;
 mod site;
 mod stream;
 mod survey;
-mod swiglu;
-mod symmetric;
 pub mod testing;
-mod threads;
-mod token;
 
-pub use bits::Bits;
 pub use budget::Budget;
-pub use dot::multiply_rows;
+// What weights and measurements are made of.
+pub use compress_numerics::{Matrix, Shape, Symmetric, f16, packed::Bits};
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Needs, Tokens};
-pub use exponential::{exponentiate, log_sum_exp};
-pub use factor::{Contents, Correction, Factor, Form, Numbers, Part};
+pub use factor::{Factor, Form, Pair, PairForm, Precision, Store};
 pub use format::Format;
 pub use grid::Grid;
-pub use half::f16;
-pub use matrix::{Matrix, Shape};
 pub use method::{Edit, Method, Step, Truncate};
 pub use plan::{Kind, Plan, Planned, SourceId, Version};
 pub use quantised::Quantised;
-pub use random::Random;
 pub use scheme::Scheme;
-pub use selection::{Pattern, Selection};
 pub use site::{Role, Site};
 pub use stream::{Inlet, Stream, by_stream};
 pub use survey::{Survey, Weights};
-pub use swiglu::{swiglu, swiglu_backward};
-pub use symmetric::Symmetric;
-pub use threads::{side_by_side, threads};
-pub use token::{attend_one, rms_norm, rotate_halves};

@@ -7,13 +7,20 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{Budget, Error, Factor, Form, Needs, Result, Shape, Site, Survey, Tokens};
 
 /// One way to make a model smaller. Serialised, it is its own options.
+///
+/// Whoever calls a method guarantees that
+///
+/// - a [`Survey`] has the measurements that [`needs_to_plan`](Self::needs_to_plan) names when a plan is asked for,
+///   and those that [`needs`](Self::needs) names when steps are carried out;
+/// - under refit, [`Survey::weight`] gives the target that was solved for in the place of the weight, and
+///   [`Survey::activations`] what enters the weight behind the compressed blocks before it. A method does the same
+///   with either;
+/// - all steps whose weights read one input come in one call of [`compress`](Self::compress), so that what they share
+///   (a factorisation of H) is made once. Calls for different inputs may come from different threads at the same time.
 pub trait Method: Sync + Serialize {
     /// One unit of work: what to compress, and how far. Methods with the same step can carry out
     /// each other's plans.
     type Step: Step;
-
-    /// Whether a budget of parameters decides the plan; else the method's own options do.
-    const BUDGETED: bool = true;
 
     /// Those of its own options, as serialised, that decide a plan and nothing behind it.
     const PLANNING: &'static [&'static str] = &[];
@@ -21,27 +28,23 @@ pub trait Method: Sync + Serialize {
     /// The method's name on the command line and in plans.
     fn name(&self) -> &'static str;
 
-    /// The measurements that planning and compressing rest on.
-    fn needs(&self) -> Needs;
-
-    /// Those of them that planning itself rests on.
-    fn plans_by(&self) -> Needs {
+    /// The measurements that planning rests on.
+    fn needs_to_plan(&self) -> Needs {
         Needs::NOTHING
     }
 
-    /// What carrying out one step rests on, which may be another method's.
-    fn needs_of(&self, _step: &Self::Step) -> Needs {
-        self.needs()
-    }
+    /// The measurements that carrying out a step rests on, which another method may have planned.
+    fn needs(&self, step: &Self::Step) -> Needs;
 
     /// Decides every step; no weight is rewritten. What would not shrink gets no step.
-    fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Self::Step>>;
+    ///
+    /// Without a budget the method's own options say how far to go.
+    fn plan(&self, survey: &Survey<'_>, budget: Option<Budget>) -> Result<Vec<Self::Step>>;
 
-    /// Carries out steps; gives the edits of one after the other. Given those of all weights that read one
-    /// stream, it prepares what they share once.
+    /// Carries out steps; gives the edits of one after the other.
     fn compress(&self, steps: &[Self::Step], survey: &Survey<'_>) -> Result<Vec<Edit>>;
 
-    /// The bytes that [`compress`](Self::compress) holds at most for the steps of one stream on so many
+    /// The bytes that [`compress`](Self::compress) holds at most for the steps of one input on so many
     /// threads: weights of the given shapes, an H as the survey hands it out, and all that is made of them.
     fn memory(
         &self,
@@ -69,18 +72,15 @@ pub trait Step: Clone + Debug + Send + Sync + Serialize + DeserializeOwned {
     fn check(&self, shape: impl Fn(Site) -> Result<Shape>) -> Result<()>;
 }
 
-/// One change to the model.
+/// One change to the model: a site becomes a factor.
 #[derive(Clone, Debug)]
-pub enum Edit {
-    /// This site becomes that factor.
-    Replace {
-        /// Where.
-        site: Site,
-        /// By what.
-        factor: Factor,
-        /// ‖W − Ŵ‖² / ‖W‖² in the norm that the method minimises.
-        error: f64,
-    },
+pub struct Edit {
+    /// Where.
+    pub site: Site,
+    /// What takes the weight's place.
+    pub factor: Factor,
+    /// ‖W − Ŵ‖² / ‖W‖² in the norm that the method minimises.
+    pub error: f64,
 }
 
 /// Cut a weight to a rank: the step of every method that keeps two factors per weight.
@@ -97,7 +97,7 @@ impl Step for Truncate {
     const KIND: &'static str = "truncate";
 
     fn forms(&self) -> Vec<(Site, Form)> {
-        vec![(self.site, Form::LowRank { rank: self.rank })]
+        vec![(self.site, Form::low_rank(self.rank))]
     }
 
     fn check(&self, shape: impl Fn(Site) -> Result<Shape>) -> Result<()> {

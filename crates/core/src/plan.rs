@@ -126,7 +126,7 @@ impl<S: Step> Plan<S> {
     #[must_use]
     pub fn needs<M: Method<Step = S>>(&self, method: &M) -> Needs {
         let needs = self.steps.iter();
-        let needs = needs.map(|planned| method.needs_of(&planned.step));
+        let needs = needs.map(|planned| method.needs(&planned.step));
         needs.fold(Needs::NOTHING, Needs::and)
     }
 

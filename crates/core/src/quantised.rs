@@ -28,16 +28,9 @@
 
 use std::ops::Range;
 
-use half::f16;
+use compress_numerics::packed::{Packed, code, pack, pack_down, unpack, unpack_down, words};
 
-use crate::{
-    Error, Grid, Matrix, Result, Scheme, Shape,
-    packed::Packed,
-    packing::{code, pack, pack_down, unpack, unpack_down, words},
-};
-
-/// Bytes of the two 64-bit numbers in which the shape is stored.
-const SHAPE_BYTES: usize = 16;
+use crate::{Error, Grid, Matrix, Result, Scheme, Shape, f16};
 
 /// A weight rounded to few bits.
 #[derive(Clone, Debug, PartialEq)]
@@ -246,14 +239,14 @@ impl Quantised {
         if self.fine.is_empty() {
             Ok(packed)
         } else {
-            packed.with_fine_scales(&self.fine)
+            Ok(packed.with_fine_scales(&self.fine)?)
         }
     }
 
     /// Bytes of its tensors on disk.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        bytes(self.shape, self.scheme)
+        self.scheme.bytes(self.shape)
     }
 
     /// The zero points as a file has them: i32, ⌈out·b / 32⌉ × groups, packed down the outputs.
@@ -274,18 +267,6 @@ impl Quantised {
         count("word of zero points", groups * length, packed.len())?;
         Ok(unpack_down(scheme.bits, packed, shape.rows, groups))
     }
-}
-
-/// Bytes on disk of a weight of the given shape: codes, scales, zero points and the shape itself.
-#[must_use]
-pub(crate) fn bytes(shape: Shape, scheme: Scheme) -> usize {
-    let groups = scheme.groups(shape.cols);
-    let zeros = if scheme.symmetric {
-        0
-    } else {
-        4 * words(scheme.bits, shape.rows) * groups
-    };
-    4 * word_count(shape, scheme) + 2 * shape.rows * groups + zeros + SHAPE_BYTES
 }
 
 const fn word_count(shape: Shape, scheme: Scheme) -> usize {

@@ -8,6 +8,7 @@
 
 use std::fmt;
 
+use compress_numerics::packed::words;
 use serde::{Deserialize, Serialize};
 
 use crate::{Bits, Error, Result, Shape};
@@ -53,6 +54,22 @@ impl Scheme {
         let bits = self.bits.count() as f64;
         let zero = if self.symmetric { 0.0 } else { bits };
         bits + (16.0 + zero) * self.groups(shape.cols) as f64 / shape.cols.max(1) as f64
+    }
+
+    /// Bytes on disk of a weight of this shape: codes, scales, zero points and the shape itself.
+    #[must_use]
+    pub fn bytes(self, shape: Shape) -> usize {
+        let (word, half, sizes) = (4, 2, 16);
+        let groups = self.groups(shape.cols);
+        let zeros = if self.symmetric {
+            0
+        } else {
+            word * words(self.bits, shape.rows) * groups
+        };
+        word * shape.rows * words(self.bits, shape.cols)
+            + half * shape.rows * groups
+            + zeros
+            + sizes
     }
 
     /// Whether a weight of this shape can be rounded so: its inputs make whole groups.

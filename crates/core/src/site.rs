@@ -1,4 +1,4 @@
-//! Where a linear weight sits in the network, and what Hugging Face calls it.
+//! Where a weight sits in the network.
 
 use std::{fmt, str::FromStr};
 
@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// What a linear weight does within its block.
+/// The role of a linear weight within its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Attention: what is looked for.
+    /// Attention: the query projection.
     Query,
-    /// Attention: what can be found.
+    /// Attention: the key projection.
     Key,
-    /// Attention: what is taken along.
+    /// Attention: the value projection.
     Value,
-    /// Attention: back into the residual stream.
+    /// Attention: the output projection, back into the residual stream.
     Output,
     /// Feed-forward: the gate of `SwiGLU`.
     Gate,
-    /// Feed-forward: what is gated.
+    /// Feed-forward: the branch that is gated.
     Up,
-    /// Feed-forward: back into the residual stream.
+    /// Feed-forward: the down projection, back into the residual stream.
     Down,
 }
 
@@ -50,20 +50,6 @@ impl Role {
             Self::Down => "down",
         }
     }
-
-    /// The module's name within a block of a Hugging Face decoder.
-    #[must_use]
-    pub const fn module(self) -> &'static str {
-        match self {
-            Self::Query => "self_attn.q_proj",
-            Self::Key => "self_attn.k_proj",
-            Self::Value => "self_attn.v_proj",
-            Self::Output => "self_attn.o_proj",
-            Self::Gate => "mlp.gate_proj",
-            Self::Up => "mlp.up_proj",
-            Self::Down => "mlp.down_proj",
-        }
-    }
 }
 
 impl fmt::Display for Role {
@@ -86,61 +72,61 @@ impl FromStr for Role {
     }
 }
 
-/// One linear weight of the network, written `3.query`.
+/// One weight matrix of the network, written `3.query`, `embedding` or `head`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Site {
-    /// Index of the block, from 0.
-    pub layer: usize,
-    /// Which of its weights.
-    pub role: Role,
+pub enum Site {
+    /// The embedding of tokens: vocabulary × hidden.
+    Embedding,
+    /// A linear weight of a block: out × in.
+    Block {
+        /// Index of the block, from 0.
+        layer: usize,
+        /// Which of its weights.
+        role: Role,
+    },
+    /// The output head: vocabulary × hidden. A model with tied embeddings has none.
+    Head,
 }
 
 impl Site {
     /// The site of `role` in block `layer`.
     #[must_use]
     pub const fn new(layer: usize, role: Role) -> Self {
-        Self { layer, role }
+        Self::Block { layer, role }
     }
 
-    /// Every site of a network of `layers` blocks, in the order of the network.
-    pub fn all(layers: usize) -> impl Iterator<Item = Self> {
-        (0..layers).flat_map(|layer| Role::ALL.map(|role| Self { layer, role }))
+    /// The linear weights of a network of `layers` blocks, in the order of the network.
+    pub fn blocks(layers: usize) -> impl Iterator<Item = Self> {
+        (0..layers).flat_map(|layer| Role::ALL.map(|role| Self::Block { layer, role }))
     }
 
-    /// The module that holds the weight: `model.layers.3.self_attn.q_proj`.
+    /// The block that the weight belongs to; none for embedding and head.
     #[must_use]
-    pub fn module(self) -> String {
-        format!("model.layers.{}.{}", self.layer, self.role.module())
+    pub const fn layer(self) -> Option<usize> {
+        match self {
+            Self::Block { layer, .. } => Some(layer),
+            Self::Embedding | Self::Head => None,
+        }
     }
 
-    /// The tensor of the whole weight: the module's name and `.weight`.
+    /// Its role within its block; none for embedding and head.
     #[must_use]
-    pub fn weight(self) -> String {
-        format!("{}.weight", self.module())
-    }
-
-    /// The site of a module's name, if it names one.
-    #[must_use]
-    pub fn of_module(module: &str) -> Option<Self> {
-        let (layer, rest) = module.strip_prefix("model.layers.")?.split_once('.')?;
-        let role = Role::ALL.into_iter().find(|role| role.module() == rest)?;
-        Some(Self {
-            layer: layer.parse().ok()?,
-            role,
-        })
-    }
-
-    /// The site of a whole weight's tensor name, if it names one.
-    #[must_use]
-    pub fn of_weight(tensor: &str) -> Option<Self> {
-        Self::of_module(tensor.strip_suffix(".weight")?)
+    pub const fn role(self) -> Option<Role> {
+        match self {
+            Self::Block { role, .. } => Some(role),
+            Self::Embedding | Self::Head => None,
+        }
     }
 }
 
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}.{}", self.layer, self.role))
+        match self {
+            Self::Embedding => f.pad("embedding"),
+            Self::Block { layer, role } => f.pad(&format!("{layer}.{role}")),
+            Self::Head => f.pad("head"),
+        }
     }
 }
 
@@ -162,14 +148,19 @@ impl FromStr for Site {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let parse = || {
+        let block = || {
             let (layer, role) = text.split_once('.')?;
-            Some(Self {
+            Some(Self::Block {
                 layer: layer.parse().ok()?,
                 role: role.parse().ok()?,
             })
         };
-        parse().ok_or_else(|| Error::Parse {
+        let found = match text {
+            "embedding" => Some(Self::Embedding),
+            "head" => Some(Self::Head),
+            _ => block(),
+        };
+        found.ok_or_else(|| Error::Parse {
             text: text.into(),
             expected: "a site such as 3.query",
         })
@@ -181,24 +172,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_of_a_site_is_read_back() {
-        for site in Site::all(12) {
-            assert_eq!(Site::of_weight(&site.weight()), Some(site));
+    fn every_site_is_read_as_it_is_written() {
+        let ends = [Site::Embedding, Site::Head];
+        for site in Site::blocks(12).chain(ends) {
             assert_eq!(site.to_string().parse::<Site>().unwrap(), site);
         }
-    }
-
-    #[test]
-    fn what_is_no_linear_weight_of_a_block_is_no_site() {
-        for name in [
-            "lm_head.weight",
-            "model.layers.0.input_layernorm.weight",
-            "model.layers.x.mlp.up_proj.weight",
-        ] {
-            assert_eq!(Site::of_weight(name), None);
-        }
-        for text in ["query", "3", "3.head", ".query"] {
-            assert!(text.parse::<Site>().is_err());
+        for text in ["query", "3", "3.head", ".query", "embedding.0", ""] {
+            assert!(text.parse::<Site>().is_err(), "{text}");
         }
     }
 }

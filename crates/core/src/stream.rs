@@ -75,10 +75,10 @@ impl Stream {
     }
 }
 
-/// Which of some sites read each stream, by their places.
+/// Which of some sites read each stream, by their places; embedding and head read none.
 #[must_use]
-pub fn by_stream(sites: impl IntoIterator<Item = Site>) -> BTreeMap<Stream, Vec<usize>> {
-    let mut readers: BTreeMap<Stream, Vec<usize>> = BTreeMap::new();
+pub fn by_stream(sites: impl IntoIterator<Item = Site>) -> BTreeMap<Option<Stream>, Vec<usize>> {
+    let mut readers: BTreeMap<Option<Stream>, Vec<usize>> = BTreeMap::new();
     for (place, site) in sites.into_iter().enumerate() {
         readers.entry(site.stream()).or_default().push(place);
     }
@@ -91,17 +91,27 @@ impl fmt::Display for Stream {
     }
 }
 
-impl Site {
-    /// The stream that the weight reads.
+impl Role {
+    /// What the weights of the role read.
     #[must_use]
-    pub const fn stream(self) -> Stream {
-        let inlet = match self.role {
-            Role::Query | Role::Key | Role::Value => Inlet::Attention,
-            Role::Output => Inlet::Output,
-            Role::Gate | Role::Up => Inlet::FeedForward,
-            Role::Down => Inlet::Down,
-        };
-        Stream::new(self.layer, inlet)
+    pub const fn inlet(self) -> Inlet {
+        match self {
+            Self::Query | Self::Key | Self::Value => Inlet::Attention,
+            Self::Output => Inlet::Output,
+            Self::Gate | Self::Up => Inlet::FeedForward,
+            Self::Down => Inlet::Down,
+        }
+    }
+}
+
+impl Site {
+    /// The stream that a weight of a block reads; none for embedding and head.
+    #[must_use]
+    pub const fn stream(self) -> Option<Stream> {
+        match self {
+            Self::Block { layer, role } => Some(Stream::new(layer, role.inlet())),
+            Self::Embedding | Self::Head => None,
+        }
     }
 }
 
@@ -111,11 +121,9 @@ mod tests {
 
     #[test]
     fn every_weight_reads_the_stream_that_counts_it_among_its_readers() {
-        for site in Site::all(3) {
-            let stream = site.stream();
-            assert_eq!(stream.layer, site.layer);
-            assert!(stream.inlet.readers().contains(&site.role));
-            assert!(stream.inlet.readers().contains(&stream.inlet.reader()));
+        for role in Role::ALL {
+            assert!(role.inlet().readers().contains(&role));
+            assert!(role.inlet().readers().contains(&role.inlet().reader()));
         }
         let readers: usize = Inlet::ALL.iter().map(|inlet| inlet.readers().len()).sum();
         assert_eq!(readers, Role::ALL.len());

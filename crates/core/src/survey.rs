@@ -5,9 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{
-    Error, Evidence, Factor, Matrix, Quantised, Result, Scheme, Shape, Site, Symmetric, Tokens,
-};
+use crate::{Error, Evidence, Factor, Matrix, Result, Scheme, Shape, Site, Symmetric, Tokens};
 
 /// Whoever can hand out the weights of a model, one at a time.
 pub trait Weights: Sync {
@@ -24,6 +22,7 @@ pub struct Survey<'a> {
     evidence: Option<&'a dyn Evidence>,
     shapes: BTreeMap<Site, Shape>,
     chosen: Vec<Site>,
+    targets: BTreeMap<Site, Matrix>,
     spectra: Mutex<BTreeMap<(Site, &'static str), Vec<f64>>>,
     factors: Option<Scheme>,
 }
@@ -42,6 +41,7 @@ impl<'a> Survey<'a> {
             evidence: None,
             shapes,
             chosen,
+            targets: BTreeMap::new(),
             spectra: Mutex::default(),
             factors: None,
         }
@@ -56,6 +56,13 @@ impl<'a> Survey<'a> {
         }
     }
 
+    /// The same where some weights are to become something else than they are: under refit what was solved
+    /// for, so that they make good for the errors of the blocks before them.
+    #[must_use]
+    pub fn with_targets(self, targets: BTreeMap<Site, Matrix>) -> Self {
+        Self { targets, ..self }
+    }
+
     /// The same for an output whose low-rank factors are rounded, where a scheme is given.
     #[must_use]
     pub fn storing_factors(self, factors: Option<Scheme>) -> Self {
@@ -66,10 +73,9 @@ impl<'a> Survey<'a> {
     /// of a method's error.
     pub fn stored(&self, factor: &Factor) -> Result<Option<Factor>> {
         match (factor, self.factors) {
-            (Factor::LowRank { up, down }, Some(scheme)) => Ok(Some(Factor::RoundedPair {
-                up: Quantised::nearest(up, scheme)?,
-                down: Quantised::nearest(down, scheme)?,
-            })),
+            (Factor::LowRank(pair), Some(scheme)) => {
+                Ok(Some(Factor::LowRank(pair.quantised(scheme)?)))
+            }
             _ => Ok(None),
         }
     }
@@ -77,17 +83,18 @@ impl<'a> Survey<'a> {
     /// H = Σ x xᵀ over what enters a site; in × in.
     pub fn activations(&self, site: Site) -> Result<Symmetric> {
         let what = "activations";
-        let sum = self.evidence(site, what)?.activations(site.stream())?;
+        let input = site.stream().ok_or(Error::NotMeasured { site })?;
+        let sum = self.evidence(site, what)?.activations(input)?;
         used(site, what, sum.trace(), sum)
     }
 
     /// The same with tokens counted as `tokens` says.
     pub fn activations_by(&self, site: Site, tokens: Tokens) -> Result<Symmetric> {
-        if !tokens.are_weighted(site.role) {
+        let Some(layer) = site.layer().filter(|_| tokens.are_weighted(site)) else {
             return self.activations(site);
-        }
+        };
         let what = "attended activations";
-        let sum = self.evidence(site, what)?.attended(site.layer)?;
+        let sum = self.evidence(site, what)?.attended(layer)?;
         used(site, what, sum.trace(), sum)
     }
 
@@ -135,6 +142,18 @@ impl<'a> Survey<'a> {
         self.evidence.ok_or(Error::NoEvidence { site, what })
     }
 
+    /// Whoever hands out the weights.
+    #[must_use]
+    pub const fn weights(&self) -> &'a dyn Weights {
+        self.weights
+    }
+
+    /// Whether a method is to plan for a site.
+    #[must_use]
+    pub fn has(&self, site: Site) -> bool {
+        self.chosen.contains(&site)
+    }
+
     /// The sites that a method is to plan for, in the order of the network, with their shapes.
     pub fn sites(&self) -> impl Iterator<Item = (Site, Shape)> {
         self.chosen
@@ -150,10 +169,12 @@ impl<'a> Survey<'a> {
             .ok_or(Error::NoSuchSite { site })
     }
 
-    /// The weight of any site of the model, all of its numbers finite.
+    /// What a step at this site is to approximate, all of its numbers finite: the weight of the model, or under
+    /// refit the target that was solved for it.
     pub fn weight(&self, site: Site) -> Result<Matrix> {
         self.shape(site)?;
-        let weight = self.weights.load(site)?;
+        let target = self.targets.get(&site).cloned();
+        let weight = target.map_or_else(|| self.weights.load(site), Ok)?;
         match weight.first_non_finite() {
             Some((row, column, value)) => Err(Error::NonFinite {
                 site,

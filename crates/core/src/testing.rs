@@ -1,4 +1,4 @@
-//! The laws that every method obeys, stated once; a method's tests instantiate them.
+//! The laws that every method obeys, stated once; a method's tests instantiate them by [`laws!`](crate::laws).
 
 #![expect(
     clippy::missing_panics_doc,
@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use compress_numerics::Random;
 use serde_json::Value;
 
 mod memory;
@@ -14,8 +15,6 @@ mod threads;
 
 pub use memory::memory_is_foretold;
 pub use threads::the_bytes_are_the_same_on_any_number_of_threads;
-
-pub use crate::Random;
 
 use crate::{
     Budget, Edit, Error, Evidence, Factor, Matrix, Method, Plan, Result, Role, Shape, Site,
@@ -37,11 +36,10 @@ impl Toy {
             Role::Gate | Role::Up => Shape::new(40, 24),
             Role::Down => Shape::new(24, 40),
         };
-        Self(
-            Site::all(2)
-                .map(|site| (site, random.weight(shape(site.role))))
-                .collect(),
-        )
+        let layers = 0..2;
+        let sites = layers.flat_map(|layer| Role::ALL.map(|role| (layer, role)));
+        let weight = |(layer, role)| (Site::new(layer, role), random.weight(shape(role)));
+        Self(sites.map(weight).collect())
     }
 
     /// The same model with one weight replaced.
@@ -81,45 +79,51 @@ impl Evidence for ToyEvidence {
     }
 
     fn output_gradients(&self, site: Site) -> Result<Symmetric> {
-        let outputs = match site.role {
+        let Site::Block { layer, role } = site else {
+            return Err(Error::NotMeasured { site });
+        };
+        let outputs = match role {
             Role::Query | Role::Output | Role::Down => 24,
             Role::Key | Role::Value => 8,
             Role::Gate | Role::Up => 40,
         };
-        Ok(Random(200 + 10 * site.layer as u64 + site.role as u64).gram(outputs))
+        Ok(Random(200 + 10 * layer as u64 + role as u64).gram(outputs))
     }
 
     fn input_fisher(&self, site: Site) -> Result<Vec<f64>> {
-        Ok(self.activations(site.stream())?.diagonal().collect())
+        let stream = site.stream().ok_or(Error::NotMeasured { site })?;
+        Ok(self.activations(stream)?.diagonal().collect())
     }
 }
 
-impl Random {
-    /// A matrix of independent normal numbers.
-    pub fn matrix(&mut self, rows: usize, cols: usize) -> Matrix {
-        Matrix::from_fn(rows, cols, |_, _| self.normal())
-    }
-
-    /// Σ x xᵀ of noise whose channels are smaller and smaller.
-    pub fn gram(&mut self, size: usize) -> Symmetric {
-        let mut gram = Symmetric::zeros(size);
-        for _ in 0..2 * size {
-            let x: Vec<f64> = (0..size)
-                .map(|i| f64::from(self.normal()) / (1.0 + 0.3 * i as f64))
-                .collect();
-            for (row, &a) in gram.rows_mut().zip(&x) {
-                row.iter_mut().zip(&x).for_each(|(sum, b)| *sum += a * b);
+/// Makes a test of each law, for each of some methods: of all laws of methods that take a budget, or of those
+/// that are named.
+///
+/// ```ignore
+/// compress_core::laws!(BOTH);
+/// compress_core::laws!(EACH => edits_are_what_the_step_foretold, nothing_in_a_plan_is_ignored);
+/// ```
+#[macro_export]
+macro_rules! laws {
+    ($methods:expr) => {
+        $crate::laws!(
+            $methods => keep_one_changes_nothing,
+            nothing_grows_and_the_budget_is_met,
+            more_budget_never_hurts,
+            edits_are_what_the_step_foretold,
+            nothing_in_a_plan_is_ignored,
+            the_bytes_are_the_same_on_any_number_of_threads,
+            a_damaged_weight_is_named,
+        );
+    };
+    ($methods:expr => $($law:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $law() -> $crate::Result<()> {
+                $methods.iter().try_for_each($crate::testing::$law)
             }
-        }
-        gram
-    }
-
-    /// Noise whose inputs matter less and less: a spectrum that decays as a real weight's does.
-    pub fn weight(&mut self, shape: Shape) -> Matrix {
-        Matrix::from_fn(shape.rows, shape.cols, |_, j| {
-            self.normal() / (1.0 + 0.2 * j as f32)
-        })
-    }
+        )+
+    };
 }
 
 /// Law: keep 1 leaves every weight as it is.
@@ -127,7 +131,7 @@ pub fn keep_one_changes_nothing<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(1);
     let steps = method.plan(
         &Survey::new(&toy, |_| true).with_evidence(&ToyEvidence),
-        Budget::ALL,
+        Some(Budget::ALL),
     )?;
     assert!(
         steps.is_empty(),
@@ -150,7 +154,7 @@ pub fn nothing_grows_and_the_budget_is_met<M: Method>(method: &M) -> Result<()> 
             .collect();
         let before: usize = kept.values().sum();
         for (site, form) in method
-            .plan(&survey, Budget::keep(keep)?)?
+            .plan(&survey, Some(Budget::keep(keep)?))?
             .iter()
             .flat_map(Step::forms)
         {
@@ -181,11 +185,10 @@ pub fn more_budget_never_hurts<M: Method>(method: &M) -> Result<()> {
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let mut last = f64::INFINITY;
     for percent in [5, 20, 40, 60, 80, 90] {
-        let steps = method.plan(&survey, Budget::keep(f64::from(percent) / 100.0)?)?;
+        let steps = method.plan(&survey, Some(Budget::keep(f64::from(percent) / 100.0)?))?;
         let mut error = 0.0;
         for edit in method.compress(&steps, &survey)? {
-            let Edit::Replace { error: e, .. } = edit;
-            error += e;
+            error += edit.error;
         }
         assert!(
             error <= last * (1.0 + 1e-6),
@@ -202,18 +205,18 @@ pub fn edits_are_what_the_step_foretold<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(4);
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let mut random = Random(5);
-    for step in method.plan(&survey, Budget::keep(0.5)?)? {
+    for step in method.plan(&survey, Some(Budget::keep(0.5)?))? {
         let edits = method.compress(std::slice::from_ref(&step), &survey)?;
         let made: Vec<_> = edits
             .iter()
-            .map(|Edit::Replace { site, factor, .. }| (*site, factor.form()))
+            .map(|edit| (edit.site, edit.factor.form()))
             .collect();
         assert_eq!(made, step.forms());
-        for Edit::Replace { site, factor, .. } in &edits {
+        for Edit { site, factor, .. } in &edits {
             let shape = survey.shape(*site)?;
             assert_eq!(factor.shape(), shape);
             let x = random.matrix(shape.cols, 3);
-            let dense = Factor::Whole(factor.dense()?).apply(&x)?;
+            let dense = Factor::whole(factor.dense()?).apply(&x)?;
             let distance = factor.apply(&x)?.squared_distance(&dense);
             assert!(
                 distance <= 1e-10 * dense.squared_norm(),
@@ -230,7 +233,7 @@ pub fn a_damaged_weight_is_named<M: Method>(method: &M) -> Result<()> {
     let damaged = Matrix::from_fn(40, 24, |i, j| if (i, j) == (7, 5) { f32::NAN } else { 1.0 });
     let toy = Toy::new(6).with(site, damaged);
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
-    let steps = method.plan(&survey, Budget::keep(0.5)?);
+    let steps = method.plan(&survey, Some(Budget::keep(0.5)?));
     let outcome = steps.and_then(|steps| method.compress(&steps, &survey));
     assert!(
         matches!(outcome, Err(Error::NonFinite { site: at, row: 7, column: 5, .. }) if at == site),
@@ -245,7 +248,7 @@ pub fn nothing_in_a_plan_is_ignored<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(7);
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let keep = Budget::keep(0.5)?;
-    let steps = method.plan(&survey, keep)?;
+    let steps = method.plan(&survey, Some(keep))?;
     let source = SourceId {
         name: "toy".into(),
         digest: "0".into(),

@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use compress_core::{
-    Bits, Quantised, Random, Scheme, Shape, f16, linalg::Slab, packed::product_of_packed,
-};
+use compress_core::{Bits, Quantised, Scheme, Shape, f16};
+use compress_numerics::{Random, linalg::Slab, packed::product_of_packed};
 
 fn example(
     bits: Bits,

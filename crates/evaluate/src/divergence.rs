@@ -1,7 +1,7 @@
 //! How far another model's predictions are from the original's, token by token.
 
-use compress_core::exponentiate;
 use compress_models::Network;
+use compress_numerics::kernels::exponentiate;
 use serde::Serialize;
 
 use crate::{Pass, Perplexity, Result, Source, logits::log_sum_exp};

@@ -11,8 +11,8 @@
 
 use std::collections::BTreeMap;
 
-use compress_checkpoint::{Checkpoint, Config, Layout, Table};
-use compress_core::{Form, Numbers, Role, Shape, Site};
+use compress_checkpoint::{Checkpoint, Config, Layout};
+use compress_core::{Form, Precision, Role, Shape, Site};
 use compress_models::{SLICE, SLICES_AT_A_TIME};
 
 /// The program itself, its threads, a tokenizer and a text.
@@ -26,10 +26,8 @@ pub const CORE: usize = 10_000_000;
 pub struct Outline<'a> {
     /// Its shape.
     pub config: &'a Config,
-    /// How the weights of its blocks are stored.
+    /// How its weights are stored.
     pub forms: &'a BTreeMap<Site, Form>,
-    /// How embedding and head are.
-    pub tables: &'a BTreeMap<Table, Form>,
 }
 
 impl<'a> Outline<'a> {
@@ -39,7 +37,6 @@ impl<'a> Outline<'a> {
         Self {
             config: model.config(),
             forms: model.forms(),
-            tables: model.tables(),
         }
     }
 
@@ -49,14 +46,13 @@ impl<'a> Outline<'a> {
         Self {
             config: source.config(),
             forms: layout.forms(),
-            tables: layout.tables(),
         }
     }
 
     fn block(&self, layer: usize) -> usize {
         let weight = |role| {
             let form = self.forms.get(&Site::new(layer, role)).copied();
-            in_memory(form.unwrap_or(Form::Whole), self.config.shape(role))
+            in_memory(form.unwrap_or(Form::WHOLE), self.config.shape(role))
         };
         Role::ALL.into_iter().map(weight).sum()
     }
@@ -71,11 +67,12 @@ impl<'a> Outline<'a> {
     }
 
     /// Embedding and head: all of them, or those that are in memory even of a streamed network.
-    fn tables(&self, streamed: bool) -> usize {
-        let tables = self.tables.values();
-        let there = tables.filter(|form| !streamed || **form != Form::Whole);
+    fn ends(&self, streamed: bool) -> usize {
+        let ends = [Site::Embedding, Site::Head].into_iter();
+        let ends = ends.filter_map(|site| Some((site, *self.forms.get(&site)?)));
+        let there = ends.filter(|(_, form)| !streamed || *form != Form::WHOLE);
         there
-            .map(|form| in_memory(*form, self.config.table_shape()))
+            .map(|(site, form)| in_memory(form, self.config.weight_shape(site)))
             .sum()
     }
 
@@ -107,7 +104,7 @@ impl Footprint<'_> {
     #[must_use]
     pub fn whole(&self) -> usize {
         let weights = self.models.iter();
-        let weights = weights.map(|model| model.blocks() + model.tables(false));
+        let weights = weights.map(|model| model.blocks() + model.ends(false));
         // A reference's head stays in its file.
         let slices = if self.reference.is_some() {
             SLICES_AT_A_TIME
@@ -117,7 +114,7 @@ impl Footprint<'_> {
         let cores = rayon::current_num_threads().min(self.windows);
         PROGRAM
             + weights.sum::<usize>()
-            + tables_in_memory(self.reference.iter())
+            + ends_in_memory(self.reference.iter())
             + self.streams(cores)
             + cores * (CORE + self.activations().max(self.logits(slices)))
     }
@@ -131,7 +128,7 @@ impl Footprint<'_> {
         // When logits are made the last block is gone.
         let in_blocks = block + cores * (CORE + self.activations());
         let after = cores * (CORE + self.logits(SLICES_AT_A_TIME));
-        PROGRAM + tables_in_memory(self.sources()) + self.streams(batch) + in_blocks.max(after)
+        PROGRAM + ends_in_memory(self.sources()) + self.streams(batch) + in_blocks.max(after)
     }
 
     /// The largest batch of windows with which streamed networks fit into so many bytes; none where not even
@@ -178,21 +175,17 @@ impl Footprint<'_> {
     }
 }
 
-/// Tables in memory of networks whose other tables stay in their files.
-fn tables_in_memory<'a>(models: impl Iterator<Item = &'a Outline<'a>>) -> usize {
-    models.map(|model| model.tables(true)).sum()
+/// Embeddings and heads that are in memory even of networks that are streamed.
+fn ends_in_memory<'a>(models: impl Iterator<Item = &'a Outline<'a>>) -> usize {
+    models.map(|model| model.ends(true)).sum()
 }
 
 /// Bytes of a weight in memory: floats in `f32`, what is packed as it is.
 fn in_memory(form: Form, shape: Shape) -> usize {
-    let bytes = |numbers| match numbers {
-        Numbers::Floats | Numbers::Correction | Numbers::Words => 4,
-        Numbers::Scales => 2,
-        Numbers::Sizes => 0,
+    let bytes = |(precision, shape): (Precision, Shape)| match precision {
+        Precision::Float => 4 * shape.size(),
+        // The file has two numbers for the shape as well.
+        Precision::Quantised(scheme) => scheme.bytes(shape) - 16,
     };
-    let parts = form.tensors(shape);
-    let parts = parts
-        .iter()
-        .map(|part| bytes(part.numbers) * part.shape.iter().product::<usize>());
-    parts.sum()
+    form.stores(shape).into_iter().map(bytes).sum()
 }

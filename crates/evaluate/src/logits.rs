@@ -47,5 +47,5 @@ pub fn loss(logits: &Logits, slice: &Range<usize>, index: usize, window: &[u32])
 
 /// log Σ exp of the logits of one position; an error where one of them is not finite.
 pub fn log_sum_exp(logits: &[f32], window: usize, position: usize) -> Result<f64> {
-    compress_core::log_sum_exp(logits).ok_or(Error::NonFinite { window, position })
+    compress_numerics::kernels::log_sum_exp(logits).ok_or(Error::NonFinite { window, position })
 }

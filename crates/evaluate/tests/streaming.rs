@@ -10,7 +10,7 @@ use std::{
 };
 
 use compress_checkpoint::Checkpoint;
-use compress_core::{Form, Format, Scheme};
+use compress_core::{Form, Format, Scheme, Site};
 use compress_evaluate::{Comparison, Error, Footprint, Outline, Pass, Reference, Source};
 use compress_models::{Block, Decoder, Device, Network, Result, Streamed, Tensor, Turns};
 
@@ -235,13 +235,16 @@ fn batches_are_as_large_as_memory_allows_and_no_larger() {
 fn what_is_packed_takes_its_packed_size_and_a_streamed_model_a_block() {
     let model = fixture("networks/llama");
     let scheme: Scheme = Scheme::symmetric(compress_core::Bits::Four, None);
-    let rounded = Form::Rounded { scheme, rank: 0 };
-    let forms = model.forms().keys().map(|&site| (site, rounded)).collect();
+    let rounded = Form::quantised(scheme, 0);
+    let packed = |(&site, &form): (&Site, &Form)| match site {
+        Site::Block { .. } => (site, rounded),
+        Site::Embedding | Site::Head => (site, form),
+    };
+    let forms = model.forms().iter().map(packed).collect();
     let need = |forms| Footprint {
         models: vec![Outline {
             config: model.config(),
             forms,
-            tables: model.tables(),
         }],
         reference: None,
         time: 16,
@@ -252,12 +255,18 @@ fn what_is_packed_takes_its_packed_size_and_a_streamed_model_a_block() {
         .forms()
         .iter()
         .map(|(site, form)| {
-            let shape = model.config().shape(site.role);
-            form.bytes(shape, Format::F32) - rounded.bytes(shape, Format::F32)
+            let shape = model.config().weight_shape(*site);
+            let bytes = |form: Form| -> usize {
+                let stores = form.stores(shape).into_iter();
+                stores
+                    .map(|(precision, shape)| precision.bytes(shape, Format::F32))
+                    .sum()
+            };
+            bytes(*form) - bytes(forms[site])
         })
         .sum();
     // Beside the packed words a file has two numbers for the shape of each weight.
-    let shapes = 16 * model.forms().len();
+    let shapes = 16 * Site::blocks(model.config().layers).count();
     assert_eq!(whole.whole() - packed.whole(), weights + shapes);
     assert!(whole.streamed(1) < whole.whole());
 }

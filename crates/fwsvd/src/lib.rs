@@ -26,7 +26,7 @@
 //! let model = Toy::new(1);
 //! let survey = Survey::new(&model, |_| true).with_evidence(&ToyEvidence);
 //! let method = FwSvd { fisher: Fisher::Kronecker };
-//! let steps = method.plan(&survey, Budget::keep(0.5)?)?;
+//! let steps = method.plan(&survey, Some(Budget::keep(0.5)?))?;
 //! let edits = method.compress(&steps[..1], &survey)?;
 //! assert_eq!(edits.len(), 1); // one weight became two factors
 //! # Ok::<(), compress_core::Error>(())
@@ -90,12 +90,12 @@ impl Method for FwSvd {
         "fwsvd"
     }
 
-    fn needs(&self) -> Needs {
+    fn needs(&self, _: &Truncate) -> Needs {
         self.fisher.norm().needs()
     }
 
-    fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Truncate>> {
-        Ok(uniform(survey, budget))
+    fn plan(&self, survey: &Survey<'_>, budget: Option<Budget>) -> Result<Vec<Truncate>> {
+        Ok(uniform(survey, budget.unwrap_or(Budget::USUAL)))
     }
 
     fn compress(&self, steps: &[Truncate], survey: &Survey<'_>) -> Result<Vec<Edit>> {

@@ -15,8 +15,9 @@
 
 use std::{env, error::Error, fs, time::Instant};
 
-use compress_core::{Bits, Matrix, Scheme, Symmetric, testing::Random};
+use compress_core::{Bits, Matrix, Scheme, Symmetric};
 use compress_lorc::{DAMPING, Hessian, Options, Quantizer, Scaling, quantise};
+use compress_numerics::Random;
 use compress_svd::Metric;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,6 +1,7 @@
 //! A band of rows in levels and grids, column after column, while they are being chosen.
 
-use compress_core::{Quantised, Result, Scheme, Shape, f16, linalg::Single};
+use compress_core::{Quantised, Result, Scheme, Shape, f16};
+use compress_numerics::linalg::Single;
 
 use crate::grids::Grids;
 

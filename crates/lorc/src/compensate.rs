@@ -9,7 +9,7 @@
 //! ([`compress_svd::truncate_under`]), and captures far more. Factors are returned as they will be read
 //! back: rounded to `f16`, or to 8 bits with a scale per column of A and row of B.
 
-use compress_core::{Bits, Error, Factor, Matrix, Quantised, Result, Scheme, Shape, f16};
+use compress_core::{Bits, Factor, Matrix, Pair, Quantised, Result, Scheme, Shape, Store, f16};
 use compress_svd::{Metric, truncate, truncate_under};
 use serde::{Deserialize, Serialize};
 
@@ -63,9 +63,13 @@ pub fn compensate(
     } else {
         truncate_under(metric, error, rank)?
     };
-    let Factor::LowRank { up, down } = cut.factor else {
+    let Factor::LowRank(Pair {
+        up: Store::Float(up),
+        down: Store::Float(down),
+    }) = cut.factor
+    else {
         let (count, limit) = (rank, error.shape().full_rank());
-        return Err(Error::Count { count, limit });
+        return Err(compress_numerics::Error::Count { count, limit }.into());
     };
     Ok((transposed(&keep.kept(transposed(&up))?), keep.kept(down)?))
 }

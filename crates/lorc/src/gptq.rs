@@ -18,11 +18,11 @@
 
 use std::ops::Range;
 
-use compress_core::{
-    Scheme,
+use compress_core::Scheme;
+use compress_numerics::{
+    kernels::vectorized,
     linalg::{Dense, Double, Real, Single},
 };
-use pulp::Arch;
 
 use crate::{Hessian, Scaling, coded::Coded, grids::Grids, hessian::NEAR, rtn, sweep::Sweep};
 
@@ -102,7 +102,7 @@ impl Band<'_> {
                 coded.grids.of(input / group),
                 coded.levels.column_mut(input),
             );
-            Arch::new().dispatch(
+            vectorized(
                 #[inline(always)]
                 || line.round(weights.column(j), levels, errors),
             );

@@ -16,10 +16,8 @@
 
 use std::ops::Range;
 
-use compress_core::{
-    Result, Symmetric,
-    linalg::{Indefinite, InverseRoot, Rows, Single},
-};
+use compress_core::{Result, Symmetric};
+use compress_numerics::linalg::{Indefinite, InverseRoot, Rows, Single};
 
 /// What is added to the diagonal, of its mean, where nobody says otherwise.
 pub const DAMPING: f64 = 0.01;

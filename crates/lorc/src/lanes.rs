@@ -1,7 +1,7 @@
 //! The search for a scale, of some rows side by side.
 //!
 //! Written as loops over as many numbers as vector registers hold, of which the compiler makes vector
-//! instructions; `pulp` picks those that the processor has.
+//! instructions; [`vectorized`] picks those that the processor has.
 
 #![expect(
     clippy::inline_always,
@@ -9,8 +9,8 @@
 )]
 
 use compress_core::{Grid, Scheme, f16};
+use compress_numerics::kernels::vectorized;
 use half::slice::HalfFloatSliceExt as _;
-use pulp::Arch;
 
 use crate::grids::nearest;
 
@@ -64,7 +64,7 @@ pub fn search(
         start.step.0[lane] = grid.scale.to_f32();
         start.zero.0[lane] = f32::from(grid.zero);
     }
-    let best = Arch::new().dispatch(
+    let best = vectorized(
         #[inline(always)]
         || group.best(start),
     );

@@ -15,7 +15,8 @@
 //! all weights that read one stream; a refinement takes four times as much as GPTQ.
 //!
 //! ```
-//! use compress_core::{Bits, Scheme, testing::Random};
+//! use compress_core::{Bits, Scheme};
+//! use compress_numerics::Random;
 //! use compress_lorc::{Options, round};
 //! use compress_svd::Metric;
 //!

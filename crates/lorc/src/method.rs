@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use compress_core::{
-    Budget, Correction, Edit, Factor, Form, Method, Needs, Result, Shape, Site, Step, Survey,
-    Tokens, side_by_side,
+    Budget, Edit, Factor, Form, Method, Needs, Pair, Result, Shape, Site, Step, Store, Survey,
+    Tokens,
 };
+use compress_numerics::side_by_side;
 use compress_svd::{Metric, Norm, Weighting, spectrum_under};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -46,9 +47,6 @@ pub struct Round {
 impl Method for Lorc {
     type Step = Round;
 
-    /// What decides is the bits.
-    const BUDGETED: bool = false;
-
     /// Steps say all.
     const PLANNING: &'static [&'static str] = &["options", "worth", "metric", "tokens"];
 
@@ -56,23 +54,20 @@ impl Method for Lorc {
         "lorc"
     }
 
-    fn needs(&self) -> Needs {
-        needs(&self.options, self.metric, self.tokens)
-    }
-
-    fn needs_of(&self, step: &Round) -> Needs {
-        needs(&step.options, step.metric, step.tokens)
-    }
-
-    fn plans_by(&self) -> Needs {
+    fn needs_to_plan(&self) -> Needs {
         if self.worth {
-            self.needs()
+            needs(&self.options, self.metric, self.tokens)
         } else {
             Needs::NOTHING
         }
     }
 
-    fn plan(&self, survey: &Survey<'_>, _: Budget) -> Result<Vec<Round>> {
+    fn needs(&self, step: &Round) -> Needs {
+        needs(&step.options, step.metric, step.tokens)
+    }
+
+    /// What decides is the bits: a budget of parameters says nothing here.
+    fn plan(&self, survey: &Survey<'_>, _: Option<Budget>) -> Result<Vec<Round>> {
         let sites: Vec<(Site, Shape)> = survey.sites().collect();
         // Before anything is rounded to find a rank.
         for &(site, shape) in &sites {
@@ -150,7 +145,7 @@ impl Lorc {
 pub(crate) fn by_input(steps: &[Round]) -> Vec<Vec<usize>> {
     let mut inputs: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (place, step) in steps.iter().enumerate() {
-        let weighted = step.tokens.are_weighted(step.site.role);
+        let weighted = step.tokens.are_weighted(step.site);
         let input = (step.site.stream(), weighted);
         inputs.entry(input).or_default().push(place);
     }
@@ -204,12 +199,15 @@ impl Round {
             down,
             error,
         } = round(&weight, self.hessian(input), &metric, &options)?;
-        let correction = up.zip(down).map(|(up, down)| Correction { up, down });
-        let factor = Factor::Rounded {
-            base: quantised,
-            correction,
+        let base = Store::Quantised(quantised);
+        let factor = match up.zip(down) {
+            Some((up, down)) => Factor::Sum {
+                base,
+                correction: Pair::new(up, down),
+            },
+            None => Factor::Whole(base),
         };
-        Ok(Edit::Replace {
+        Ok(Edit {
             site,
             factor,
             error,
@@ -245,7 +243,7 @@ impl Step for Round {
 
     fn forms(&self) -> Vec<(Site, Form)> {
         let Options { scheme, rank, .. } = self.options;
-        vec![(self.site, Form::Rounded { scheme, rank })]
+        vec![(self.site, Form::quantised(scheme, rank))]
     }
 
     fn tokens(&self) -> Tokens {

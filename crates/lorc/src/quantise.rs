@@ -1,6 +1,7 @@
 //! A weight in codes: a first rounding, then refinement, bands of rows side by side.
 
-use compress_core::{Error, Matrix, Quantised, Result, Shape, linalg::Single};
+use compress_core::{Error, Matrix, Quantised, Result, Shape};
+use compress_numerics::linalg::Single;
 use rayon::prelude::*;
 
 use crate::{
@@ -63,5 +64,5 @@ fn check(shape: Shape, hessian: Option<&Hessian>, options: &Options) -> Result<(
         return Ok(());
     }
     let (left, right) = (shape, Shape::new(size, size));
-    Err(Error::Product { left, right })
+    Err(compress_numerics::Error::Product { left, right }.into())
 }

@@ -12,11 +12,11 @@
 
 use std::ops::Range;
 
-use compress_core::{
-    Grid, Scheme,
+use compress_core::{Grid, Scheme};
+use compress_numerics::{
+    kernels::vectorized,
     linalg::{Rows, Single},
 };
-use pulp::Arch;
 
 use crate::{Hessian, coded::Coded, grids::Grids, sweep::Sweep};
 
@@ -170,7 +170,7 @@ fn fit_levels(coded: &mut Coded, first: usize, slope: Single, h: Rows<'_, f32>) 
     let mut sweep = Sweep::new(slope, h);
     sweep.columns(group, &mut |j, slope, moved| {
         let levels = levels.column_mut(first + j);
-        Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || line.refine(slope.column(j), h.at(j, j), levels, moved),
         );

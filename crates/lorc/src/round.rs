@@ -6,7 +6,8 @@
 //!
 //! What is kept is the round with the least error ‖W − Q − L‖ in the norm of the metric.
 
-use compress_core::{Matrix, Quantised, Result, linalg::product};
+use compress_core::{Matrix, Quantised, Result};
+use compress_numerics::linalg::product;
 use compress_svd::Metric;
 use rayon::prelude::*;
 

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use compress_core::{
-    Grid, Scheme,
+use compress_core::{Grid, Scheme};
+use compress_numerics::{
+    kernels::vectorized,
     linalg::{Dense, Real, Single},
 };
-use pulp::Arch;
 
 use crate::{Scaling, coded::Coded, grids::Grids};
 
@@ -34,7 +34,7 @@ pub(crate) fn nearest(
         for j in columns {
             let weights: Vec<f64> = weight.column(j).iter().copied().map(f64::from).collect();
             let levels = coded.levels.column_mut(j);
-            Arch::new().dispatch(
+            vectorized(
                 #[inline(always)]
                 || line.round(&weights, levels, &mut errors),
             );

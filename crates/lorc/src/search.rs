@@ -12,7 +12,8 @@
 
 use std::str::FromStr;
 
-use compress_core::{Grid, Scheme, linalg::Real};
+use compress_core::{Grid, Scheme};
+use compress_numerics::linalg::Real;
 use serde::{Deserialize, Serialize};
 
 use crate::lanes::{LANES, Lanes, search};
@@ -79,7 +80,8 @@ impl Scaling {
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "levels and these steps are exact")]
 mod tests {
-    use compress_core::{Bits, testing::Random};
+    use compress_core::Bits;
+    use compress_numerics::Random;
 
     use super::*;
 

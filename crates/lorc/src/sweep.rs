@@ -11,8 +11,10 @@
 
 use std::ops::Range;
 
-use compress_core::linalg::{Dense, Real, Rows};
-use pulp::Arch;
+use compress_numerics::{
+    kernels::vectorized,
+    linalg::{Dense, Real, Rows},
+};
 
 /// Up to so many columns are done one by one.
 const FEW: usize = 16;
@@ -112,7 +114,7 @@ impl<'a, T: Real> Sweep<'a, T> {
     fn pass_on(&mut self, j: usize, later: Range<usize>) {
         let (moved, pending) = (self.moved.column(j), &mut self.pending);
         let coefficients = self.coefficients;
-        Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || {
                 for k in later {

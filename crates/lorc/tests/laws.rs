@@ -8,12 +8,11 @@
 
 mod naive;
 
-use compress_core::{
-    Bits, Matrix, Quantised, Scheme, Shape, Symmetric, linalg::product, testing::Random,
-};
+use compress_core::{Bits, Matrix, Quantised, Scheme, Shape, Symmetric};
 use compress_lorc::{
     DAMPING, Hessian, Keep, Options, Quantizer, Rounded, Scaling, quantise, round,
 };
+use compress_numerics::{Random, linalg::product};
 use compress_svd::Metric;
 use proptest::prelude::*;
 

@@ -43,7 +43,7 @@ fn corrections_where_they_are_worth_it_have_one_rank() -> Outcome {
     testing::edits_are_what_the_step_foretold(&method)?;
     let toy = Toy::new(3);
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
-    let steps = method.plan(&survey, compress_core::Budget::ALL)?;
+    let steps = method.plan(&survey, None)?;
     let ranks = steps.iter().map(|step| step.options.rank);
     let most = ranks.clone().max().unwrap_or(0);
     assert!(ranks.clone().all(|rank| rank == 0 || rank == most));
@@ -65,11 +65,11 @@ fn a_step_that_would_never_end_is_refused_by_name() -> Outcome {
     endless[1].options.alternations = 1_000_000_000_000_000;
     for (method, what) in endless.iter().zip(["refinements", "alternations"]) {
         for worth in [false, true] {
-            let planned = Lorc { worth, ..*method }.plan(&survey, compress_core::Budget::ALL);
+            let planned = Lorc { worth, ..*method }.plan(&survey, None);
             let refused = planned.unwrap_err().to_string();
             assert!(refused.contains(what), "{refused}");
         }
-        let mut step = good.plan(&survey, compress_core::Budget::ALL)?[0];
+        let mut step = good.plan(&survey, None)?[0];
         step.options = method.options;
         assert!(step.check(|site| survey.shape(site)).is_err(), "{what}");
     }
@@ -87,9 +87,9 @@ fn a_step_needs_what_it_says_whatever_the_method_would_have_planned() -> Outcome
         ..gptq
     };
     for method in [gptq, nearest] {
-        let step = method.plan(&survey, compress_core::Budget::ALL)?[0];
+        let step = method.plan(&survey, None)?[0];
         for carrier in [gptq, nearest] {
-            assert_eq!(carrier.needs_of(&step), method.needs());
+            assert_eq!(carrier.needs(&step), method.needs(&step));
         }
     }
     Ok(())
@@ -118,7 +118,7 @@ fn the_bytes_are_the_same_on_any_number_of_threads() -> Outcome {
 fn many_threads_never_wait_for_each_other_in_a_circle() -> Outcome {
     let (toy, method) = (Toy::new(9), lorc(Bits::Four, 2, Quantizer::Gptq));
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
-    let steps = method.plan(&survey, compress_core::Budget::ALL)?;
+    let steps = method.plan(&survey, None)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build();
     let pool = pool.map_err(compress_core::Error::source)?;
     for _ in 0..200 {
@@ -142,8 +142,8 @@ fn more_bits_and_more_rank_never_hurt() -> Outcome {
     let error = |bits, rank| {
         let method = lorc(bits, rank, Quantizer::Nearest);
         let mut sum = 0.0;
-        let steps = method.plan(&survey, compress_core::Budget::ALL)?;
-        for Edit::Replace { error, .. } in method.compress(&steps, &survey)? {
+        let steps = method.plan(&survey, None)?;
+        for Edit { error, .. } in method.compress(&steps, &survey)? {
             sum += error;
         }
         Ok::<f64, compress_core::Error>(sum)

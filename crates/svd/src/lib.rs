@@ -14,7 +14,7 @@
 //! weight takes the time of one symmetric eigendecomposition of its shorter side ([`truncate`]).
 //!
 //! ```
-//! use compress_core::{Matrix, testing::Random};
+//! use compress_numerics::Random;
 //!
 //! let weight = Random(1).matrix(30, 20);
 //! let cut = compress_svd::truncate(&weight, 5)?;
@@ -64,12 +64,12 @@ impl Method for Svd {
         "svd"
     }
 
-    fn needs(&self) -> Needs {
+    fn needs(&self, _: &Truncate) -> Needs {
         self.norm.needs()
     }
 
-    fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Truncate>> {
-        Ok(uniform(survey, budget))
+    fn plan(&self, survey: &Survey<'_>, budget: Option<Budget>) -> Result<Vec<Truncate>> {
+        Ok(uniform(survey, budget.unwrap_or(Budget::USUAL)))
     }
 
     fn compress(&self, steps: &[Truncate], survey: &Survey<'_>) -> Result<Vec<Edit>> {
@@ -149,7 +149,7 @@ fn cut(
         }
         None => (factor, error),
     };
-    Ok(Edit::Replace {
+    Ok(Edit {
         site,
         factor,
         error,

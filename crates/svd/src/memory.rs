@@ -8,7 +8,8 @@
 //! 4 n²     a metric H, for all weights of a stream; 8 n² its root
 //! ```
 
-use compress_core::{Result, Shape, Site, Truncate, linalg::EIGEN_SQUARES};
+use compress_core::{Result, Shape, Site, Truncate};
+use compress_numerics::linalg::EIGEN_SQUARES;
 
 use crate::Norm;
 

@@ -17,7 +17,8 @@
 
 use std::sync::Arc;
 
-use compress_core::{Matrix, Result, Symmetric, linalg::Double};
+use compress_core::{Matrix, Result, Symmetric};
+use compress_numerics::linalg::Double;
 use rayon::prelude::*;
 
 use crate::root::Root;
@@ -188,7 +189,7 @@ impl Weighting {
         match self {
             Self::Even => Ok(x.clone()),
             Self::Diagonal(numbers) => Ok(x.clone().scaled_columns(numbers)),
-            Self::Full(full) => x.times_symmetric(&full.matrix),
+            Self::Full(full) => Ok(x.times_symmetric(&full.matrix)?),
         }
     }
 
@@ -198,8 +199,8 @@ impl Weighting {
             Self::Even => Ok(x),
             Self::Diagonal(numbers) => Ok(x.scaled_rows(&roots(numbers))),
             Self::Full(full) => match &full.root {
-                Some(root) => root.applied(&x),
-                None => Root::of(&full.matrix)?.applied(&x),
+                Some(root) => Ok(root.applied(&x)?),
+                None => Ok(Root::of(&full.matrix)?.applied(&x)?),
             },
         }
     }

@@ -1,6 +1,7 @@
 //! The norms that a survey's evidence gives for the error of a weight.
 
-use compress_core::{Needs, Result, Site, Survey, linalg::singular_values};
+use compress_core::{Needs, Result, Site, Survey};
+use compress_numerics::linalg::singular_values;
 use serde::{Deserialize, Serialize};
 
 use crate::{Metric, Weighting, spectrum_under};

@@ -3,7 +3,7 @@
 //! The Cholesky factor, made on all cores. Where G is singular in spite of its damping there is none, and the
 //! root is V Λ^½ of its eigenvectors and eigenvalues, a hundred times as much work on one core.
 
-use compress_core::{
+use compress_numerics::{
     Result, Symmetric,
     linalg::{Cholesky, Double},
 };

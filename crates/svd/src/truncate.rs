@@ -5,10 +5,8 @@
 //! the largest drown in the rounding of `f32`. Where what is cut away is that small, the
 //! decomposition is done again in `f64`; `benches/factorise.rs` compares the routes.
 
-use compress_core::{
-    Factor, Matrix, Result,
-    linalg::{Eigen, product, product_of_transposed, short_gram},
-};
+use compress_core::{Factor, Matrix, Result};
+use compress_numerics::linalg::{Eigen, product, product_of_transposed, short_gram};
 
 /// Below this share of ‖W‖² the cut-off part is no longer exact to 0.1 % in `f32`.
 const SMALL_TAIL: f64 = 1e-3;
@@ -80,7 +78,7 @@ fn factors(weight: &Matrix, eigen: &Eigen) -> Result<Factor> {
         scale_columns(&mut up, &inverse);
         scale_rows(&mut down, &roots);
     }
-    Ok(Factor::LowRank { up, down })
+    Ok(Factor::low_rank(up, down))
 }
 
 fn scale_columns(m: &mut Matrix, by: &[f32]) {

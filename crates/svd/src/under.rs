@@ -1,6 +1,7 @@
 //! The cut of one weight under a metric: see [`metric`](crate::Metric) for the formulas.
 
-use compress_core::{Factor, Matrix, Result, linalg::Double};
+use compress_core::{Factor, Matrix, Result};
+use compress_numerics::linalg::Double;
 
 use crate::{Metric, Truncated};
 
@@ -21,10 +22,7 @@ pub fn truncate_under(metric: &Metric, weight: &Matrix, rank: usize) -> Result<T
     };
     let (up, down) = balanced(up, down);
     Ok(Truncated {
-        factor: Factor::LowRank {
-            up: up.to_matrix(),
-            down: down.to_matrix(),
-        },
+        factor: Factor::low_rank(up.to_matrix(), down.to_matrix()),
         error: if all > 0.0 {
             (all - kept).max(0.0) / all
         } else {
@@ -73,7 +71,7 @@ impl Sides {
 
     /// M H Mᵀ, its lower triangle.
     fn gram(&self) -> Result<Double> {
-        self.weighted().symmetric_product(&self.rooted)
+        Ok(self.weighted().symmetric_product(&self.rooted)?)
     }
 }
 

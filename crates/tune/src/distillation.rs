@@ -55,7 +55,7 @@ pub fn distil(
 ) -> Result<Ending> {
     let options = lesson.options;
     let what = options.trained;
-    trained::names(model, what)?;
+    trained::tensor_names(model, what)?;
     let time = lesson.windows.first().map_or(0, Vec::len);
     let turns = model.rotary.turns(0..time, &model.device());
     let folder = journal.folder().to_owned();

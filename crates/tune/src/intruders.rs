@@ -14,7 +14,7 @@
 //! Shuttleworth et al., *`LoRA` vs full fine-tuning: an illusion of equivalence*, arXiv 2410.21228,
 //! section 4.
 
-use compress_core::{
+use compress_numerics::{
     Matrix, Result,
     linalg::{product_of_transposed, short_gram},
 };

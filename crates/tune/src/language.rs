@@ -10,7 +10,7 @@ use crate::{
     Ending, Journal, Lesson, Optimiser, Point, Result, Schedule, Trained,
     curve::{self, looks_in_vain},
     sums::add,
-    trained::{by_scale, count, matrices, names, set},
+    trained::{by_scale, count, matrices, set, tensor_names},
 };
 
 /// What some windows ask of a model.
@@ -82,7 +82,7 @@ fn of_window(
 pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) -> Result<Ending> {
     let options = lesson.options;
     let trained = options.trained;
-    let names = names(model, trained)?;
+    let names = tensor_names(model, trained)?;
     let mut optimiser = Optimiser::new(options, names.len());
     let found = journal.restore(&names, &mut optimiser, &model.device())?;
     let mut best = matrices(model, trained);

@@ -117,7 +117,7 @@ impl Lesson<'_> {
     /// The order in which an epoch takes the windows.
     fn order(&self, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.windows.len()).collect();
-        compress_core::Random(self.options.seed.wrapping_add(epoch)).shuffle(&mut order);
+        compress_numerics::Random(self.options.seed.wrapping_add(epoch)).shuffle(&mut order);
         order
     }
 }

@@ -4,8 +4,9 @@ use std::str::FromStr;
 
 use burn::{module::Param, nn::RmsNorm, tensor::Tensor};
 use compress_calibrate::{Gradients, Walk};
+use compress_checkpoint::names;
 use compress_core::{Role, Site};
-use compress_models::{Block, Decoder, Weight};
+use compress_models::{Block, Decoder, Pair, Store, Weight};
 use serde::Serialize;
 
 use crate::{Error, Result};
@@ -32,10 +33,13 @@ impl Trained {
 
     const fn holds(self, block: &Block, role: Role) -> bool {
         match block.linear(role).weight {
-            Weight::LowRank(_) => self.lrc || self.factors,
-            Weight::Whole(_) => self.factors,
-            // Codes are not trained, and a correction would have to make good for those it is tied to.
-            Weight::Rounded(_) | Weight::RoundedPair(_) => false,
+            Weight::LowRank(Pair {
+                up: Store::Float(_),
+                down: Store::Float(_),
+            }) => self.lrc || self.factors,
+            Weight::Whole(Store::Float(_)) => self.factors,
+            // Packed numbers are not trained, and a correction would have to make good for those it is tied to.
+            Weight::Whole(_) | Weight::LowRank(_) | Weight::Sum(_) => false,
         }
     }
 
@@ -50,12 +54,10 @@ impl Trained {
     pub fn matrices(self, block: &Block, layer: usize) -> Vec<(String, Tensor<2>)> {
         let mut all = Vec::new();
         for role in self.weights(block) {
-            let module = Site::new(layer, role).module();
-            let own = block.linear(role).matrices();
-            all.extend(
-                own.into_iter()
-                    .map(|(suffix, value)| (format!("{module}.{suffix}"), value)),
-            );
+            let linear = block.linear(role);
+            let modules = names::modules(Site::new(layer, role), linear.weight.form());
+            let named = |(place, value): (usize, _)| (format!("{}.weight", modules[place]), value);
+            all.extend(linear.matrices().into_iter().map(named));
         }
         if self.norms {
             all.extend(norms(block).map(|(name, norm)| {
@@ -89,7 +91,7 @@ impl Trained {
     pub fn gradients(self, block: &Block, walk: &Walk, by: &Gradients) -> Vec<Tensor<2>> {
         let mut all = Vec::new();
         for role in self.weights(block) {
-            let input = walk.stream(Site::new(0, role).stream().inlet);
+            let input = walk.stream(role.inlet());
             let output = by.outputs[role as usize].clone();
             all.extend(block.linear(role).gradients(input, output));
         }
@@ -138,7 +140,7 @@ pub fn by_scale(norm: &RmsNorm, x: &Tensor<3>, gradient: &Tensor<3>) -> Tensor<2
 }
 
 /// The names of all trained matrices of a model, block after block; an error where there are none.
-pub fn names(model: &Decoder, trained: Trained) -> Result<Vec<String>> {
+pub fn tensor_names(model: &Decoder, trained: Trained) -> Result<Vec<String>> {
     let names: Vec<String> = tensors(model, trained).map(|(name, _)| name).collect();
     if names.is_empty() {
         return Err(Error::Nothing);

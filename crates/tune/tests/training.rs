@@ -16,7 +16,7 @@ use burn::{
 use compress_calibrate::Progress;
 use compress_checkpoint::Checkpoint;
 use compress_core::{Role, Site, Weights as _};
-use compress_models::{Decoder, Weight};
+use compress_models::{Decoder, Store, Weight};
 use compress_svd::truncate;
 use compress_tune::{
     Diverged, Error, Journal, Lesson, Options, Trained, distil, loss_and_gradients, set, tensors,
@@ -109,9 +109,11 @@ fn by_autodiff(model: &Decoder, gradients: &Gradients) -> Vec<Vec<f32>> {
     for block in &model.blocks {
         for role in Role::ALL {
             match &block.linear(role).weight {
-                Weight::Whole(weight) => all.push(of_matrix(weight)),
-                Weight::LowRank(pair) => all.extend([&pair.down, &pair.up].map(of_matrix)),
-                Weight::RoundedPair(_) | Weight::Rounded(_) => {}
+                weight @ (Weight::Whole(_) | Weight::LowRank(_)) => {
+                    let matrices = weight.stores().into_iter().filter_map(Store::float);
+                    all.extend(matrices.map(of_matrix));
+                }
+                Weight::Sum(_) => {}
             }
         }
         all.extend([&block.attention_norm, &block.feed_forward_norm].map(of_norm));

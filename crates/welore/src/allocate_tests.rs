@@ -4,7 +4,8 @@
     reason = "a test fails by panicking"
 )]
 
-use compress_core::{Role, testing::Random};
+use compress_core::Role;
+use compress_numerics::Random;
 use proptest::prelude::*;
 
 use super::*;

@@ -25,7 +25,7 @@
 //! let model = Toy::new(1);
 //! let survey = Survey::new(&model, |_| true).with_evidence(&ToyEvidence);
 //! let method = Welore { score: Score::Loss, count: Count::Envelope };
-//! let steps = method.plan(&survey, Budget::keep(0.5)?)?;
+//! let steps = method.plan(&survey, Some(Budget::keep(0.5)?))?;
 //! assert!(steps.iter().any(|step| step.rank != steps[0].rank)); // not the same everywhere
 //! # Ok::<(), compress_core::Error>(())
 //! ```
@@ -82,15 +82,16 @@ impl Method for Welore {
         "welore"
     }
 
-    fn needs(&self) -> Needs {
+    fn needs_to_plan(&self) -> Needs {
         self.score.norm().needs()
     }
 
-    fn plans_by(&self) -> Needs {
-        self.needs()
+    fn needs(&self, _: &Truncate) -> Needs {
+        self.score.norm().needs()
     }
 
-    fn plan(&self, survey: &Survey<'_>, budget: Budget) -> Result<Vec<Truncate>> {
+    fn plan(&self, survey: &Survey<'_>, budget: Option<Budget>) -> Result<Vec<Truncate>> {
+        let budget = budget.unwrap_or(Budget::USUAL);
         if budget == Budget::ALL {
             return Ok(Vec::new());
         }

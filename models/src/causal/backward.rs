@@ -10,10 +10,8 @@
 //! burn's autodiff keeps the scores of all heads, and passes over them some twenty times.
 
 use burn::tensor::Tensor;
-use compress_core::{
-    Shape,
-    linalg::{Right, Slab, add_product_of_transposed, product_into},
-};
+use compress_core::Shape;
+use compress_numerics::linalg::{Right, Slab, add_product_of_transposed, product_into};
 use rayon::prelude::*;
 
 use super::{BLOCK, Heads, Place, Strided};

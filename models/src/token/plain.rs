@@ -3,16 +3,16 @@
 use std::{ops::Range, sync::Arc};
 
 use burn::{backend::flex::FlexTensor, module::Param, nn::RmsNorm, tensor::Tensor};
-use compress_core::{
-    Quantised, multiply_rows,
+use compress_core::Quantised;
+use compress_numerics::{
+    kernels::{multiply_rows, rms_norm},
     packed::{Packed, Spread},
-    rms_norm,
 };
 
 use crate::{
     Block, Decoder, Linear, Weight,
     host::{numbers, plain},
-    linear::{LowRank, Rounded, RoundedPair},
+    linear::{self, Packed as PackedStore, Sum},
 };
 
 /// A network's blocks, and the norm after them.
@@ -38,20 +38,20 @@ pub struct Layers {
 
 /// y = W x + b, with W = base + up · down; of these, what there is.
 pub struct Layer {
-    base: Option<Base>,
+    base: Option<Store>,
     pair: Option<Pair>,
     bias: Option<Floats>,
     outputs: usize,
 }
 
-enum Base {
-    Whole(Floats),
-    Rounded(Arc<Quantised>),
+enum Store {
+    Float(Floats),
+    Packed(Arc<Quantised>),
 }
 
 struct Pair {
-    up: Base,   // out × r
-    down: Base, // r × in
+    up: Store,   // out × r
+    down: Store, // r × in
     rank: usize,
 }
 
@@ -127,19 +127,10 @@ impl Layer {
     /// None where the weight is not on the CPU, or is differentiated.
     pub fn of(weight: &Weight, bias: Option<&Param<Tensor<1>>>) -> Option<Self> {
         let (base, pair) = match weight {
-            Weight::Whole(weight) => (Some(Base::whole(weight)?), None),
+            Weight::Whole(store) => (Some(Store::of(store)?), None),
             Weight::LowRank(pair) => (None, Some(Pair::of(pair)?)),
-            Weight::RoundedPair(RoundedPair { up, down }) => {
-                let pair = Pair {
-                    up: Base::rounded(up)?,
-                    down: Base::rounded(down)?,
-                    rank: down.shape().rows,
-                };
-                (None, Some(pair))
-            }
-            Weight::Rounded(Rounded { base, correction }) => {
-                let pair = perhaps(correction.as_ref(), Pair::of)?;
-                (Some(Base::rounded(base)?), pair)
+            Weight::Sum(Sum { base, correction }) => {
+                (Some(Store::of(base)?), Some(Pair::of(correction)?))
             }
         };
         Some(Self {
@@ -189,39 +180,40 @@ impl Layer {
     /// How many numbers its weight is.
     pub fn size(&self) -> usize {
         let pair = |pair: &Pair| pair.up.size() + pair.down.size();
-        self.base.as_ref().map_or(0, Base::size) + self.pair.as_ref().map_or(0, pair)
+        self.base.as_ref().map_or(0, Store::size) + self.pair.as_ref().map_or(0, pair)
     }
 }
 
-impl Base {
-    fn whole(weight: &Param<Tensor<2>>) -> Option<Self> {
-        Floats::of(weight).map(Self::Whole)
-    }
-
-    fn rounded(weight: &Arc<Quantised>) -> Option<Self> {
-        weight.packed().ok()?;
-        Some(Self::Rounded(weight.clone()))
+impl Store {
+    fn of(store: &linear::Store) -> Option<Self> {
+        match store {
+            linear::Store::Float(matrix) => Floats::of(matrix).map(Self::Float),
+            linear::Store::Packed(PackedStore { matrix }) => {
+                matrix.packed().ok()?;
+                Some(Self::Packed(matrix.clone()))
+            }
+        }
     }
 
     /// How many numbers it has.
     fn size(&self) -> usize {
         match self {
-            Self::Whole(weight) => weight.numbers().len(),
-            Self::Rounded(weight) => weight.shape().size(),
+            Self::Float(weight) => weight.numbers().len(),
+            Self::Packed(weight) => weight.shape().size(),
         }
     }
 
     /// As its kernel takes it, where it is packed.
     fn packed(&self) -> Option<Packed<'_>> {
         match self {
-            Self::Whole(_) => None,
-            Self::Rounded(weight) => weight.packed().ok(),
+            Self::Float(_) => None,
+            Self::Packed(weight) => weight.packed().ok(),
         }
     }
 
     fn multiply(&self, x: &Input, rows: Range<usize>) -> Vec<f32> {
         let mut out = vec![0.0; rows.len()];
-        if let Self::Whole(weight) = self {
+        if let Self::Float(weight) = self {
             return weight.multiply(&x.numbers, rows);
         }
         let Some(weight) = self.packed() else {
@@ -249,12 +241,12 @@ impl Input {
     }
 
     /// Ready for some matrices.
-    fn of<'a>(numbers: Vec<f32>, bases: impl IntoIterator<Item = &'a Base>) -> Self {
+    fn of<'a>(numbers: Vec<f32>, bases: impl IntoIterator<Item = &'a Store>) -> Self {
         let mut input = Self {
             numbers,
             spread: Vec::new(),
         };
-        for weight in bases.into_iter().filter_map(Base::packed) {
+        for weight in bases.into_iter().filter_map(Store::packed) {
             if input.spread(weight.format()).is_none()
                 && let Some(x) = weight.spread(&input.numbers)
             {
@@ -276,9 +268,9 @@ impl Input {
 }
 
 impl Pair {
-    fn of(LowRank { up, down }: &LowRank) -> Option<Self> {
-        let rank = down.dims()[0];
-        let (up, down) = (Base::whole(up)?, Base::whole(down)?);
+    fn of(linear::Pair { up, down }: &linear::Pair) -> Option<Self> {
+        let rank = down.shape().rows;
+        let (up, down) = (Store::of(up)?, Store::of(down)?);
         Some(Self { up, down, rank })
     }
 }

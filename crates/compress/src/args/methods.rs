@@ -1,57 +1,135 @@
 //! The methods, and the options that each has of its own.
+//!
+//! A method is one entry of [`methods!`], and a struct of options that says what the method is: all else that depends on it
+//! (help, the table of `methods`, which code runs) follows.
 
+use anyhow::Result;
 use clap::{Args, Subcommand};
-use compress_core::{Bits, Scheme, Tokens};
+use compress_core::{Bits, Method, Scheme, Tokens};
 use compress_fwsvd::{Fisher, FwSvd};
 use compress_lorc::{Keep, Lorc, Options as Rounding, Quantizer, Scaling};
 use compress_svd::{Norm, Svd};
 use compress_welore::{Count, Score, Welore};
+use serde::Serialize;
 
-/// One line per method; each takes the options of the verb and its own.
-#[derive(Debug, Subcommand)]
-pub enum By<Job: Args> {
-    /// Truncated SVD, the same kept fraction everywhere: plain needs no data and is the weakest per
-    /// byte; under the activation metric it is far better, for one pass over a calibration text.
-    Svd(With<SvdOptions, Job>),
-    /// Fisher-weighted SVD, the same kept fraction everywhere: needs gradients over a calibration
-    /// text, about four forward passes; the best of the closed forms.
-    Fwsvd(With<FwSvdOptions, Job>),
-    /// A rank for every weight by one threshold on all spectra: at the same size far better than the
-    /// same fraction everywhere, for the same data and time.
-    Welore(With<WeloreOptions, Job>),
-    /// Few bits for each number, and a low-rank correction of what rounding loses: by far the best per
-    /// byte. Written as compressed-tensors and a PEFT adapter.
-    Lorc(With<LorcOptions, Job>),
+use super::{Planning, Running};
+use crate::job;
+
+/// The options of a method.
+pub trait Options: Args {
+    /// The method.
+    type Method: Method;
+
+    /// What it is, in a sentence of help.
+    const SUMMARY: &'static str;
+
+    /// What it does, needs and costs: a row for each of its ways.
+    const ABOUT: &'static [About];
+
+    /// The options that decide the size of an output, for a method that takes no budget.
+    const SIZE_DECIDED_BY: Option<&'static str> = None;
+
+    /// The method with these options.
+    fn method(&self) -> Self::Method;
+}
+
+/// A row of the table of methods.
+#[derive(Debug, Serialize)]
+pub struct About {
+    pub name: &'static str,
+    pub does: &'static str,
+    pub needs: &'static str,
+    pub costs: &'static str,
+    pub paper: &'static str,
+}
+
+/// Work that is the same for every method.
+pub trait Work<Job> {
+    /// What it gives.
+    type Output;
+
+    /// Does it by one of them.
+    fn by<M: Method>(self, method: &M, job: Job) -> Self::Output;
 }
 
 /// A method's own options beside those of a verb.
 #[derive(Debug, Args)]
-pub struct With<Own: Args, Job: Args> {
+pub struct With<Own: Args, Verb: Args> {
     #[command(flatten)]
-    pub own: Own,
+    own: Own,
     #[command(flatten)]
-    pub job: Job,
+    verb: Verb,
 }
 
-impl<Job: Args> By<Job> {
-    /// The options of the verb.
-    pub const fn job(&self) -> &Job {
-        match self {
-            Self::Svd(with) => &with.job,
-            Self::Fwsvd(with) => &with.job,
-            Self::Welore(with) => &with.job,
-            Self::Lorc(with) => &with.job,
+/// Makes the subcommands, the dispatch and the table from one list.
+macro_rules! methods {
+    ($($name:ident($options:ty)),+ $(,)?) => {
+        /// One line per method; each takes the options of the verb and its own.
+        #[derive(Debug, Subcommand)]
+        pub enum By<Verb: Args> {
+            $(
+                #[command(about = <$options as Options>::SUMMARY)]
+                $name(With<$options, Verb>),
+            )+
         }
-    }
 
-    /// The options of the verb, to be changed.
-    pub const fn job_mut(&mut self) -> &mut Job {
-        match self {
-            Self::Svd(with) => &mut with.job,
-            Self::Fwsvd(with) => &mut with.job,
-            Self::Welore(with) => &mut with.job,
-            Self::Lorc(with) => &mut with.job,
+        impl<Verb: Args + Asks> By<Verb> {
+            /// The job that is meant, whatever the method.
+            pub fn job(&self) -> Result<Verb::Job> {
+                match self {
+                    $(Self::$name(with) => with.job(),)+
+                }
+            }
+
+            /// Does some work by the method that is meant.
+            pub fn perform<W: Work<Verb::Job>>(&self, job: Verb::Job, work: W) -> W::Output {
+                match self {
+                    $(Self::$name(With { own, .. }) => work.by(&own.method(), job),)+
+                }
+            }
         }
+
+        /// What all methods do, need and cost.
+        pub const ABOUT: &[&[About]] = &[$(<$options as Options>::ABOUT),+];
+    };
+}
+
+methods! {
+    Svd(SvdOptions),
+    Fwsvd(FwSvdOptions),
+    Welore(WeloreOptions),
+    Lorc(LorcOptions),
+}
+
+/// Options of a verb, which ask for a job.
+pub trait Asks {
+    /// The job.
+    type Job;
+
+    /// Is asked for of a method; see [`Planning::job`].
+    fn asks(&self, method: &str, size_decided_by: Option<&str>) -> Result<Self::Job>;
+}
+
+impl Asks for Planning {
+    type Job = job::Planning;
+
+    fn asks(&self, method: &str, size_decided_by: Option<&str>) -> Result<job::Planning> {
+        self.job(method, size_decided_by)
+    }
+}
+
+impl Asks for Running {
+    type Job = job::Running;
+
+    fn asks(&self, method: &str, size_decided_by: Option<&str>) -> Result<job::Running> {
+        self.job(method, size_decided_by)
+    }
+}
+
+impl<Own: Options, Verb: Args + Asks> With<Own, Verb> {
+    fn job(&self) -> Result<Verb::Job> {
+        let method = self.own.method();
+        self.verb.asks(method.name(), Own::SIZE_DECIDED_BY)
     }
 }
 
@@ -63,8 +141,30 @@ pub struct SvdOptions {
     pub metric: Norm,
 }
 
-impl SvdOptions {
-    pub const fn method(&self) -> Svd {
+impl Options for SvdOptions {
+    type Method = Svd;
+
+    const SUMMARY: &'static str = "Truncated SVD, the same kept fraction everywhere: plain needs no data and is the weakest per \
+        byte; under the activation metric it is far better, for one pass over a calibration text";
+
+    const ABOUT: &'static [About] = &[
+        About {
+            name: "svd",
+            does: "each weight becomes two thin factors, same kept fraction everywhere",
+            needs: "nothing",
+            costs: "one eigendecomposition per weight; quality falls fast below keep 0.95",
+            paper: "Eckart & Young 1936",
+        },
+        About {
+            name: "svd --metric activation",
+            does: "the same with the least error of the outputs on a text",
+            needs: "a calibration text",
+            costs: "about three forward passes over it; one with --one-shot",
+            paper: "arXiv 2403.07378",
+        },
+    ];
+
+    fn method(&self) -> Svd {
         Svd { norm: self.metric }
     }
 }
@@ -86,8 +186,30 @@ pub struct FwSvdOptions {
     pub fisher: Fisher,
 }
 
-impl FwSvdOptions {
-    pub const fn method(&self) -> FwSvd {
+impl Options for FwSvdOptions {
+    type Method = FwSvd;
+
+    const SUMMARY: &'static str = "Fisher-weighted SVD, the same kept fraction everywhere: needs gradients over a calibration \
+        text, about four forward passes; the best of the closed forms";
+
+    const ABOUT: &'static [About] = &[
+        About {
+            name: "fwsvd",
+            does: "the same with the least change of the loss, by its gradients on both sides",
+            needs: "a calibration text",
+            costs: "about seven forward passes over it; four with --one-shot",
+            paper: "arXiv 2505.17974",
+        },
+        About {
+            name: "fwsvd --fisher rows",
+            does: "the same with one number for each input",
+            needs: "a calibration text",
+            costs: "as fwsvd, for less",
+            paper: "arXiv 2207.00112",
+        },
+    ];
+
+    fn method(&self) -> FwSvd {
         FwSvd {
             fisher: self.fisher,
         }
@@ -109,8 +231,21 @@ pub struct WeloreOptions {
     pub count: Option<Count>,
 }
 
-impl WeloreOptions {
-    pub fn method(&self) -> Welore {
+impl Options for WeloreOptions {
+    type Method = Welore;
+
+    const SUMMARY: &'static str = "A rank for every weight by one threshold on all spectra: at the same size far better than \
+        the same fraction everywhere, for the same data and time";
+
+    const ABOUT: &'static [About] = &[About {
+        name: "welore",
+        does: "a rank for each weight, by one threshold on what ranks are worth to the loss",
+        needs: "a calibration text; nothing with --score minmax",
+        costs: "as fwsvd",
+        paper: "arXiv 2407.11239",
+    }];
+
+    fn method(&self) -> Welore {
         let usual = match self.score {
             Score::MinMax => Count::Stored,
             Score::Energy | Score::Loss => Count::Envelope,
@@ -204,8 +339,23 @@ fn correction(text: &str) -> Result<RankOfCorrection, String> {
     }
 }
 
-impl LorcOptions {
-    pub fn method(&self) -> Lorc {
+impl Options for LorcOptions {
+    type Method = Lorc;
+
+    const SUMMARY: &'static str = "Few bits for each number, and a low-rank correction of what rounding loses: by far the best \
+        per byte. Written as compressed-tensors and a PEFT adapter";
+
+    const ABOUT: &'static [About] = &[About {
+        name: "lorc",
+        does: "few bits for each number, and a low-rank correction of what rounding loses",
+        needs: "a calibration text; nothing with --quantizer nearest --metric plain",
+        costs: "about three forward passes over it; one with --one-shot",
+        paper: "arXiv 2303.08302",
+    }];
+
+    const SIZE_DECIDED_BY: Option<&'static str> = Some("its --bits, --group and --rank");
+
+    fn method(&self) -> Lorc {
         let (scaling, refinements) = match self.quantizer {
             Quantizer::Nearest => (Scaling::Covering, 0),
             Quantizer::Gptq => (Scaling::Searched, 3),

@@ -3,7 +3,7 @@
 use std::{error::Error, path::Path};
 
 use anyhow::Result;
-use compress_core::{Form, Role, Site, Survey};
+use compress_core::{Form, Precision, Role, Site, Survey};
 use plotters::{
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
@@ -21,21 +21,25 @@ const MARGIN: (i32, i32) = (70, 60);
 pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<()> {
     let cells: Vec<Cell> = survey
         .sites()
-        .map(|(site, shape)| {
+        .filter_map(|(site, shape)| {
+            let Site::Block { layer, role } = site else {
+                return None;
+            };
             let form = forms.iter().find(|(at, _)| *at == site);
-            let form = form.map_or(Form::Whole, |(_, form)| *form);
-            Cell {
-                site,
+            let form = form.map_or(Form::WHOLE, |(_, form)| *form);
+            Some(Cell {
+                layer,
+                role,
                 kept: form.parameters(shape) as f64 / shape.size() as f64,
                 label: match form {
-                    Form::Whole => "whole".to_owned(),
-                    Form::LowRank { rank } | Form::RoundedPair { rank, .. } => rank.to_string(),
-                    Form::Rounded { scheme, .. } => scheme.to_string(),
+                    Form::Whole(Precision::Float) => "whole".to_owned(),
+                    Form::LowRank(pair) => pair.rank.to_string(),
+                    Form::Whole(base) | Form::Sum { base, .. } => base.to_string(),
                 },
-            }
+            })
         })
         .collect();
-    let layers = cells.iter().map(|cell| cell.site.layer + 1).max();
+    let layers = cells.iter().map(|cell| cell.layer + 1).max();
     let height = MARGIN.0 + CELL.0 * layers.unwrap_or(0) as i32 + 15;
     let width = MARGIN.1 + CELL.1 * Role::ALL.len() as i32 + 15;
     super::write(path, (width as u32, height as u32), |canvas| {
@@ -44,7 +48,8 @@ pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<
 }
 
 struct Cell {
-    site: Site,
+    layer: usize,
+    role: Role,
     /// Share of its parameters.
     kept: f64,
     label: String,
@@ -69,16 +74,16 @@ fn render(canvas: &Canvas<'_>, cells: &[Cell]) -> std::result::Result<(), Box<dy
         canvas.draw(&Text::new(role.name(), (x, y - CELL.0), centred(BLACK)))?;
     }
     for cell in cells {
-        let Some(role) = Role::ALL.iter().position(|&role| role == cell.site.role) else {
+        let Some(role) = Role::ALL.iter().position(|&role| role == cell.role) else {
             continue;
         };
-        let place = corner(cell.site.layer, role);
+        let place = corner(cell.layer, role);
         let end = (place.0 + CELL.1 - 1, place.1 + CELL.0 - 1);
         canvas.draw(&Rectangle::new([place, end], shade(cell.kept).filled()))?;
         let ink = if cell.kept > 0.5 { WHITE } else { BLACK };
         canvas.draw(&Text::new(cell.label.clone(), middle(place), centred(ink)))?;
-        let (x, y) = middle(corner(cell.site.layer, 0));
-        let name = format!("block {}", cell.site.layer);
+        let (x, y) = middle(corner(cell.layer, 0));
+        let name = format!("block {}", cell.layer);
         canvas.draw(&Text::new(name, (x - CELL.1, y), centred(BLACK)))?;
     }
     Ok(())

@@ -23,7 +23,7 @@ pub fn draw(path: &Path, spectra: &[(Site, &[f64])]) -> Result<()> {
     let size = (PANEL.0 * COLUMNS as u32, PANEL.1 * rows as u32);
     super::write(path, size, |canvas| {
         for (panel, role) in canvas.split_evenly((rows, COLUMNS)).iter().zip(Role::ALL) {
-            let of_role = spectra.iter().filter(|(site, _)| site.role == role);
+            let of_role = spectra.iter().filter(|(site, _)| site.role() == Some(role));
             render(panel, role, &of_role.copied().collect::<Vec<_>>())?;
         }
         Ok(())
@@ -42,7 +42,7 @@ fn render(
         .y_label_area_size(45)
         .build_cartesian_2d(0.0..1.0, (LEAST..1.0).log_scale())?;
     chart.configure_mesh().light_line_style(WHITE).draw()?;
-    let last = spectra.iter().map(|(site, _)| site.layer).max();
+    let last = spectra.iter().filter_map(|(site, _)| site.layer()).max();
     for (site, sigma) in spectra {
         let largest = sigma.first().copied().unwrap_or(1.0);
         let points = sigma.iter().enumerate().map(|(index, s)| {
@@ -52,7 +52,7 @@ fn render(
             )
         });
         // From blue for the first block to red for the last.
-        let place = site.layer as f64 / last.unwrap_or(0).max(1) as f64;
+        let place = site.layer().unwrap_or(0) as f64 / last.unwrap_or(0).max(1) as f64;
         let colour = HSLColor(0.6 * (1.0 - place), 0.8, 0.45);
         chart.draw_series(LineSeries::new(points, colour.stroke_width(1)))?;
     }

@@ -88,7 +88,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // What all variants are measured against is run once.
     let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
-    let text = Prepared::new(&job.text, &model.checkpoint, job.resources.memory())?;
+    let text = Prepared::new(&job.text.job(), &model.checkpoint, job.resources.memory())?;
     let states = passing.path().join("original.states");
     let baseline = text.baseline(&model.checkpoint, &states, job.printing.quiet)?;
     let bar = progress::bar("variants", variants.len(), job.printing.quiet);
@@ -170,17 +170,20 @@ fn measure(
         let text = text.lines().next().unwrap_or_default().to_owned();
         anyhow::anyhow!(text.trim_start_matches("error: ").to_owned())
     })?;
-    let Verb::Run { mut method } = arguments.verb else {
+    let Verb::Run { method } = arguments.verb else {
         bail!("`{}` is no method", variant.words.join(" "));
     };
-    let running = method.job_mut();
-    running.text = job.text.clone();
-    running.planning.resources = job.resources;
-    running.planning.calibration.complete(&job.calibration);
+    let mut running = method.job()?;
+    running.text = job.text.job();
+    running.planning.memory = job.resources.memory();
+    running
+        .planning
+        .calibration
+        .complete(&job.calibration.job());
     // Variants share what is measured.
     let evidence = &mut running.planning.calibration.evidence;
     *evidence = evidence.take().or_else(|| cache::evidence().ok());
-    let done = run::perform(&method, Some(baseline))?;
+    let done = run::perform(&method, running, Some(baseline))?;
     ensure!(
         done.outcome == Outcome::Kept,
         "the output has not the size that was promised"

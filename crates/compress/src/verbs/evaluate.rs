@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::{
     Outcome,
-    args::{Count, Evaluate, Text},
+    args::Evaluate,
+    job::Text,
     loaded::{self, Loaded},
     memory::Memory,
     model::Opened,
@@ -35,7 +36,7 @@ pub fn run(job: &Evaluate) -> Result<Outcome> {
         .as_deref()
         .map(|name| Opened::open(Some(name), quiet))
         .transpose()?;
-    let text = Prepared::new(&job.text, &model.checkpoint, job.resources.memory())?;
+    let text = Prepared::new(&job.text.job(), &model.checkpoint, job.resources.memory())?;
     let measured = match &original {
         Some(original) => {
             text.compare(&original.checkpoint, &model.checkpoint, quiet)?
@@ -84,11 +85,8 @@ impl Prepared {
         };
         let config = model.config();
         let protocol = Protocol {
-            context: arguments.ctx.unwrap_or(config.context.min(1024)),
-            windows: arguments.windows.and_then(|count| match count {
-                Count::Exactly(count) => Some(count),
-                Count::All => None,
-            }),
+            context: arguments.context.unwrap_or(config.context.min(1024)),
+            windows: arguments.windows.filter(|count| *count < usize::MAX),
             bos: arguments.bos,
             documents: arguments.documents.clone(),
         };

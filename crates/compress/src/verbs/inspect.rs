@@ -1,12 +1,15 @@
 //! `compress inspect MODEL`: every weight's shape, bytes and singular spectrum.
 
+use std::result::Result as StdResult;
+
 use anyhow::Result;
 use comfy_table::ColumnConstraint;
-use compress_checkpoint::{Checkpoint, Tensor};
-use compress_core::{Form, Matrix, Shape, Site, linalg::singular_values};
+use compress_checkpoint::{Checkpoint, Tensor, names};
+use compress_core::{Form, Matrix, Shape, Site};
+use compress_numerics::linalg::singular_values;
 use compress_tune::{COSINE, LOOKED_AT, closest_originals};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     Outcome,
@@ -23,6 +26,7 @@ struct Row {
     site: Site,
     rows: usize,
     cols: usize,
+    #[serde(serialize_with = "in_words")]
     form: Form,
     dtype: String,
     bytes: usize,
@@ -33,6 +37,10 @@ struct Row {
     change: Option<Change>,
     #[serde(skip)]
     sigma: Vec<f64>,
+}
+
+fn in_words<S: Serializer>(form: &Form, serializer: S) -> StdResult<S::Ok, S::Error> {
+    serializer.collect_str(form)
 }
 
 /// A summary of a weight's singular values.
@@ -81,7 +89,7 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
         .forms()
         .keys()
         .copied()
-        .filter(|&site| selection.contains(site))
+        .filter(|site| site.role().is_some() && selection.contains(*site))
         .collect();
     let bar = progress::bar("decomposing", sites.len(), quiet);
     let original = original.as_ref().map(|original| &original.checkpoint);
@@ -113,14 +121,11 @@ fn weight(
     site: Site,
     spectra: bool,
 ) -> Result<Row> {
-    let shape = model.config().shape(site.role);
-    let form = model.forms().get(&site).copied().unwrap_or(Form::Whole);
-    let names = form
-        .tensors(shape)
-        .into_iter()
-        .map(|part| part.name(&site.module()));
-    let tensors = names
-        .map(|name| Ok(model.tensor(&name)?))
+    let shape = model.config().weight_shape(site);
+    let form = model.forms().get(&site).copied().unwrap_or(Form::WHOLE);
+    let parts = names::parts(site, form, shape).into_iter();
+    let tensors = parts
+        .map(|part| Ok(model.tensor(&part.name)?))
         .collect::<Result<Vec<&Tensor>>>()?;
     let (mut sigma, mut changed) = (Vec::new(), None);
     if spectra {
@@ -149,10 +154,7 @@ fn weight(
 /// Compares a weight with the original's; directions beyond its rank are nobody's.
 fn change(dense: &Matrix, form: Form, original: &Checkpoint, site: Site) -> Result<Change> {
     let before = self::dense(original, site)?;
-    let count = match form {
-        Form::LowRank { rank } | Form::RoundedPair { rank, .. } => LOOKED_AT.min(rank),
-        Form::Whole | Form::Rounded { .. } => LOOKED_AT,
-    };
+    let count = form.rank().map_or(LOOKED_AT, |rank| LOOKED_AT.min(rank));
     let closest = closest_originals(&before, dense, count)?;
     Ok(Change {
         effective_rank_before: summary(&singular_values(&before)?).effective_rank,
@@ -242,19 +244,12 @@ fn print(model: &Opened, weights: &[Row]) -> Result<()> {
         }
     }
     for weight in weights {
-        let form = match weight.form {
-            Form::Whole => "whole".to_owned(),
-            Form::LowRank { rank } => format!("rank {rank}"),
-            Form::RoundedPair { scheme, rank } => format!("rank {rank}, {scheme}"),
-            Form::Rounded { scheme, rank: 0 } => scheme.to_string(),
-            Form::Rounded { scheme, rank } => format!("{scheme} + rank {rank}"),
-        };
         let of = |f: fn(&Spectrum) -> String| weight.spectrum.as_ref().map(f).unwrap_or_default();
         let change = |f: fn(&Change) -> String| weight.change.as_ref().map(f).unwrap_or_default();
         table.add_row([
             weight.site.to_string(),
             Shape::new(weight.rows, weight.cols).to_string(),
-            form,
+            weight.form.to_string(),
             weight.dtype.clone(),
             report::size(weight.bytes),
             of(|s| figure(s.largest)),

@@ -7,44 +7,41 @@ use compress_evaluate::{Footprint as Evaluation, Outline};
 
 use crate::{
     Outcome,
-    args::{By, Planning, With},
+    args::{self, By, Work},
     evidence::Evidence,
     footprint::{self, Footprint},
+    job::Planning,
     memory::Memory,
     model::Opened,
     pipeline, plot, report, side,
     verbs::evaluate::WINDOWS,
 };
 
-pub fn run(method: By<Planning>) -> Result<Outcome> {
-    match method {
-        By::Svd(With { own, job }) => plan(&own.method(), &job),
-        By::Fwsvd(With { own, job }) => plan(&own.method(), &job),
-        By::Welore(With { own, job }) => plan(&own.method(), &job),
-        By::Lorc(With { own, job }) => plan(&own.method(), &job),
-    }
+pub fn run(method: &By<args::Planning>) -> Result<Outcome> {
+    method.perform(method.job()?, Plans)
 }
 
-fn plan<M: Method>(method: &M, arguments: &Planning) -> Result<Outcome> {
-    let model = Opened::open(arguments.model.name.as_deref(), arguments.printing.quiet)?;
-    let inputs: Vec<_> = model.inputs().collect();
-    side::check(arguments.plot.as_deref(), &inputs, None)?;
-    let selection = arguments.sites.selection();
-    let survey = Survey::new(&model.checkpoint, |site| selection.contains(site));
-    let foresight = Evidence::to_plan(method, arguments, None, &model)?;
-    let survey = foresight.inform(survey);
-    let plan = pipeline::plan(method, &survey, &model, arguments)?;
-    let edits = pipeline::edits(plan.forms(), &arguments.form);
-    let layout = Layout::new(&model.checkpoint, &edits)?;
-    foretell(
-        method,
-        &plan,
-        &survey,
-        (&model.checkpoint, &layout),
-        (arguments, None),
-    )?;
-    report::print(serde_json::to_string_pretty(&plan)?)?;
-    Ok(Outcome::Kept)
+/// Plans, and prints the plan.
+struct Plans;
+
+impl Work<Planning> for Plans {
+    type Output = Result<Outcome>;
+
+    fn by<M: Method>(self, method: &M, job: Planning) -> Result<Outcome> {
+        let model = Opened::open(job.model.as_deref(), job.printing.quiet)?;
+        let inputs: Vec<_> = model.inputs().collect();
+        side::check(job.plot.as_deref(), &inputs, None)?;
+        let survey = Survey::new(&model.checkpoint, |site| job.selection.contains(site));
+        let foresight = Evidence::to_plan(method, &job, None, &model)?;
+        let survey = foresight.inform(survey);
+        let plan = pipeline::plan(method, &survey, &model, &job)?;
+        let spec = pipeline::output_spec(&model.checkpoint, plan.forms(), &job.form);
+        let layout = Layout::new(&model.checkpoint, &spec)?;
+        let both = (&model.checkpoint, &layout);
+        foretell(method, &plan, &survey, both, (&job, None))?;
+        report::print(serde_json::to_string_pretty(&plan)?)?;
+        Ok(Outcome::Kept)
+    }
 }
 
 /// What a plan will cost in bytes, disk and memory, told on stderr before anything is done; when
@@ -59,12 +56,12 @@ pub fn foretell<M: Method>(
     if let Some(path) = &arguments.plot {
         plot::ranks::draw(path, survey, &plan.forms())?;
     }
-    let cut = |(_, form): &(Site, Form)| matches!(form, Form::LowRank { .. });
-    let rounded = arguments.form.factors().is_some();
+    let cut = |(_, form): &(Site, Form)| form.rank().is_some();
+    let rounded = arguments.form.factors.is_some();
     if rounded && !plan.forms().iter().any(cut) && !arguments.printing.quiet {
         eprintln!("warning: no weight becomes low-rank factors, so --factor-bits changes nothing");
     }
-    let limit = arguments.resources.memory();
+    let limit = arguments.memory;
     let how = (arguments, context);
     let takes = footprint::foretell((method, plan), survey, (source, layout), how, limit)?;
     let (before, after) = (source.file_bytes(), layout.bytes());
@@ -102,6 +99,13 @@ pub fn foretell<M: Method>(
             to_evaluate(source, layout, limit) as u64,
         );
         eprintln!("{table}");
+    }
+    if takes.memory > limit.bytes() && !arguments.printing.quiet {
+        eprintln!(
+            "warning: compressing takes about {} of memory at the least, and {} may be used",
+            report::size(takes.memory),
+            report::size(limit.bytes())
+        );
     }
     // Headers differ by a few bytes; numbers are what counts.
     if after > before + before / 1000 {

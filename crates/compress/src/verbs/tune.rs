@@ -3,7 +3,7 @@
 use std::{fs, iter, time::Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use compress_checkpoint::{Card, Checkpoint, Edits, Input, Layout, Output, Record, Writer};
+use compress_checkpoint::{Card, Checkpoint, Input, Layout, Output, OutputSpec, Record, Writer};
 use compress_evaluate::Protocol;
 use compress_models::{Decoder, Device};
 use compress_tune::{Diverged, Journal, Lesson, Point, distil, task, train};
@@ -46,7 +46,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         None
     } else {
         let memory = job.resources.memory();
-        let text = Prepared::new(&job.text, &model.checkpoint, memory)?;
+        let text = Prepared::new(&job.text.job(), &model.checkpoint, memory)?;
         text.check_room(&model.checkpoint)?;
         Some(text)
     };
@@ -69,11 +69,11 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         }),
     );
     // Every tensor keeps its name, shape and place.
-    let edits = Edits {
+    let spec = OutputSpec {
         format: job.dtype,
-        ..Edits::default()
+        ..OutputSpec::default()
     };
-    let layout = Layout::new(&model.checkpoint, &edits)?;
+    let layout = Layout::new(&model.checkpoint, &spec)?;
     // Before the first file of it: an interrupt may come at any moment.
     interrupt::say(Some(goes_on(&output.work())));
     let writer = Writer::begin(&model.checkpoint, &layout, output, &about.to_string())?;

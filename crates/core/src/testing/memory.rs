@@ -53,9 +53,9 @@ pub fn memory_is_foretold<M: Method>(methods: &[M]) -> Result<()> {
 fn measure<M: Method>(method: &M, readers: &[Role]) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2);
     let pool = pool.build().map_err(Error::source)?;
-    let chosen = |site: Site| readers.contains(&site.role);
+    let chosen = |site: Site| site.role().is_some_and(|role| readers.contains(&role));
     let carry_out = |survey: &Survey<'_>| {
-        let steps = method.plan(survey, Budget::keep(0.3)?)?;
+        let steps = method.plan(survey, Some(Budget::keep(0.3)?))?;
         pool.install(|| method.compress(&steps, survey).map(drop))?;
         method.memory(&steps, &|site| survey.shape(site), 2)
     };

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Random;
+use compress_numerics::Random;
+
 use crate::{
     Budget, Error, Evidence, Inlet, Matrix, Method, Result, Role, Shape, Site, Stream, Survey,
     Symmetric, Weights,
@@ -34,6 +35,10 @@ impl Wide {
     }
 }
 
+fn block_role(site: Site) -> Result<Role> {
+    site.role().ok_or(Error::NotMeasured { site })
+}
+
 /// Some outer products on a diagonal that falls.
 fn gram(size: usize, seed: u64) -> Symmetric {
     let mut random = Random(seed);
@@ -52,16 +57,16 @@ fn gram(size: usize, seed: u64) -> Symmetric {
 
 impl Weights for Wide {
     fn shapes(&self) -> BTreeMap<Site, Shape> {
-        Site::all(1)
-            .map(|site| (site, self.shape(site.role)))
-            .collect()
+        let site = |role| (Site::new(0, role), self.shape(role));
+        Role::ALL.map(site).into()
     }
 
     fn load(&self, site: Site) -> Result<Matrix> {
-        let Shape { rows, cols } = self.shape(site.role);
+        let role = block_role(site)?;
+        let Shape { rows, cols } = self.shape(role);
         // So that what a cut to a third leaves is small, which svd looks at more closely.
         let decay = |j: usize| (-45.0 * j as f32 / cols as f32).exp().max(1e-3);
-        let mut random = Random(site.role as u64);
+        let mut random = Random(role as u64);
         Ok(Matrix::from_fn(rows, cols, |_, j| {
             random.normal() * decay(j)
         }))
@@ -79,12 +84,13 @@ impl Evidence for Wide {
     }
 
     fn output_gradients(&self, site: Site) -> Result<Symmetric> {
-        Ok(gram(self.shape(site.role).rows, 30 + site.role as u64))
+        let role = block_role(site)?;
+        Ok(gram(self.shape(role).rows, 30 + role as u64))
     }
 
     fn input_fisher(&self, site: Site) -> Result<Vec<f64>> {
-        let stream = Stream::new(site.layer, Inlet::Down);
-        let count = self.shape(site.role).cols;
+        let stream = Stream::new(0, Inlet::Down);
+        let count = self.shape(block_role(site)?).cols;
         Ok(self.activations(stream)?.diagonal().take(count).collect())
     }
 }
@@ -93,7 +99,7 @@ impl Evidence for Wide {
 pub fn the_bytes_are_the_same_on_any_number_of_threads<M: Method>(method: &M) -> Result<()> {
     let told = || {
         let survey = Survey::new(&WIDE, |_| true).with_evidence(&WIDE);
-        let steps = method.plan(&survey, Budget::keep(0.5)?)?;
+        let steps = method.plan(&survey, Some(Budget::keep(0.5)?))?;
         let edits = method.compress(&steps, &survey)?;
         Ok::<_, Error>(format!("{steps:?} {edits:?}"))
     };

@@ -1,7 +1,7 @@
 //! Trains the small model that ships with this repository.
 //!
 //! ```sh
-//! cargo run --release -p compress-models --example train_tiny -- STORIES.txt models/tiny --minutes 45
+//! cargo run --release -p compress-train -- STORIES.txt models/tiny --minutes 45
 //! ```
 //!
 //! STORIES.txt holds stories separated by lines `<|endoftext|>`. The last two hundredths of them are
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |what: &str| {
         arguments.next().with_context(|| {
-            format!("usage: train_tiny STORIES.txt FOLDER --minutes N; {what} is missing")
+            format!("usage: compress-train STORIES.txt FOLDER --minutes N; {what} is missing")
         })
     };
     let (stories, folder) = (

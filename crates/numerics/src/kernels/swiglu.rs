@@ -10,7 +10,7 @@
 
 use pulp::Arch;
 
-use crate::exponential::exp;
+use super::exponential::exp;
 
 /// silu(gate) ⊙ up, in the place of the gate.
 pub fn swiglu(gate: &mut [f32], up: &[f32]) {

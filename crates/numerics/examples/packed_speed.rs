@@ -5,7 +5,7 @@
 //! single products, not all.
 //!
 //! ```sh
-//! cargo run --release -p compress-core --example packed_speed
+//! cargo run --release -p compress-numerics --example packed_speed
 //! ```
 
 use std::{
@@ -15,11 +15,10 @@ use std::{
     time::Instant,
 };
 
-use compress_core::{
-    Result, Shape,
+use compress_numerics::{
+    Random, Result, Shape,
     linalg::{Right, Slab, product_of_slabs},
     packed::{Packed, product_of_packed},
-    testing::Random,
 };
 use half::f16;
 

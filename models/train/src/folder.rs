@@ -8,9 +8,10 @@ use burn::{
     nn::RmsNorm,
     tensor::{Device, Tensor},
 };
-use compress_checkpoint::Config;
-use compress_core::{Format, Role, Site, testing::Random};
-use compress_models::{Decoder, Linear, Weight};
+use compress_checkpoint::{Config, names};
+use compress_core::{Format, Role, Site};
+use compress_models::{Decoder, Linear, Store, Weight};
+use compress_numerics::Random;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
@@ -69,10 +70,10 @@ pub fn initialise(folder: &Path) -> Result<()> {
         };
         tensors.insert(name, (shape, numbers));
     }
-    for site in Site::all(config.layers) {
-        let shape = config.shape(site.role);
+    for site in Site::blocks(config.layers) {
+        let shape = config.weight_shape(site);
         // What writes into the residual stream starts smaller, so that its size does not grow with depth.
-        let deep = matches!(site.role, Role::Output | Role::Down);
+        let deep = matches!(site.role(), Some(Role::Output | Role::Down));
         let scale = (shape.cols as f32).sqrt().recip()
             * if deep {
                 (2.0 * config.layers as f32).sqrt().recip()
@@ -80,7 +81,7 @@ pub fn initialise(folder: &Path) -> Result<()> {
                 1.0
             };
         tensors.insert(
-            site.weight(),
+            names::weight(site),
             (
                 vec![shape.rows, shape.cols],
                 normal(&[shape.rows, shape.cols], scale),
@@ -96,7 +97,7 @@ pub fn save(model: &Decoder, folder: &Path) -> Result<()> {
     let mut add = |name: String, (shape, numbers): Named| {
         tensors.insert(name, (shape, numbers));
     };
-    if let Weight::Whole(embedding) = &model.embedding {
+    if let Weight::Whole(Store::Float(embedding)) = &model.embedding {
         add("model.embed_tokens.weight".into(), numbers(embedding)?);
     }
     add("model.norm.weight".into(), norm(&model.norm)?);
@@ -118,8 +119,8 @@ pub fn save(model: &Decoder, folder: &Path) -> Result<()> {
             &feed_forward.down,
         ];
         for (role, linear) in Role::ALL.into_iter().zip(linears) {
-            if let Weight::Whole(weight) = &linear.weight {
-                add(Site::new(layer, role).weight(), numbers(weight)?);
+            if let Weight::Whole(Store::Float(weight)) = &linear.weight {
+                add(names::weight(Site::new(layer, role)), numbers(weight)?);
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
+use compress_core::{Error, Result, Role, Site};
 use regex::Regex;
 
-use crate::{Error, Result, Role, Site};
+use crate::names;
 
 /// One way to name some of the sites.
 #[derive(Clone, Debug)]
@@ -22,9 +23,9 @@ impl Pattern {
     #[must_use]
     pub fn matches(&self, site: Site) -> bool {
         match self {
-            Self::Role(role) => site.role == *role,
-            Self::Layers(range) => range.contains(&site.layer),
-            Self::Module(regex) => regex.is_match(&site.module()),
+            Self::Role(role) => site.role() == Some(*role),
+            Self::Layers(range) => site.layer().is_some_and(|layer| range.contains(&layer)),
+            Self::Module(regex) => regex.is_match(&names::module(site)),
         }
     }
 }
@@ -102,7 +103,7 @@ mod tests {
             only: parse(only),
             skip: parse(skip),
         };
-        Site::all(4)
+        Site::blocks(4)
             .filter(|&site| selection.contains(site))
             .map(|site| site.to_string())
             .collect()

@@ -2,12 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use compress_core::{
-    Matrix, Symmetric,
+use compress_numerics::{
+    Matrix, Random, Symmetric,
     linalg::{
         Cholesky, Double, InverseRoot, product, product_of_transposed, short_gram, singular_values,
     },
-    testing::Random,
 };
 
 /// What some work gives on 1, 2, 3 and 8 threads, which is the same.

@@ -84,10 +84,7 @@ impl FromStr for Bits {
 }
 
 fn not_bits(text: &str) -> Error {
-    Error::Parse {
-        text: text.into(),
-        expected: "a number of bits: 2, 3, 4 or 8",
-    }
+    Error::Bits { text: text.into() }
 }
 
 impl fmt::Display for Bits {

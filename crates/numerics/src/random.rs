@@ -1,5 +1,7 @@
 //! Random numbers that are the same everywhere.
 
+use crate::{Matrix, Shape, Symmetric};
+
 /// A small generator: good enough for test matrices and for drawing windows.
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);
@@ -26,5 +28,31 @@ impl Random {
             let other = (f64::from(self.uniform()) * (last + 1) as f64) as usize;
             things.swap(last, other.min(last));
         }
+    }
+
+    /// A matrix of independent normal numbers.
+    pub fn matrix(&mut self, rows: usize, cols: usize) -> Matrix {
+        Matrix::from_fn(rows, cols, |_, _| self.normal())
+    }
+
+    /// Σ x xᵀ of noise whose channels are smaller and smaller.
+    pub fn gram(&mut self, size: usize) -> Symmetric {
+        let mut gram = Symmetric::zeros(size);
+        for _ in 0..2 * size {
+            let x: Vec<f64> = (0..size)
+                .map(|i| f64::from(self.normal()) / (1.0 + 0.3 * i as f64))
+                .collect();
+            for (row, &a) in gram.rows_mut().zip(&x) {
+                row.iter_mut().zip(&x).for_each(|(sum, b)| *sum += a * b);
+            }
+        }
+        gram
+    }
+
+    /// Noise whose inputs matter less and less: a spectrum that decays as a real weight's does.
+    pub fn weight(&mut self, shape: Shape) -> Matrix {
+        Matrix::from_fn(shape.rows, shape.cols, |_, j| {
+            self.normal() / (1.0 + 0.2 * j as f32)
+        })
     }
 }

@@ -10,6 +10,8 @@
 //! read once and never written out: decoding is as fast as memory gives them. Many rows are worth
 //! unpacking a panel of W at a time into the cache, for a product of matrices.
 
+mod bits;
+mod codes;
 mod lanes;
 mod row;
 mod spread;
@@ -18,6 +20,8 @@ mod unpack;
 use half::f16;
 use rayon::prelude::*;
 
+pub use bits::Bits;
+pub use codes::{code, pack, pack_down, unpack, unpack_down, words};
 pub use spread::Spread;
 
 use crate::{

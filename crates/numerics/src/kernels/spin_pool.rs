@@ -25,7 +25,7 @@ const PARTS: usize = 2;
 const TURNS: usize = 1 << 10;
 
 /// Helpers of the thread that has work.
-pub struct Crew {
+pub struct SpinPool {
     helpers: Vec<Sender<Weak<Job>>>,
 }
 
@@ -68,8 +68,9 @@ fn help(jobs: &Receiver<Weak<Job>>) {
     }
 }
 
-impl Crew {
+impl SpinPool {
     /// So many threads, this one included; fewer where the system gives no more.
+    #[must_use]
     pub fn new(threads: usize) -> Self {
         let helper = |_| {
             let (sender, receiver) = channel();
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
 
     /// Sums of sums, so that a number that is missed anywhere shows at the end.
-    fn sums(crew: &Crew) -> Vec<f32> {
+    fn sums(pool: &SpinPool) -> Vec<f32> {
         let mut x = vec![1.0; 7];
         for round in 0..1000 {
             let sum = x.iter().sum::<f32>() % 97.0;
@@ -162,17 +163,17 @@ mod tests {
                 let piece = |piece| [sum + (vector * 10 + piece + round % 7) as f32; 3];
                 pieces.flat_map(piece).collect()
             };
-            x = crew.make([50, 1], pieces).concat();
+            x = pool.make([50, 1], pieces).concat();
         }
         x
     }
 
     #[test]
     fn any_number_of_threads_makes_the_same() {
-        let alone = sums(&Crew::new(1));
+        let alone = sums(&SpinPool::new(1));
         assert_eq!(alone.len(), 153);
         for threads in [2, 3, 8] {
-            assert_eq!(sums(&Crew::new(threads)), alone, "{threads} threads");
+            assert_eq!(sums(&SpinPool::new(threads)), alone, "{threads} threads");
         }
     }
 
@@ -180,7 +181,7 @@ mod tests {
     fn nobody_waits_for_a_helper_that_is_held_up() {
         let own = thread::current().id();
         let (start, held_up) = (Instant::now(), Duration::from_secs(5));
-        let [made] = Crew::new(2).make([100], move |_, pieces| {
+        let [made] = SpinPool::new(2).make([100], move |_, pieces| {
             if thread::current().id() != own {
                 thread::sleep(held_up);
             }
@@ -193,7 +194,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "piece 0")]
     fn a_panic_in_the_work_ends_it() {
-        let [_] = Crew::new(2).make([100], |_, pieces| {
+        let [_] = SpinPool::new(2).make([100], |_, pieces| {
             assert!(pieces.start > 0, "piece 0");
             vec![0.0; pieces.len()]
         });

@@ -7,15 +7,16 @@
 //! The stream is dense: codes of three bits cross from one word into the next. A run begins at a word
 //! of its own, and what its last word does not need is zero.
 
-use crate::Bits;
+use super::Bits;
 
 /// Words that a run of codes takes.
-pub(crate) const fn words(bits: Bits, codes: usize) -> usize {
+#[must_use]
+pub const fn words(bits: Bits, codes: usize) -> usize {
     (codes * bits.count()).div_ceil(32)
 }
 
 /// Appends a run of codes to the words.
-pub(crate) fn pack(bits: Bits, codes: impl Iterator<Item = i8>, words: &mut Vec<u32>) {
+pub fn pack(bits: Bits, codes: impl Iterator<Item = i8>, words: &mut Vec<u32>) {
     let (mut held, mut filled) = (0_u64, 0);
     for code in codes {
         let unsigned = i16::from(code) - i16::from(bits.least());
@@ -32,8 +33,9 @@ pub(crate) fn pack(bits: Bits, codes: impl Iterator<Item = i8>, words: &mut Vec<
     }
 }
 
-/// Code `index` of a run.
-pub(crate) fn code(bits: Bits, run: &[u32], index: usize) -> Option<i8> {
+/// Code `index` of a run; none outside it.
+#[must_use]
+pub fn code(bits: Bits, run: &[u32], index: usize) -> Option<i8> {
     let (word, bit) = (index * bits.count() / 32, index * bits.count() % 32);
     let low = u64::from(*run.get(word)?);
     let crosses = bit + bits.count() > 32;
@@ -43,7 +45,7 @@ pub(crate) fn code(bits: Bits, run: &[u32], index: usize) -> Option<i8> {
 }
 
 /// All `count` codes of a run.
-pub(crate) fn unpack(bits: Bits, run: &[u32], count: usize) -> impl Iterator<Item = i8> {
+pub fn unpack(bits: Bits, run: &[u32], count: usize) -> impl Iterator<Item = i8> {
     let (mut rest, mut held, mut filled) = (run.iter(), 0_u64, 0);
     (0..count).map(move |_| {
         if filled < bits.count() {
@@ -58,7 +60,8 @@ pub(crate) fn unpack(bits: Bits, run: &[u32], count: usize) -> impl Iterator<Ite
 }
 
 /// The columns of a row-major matrix of codes, each packed as a run; words × cols.
-pub(crate) fn pack_down(bits: Bits, codes: &[i8], cols: usize) -> Vec<u32> {
+#[must_use]
+pub fn pack_down(bits: Bits, codes: &[i8], cols: usize) -> Vec<u32> {
     let mut runs = Vec::new(); // cols × words
     for j in 0..cols {
         pack(bits, codes.iter().skip(j).step_by(cols).copied(), &mut runs);
@@ -67,7 +70,8 @@ pub(crate) fn pack_down(bits: Bits, codes: &[i8], cols: usize) -> Vec<u32> {
 }
 
 /// The inverse of [`pack_down`]; rows × cols.
-pub(crate) fn unpack_down(bits: Bits, packed: &[u32], rows: usize, cols: usize) -> Vec<i8> {
+#[must_use]
+pub fn unpack_down(bits: Bits, packed: &[u32], rows: usize, cols: usize) -> Vec<i8> {
     let length = words(bits, rows);
     let runs = transposed(packed, length); // cols × words
     let columns = runs.chunks_exact(length.max(1));

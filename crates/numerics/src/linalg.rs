@@ -1,4 +1,4 @@
-//! The only module that names the linear-algebra crate: products, decompositions, sums over tokens.
+//! Products, decompositions, sums of outer products.
 //!
 //! Whatever is shared between threads is shared in pieces that the shape alone decides, each one thread's
 //! work: so every result has the same bytes for any number of threads. Nothing here holds a lock.

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, path::Path};
 
 use anyhow::{Result, anyhow};
-use compress_core::testing::Random;
+use compress_numerics::Random;
 use tokenizers::{
     AddedToken, Tokenizer, TokenizerBuilder,
     models::bpe::{BPE, BpeTrainerBuilder},

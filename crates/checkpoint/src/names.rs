@@ -1,0 +1,420 @@
+//! The one table of names: from a site and the form of its weight to the tensors that it is stored as, and back.
+//!
+//! ```text
+//! site         module M
+//! embedding    model.embed_tokens
+//! 3.query      model.layers.3.self_attn.q_proj
+//! head         lm_head
+//!
+//! form         a module for each matrix
+//! whole        M
+//! low rank     M.down, M.up
+//! sum          M, and as PEFT has them: base_model.model.M.lora_A (down), base_model.model.M.lora_B (up)
+//!
+//! precision    tensors of a matrix
+//! float        weight
+//! quantised    weight_packed, weight_scale, weight_shape, weight_zero_point: compressed-tensors' `pack-quantized`
+//! ```
+//!
+//! Whoever needs the name, the shape or the number format of a tensor of a weight asks here.
+
+use compress_core::{
+    Factor, Form, Format, PairForm, Precision, Quantised, Role, Scheme, Shape, Site, Store,
+};
+use compress_numerics::{Matrix, packed::words};
+
+/// The start of the name of every tensor of a PEFT adapter.
+pub const ADAPTER: &str = "base_model.model.";
+
+/// The start of the modules of all blocks.
+const BLOCKS: &str = "model.layers.";
+
+/// The ranks that a file may claim: as large as any size in a `config.json`.
+const MOST_RANK: usize = 1 << 24;
+
+/// The module of a role within its block.
+const fn role_module(role: Role) -> &'static str {
+    match role {
+        Role::Query => "self_attn.q_proj",
+        Role::Key => "self_attn.k_proj",
+        Role::Value => "self_attn.v_proj",
+        Role::Output => "self_attn.o_proj",
+        Role::Gate => "mlp.gate_proj",
+        Role::Up => "mlp.up_proj",
+        Role::Down => "mlp.down_proj",
+    }
+}
+
+/// The module of a weight: `model.layers.3.self_attn.q_proj`.
+#[must_use]
+pub fn module(site: Site) -> String {
+    match site {
+        Site::Embedding => "model.embed_tokens".into(),
+        Site::Block { layer, role } => format!("{BLOCKS}{layer}.{}", role_module(role)),
+        Site::Head => "lm_head".into(),
+    }
+}
+
+/// The tensor of a weight that is whole: its module's name and `.weight`.
+#[must_use]
+pub fn weight(site: Site) -> String {
+    format!("{}.weight", module(site))
+}
+
+/// The tensor of a bias: that of a low-rank pair belongs to its second layer.
+#[must_use]
+pub fn bias(site: Site, form: Form) -> String {
+    match form {
+        Form::LowRank(_) => format!("{}.up.bias", module(site)),
+        Form::Whole(_) | Form::Sum { .. } => format!("{}.bias", module(site)),
+    }
+}
+
+/// The weight of a module, if it is one's.
+#[must_use]
+pub fn site(of_module: &str) -> Option<Site> {
+    for end in [Site::Embedding, Site::Head] {
+        if of_module == module(end) {
+            return Some(end);
+        }
+    }
+    let (layer, rest) = of_module.strip_prefix(BLOCKS)?.split_once('.')?;
+    let mut roles = Role::ALL.into_iter();
+    let role = roles.find(|role| role_module(*role) == rest)?;
+    Some(Site::new(layer.parse().ok()?, role))
+}
+
+/// The weight of a tensor that ends in `.weight`, if it is a whole one's.
+#[must_use]
+pub fn site_of_weight(tensor: &str) -> Option<Site> {
+    site(tensor.strip_suffix(".weight")?)
+}
+
+/// The block that a tensor belongs to.
+#[must_use]
+pub fn block(tensor: &str) -> Option<usize> {
+    let layer = tensor.strip_prefix(BLOCKS)?.split('.').next()?;
+    layer.parse().ok()
+}
+
+/// The modules of a pair, `down` before `up`.
+fn pair(module: &str) -> [String; 2] {
+    ["down", "up"].map(|part| format!("{module}.{part}"))
+}
+
+/// The modules of a pair that is added to a base, `down` before `up`.
+fn correction(module: &str) -> [String; 2] {
+    ["lora_A", "lora_B"].map(|part| format!("{ADAPTER}{module}.{part}"))
+}
+
+/// The module of every matrix of a form, in the order of [`Form::stores`].
+#[must_use]
+pub fn modules(site: Site, form: Form) -> Vec<String> {
+    let module = module(site);
+    match form {
+        Form::Whole(_) => vec![module],
+        Form::LowRank(_) => pair(&module).into(),
+        Form::Sum { .. } => {
+            let [down, up] = correction(&module);
+            vec![module, down, up]
+        }
+    }
+}
+
+/// One tensor of a form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// Outermost dimension first.
+    pub shape: Vec<usize>,
+    /// The kind of its numbers.
+    pub numbers: Numbers,
+}
+
+/// The kind of the numbers of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// Floating-point numbers in the model's format.
+    Floats,
+    /// Floating-point numbers of an adapter, f16.
+    Adapter,
+    /// Scales, f16.
+    Scales,
+    /// Packed integers, i32.
+    Words,
+    /// A shape, i64.
+    Sizes,
+}
+
+impl Numbers {
+    /// Bytes of one of them where the model's floats have the given format.
+    #[must_use]
+    pub const fn bytes(self, format: Format) -> usize {
+        match self {
+            Self::Floats => format.bytes(),
+            Self::Adapter | Self::Scales => 2,
+            Self::Words => 4,
+            Self::Sizes => 8,
+        }
+    }
+}
+
+/// Every tensor that a weight of this shape and form consists of.
+#[must_use]
+pub fn parts(site: Site, form: Form, shape: Shape) -> Vec<Part> {
+    let stores = form.stores(shape).into_iter();
+    let stores = modules(site, form).into_iter().zip(stores);
+    let parts = stores.flat_map(|(module, (precision, shape))| match precision {
+        Precision::Float => vec![float_part(&module, shape)],
+        Precision::Quantised(scheme) => quantised_parts(&module, shape, scheme),
+    });
+    parts.collect()
+}
+
+fn float_part(module: &str, shape: Shape) -> Part {
+    let numbers = if module.starts_with(ADAPTER) {
+        Numbers::Adapter
+    } else {
+        Numbers::Floats
+    };
+    Part {
+        name: format!("{module}.weight"),
+        shape: vec![shape.rows, shape.cols],
+        numbers,
+    }
+}
+
+fn quantised_parts(module: &str, Shape { rows, cols }: Shape, scheme: Scheme) -> Vec<Part> {
+    let part = |suffix: &str, shape: &[usize], numbers| Part {
+        name: format!("{module}.{suffix}"),
+        shape: shape.to_vec(),
+        numbers,
+    };
+    let (codes, groups) = (words(scheme.bits, cols), scheme.groups(cols));
+    let mut parts = vec![
+        part("weight_packed", &[rows, codes], Numbers::Words),
+        part("weight_scale", &[rows, groups], Numbers::Scales),
+        part("weight_shape", &[2], Numbers::Sizes),
+    ];
+    if !scheme.symmetric {
+        let zeros = words(scheme.bits, rows);
+        parts.push(part("weight_zero_point", &[zeros, groups], Numbers::Words));
+    }
+    parts
+}
+
+/// The contents of a tensor.
+#[derive(Clone, Debug)]
+pub enum Contents<'a> {
+    /// Numbers, in whatever format the tensor has.
+    Floats(&'a Matrix),
+    /// Bytes as they are stored.
+    Bytes(Vec<u8>),
+}
+
+/// The contents of every tensor of a factor, by name, in the order of [`parts`].
+#[must_use]
+pub fn contents(site: Site, factor: &Factor) -> Vec<(String, Contents<'_>)> {
+    let stores = factor.stores().into_iter();
+    let stores = modules(site, factor.form()).into_iter().zip(stores);
+    let contents = stores.flat_map(|(module, store)| match store {
+        Store::Float(matrix) => {
+            vec![(format!("{module}.weight"), Contents::Floats(matrix))]
+        }
+        Store::Quantised(quantised) => quantised_contents(&module, quantised),
+    });
+    contents.collect()
+}
+
+/// The contents of the tensors that [`quantised_parts`] lists.
+fn quantised_contents(module: &str, quantised: &Quantised) -> Vec<(String, Contents<'static>)> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let halves = quantised.scales().iter();
+    let halves = halves.flat_map(|scale| scale.to_le_bytes()).collect();
+    let Shape { rows, cols } = quantised.shape();
+    let shape = [rows as i64, cols as i64];
+    let shape = shape.iter().flat_map(|size| size.to_le_bytes()).collect();
+    let mut tensors: Vec<(&str, Vec<u8>)> = vec![
+        ("weight_packed", words(quantised.words())),
+        ("weight_scale", halves),
+        ("weight_shape", shape),
+    ];
+    if !quantised.scheme().symmetric {
+        tensors.push(("weight_zero_point", words(&quantised.packed_zeros())));
+    }
+    let tensors = tensors.into_iter();
+    tensors
+        .map(|(suffix, bytes)| (format!("{module}.{suffix}"), Contents::Bytes(bytes)))
+        .collect()
+}
+
+/// Tensors from which no form follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Packed integers, of which nothing says how they are rounded.
+    NoScheme {
+        /// The tensor.
+        tensor: String,
+    },
+    /// The first matrix of a pair, with a shape that none can have.
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+}
+
+/// The form of a weight, from the shapes of the tensors that there are; packed integers are rounded by `scheme`.
+///
+/// Where there is nothing that belongs to the weight it is taken for whole, so that its missing tensor is named.
+pub fn find<'a>(
+    site: Site,
+    shape: impl Fn(&str) -> Option<&'a [usize]>,
+    scheme: Option<Scheme>,
+) -> Result<Form, Fault> {
+    let module = module(site);
+    let find = Find { shape, scheme };
+    let base = find.precision(&module)?.map(|(precision, _)| precision);
+    match (base, find.pair(pair(&module))?) {
+        // A weight has either; what is there beside it is found to belong to nothing.
+        (None, Some(pair)) => Ok(Form::LowRank(pair)),
+        (base, _) => {
+            let base = base.unwrap_or(Precision::Float);
+            let correction = find.pair(correction(&module))?;
+            let sum = correction.map(|correction| Form::Sum { base, correction });
+            Ok(sum.unwrap_or(Form::Whole(base)))
+        }
+    }
+}
+
+struct Find<S> {
+    shape: S,
+    scheme: Option<Scheme>,
+}
+
+impl<'a, S: Fn(&str) -> Option<&'a [usize]>> Find<S> {
+    /// How a module's matrix is kept, and the tensor that says so.
+    fn precision(&self, module: &str) -> Result<Option<(Precision, String)>, Fault> {
+        let (packed, whole) = (
+            format!("{module}.weight_packed"),
+            format!("{module}.weight"),
+        );
+        if (self.shape)(&packed).is_some() {
+            return match self.scheme {
+                Some(scheme) => Ok(Some((Precision::Quantised(scheme), packed))),
+                None => Err(Fault::NoScheme { tensor: packed }),
+            };
+        }
+        let there = (self.shape)(&whole).is_some();
+        Ok(there.then_some((Precision::Float, whole)))
+    }
+
+    /// A pair, if its first matrix is there.
+    fn pair(&self, [down, up]: [String; 2]) -> Result<Option<PairForm>, Fault> {
+        let Some((precision, tensor)) = self.precision(&down)? else {
+            return Ok(None);
+        };
+        let shape = (self.shape)(&tensor).unwrap_or_default();
+        let [rank @ 1..=MOST_RANK, _] = *shape else {
+            let shape = shape.to_vec();
+            return Err(Fault::Shape { tensor, shape });
+        };
+        let up = self.precision(&up)?;
+        Ok(Some(PairForm {
+            rank,
+            // One that is missing is named when all tensors of the form are looked up.
+            up: up.map_or(precision, |(precision, _)| precision),
+            down: precision,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use compress_core::{Bits, Pair};
+    use compress_numerics::Random;
+
+    use super::*;
+
+    #[test]
+    fn every_name_of_a_site_is_read_back() {
+        let ends = [Site::Embedding, Site::Head];
+        for site in Site::blocks(12).chain(ends) {
+            assert_eq!(site_of_weight(&weight(site)), Some(site));
+        }
+        for name in [
+            "model.norm.weight",
+            "model.layers.0.input_layernorm.weight",
+            "model.layers.x.mlp.up_proj.weight",
+            "lm_head",
+        ] {
+            assert_eq!(site_of_weight(name), None);
+        }
+    }
+
+    /// Every structure of a weight of 5 × 8, with every store in every place that a file has room for.
+    fn examples() -> Vec<Factor> {
+        let scheme = Scheme {
+            symmetric: false,
+            ..Scheme::symmetric(Bits::Eight, None)
+        };
+        let mut random = Random(1);
+        let mut both = |rows, cols| {
+            let matrix = random.matrix(rows, cols);
+            let quantised = Quantised::nearest(&matrix, scheme).unwrap();
+            [Store::Float(matrix), Store::Quantised(quantised)]
+        };
+        let (wholes, ups, downs) = (both(5, 8), both(5, 2), both(2, 8));
+        let mut examples: Vec<Factor> = wholes.iter().cloned().map(Factor::Whole).collect();
+        for (up, down) in ups.into_iter().zip(downs) {
+            let pair = Pair { up, down };
+            for base in wholes.iter().cloned() {
+                let correction = pair.clone();
+                examples.push(Factor::Sum { base, correction });
+            }
+            examples.push(Factor::LowRank(pair));
+        }
+        examples
+    }
+
+    #[test]
+    fn a_form_is_found_again_by_the_tensors_that_it_lists() {
+        let site = Site::new(3, Role::Down);
+        for factor in examples() {
+            let (form, shape) = (factor.form(), factor.shape());
+            let parts = parts(site, form, shape);
+            let shapes: BTreeMap<&str, &[usize]> = parts
+                .iter()
+                .map(|part| (part.name.as_str(), part.shape.as_slice()))
+                .collect();
+            let stores = form.stores(shape).into_iter();
+            let scheme = stores.clone().find_map(|(precision, _)| precision.scheme());
+            let found = find(site, |name| shapes.get(name).copied(), scheme);
+            assert_eq!(found, Ok(form));
+        }
+    }
+
+    #[test]
+    fn every_form_lists_the_tensors_and_bytes_of_its_factor() {
+        let site = Site::Embedding;
+        for factor in examples() {
+            let (form, shape) = (factor.form(), factor.shape());
+            let (told, found) = (parts(site, form, shape), contents(site, &factor));
+            assert_eq!(told.len(), found.len());
+            for (part, (name, contents)) in told.iter().zip(found) {
+                assert_eq!(part.name, name);
+                let count: usize = part.shape.iter().product();
+                match contents {
+                    Contents::Floats(m) => assert_eq!(part.shape, [m.rows(), m.cols()]),
+                    Contents::Bytes(bytes) => {
+                        assert_eq!(bytes.len(), count * part.numbers.bytes(Format::F32));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What is to be done, whoever asked for it: nothing here knows the command line.
+
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use compress_calibrate::Aim;
+use compress_checkpoint::{Config, Selection};
+use compress_core::{Budget, Format, Needs, Scheme};
+use compress_models::DeviceChoice;
+
+use crate::memory::Memory;
+
+/// Windows to calibrate on where the user says nothing.
+pub const SAMPLES: usize = 64;
+
+/// Windows longer than all that models read.
+pub const LONGEST: usize = 1 << 24;
+
+/// Which model is to be compressed, how far, and by which measurements.
+pub struct Planning {
+    /// A path or hub id; the shipped model where absent.
+    pub model: Option<String>,
+    pub target: Target,
+    /// The weights that may be touched.
+    pub selection: Selection,
+    pub form: OutputForm,
+    pub calibration: Calibration,
+    /// Where to draw the plan.
+    pub plot: Option<PathBuf>,
+    pub memory: Memory,
+    pub printing: Printing,
+}
+
+/// How far to go.
+pub enum Target {
+    /// To this budget; where there is none, as the method's own options say.
+    Budget(Option<Budget>),
+    /// To weight files of this size.
+    Size(ByteSize),
+    /// As this file says.
+    Plan(PathBuf),
+}
+
+/// How an output is written.
+#[derive(Clone, Copy)]
+pub struct OutputForm {
+    /// The format of all tensors, in place of the source's own.
+    pub dtype: Option<Format>,
+    /// How embedding and head are rounded, where they are to be.
+    pub ends: Option<Scheme>,
+    /// How low-rank factors are rounded, where they are to be.
+    pub factors: Option<Scheme>,
+    /// Whether factors are multiplied out again.
+    pub dense: bool,
+}
+
+/// The text that measurements are taken on, and when they are taken.
+#[derive(Clone)]
+pub struct Calibration {
+    /// The shipped one where absent, for the shipped model.
+    pub text: Option<PathBuf>,
+    /// How many windows of it.
+    pub samples: Option<usize>,
+    /// Tokens per window; as in the evaluation where absent.
+    pub context: Option<usize>,
+    /// Draws windows from all over the text; the first ones where absent.
+    pub seed: Option<u64>,
+    pub order: Order,
+    /// Where measurements are kept for further runs.
+    pub evidence: Option<PathBuf>,
+}
+
+/// In which order weights are measured and compressed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Refit where a method measures anything, else one shot.
+    Usual,
+    /// All weights at once, measured on the original.
+    OneShot,
+    /// Block after block, each behind the compressed blocks before it.
+    Sequential,
+    /// The same, and each weight aims at what the original gives at its place.
+    Refit,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy)]
+pub struct Printing {
+    /// As one JSON object, not as tables.
+    pub json: bool,
+    /// Without progress.
+    pub quiet: bool,
+}
+
+/// A model to be compressed, written and run.
+pub struct Running {
+    pub planning: Planning,
+    /// The directory to write.
+    pub output: PathBuf,
+    /// Whether an earlier output may be replaced.
+    pub force: bool,
+    /// Whether both models are run afterwards.
+    pub evaluate: bool,
+    pub text: Text,
+}
+
+/// What models are scored on, and where.
+#[derive(Clone)]
+pub struct Text {
+    /// The shipped sample where absent.
+    pub file: Option<PathBuf>,
+    /// Tokens per window.
+    pub context: Option<usize>,
+    /// How many windows or documents at most.
+    pub windows: Option<usize>,
+    /// Whether each window is led by BOS.
+    pub bos: bool,
+    /// The text between documents, where each is scored by itself.
+    pub documents: Option<String>,
+    pub device: DeviceChoice,
+}
+
+impl Calibration {
+    /// Takes from `other` what is not said here.
+    pub fn complete(&mut self, other: &Self) {
+        if self.order == Order::Usual {
+            self.order = other.order;
+        }
+        let other = other.clone();
+        self.text = self.text.take().or(other.text);
+        self.samples = self.samples.or(other.samples);
+        self.context = self.context.or(other.context);
+        self.seed = self.seed.or(other.seed);
+        self.evidence = self.evidence.take().or(other.evidence);
+    }
+
+    /// How many windows are asked for, and the tokens of each; `context` is the evaluation's.
+    pub fn windows(&self, context: Option<usize>, config: &Config) -> (usize, usize) {
+        let trained = config.context.min(1024);
+        let time = self.context.or(context).unwrap_or(trained);
+        // One that is out of all reason is refused where the text is cut.
+        let time = time.clamp(1, LONGEST);
+        (self.samples.unwrap_or(SAMPLES), time)
+    }
+
+    /// What weights behind compressed ones aim at; none where all are compressed at once.
+    pub fn aim(&self, needs: Needs) -> Option<Aim> {
+        match self.order {
+            Order::Refit => Some(Aim::Original),
+            Order::Sequential => Some(Aim::Inputs),
+            Order::Usual if needs != Needs::NOTHING => Some(Aim::Original),
+            Order::Usual | Order::OneShot => None,
+        }
+    }
+}

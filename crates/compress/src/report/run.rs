@@ -1,0 +1,163 @@
+//! What is told of a run: to programs, to people, and beside the output.
+
+use anyhow::Result;
+use compress_calibrate::Aim;
+use compress_checkpoint::{Card, Record};
+use compress_core::{Method, Plan, Step};
+use serde_json::{Value, json};
+
+use super::Measured;
+use crate::{
+    Outcome,
+    carry_out::Compressed,
+    job::{Running, Target},
+    model::Opened,
+    pipeline,
+    verbs::evaluate::Prepared,
+};
+
+/// What is told in the end.
+pub struct Told {
+    /// To programs.
+    pub json: Value,
+    /// To people.
+    pub text: String,
+    /// Whether promises were kept.
+    pub outcome: Outcome,
+}
+
+/// A run that has been done, to be told of.
+pub struct Done<'a, S: Step> {
+    pub job: &'a Running,
+    pub model: &'a Opened,
+    pub plan: &'a Plan<S>,
+    pub calibration: Option<Value>,
+    pub calibrate_seconds: f64,
+    pub aim: Option<Aim>,
+    pub compressed: Compressed,
+    pub measured: Option<(Prepared, (Measured, Measured))>,
+    pub bytes: usize,
+}
+
+impl<S: Step> Done<'_, S> {
+    pub fn json(&self, method: &str) -> Result<Value> {
+        let mut json = json!({
+            "method": method,
+            "model": self.model.name,
+            "output": self.job.output.to_string_lossy(),
+            "lrc": self.plan.steps.len(),
+            "n_lrc": self.plan.whole.len(),
+            "keep": self.plan.keep,
+            "source_bytes": self.model.checkpoint.file_bytes(),
+            "bytes": self.bytes,
+            "calibration": self.calibration,
+            "aim": self.aim,
+            "calibrate_seconds": self.calibrate_seconds,
+            "compress_seconds": self.compressed.seconds,
+        });
+        if let Some((text, (before, after))) = &self.measured {
+            json["text"] = text.describe();
+            json["before"] = serde_json::to_value(before)?;
+            json["after"] = serde_json::to_value(after)?;
+        }
+        Ok(json)
+    }
+
+    pub fn record<M: Method>(&self, method: &M) -> Result<Record> {
+        let format = self
+            .job
+            .planning
+            .form
+            .dtype
+            .unwrap_or(self.model.checkpoint.format());
+        Ok(Record {
+            made_by: format!("compress {}", env!("CARGO_PKG_VERSION")),
+            method: method.name().into(),
+            options: pipeline::options(method, &self.job.planning.target)?,
+            calibration: self.calibration.clone(),
+            aim: serde_json::to_value(self.aim)?,
+            source: self.plan.source.clone(),
+            format: format.to_string(),
+            dense: self.job.planning.form.dense,
+            plan: serde_json::to_value(self.plan)?,
+            errors: serde_json::to_value(&self.compressed.errors)?,
+            report: if self.measured.is_some() {
+                Some(self.json(method.name())?)
+            } else {
+                None
+            },
+            before: Record::of(&self.model.checkpoint),
+        })
+    }
+
+    pub fn card(&self) -> Card {
+        let table = self.measured.as_ref();
+        let table = table.map_or_else(String::new, |(text, (before, after))| {
+            format!(
+                "Measured on {}:\n\n{}",
+                text.title(),
+                super::comparison(before, after)
+            )
+        });
+        super::card(&self.job.output, table)
+    }
+
+    pub fn text(&self, method: &str) -> String {
+        let errors = &self.compressed.errors;
+        let mut lines = vec![format!(
+            "{}: {} by {method}, {} weights in {:.1} s, mean relative squared error {}",
+            self.job.output.display(),
+            self.model.name,
+            errors.len(),
+            self.compressed.seconds,
+            super::figure(errors.values().sum::<f64>() / errors.len().max(1) as f64),
+        )];
+        if let Some(calibration) = &self.calibration {
+            lines.push(format!(
+                "calibrated on {}, {} windows, ctx {}{}",
+                calibration["text"].as_str().unwrap_or_default(),
+                calibration["windows"],
+                calibration["context"],
+                match self.aim {
+                    None => ", one shot",
+                    Some(Aim::Inputs) => ", sequential",
+                    Some(Aim::Original) => ", refit",
+                },
+            ));
+        }
+        let Some((text, (before, after))) = &self.measured else {
+            lines.push(format!(
+                "{} of weights, not evaluated",
+                super::size(self.bytes)
+            ));
+            return lines.join("\n");
+        };
+        lines.push(text.title());
+        lines.push(super::comparison(before, after).to_string());
+        if self.model.checkpoint.is_gguf() {
+            let file = super::size(self.model.checkpoint.file_bytes());
+            let note = "`before` has the bytes of the output's number format; the GGUF file itself";
+            lines.push(format!("{note} has {file}"));
+        }
+        lines.join("\n")
+    }
+
+    /// Whether the output has the size that the plan promised, to 1 %, and that was asked for.
+    pub fn outcome(&self, promised: usize) -> Outcome {
+        let limit = match self.job.planning.target {
+            Target::Size(size) => Some(size.as_u64() as usize),
+            _ => None,
+        };
+        if self.bytes.abs_diff(promised) * 100 > promised
+            || limit.is_some_and(|limit| self.bytes > limit)
+        {
+            eprintln!(
+                "error: the weight files have {} bytes, but {promised} were promised",
+                self.bytes
+            );
+            Outcome::Broken
+        } else {
+            Outcome::Kept
+        }
+    }
+}
