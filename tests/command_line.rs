@@ -211,7 +211,7 @@ fn the_same_input_gives_the_same_bytes_on_one_thread_and_on_four() {
 }
 
 #[test]
-fn the_files_have_the_size_that_the_plan_foretold() {
+fn the_files_have_the_size_that_the_plan_predicted() {
     let place = folder();
     let model = fixture("networks/llama");
     let limit = 200_000;

@@ -146,7 +146,7 @@ fn an_option_that_a_plan_decides_is_refused_beside_it() {
         &["--group", "16"],
         &["--asymmetric"],
         &["--quantizer", "nearest"],
-        &["--scaling", "covering"],
+        &["--scaling", "absmax"],
         &["--refinements", "0"],
         &["--rank", "0"],
         &["--alternations", "0"],

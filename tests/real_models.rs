@@ -205,7 +205,7 @@ fn thresholds_and_roundings_have_the_perplexities_that_pytorch_finds() {
     let gptq = [
         "lorc",
         "--scaling",
-        "covering",
+        "absmax",
         "--refinements",
         "0",
         "--tokens",
@@ -337,11 +337,11 @@ fn smollm2_is_cut_in_450_megabytes() {
 
 #[test]
 #[ignore = "needs the download of SmolLM2"]
-fn the_memory_of_an_evaluation_is_foretold_within_a_tenth() {
+fn the_memory_of_an_evaluation_is_predicted_within_a_tenth() {
     let (model, words) = smollm2();
     let place = folder();
     let short = place.path().join("short.txt");
-    // Four windows' worth: what a text takes by itself is not foretold.
+    // Four windows' worth: what a text takes by itself is not predicted.
     let words = fs::read_to_string(words).unwrap();
     fs::write(&short, words.chars().take(24_000).collect::<String>()).unwrap();
     let checkpoint = Checkpoint::open(&model).unwrap();
@@ -351,7 +351,7 @@ fn the_memory_of_an_evaluation_is_foretold_within_a_tenth() {
         time: 1024,
         windows: 4,
     };
-    for foretold in [need.whole(), need.streamed(2), need.streamed(4)] {
+    for predicted in [need.whole(), need.streamed(2), need.streamed(4)] {
         let found = resident(&[
             "evaluate",
             text(&model),
@@ -364,12 +364,12 @@ fn the_memory_of_an_evaluation_is_foretold_within_a_tenth() {
             "--windows",
             "4",
             "--memory",
-            &foretold.to_string(),
+            &predicted.to_string(),
         ]);
-        let ratio = found as f64 / foretold as f64;
+        let ratio = found as f64 / predicted as f64;
         assert!(
             (ratio - 1.0).abs() < 0.1,
-            "{found} bytes, {foretold} foretold"
+            "{found} bytes, {predicted} predicted"
         );
     }
 }

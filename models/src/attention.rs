@@ -6,7 +6,7 @@ use burn::{
     tensor::{Bool, Int, Tensor, module::attention, ops::AttentionModuleOptions},
 };
 
-use crate::{Linear, cache::LayerCache, causal, rotary::Turns, through};
+use crate::{Linear, cache::LayerCache, causal, rotary::RotaryAngles, vjp};
 
 /// Softmax(Q Kᵀ / √d) V over the tokens up to each token, with heads of size d.
 #[derive(Module, Debug)]
@@ -29,8 +29,8 @@ pub struct Attention {
     pub(crate) window: Option<usize>,
 }
 
-/// Gradients on the way back from what attention mixes.
-pub struct MixGradients {
+/// Gradients on the backward pass from what attention mixes.
+pub struct AttentionGradients {
     /// By what query, key and value gave, batch × time × heads·d.
     pub projections: [Tensor<3>; 3],
     /// By queries and keys after the norms of their heads; the same as before where there are none.
@@ -43,39 +43,39 @@ impl Attention {
     pub fn forward(
         &self,
         x: Tensor<3>,
-        turns: &Turns,
+        angles: &RotaryAngles,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let query = self.query.forward(x.clone());
         let key = self.key.forward(x.clone());
         let value = self.value.forward(x);
         self.output
-            .forward(self.mix(query, key, value, turns, cache))
+            .forward(self.attend(query, key, value, angles, cache))
     }
 
-    /// What lies between the projections: norms of the heads, turns, and the mixing of values.
+    /// Attention between the projections: norms of query and key heads, rotary embedding, softmax(Q Kᵀ / √d) V.
     /// Takes batch × time × heads·d, or × key-value heads·d, and gives batch × time × heads·d.
     #[must_use]
-    pub fn mix(
+    pub fn attend(
         &self,
         query: Tensor<3>,
         key: Tensor<3>,
         value: Tensor<3>,
-        turns: &Turns,
+        angles: &RotaryAngles,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        let [query, key, value] = self.turned([query, key, value], turns);
+        let [query, key, value] = self.rotated([query, key, value], angles);
         let [key, value] = match cache {
             Some(cache) => cache.extend([key, value]),
             None => [key, value],
         };
-        self.attend([query, key, value])
+        self.attend_heads([query, key, value])
     }
 
     /// Attention of all heads, each batch × heads × time × d: batch × time × heads·d.
-    fn attend(&self, [query, key, value]: [Tensor<4>; 3]) -> Tensor<3> {
-        if let Some(mixed) = causal::attend(&query, &key, &value, self.window) {
-            return mixed;
+    fn attend_heads(&self, [query, key, value]: [Tensor<4>; 3]) -> Tensor<3> {
+        if let Some(attended) = causal::attend(&query, &key, &value, self.window) {
+            return attended;
         }
         let time = query.dims()[2];
         let mask = self.window_mask(time, key.dims()[2], &key);
@@ -84,7 +84,7 @@ impl Attention {
             is_causal: true,
             ..Default::default()
         };
-        let mixed = attention(
+        let attended = attention(
             query,
             self.repeat(key),
             self.repeat(value),
@@ -92,46 +92,51 @@ impl Attention {
             None,
             options,
         );
-        joined(mixed)
+        joined(attended)
     }
 
-    /// How much each token of a text is looked at: the sum over heads and later tokens of the squared
-    /// share that they take from it. Takes queries, 1 × time × heads·d, and keys; none on a GPU.
+    /// The attention mass of each token of a text: the sum over heads and later tokens of the squared attention
+    /// weights that it receives. Takes queries, 1 × time × heads·d, and keys; none on a GPU.
     #[must_use]
-    pub fn received(&self, query: Tensor<3>, key: Tensor<3>, turns: &Turns) -> Option<Vec<f32>> {
-        let [query, key, _] = self.turned([query, key.clone(), key], turns);
-        causal::received(&query, &key, self.window)
+    pub fn attention_mass(
+        &self,
+        query: Tensor<3>,
+        key: Tensor<3>,
+        angles: &RotaryAngles,
+    ) -> Option<Vec<f32>> {
+        let [query, key, _] = self.rotated([query, key.clone(), key], angles);
+        causal::attention_mass(&query, &key, self.window)
     }
 
-    /// Gradients by what enters [`mix`](Self::mix) from the gradient by what it gives, for whole texts.
+    /// Gradients by what enters [`attend`](Self::attend) from the gradient by what it gives, for whole texts.
     #[must_use]
-    pub fn mix_backward(
+    pub fn attend_backward(
         &self,
         projections: [Tensor<3>; 3],
-        turns: &Turns,
+        angles: &RotaryAngles,
         gradient: Tensor<3>,
-    ) -> MixGradients {
-        let heads = self.turned(projections.clone(), turns);
+    ) -> AttentionGradients {
+        let heads = self.rotated(projections.clone(), angles);
         let [query, key, value] = &heads;
         let kernel = causal::attend_backward([query, key, value], gradient.clone(), self.window);
         let [by_query, by_key, by_value] = kernel.unwrap_or_else(|| {
             let gradient = self.split(gradient, self.heads);
-            through(heads, gradient, |heads| {
-                self.split(self.attend(heads), self.heads)
+            vjp(heads, gradient, |heads| {
+                self.split(self.attend_heads(heads), self.heads)
             })
         });
-        let back = turns.reversed();
+        let back = angles.reversed();
         let normed = [back.apply(by_query), back.apply(by_key)];
         let past = |projection, gradient: &Tensor<4>, norm: &Option<RmsNorm>, heads| {
             let Some(norm) = norm else {
                 return joined(gradient.clone());
             };
             let projection = self.split(projection, heads);
-            let [gradient] = through([projection], gradient.clone(), |[x]| norm.forward(x));
+            let [gradient] = vjp([projection], gradient.clone(), |[x]| norm.forward(x));
             joined(gradient)
         };
         let [query, key, _] = projections;
-        MixGradients {
+        AttentionGradients {
             projections: [
                 past(query, &normed[0], &self.query_norm, self.heads),
                 past(key, &normed[1], &self.key_norm, self.key_value_heads),
@@ -142,12 +147,16 @@ impl Attention {
     }
 
     /// Queries, keys and values by head, normed and turned.
-    fn turned(&self, [query, key, value]: [Tensor<3>; 3], turns: &Turns) -> [Tensor<4>; 3] {
+    fn rotated(
+        &self,
+        [query, key, value]: [Tensor<3>; 3],
+        angles: &RotaryAngles,
+    ) -> [Tensor<4>; 3] {
         let query = self.split(query, self.heads);
         let key = self.split(key, self.key_value_heads);
         [
-            turns.apply(normed(self.query_norm.as_ref(), query)),
-            turns.apply(normed(self.key_norm.as_ref(), key)),
+            angles.apply(normed(self.query_norm.as_ref(), query)),
+            angles.apply(normed(self.key_norm.as_ref(), key)),
             self.split(value, self.key_value_heads),
         ]
     }

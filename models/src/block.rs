@@ -3,7 +3,7 @@
 use burn::{module::Module, nn::RmsNorm, tensor::Tensor};
 use compress_core::Role;
 
-use crate::{Attention, FeedForward, Linear, cache::LayerCache, rotary::Turns};
+use crate::{Attention, FeedForward, Linear, cache::LayerCache, rotary::RotaryAngles};
 
 /// A block of the decoder.
 #[derive(Module, Debug)]
@@ -24,13 +24,13 @@ impl Block {
     pub fn forward(
         &self,
         x: Tensor<3>,
-        turns: &Turns,
+        angles: &RotaryAngles,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let x = x.clone()
             + self
                 .attention
-                .forward(self.attention_norm.forward(x), turns, cache);
+                .forward(self.attention_norm.forward(x), angles, cache);
         x.clone() + self.feed_forward.forward(self.feed_forward_norm.forward(x))
     }
 

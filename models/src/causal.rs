@@ -44,12 +44,12 @@ pub fn attend(
         let group = head * shared / heads;
         heads_of.attend(Place { text, head, group })
     };
-    let mixed = (0..batch * heads)
+    let attended = (0..batch * heads)
         .into_par_iter()
         .map(one)
         .collect::<Option<Vec<_>>>()?;
     let mut numbers = vec![0.0; batch * queries * heads * size];
-    for (index, head) in mixed.iter().enumerate() {
+    for (index, head) in attended.iter().enumerate() {
         let (text, place) = (index / heads, index % heads);
         let rows = numbers.chunks_exact_mut(heads * size).skip(text * queries);
         for (row, part) in rows.zip(head.chunks_exact(size)) {
@@ -62,15 +62,19 @@ pub fn attend(
 /// How much each token is looked at: the sum over heads and queries of the squared share that they
 /// take from it. Takes 1 × heads × time × d and gives one number for each time; none where the tensors
 /// are not plain ones on the CPU.
-pub fn received(query: &Tensor<4>, key: &Tensor<4>, window: Option<usize>) -> Option<Vec<f32>> {
+pub fn attention_mass(
+    query: &Tensor<4>,
+    key: &Tensor<4>,
+    window: Option<usize>,
+) -> Option<Vec<f32>> {
     let (heads, [_, shared, keys, _]) = (query.dims()[1], key.dims());
     let (query, key) = (plain(query)?, plain(key)?);
     let heads_of = Heads::of([&query, &key, &key], window)?; // no value is looked at
-    let mut received = vec![0.0; keys];
+    let mut attention_mass = vec![0.0; keys];
     for head in 0..heads {
         let group = head * shared / heads;
         heads_of.receive(
-            &mut received,
+            &mut attention_mass,
             Place {
                 text: 0,
                 head,
@@ -78,7 +82,7 @@ pub fn received(query: &Tensor<4>, key: &Tensor<4>, window: Option<usize>) -> Op
             },
         )?;
     }
-    Some(received)
+    Some(attention_mass)
 }
 
 /// The heads of all texts.
@@ -116,33 +120,33 @@ impl<'a> Heads<'a> {
 
     /// One head of one text: queries × d.
     fn attend(&self, place: Place) -> Option<Vec<f32>> {
-        let mut mixed = vec![0.0; self.queries * self.size];
+        let mut attended = vec![0.0; self.queries * self.size];
         let mut scores = vec![0.0; BLOCK.min(self.queries) * self.keys];
-        let blocks = mixed.chunks_mut(BLOCK * self.size);
-        for (first, mixed) in (0..).step_by(BLOCK).zip(blocks) {
-            let block = first..first + mixed.len() / self.size;
+        let blocks = attended.chunks_mut(BLOCK * self.size);
+        for (first, attended) in (0..).step_by(BLOCK).zip(blocks) {
+            let block = first..first + attended.len() / self.size;
             let seen = self.seen(&block);
             let shape = Shape::new(block.len(), seen.len());
             let scores = &mut scores[..shape.size()];
             self.weigh(scores, place, &block)?;
             let weights = Slab::new(scores, shape).ok()?;
             let value = self.value.rows(place.text, place.group, &seen, self.size)?;
-            product_into(mixed, weights, value, Right::AsIs).ok()?;
+            product_into(attended, weights, value, Right::AsIs).ok()?;
         }
-        Some(mixed)
+        Some(attended)
     }
 
     /// Adds the squares of what the queries of one head take from each key.
-    fn receive(&self, received: &mut [f32], place: Place) -> Option<()> {
+    fn receive(&self, attention_mass: &mut [f32], place: Place) -> Option<()> {
         let mut scores = vec![0.0; BLOCK.min(self.queries) * self.keys];
         for first in (0..self.queries).step_by(BLOCK) {
             let block = first..self.queries.min(first + BLOCK);
             let seen = self.seen(&block);
             let scores = scores.get_mut(..block.len() * seen.len())?;
             self.weigh(scores, place, &block)?;
-            let received = received.get_mut(seen)?;
-            for row in scores.chunks_exact(received.len()) {
-                let pairs = received.iter_mut().zip(row);
+            let attention_mass = attention_mass.get_mut(seen)?;
+            for row in scores.chunks_exact(attention_mass.len()) {
+                let pairs = attention_mass.iter_mut().zip(row);
                 pairs.for_each(|(sum, share)| *sum += share * share);
             }
         }
@@ -235,7 +239,7 @@ mod tests {
         [heads, shared, time, size]: [usize; 4],
         window: usize,
     ) -> Vec<f64> {
-        let mut received = vec![0.0; time];
+        let mut attention_mass = vec![0.0; time];
         for head in 0..heads {
             let key = &key[head * shared / heads * time * size..][..time * size];
             for (t, query) in query[head * time * size..][..time * size]
@@ -249,10 +253,10 @@ mod tests {
                     (score / (size as f64).sqrt()).exp()
                 };
                 let norm: f64 = seen.clone().map(share).sum();
-                seen.for_each(|k| received[k] += (share(k) / norm).powi(2));
+                seen.for_each(|k| attention_mass[k] += (share(k) / norm).powi(2));
             }
         }
-        received
+        attention_mass
     }
 
     #[test]
@@ -265,7 +269,7 @@ mod tests {
                 Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device)
             };
             let (query, key) = (random(heads), random(shared));
-            let found = received(&query, &key, Some(window)).unwrap();
+            let found = attention_mass(&query, &key, Some(window)).unwrap();
             let numbers = |x: Tensor<4>| x.into_data().try_into_vec::<f32>().unwrap();
             let sizes = [heads, shared, time, size];
             let exact = naive(&numbers(query), &numbers(key), sizes, window);

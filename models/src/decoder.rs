@@ -29,9 +29,9 @@ impl Decoder {
     /// The residual stream after the last norm, batch × time × hidden, for texts of equal length.
     pub fn hidden(&self, texts: &[&[u32]]) -> Result<Tensor<3>> {
         let mut x = self.embed(texts)?;
-        let turns = self.rotary.turns(0..x.dims()[1], &x.device());
+        let angles = self.rotary.angles(0..x.dims()[1], &x.device());
         for block in &self.blocks {
-            x = block.forward(x, &turns, None);
+            x = block.forward(x, &angles, None);
         }
         Ok(self.norm.forward(x))
     }
@@ -47,9 +47,9 @@ impl Decoder {
             .resize_with(self.blocks.len(), Default::default);
         let positions = cache.length..cache.length + tokens.len();
         cache.length = positions.end;
-        let turns = self.rotary.turns(positions, &x.device());
+        let angles = self.rotary.angles(positions, &x.device());
         for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
-            x = block.forward(x, &turns, Some(layer));
+            x = block.forward(x, &angles, Some(layer));
         }
         Ok(self.norm.forward(x))
     }

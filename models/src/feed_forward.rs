@@ -10,7 +10,7 @@ use compress_numerics::kernels::{swiglu, swiglu_backward};
 use crate::{
     Linear,
     host::{numbers, plain, tensor},
-    through,
+    vjp,
 };
 
 /// down(silu(gate x) ⊙ up x)
@@ -55,7 +55,7 @@ impl FeedForward {
             Some([tensor(by_gate, gate.dims()), tensor(by_up, up.dims())])
         };
         ours().unwrap_or_else(|| {
-            through(branches.clone(), gradient.clone(), |[gate, up]| {
+            vjp(branches.clone(), gradient.clone(), |[gate, up]| {
                 Self::gated(&gate, &up)
             })
         })

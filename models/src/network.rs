@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::Range};
 
 use burn::tensor::{Device, Tensor};
 
-use crate::{Block, Decoder, Result, Turns, decoder::slices};
+use crate::{Block, Decoder, Result, RotaryAngles, decoder::slices};
 
 /// A network that is taken apart: embedding, blocks, norm and head.
 ///
@@ -24,7 +24,7 @@ pub trait Network: Sync {
     fn embed(&self, text: &[u32]) -> Result<Tensor<3>>;
 
     /// How positions turn queries and keys.
-    fn turns(&self, positions: Range<usize>) -> Turns;
+    fn angles(&self, positions: Range<usize>) -> RotaryAngles;
 
     /// A block; it lives no longer than whoever asks for it wants it to, unless the network holds it anyway.
     fn block(&self, layer: usize) -> Result<Cow<'_, Block>>;
@@ -68,8 +68,8 @@ impl Network for Decoder {
         Self::embed(self, &[text])
     }
 
-    fn turns(&self, positions: Range<usize>) -> Turns {
-        self.rotary.turns(positions, &Self::device(self))
+    fn angles(&self, positions: Range<usize>) -> RotaryAngles {
+        self.rotary.angles(positions, &Self::device(self))
     }
 
     fn block(&self, layer: usize) -> Result<Cow<'_, Block>> {

@@ -20,7 +20,7 @@ pub struct Rotary {
 
 /// The turn of every position of a piece of text.
 #[derive(Clone, Debug)]
-pub struct Turns {
+pub struct RotaryAngles {
     cos: Tensor<4>, // 1 × 1 × time × d/2
     sin: Tensor<4>,
 }
@@ -43,17 +43,17 @@ impl Rotary {
 
     /// The turns for a range of positions.
     #[must_use]
-    pub fn turns(&self, positions: Range<usize>, device: &Device) -> Turns {
+    pub fn angles(&self, positions: Range<usize>, device: &Device) -> RotaryAngles {
         let shape = [1, 1, positions.len(), self.speeds.len()];
         let [cos, sin] = [f64::cos, f64::sin].map(|function| {
-            let numbers = positions.clone().flat_map(|p| self.turn(p, function));
+            let numbers = positions.clone().flat_map(|p| self.angle(p, function));
             Tensor::from_data(TensorData::new(numbers.collect::<Vec<_>>(), shape), device)
         });
-        Turns { cos, sin }
+        RotaryAngles { cos, sin }
     }
 
     /// The cosines, or the sines, for one position: d/2.
-    pub(crate) fn turn(
+    pub(crate) fn angle(
         &self,
         position: usize,
         function: fn(f64) -> f64,
@@ -63,7 +63,7 @@ impl Rotary {
     }
 }
 
-impl Turns {
+impl RotaryAngles {
     /// The first of these turns, for a shorter piece of text that starts where these do.
     #[must_use]
     pub fn first(&self, time: usize) -> Self {
@@ -103,7 +103,7 @@ fn slowed(speed: f64, scaling: Llama3Scaling) -> f64 {
         original_context,
     } = scaling;
     // How often the pair turns around within the original context.
-    let turns = original_context * speed / TAU;
-    let blend = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+    let angles = original_context * speed / TAU;
+    let blend = ((angles - low) / (high - low)).clamp(0.0, 1.0);
     speed * (blend + (1.0 - blend) / factor)
 }

@@ -15,7 +15,7 @@ use compress_core::Site;
 use rayon::prelude::*;
 
 use crate::{
-    Block, Error, Network, Result, Rotary, Turns, Weight, decoder::joined, load::Loader,
+    Block, Error, Network, Result, Rotary, RotaryAngles, Weight, decoder::joined, load::Loader,
     product::product_of_rows, token,
 };
 
@@ -107,8 +107,8 @@ impl Network for Streamed<'_> {
         Ok(rows.reshape([1, time, hidden]))
     }
 
-    fn turns(&self, positions: Range<usize>) -> Turns {
-        self.rotary.turns(positions, &self.device)
+    fn angles(&self, positions: Range<usize>) -> RotaryAngles {
+        self.rotary.angles(positions, &self.device)
     }
 
     fn block(&self, layer: usize) -> Result<Cow<'_, Block>> {

@@ -80,13 +80,13 @@ impl<'a> Token<'a> {
     /// None where the cache is not on the CPU.
     fn new(decoder: &'a Decoder, network: &'a Network, cache: &'a Cache) -> Option<Self> {
         let past = cache.layers.iter().map(LayerCache::host);
-        let turn = |function| decoder.rotary.turn(cache.length, function).collect();
+        let angle = |function| decoder.rotary.angle(cache.length, function).collect();
         Some(Self {
             decoder,
             network,
             past: past.collect::<Option<_>>()?,
-            cos: turn(f64::cos),
-            sin: turn(f64::sin),
+            cos: angle(f64::cos),
+            sin: angle(f64::sin),
         })
     }
 
@@ -98,14 +98,14 @@ impl<'a> Token<'a> {
             let x = layers.attention_norm.forward(&h);
             let [query, key, value] =
                 products(pool, [&layers.query, &layers.key, &layers.value], x);
-            let [query, key] = self.turned(layers, [query, key]);
-            let mixed = mix(
+            let [query, key] = self.rotated(layers, [query, key]);
+            let attended = attend(
                 pool,
                 &block.attention,
                 past,
                 [query, key.clone(), value.clone()],
             );
-            let [x] = products(pool, [&layers.output], mixed);
+            let [x] = products(pool, [&layers.output], attended);
             add(&mut h, &x);
             let x = layers.feed_forward_norm.forward(&h);
             let gated = gated(pool, [&layers.gate, &layers.up], x);
@@ -117,7 +117,7 @@ impl<'a> Token<'a> {
     }
 
     /// Queries and keys, normed and turned.
-    fn turned(&self, layers: &Layers, heads: [Vec<f32>; 2]) -> [Vec<f32>; 2] {
+    fn rotated(&self, layers: &Layers, heads: [Vec<f32>; 2]) -> [Vec<f32>; 2] {
         let [mut query, mut key] = heads;
         if let Some(norm) = &layers.query_norm {
             query = norm.forward(&query);
@@ -176,7 +176,7 @@ fn shrunk<const N: usize>(pool: &SpinPool, layers: &[Arc<Layer>; N], x: &Arc<Inp
 }
 
 /// Attention of all heads: heads · d.
-fn mix(
+fn attend(
     pool: &SpinPool,
     attention: &Attention,
     past: &Arc<Vec<HeadCache>>,
@@ -188,9 +188,9 @@ fn mix(
         .window
         .map_or(usize::MAX, |window| window.saturating_sub(1));
     let past = past.clone();
-    let [mixed] = pool.make([heads], move |_, part| {
-        let mut mixed = vec![0.0; part.len() * size];
-        for (head, out) in part.zip(mixed.chunks_exact_mut(size)) {
+    let [attended] = pool.make([heads], move |_, part| {
+        let mut attended = vec![0.0; part.len() * size];
+        for (head, out) in part.zip(attended.chunks_exact_mut(size)) {
             let shared = head * shared_heads / heads;
             let new = shared * size..(shared + 1) * size;
             let past = past.get(shared).map(|head| head.last(seen, size));
@@ -198,9 +198,9 @@ fn mix(
             let (keys, values) = ([keys, &key[new.clone()]], [values, &value[new]]);
             attend_one(&query[head * size..][..size], keys, values, out);
         }
-        mixed
+        attended
     });
-    mixed
+    attended
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@
 
 use burn::tensor::{Tensor, TensorData};
 use compress_core::Role;
-use compress_models::{Block, Decoder, FeedForward, Turns, through};
+use compress_models::{Block, Decoder, FeedForward, RotaryAngles, vjp};
 use compress_numerics::kernels::exponentiate;
 
-use crate::{Result, Walk, calibrate::numbers};
+use crate::{BlockTrace, Result, calibrate::numbers};
 
 /// Gradients of a window's loss.
 pub struct Gradients {
@@ -24,42 +24,49 @@ pub struct Gradients {
 
 /// Walks back through a block; `next` is the gradient by what comes out of it.
 #[must_use]
-pub fn backward(block: &Block, walk: &Walk, turns: &Turns, next: Tensor<3>) -> Gradients {
+pub fn backward(
+    block: &Block,
+    trace: &BlockTrace,
+    angles: &RotaryAngles,
+    next: Tensor<3>,
+) -> Gradients {
     let (a, f) = (&block.attention, &block.feed_forward);
     let gated = f.down.backward(next.clone());
-    let [gate, up] = FeedForward::gated_backward(&walk.branches, &gated);
+    let [gate, up] = FeedForward::gated_backward(&trace.branches, &gated);
     let normed = f.gate.backward(gate.clone()) + f.up.backward(up.clone());
     let norm = &block.feed_forward_norm;
-    let [bent] = through([walk.middle.clone()], normed.clone(), |[x]| norm.forward(x));
+    let [bent] = vjp([trace.middle.clone()], normed.clone(), |[x]| {
+        norm.forward(x)
+    });
     let feed_forward_normed = normed;
     let middle = next.clone() + bent;
 
-    let mixed = a.output.backward(middle.clone());
-    let mix = a.mix_backward(walk.projections.clone(), turns, mixed);
-    let [query, key, value] = mix.projections;
+    let attended = a.output.backward(middle.clone());
+    let attend = a.attend_backward(trace.projections.clone(), angles, attended);
+    let [query, key, value] = attend.projections;
     let normed = a.query.backward(query.clone())
         + a.key.backward(key.clone())
         + a.value.backward(value.clone());
     let norm = &block.attention_norm;
-    let [bent] = through([walk.residual.clone()], normed.clone(), |[x]| {
+    let [bent] = vjp([trace.residual.clone()], normed.clone(), |[x]| {
         norm.forward(x)
     });
     Gradients {
         residual: middle.clone() + bent,
         outputs: [query, key, value, middle, gate, up, next],
         norms: [normed, feed_forward_normed],
-        head_norms: mix.normed,
+        head_norms: attend.normed,
     }
 }
 
 /// A window's mean loss, and its gradient by the residual stream after the last block, 1 × time × hidden.
 pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Result<(f64, Tensor<3>)> {
     let (loss, by_normed) = of_loss_after_norm(ends, &last, window)?;
-    let [gradient] = through([last], by_normed, |[x]| ends.norm.forward(x));
+    let [gradient] = vjp([last], by_normed, |[x]| ends.norm.forward(x));
     Ok((loss, gradient))
 }
 
-/// The same loss, and its gradient by what the last norm makes of that stream.
+/// The same loss, and its gradient by what the last norm makes of that input.
 pub fn of_loss_after_norm(
     ends: &Decoder,
     last: &Tensor<3>,

@@ -4,17 +4,17 @@ use std::{fs, path::Path};
 
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Matrix, Needs, Role, Site, Stream, Symmetric};
-use compress_models::{Block, Decoder, Device, Network as _, Streamed, Turns};
+use compress_core::{LayerInput, Matrix, Needs, Role, Site, Symmetric};
+use compress_models::{Block, Decoder, Device, Network as _, RotaryAngles, Streamed};
 use rayon::prelude::*;
 
 use crate::{
-    Error, EvidenceStore, Result, Walk,
+    BlockTrace, Error, EvidenceStore, Result,
     accumulate::{add_grams, squared_gradient},
     backward::{backward, of_loss},
     measure::Measure,
     states::{States, Writing},
-    walk,
+    trace,
 };
 
 /// Tokens that go through a block side by side, in windows: what all cores hold at a time.
@@ -39,7 +39,7 @@ struct Calibration<'a> {
     store: &'a EvidenceStore,
     progress: &'a dyn Progress,
     network: Streamed<'a>,
-    turns: Turns,
+    angles: RotaryAngles,
     time: usize,
     device: Device,
 }
@@ -89,26 +89,26 @@ impl<'a> Calibration<'a> {
             windows,
             store,
             progress,
-            turns: network.turns(0..time),
+            angles: network.angles(0..time),
             network,
             time,
             device,
         })
     }
 
-    /// Residual streams, and activations where needed, from the last block that an earlier run
+    /// Residual inputs, and activations where needed, from the last block that an earlier run
     /// finished.
     fn forward(&self, needs: Needs) -> Result<()> {
         let layers = self.checkpoint.config().layers;
         let measured = |layer: usize| {
             (!needs.activations || self.store.has_activations(layer))
-                && (!needs.attended || self.store.has_attended(layer))
+                && (!needs.attention_weighted || self.store.has_attention_weighted(layer))
         };
         let enough = |layer: usize| self.store.states(layer).exists();
         let first = (0..layers)
             .rev()
             .find(|&layer| enough(layer + 1) && (0..=layer).all(measured));
-        // The way back needs what is between all blocks; without it the last is enough.
+        // The backward pass needs what is between all blocks; without it the last is enough.
         let first = match first {
             Some(layer) if !needs.gradients || (0..=layer).all(enough) => layer + 1,
             _ => 0,
@@ -145,7 +145,7 @@ impl<'a> Calibration<'a> {
         let width = |measure: &Measure| {
             self.checkpoint
                 .config()
-                .shape(measure.inlet().reader())
+                .shape(measure.input_kind().reader())
                 .cols
         };
         let mut sums: Vec<Symmetric> = measures
@@ -158,12 +158,12 @@ impl<'a> Calibration<'a> {
             .collect();
         for batch in self.batches() {
             let rows = |index: usize| {
-                let walk = walk(&block, self.tensor(states.read(index)?), &self.turns);
-                writing.write(index, &numbers(walk.next.clone())?)?;
+                let trace = trace(&block, self.tensor(states.read(index)?), &self.angles);
+                writing.write(index, &numbers(trace.next.clone())?)?;
                 self.progress.advance(1);
                 let rows = measures
                     .iter()
-                    .map(|measure| measure.rows((layer, index), &block, &walk, &self.turns));
+                    .map(|measure| measure.rows((layer, index), &block, &trace, &self.angles));
                 rows.collect::<Result<Vec<_>>>()
             };
             let rows: Vec<Vec<Vec<f32>>> = batch
@@ -183,12 +183,11 @@ impl<'a> Calibration<'a> {
         for ((measure, sum), mut absolute) in measures.into_iter().zip(sums).zip(absolute) {
             absolute.iter_mut().for_each(|x| *x /= tokens as f64);
             match measure {
-                Measure::Stream(inlet) => {
-                    let stream = Stream::new(layer, inlet);
-                    self.store
-                        .put_activations(stream, &sum, &absolute, tokens)?;
+                Measure::LayerInput(kind) => {
+                    let input = LayerInput::new(layer, kind);
+                    self.store.put_activations(input, &sum, &absolute, tokens)?;
                 }
-                Measure::Attended => self.store.put_attended(layer, &sum)?,
+                Measure::AttentionWeighted => self.store.put_attention_weighted(layer, &sum)?,
             }
         }
         writing.finish()
@@ -251,9 +250,9 @@ impl<'a> Calibration<'a> {
         let mut fisher = Role::ALL.map(|role| vec![0.0; shape(role).cols]);
         for batch in self.batches() {
             let one = |index: usize| {
-                let walk = walk(&block, self.tensor(states.read(index)?), &self.turns);
+                let trace = trace(&block, self.tensor(states.read(index)?), &self.angles);
                 let next = self.tensor(after.read(index)?);
-                let gradients = backward(&block, &walk, &self.turns, next);
+                let gradients = backward(&block, &trace, &self.angles, next);
                 let before = numbers(gradients.residual)?;
                 if !finite(&before) {
                     return Err(Error::Gradient {
@@ -265,7 +264,7 @@ impl<'a> Calibration<'a> {
                 self.progress.advance(1);
                 let outputs = gradients.outputs.into_iter().map(numbers);
                 let outputs = outputs.collect::<Result<Vec<_>>>()?;
-                let squares = squares(&walk, &outputs)?;
+                let squares = squares(&trace, &outputs)?;
                 Ok((outputs, squares))
             };
             let parts = batch
@@ -328,9 +327,9 @@ pub fn length(windows: &[Vec<u32>]) -> Result<usize> {
 }
 
 /// The squared gradients of a window for the inputs of each weight, in the order of [`Role::ALL`].
-fn squares(walk: &Walk, outputs: &[Vec<f32>]) -> Result<Vec<Vec<f64>>> {
+fn squares(trace: &BlockTrace, outputs: &[Vec<f32>]) -> Result<Vec<Vec<f64>>> {
     let of = |(role, g): (Role, &Vec<f32>)| {
-        let x = walk.stream(role.inlet());
+        let x = trace.input(role.input_kind());
         let [_, time, width] = x.dims();
         let x = Matrix::new(time, width, numbers(x)?)?;
         let g = Matrix::new(time, g.len() / time, g.clone())?;

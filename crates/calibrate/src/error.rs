@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use compress_core::Stream;
+use compress_core::LayerInput;
 
 /// The result of gathering evidence.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -20,11 +20,11 @@ pub enum Error {
 
     /// An activation that is not a number.
     #[error(
-        "{stream}: an activation of calibration window {window} is NaN or infinite; the model is damaged, or overflows on this text"
+        "{input}: an activation of calibration window {window} is NaN or infinite; the model is damaged, or overflows on this text"
     )]
     Activation {
         /// Where.
-        stream: Stream,
+        input: LayerInput,
         /// Which window, from 0.
         window: usize,
     },

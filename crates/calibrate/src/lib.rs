@@ -8,14 +8,14 @@
 //!
 //! **Memory is that of one block.** All windows go through a block before the next one is loaded; what
 //! is between the blocks, the residual stream of every window, lies on disk. A [`Sequential`] walk stops
-//! where weights read, measures there, and lets go of that once those weights are compressed. The way back does the
+//! where weights read, measures there, and lets go of that once those weights are compressed. The backward pass does the
 //! same from the last block to the first: with a block's input from disk it runs the block again, and
 //! walks back through it.
 //!
 //! **Sums lose next to nothing** (3·10⁻⁷). Products of at most 256 tokens are summed in `f32`, everything above that in
 //! `f64`, in an order that depends on nothing but the text: the same bytes for any number of threads.
 //!
-//! **What must be known before is kept.** A [`EvidenceStore`] is a directory of safetensors files, one per stream and per weight,
+//! **What must be known before is kept.** A [`EvidenceStore`] is a directory of safetensors files, one per input and per weight,
 //! that belongs to one model and one list of tokens. A killed run goes on from the last finished block, a second run finds
 //! all of it done, and nobody removes it while a run uses it.
 //!
@@ -27,21 +27,21 @@ mod cache;
 mod calibrate;
 mod error;
 mod footprint;
-mod forward;
 mod measure;
 mod measured;
 mod sequential;
 mod stages;
 mod states;
 mod store;
+mod trace;
 
 pub use backward::{Gradients, backward, of_loss, of_loss_after_norm};
 pub use cache::{Kept, kept, shrink};
 pub use calibrate::{Progress, calibrate};
 pub use error::{Error, Result};
 pub use footprint::{Footprint, between_blocks, evidence};
-pub use forward::{Walk, walk};
 pub use measured::Measured;
-pub use sequential::{Aim, Behind, Sequential};
+pub use sequential::{Behind, RefitTarget, Sequential};
 pub use states::{States, Writing};
 pub use store::{EvidenceStore, remove_unused};
+pub use trace::{BlockTrace, trace};

@@ -1,10 +1,10 @@
 //! What is summed over all windows on the way forward through a block.
 
-use compress_core::{Inlet, Needs, Stream};
-use compress_models::{Block, Turns};
+use compress_core::{InputKind, LayerInput, Needs};
+use compress_models::{Block, RotaryAngles};
 
 use crate::{
-    Error, Result, Walk,
+    BlockTrace, Error, Result,
     accumulate::weight,
     calibrate::{finite, numbers},
 };
@@ -12,25 +12,28 @@ use crate::{
 /// One sum of outer products.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Σ x xᵀ at an inlet.
-    Stream(Inlet),
+    /// Σ x xᵀ at an input.
+    LayerInput(InputKind),
     /// Σ a x xᵀ of what key and value read, a being how much a token is looked at.
-    Attended,
+    AttentionWeighted,
 }
 
 impl Measure {
     /// All that is needed.
     pub fn all(needs: Needs) -> Vec<Self> {
-        let streams = Inlet::ALL.into_iter().filter(|_| needs.activations);
-        let attended = needs.attended.then_some(Self::Attended);
-        streams.map(Self::Stream).chain(attended).collect()
+        let inputs = InputKind::ALL.into_iter().filter(|_| needs.activations);
+        let attention_weighted = needs.attention_weighted.then_some(Self::AttentionWeighted);
+        inputs
+            .map(Self::LayerInput)
+            .chain(attention_weighted)
+            .collect()
     }
 
     /// Where its x is met.
-    pub const fn inlet(self) -> Inlet {
+    pub const fn input_kind(self) -> InputKind {
         match self {
-            Self::Stream(inlet) => inlet,
-            Self::Attended => Inlet::Attention,
+            Self::LayerInput(kind) => kind,
+            Self::AttentionWeighted => InputKind::Attention,
         }
     }
 
@@ -39,20 +42,20 @@ impl Measure {
         self,
         (layer, window): (usize, usize),
         block: &Block,
-        walk: &Walk,
-        turns: &Turns,
+        trace: &BlockTrace,
+        angles: &RotaryAngles,
     ) -> Result<Vec<f32>> {
-        let mut x = numbers(walk.stream(self.inlet()))?;
-        if self == Self::Attended {
-            let [query, key, _] = walk.projections.clone();
-            let received = block.attention.received(query, key, turns);
-            weight(&mut x, &received.ok_or_else(not_on_host)?);
+        let mut x = numbers(trace.input(self.input_kind()))?;
+        if self == Self::AttentionWeighted {
+            let [query, key, _] = trace.projections.clone();
+            let attention_mass = block.attention.attention_mass(query, key, angles);
+            weight(&mut x, &attention_mass.ok_or_else(not_on_host)?);
         }
         if finite(&x) {
             Ok(x)
         } else {
-            let stream = Stream::new(layer, self.inlet());
-            Err(Error::Activation { stream, window })
+            let input = LayerInput::new(layer, self.input_kind());
+            Err(Error::Activation { input, window })
         }
     }
 }

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use compress_core::{Inlet, Matrix, Role, Shape, Site, Stream, Symmetric, Tokens};
+use compress_core::{InputKind, LayerInput, Matrix, Role, Shape, Site, Symmetric, TokenWeights};
 use compress_numerics::linalg::{Cholesky, Double};
 use rayon::prelude::*;
 
@@ -20,16 +20,16 @@ use crate::accumulate::{add_crosses, add_grams, weight};
 /// ε, as a fraction of the mean of the diagonal of H.
 const DAMPING: f64 = 0.1;
 
-/// What was measured at one inlet of one block.
+/// What was measured at one input of one block.
 pub struct Measured {
     /// Where.
-    pub stream: Stream,
+    pub input: LayerInput,
     plain: Sums,
-    /// Each token weighted by the attention it gets; at the inlet of attention, where that is asked for.
+    /// Each token weighted by the attention it gets; at the input of attention, where that is asked for.
     weighted: Option<Sums>,
 }
 
-/// What is seen of a window at an inlet.
+/// What is seen of a window at an input.
 pub struct Seen {
     /// z: t × n
     pub z: Vec<f32>,
@@ -69,11 +69,11 @@ impl Sums {
 }
 
 impl Measured {
-    /// Nothing yet, at an inlet of `width` channels, with targets of `rows`; `weighted` is whether tokens
+    /// Nothing yet, at an input of `width` channels, with targets of `rows`; `weighted` is whether tokens
     /// are to be weighted as well.
-    pub(crate) fn new(stream: Stream, width: usize, rows: usize, weighted: bool) -> Self {
+    pub(crate) fn new(input: LayerInput, width: usize, rows: usize, weighted: bool) -> Self {
         Self {
-            stream,
+            input,
             plain: Sums::new(width, rows),
             weighted: weighted.then(|| Sums::new(width, rows)),
         }
@@ -105,23 +105,23 @@ impl Measured {
     }
 
     /// H with each token weighted by the attention it gets; none where that was not asked for, or at other
-    /// inlets than that of attention.
+    /// inputs than that of attention.
     #[must_use]
-    pub fn attended(&self) -> Option<&Symmetric> {
+    pub fn attention_weighted(&self) -> Option<&Symmetric> {
         self.weighted.as_ref().map(|sums| &sums.activations)
     }
 
-    /// W* of the weights that read this stream, out of the weights W, with each site's tokens counted as
+    /// W* of the weights that read this input, out of the weights W, with each site's tokens counted as
     /// given. What only this needs is let go.
     pub fn targets(
         &mut self,
-        weights: Vec<(Site, Tokens, Matrix)>,
+        weights: Vec<(Site, TokenWeights, Matrix)>,
     ) -> compress_core::Result<BTreeMap<Site, Matrix>> {
         let mut targets = BTreeMap::new();
         let (alike, weighted): (Vec<_>, Vec<_>) = weights
             .into_iter()
             .partition(|(site, tokens, _)| !tokens.are_weighted(*site));
-        let one = one_reader(self.stream.inlet);
+        let one = one_reader(self.input.kind);
         if let Some(sums) = &mut self.weighted {
             targets.extend(sums.targets(weighted, one)?);
         } else {
@@ -136,7 +136,7 @@ impl Sums {
     /// The same, and lets go of what only that needs.
     fn targets(
         &mut self,
-        weights: Vec<(Site, Tokens, Matrix)>,
+        weights: Vec<(Site, TokenWeights, Matrix)>,
         one: bool,
     ) -> compress_core::Result<Vec<(Site, Matrix)>> {
         let targets = self.solve(weights, one);
@@ -146,7 +146,7 @@ impl Sums {
 
     fn solve(
         &self,
-        weights: Vec<(Site, Tokens, Matrix)>,
+        weights: Vec<(Site, TokenWeights, Matrix)>,
         one: bool,
     ) -> compress_core::Result<Vec<(Site, Matrix)>> {
         if self.rows == 0 || weights.is_empty() {
@@ -157,7 +157,7 @@ impl Sums {
         let epsilon = DAMPING * self.activations.trace() / n.max(1) as f64 + f64::MIN_POSITIVE;
         let damped = self.activations.clone().plus_diagonal(epsilon);
         let factor = Cholesky::new(damped)?;
-        let target = |(site, _, weight): (Site, Tokens, Matrix)| {
+        let target = |(site, _, weight): (Site, TokenWeights, Matrix)| {
             // T + ε W, row after row
             let mut sides = if one {
                 self.crossed.clone()
@@ -176,14 +176,14 @@ impl Sums {
 }
 
 /// Whether one weight reads what enters there: then what it should give is summed, not what it reads.
-pub const fn one_reader(inlet: Inlet) -> bool {
-    inlet.readers().len() == 1
+pub const fn one_reader(kind: InputKind) -> bool {
+    kind.readers().len() == 1
 }
 
-/// Rows of the targets at an inlet: those of the one weight that reads it, or the inputs that several share.
-pub fn target_rows(inlet: Inlet, shape: impl Fn(Role) -> Shape) -> usize {
-    let Shape { rows, cols } = shape(inlet.reader());
-    if one_reader(inlet) { rows } else { cols }
+/// Rows of the targets at an input: those of the one weight that reads it, or the inputs that several share.
+pub fn target_rows(kind: InputKind, shape: impl Fn(Role) -> Shape) -> usize {
+    let Shape { rows, cols } = shape(kind.reader());
+    if one_reader(kind) { rows } else { cols }
 }
 
 fn slices(windows: &[Vec<f32>]) -> Vec<&[f32]> {

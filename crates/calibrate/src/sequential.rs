@@ -6,15 +6,15 @@
 //! the model as far as it is written; the second reads the weights as they are stored. What the weights of
 //! the second are to give decides what they make good:
 //!
-//! - [`Aim::Inputs`], t = W z: they are to do with their inputs what the whole ones would do with them. What
+//! - [`RefitTarget::Inputs`], t = W z: they are to do with their inputs what the whole ones would do with them. What
 //!   went wrong before stays wrong.
-//! - [`Aim::Original`], t = W x, and for weights that write to the residual stream t = W x + what that stream
+//! - [`RefitTarget::Original`], t = W x, and for weights that write to the residual stream t = W x + what that input
 //!   lacks: they are to give what the original has at this place, so that they make good for the cuts
 //!   before them as far as their inputs allow.
 //!
 //! ```text
 //! folder/3.original, 3.compressed        the residual streams before block 3, of all windows
-//! folder/original.residual, .stream      the same within the block, and what enters the next weights
+//! folder/original.residual, .input      the same within the block, and what enters the next weights
 //! ```
 
 use std::{
@@ -24,8 +24,8 @@ use std::{
 
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
-use compress_core::{Inlet, Role, Stream};
-use compress_models::{Block, Device, Network as _, Streamed, Turns};
+use compress_core::{InputKind, LayerInput, Role};
+use compress_models::{Block, Device, Network as _, RotaryAngles, Streamed};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -41,7 +41,7 @@ use crate::{
 /// What a weight behind compressed ones is to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Aim {
+pub enum RefitTarget {
     /// t = W z: what the whole weight would give for the same inputs.
     Inputs,
     /// t = what the original gives at this place, the residual stream included.
@@ -54,24 +54,24 @@ pub struct Behind<'a> {
     /// The output under way, its finished weights as they are stored.
     pub written: &'a Checkpoint,
     /// What its weights are to give.
-    pub aim: Aim,
+    pub refit: RefitTarget,
 }
 
-/// One walk, or two side by side.
+/// One pass, or two side by side.
 pub struct Sequential<'a> {
     checkpoint: &'a Checkpoint,
     behind: Option<Behind<'a>>,
     /// Whether tokens are weighted by the attention they get, as well.
-    attended: bool,
+    attention_weighted: bool,
     windows: usize,
     time: usize,
-    turns: Turns,
+    angles: RotaryAngles,
     device: Device,
     folder: PathBuf,
     progress: &'a dyn Progress,
 }
 
-/// What the original's walk and that of the compressed model are called.
+/// What the original's pass and that of the compressed model are called.
 const NAMES: [&str; 2] = ["original", "compressed"];
 
 impl<'a> Sequential<'a> {
@@ -79,7 +79,7 @@ impl<'a> Sequential<'a> {
     pub fn begin(
         checkpoint: &'a Checkpoint,
         windows: &[Vec<u32>],
-        (behind, attended): (Option<Behind<'a>>, bool),
+        (behind, attention_weighted): (Option<Behind<'a>>, bool),
         (folder, first): (&Path, usize),
         progress: &'a dyn Progress,
     ) -> Result<Self> {
@@ -88,42 +88,42 @@ impl<'a> Sequential<'a> {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
         // Of an embedding only the rows of the text are read.
         let network = Streamed::open(checkpoint, &device)?;
-        let walks = Self {
+        let passes = Self {
             checkpoint,
             behind,
-            attended,
+            attention_weighted,
             windows: windows.len(),
             time,
-            turns: network.turns(0..time),
+            angles: network.angles(0..time),
             device,
             folder: folder.into(),
             progress,
         };
         if first == 0 {
-            walks.embed(0, &network, windows)?;
+            passes.embed(0, &network, windows)?;
             if let Some(behind) = behind {
                 // The embedding may be stored in fewer bits: then later weights make good for that, too.
-                let network = Streamed::open(behind.written, &walks.device)?;
-                walks.embed(1, &network, windows)?;
+                let network = Streamed::open(behind.written, &passes.device)?;
+                passes.embed(1, &network, windows)?;
             }
         }
         let blocks = checkpoint.config().layers - first;
         progress.start(
             "sequential",
-            blocks * windows.len() * (Inlet::ALL.len() + 1),
+            blocks * windows.len() * (InputKind::ALL.len() + 1),
         );
-        Ok(walks)
+        Ok(passes)
     }
 
-    fn embed(&self, walk: usize, network: &Streamed<'_>, windows: &[Vec<u32>]) -> Result<()> {
+    fn embed(&self, pass: usize, network: &Streamed<'_>, windows: &[Vec<u32>]) -> Result<()> {
         let hidden = self.checkpoint.config().hidden;
-        let writing = Writing::new(&self.before(0, walk), self.time * hidden)?;
+        let writing = Writing::new(&self.before(0, pass), self.time * hidden)?;
         let windows = windows.par_iter().enumerate();
         windows.try_for_each(|(i, window)| writing.write(i, &numbers(network.embed(window)?)?))?;
         writing.finish()
     }
 
-    /// Takes the text through block `layer`. At each inlet `compress` is given what was measured, and puts
+    /// Takes the text through block `layer`. At each input `compress` is given what was measured, and puts
     /// the weights that read it where the output lies.
     ///
     /// What is before the next block is on disk when this returns; what is before this one stays until
@@ -138,21 +138,25 @@ impl<'a> Sequential<'a> {
         if let Some(Behind { written, .. }) = self.behind {
             blocks.push(self.frame(written, layer)?);
         }
-        let mut from: Option<Inlet> = None;
-        for inlet in Inlet::ALL {
+        let mut from: Option<InputKind> = None;
+        for kind in InputKind::ALL {
             // For what they are to give.
-            self.load(&mut blocks[0], self.checkpoint, Stream::new(layer, inlet))?;
-            let measured = self.measure(&blocks, from, Stream::new(layer, inlet))?;
+            self.load(
+                &mut blocks[0],
+                self.checkpoint,
+                LayerInput::new(layer, kind),
+            )?;
+            let measured = self.measure(&blocks, from, LayerInput::new(layer, kind))?;
             for block in &mut blocks {
-                let passed = from.map_or(&[][..], Inlet::readers);
+                let passed = from.map_or(&[][..], InputKind::readers);
                 let passed = passed.iter();
                 passed.for_each(|role| block.unload_linear(*role, &self.device));
             }
             compress(measured)?;
             if let (Some(behind), Some(block)) = (self.behind, blocks.get_mut(1)) {
-                self.load(block, behind.written, Stream::new(layer, inlet))?;
+                self.load(block, behind.written, LayerInput::new(layer, kind))?;
             }
-            from = Some(inlet);
+            from = Some(kind);
         }
         self.past_the_last(&blocks, layer)?;
         Ok(())
@@ -162,62 +166,63 @@ impl<'a> Sequential<'a> {
         Ok(Block::frame(checkpoint, layer, &self.device)?)
     }
 
-    /// Loads the weights that read a stream.
-    fn load(&self, block: &mut Block, checkpoint: &Checkpoint, stream: Stream) -> Result<()> {
-        for &role in stream.inlet.readers() {
-            block.load_linear(checkpoint, (stream.layer, role), &self.device)?;
+    /// Loads the weights that read a input.
+    fn load(&self, block: &mut Block, checkpoint: &Checkpoint, input: LayerInput) -> Result<()> {
+        for &role in input.kind.readers() {
+            block.load_linear(checkpoint, (input.layer, role), &self.device)?;
         }
         Ok(())
     }
 
     /// Removes what lies before block `layer`.
     pub fn forget(&self, layer: usize) -> Result<()> {
-        (0..self.walks()).try_for_each(|walk| remove(&self.before(layer, walk)))
+        (0..self.passes()).try_for_each(|pass| remove(&self.before(layer, pass)))
     }
 
-    fn walks(&self) -> usize {
+    fn passes(&self) -> usize {
         1 + usize::from(self.behind.is_some())
     }
 
-    fn aims_at_original(&self) -> bool {
+    fn refits_to_original(&self) -> bool {
         self.behind
-            .is_some_and(|behind| behind.aim == Aim::Original)
+            .is_some_and(|behind| behind.refit == RefitTarget::Original)
     }
 
-    fn before(&self, layer: usize, walk: usize) -> PathBuf {
-        self.folder.join(format!("{layer}.{}", NAMES[walk]))
+    fn before(&self, layer: usize, pass: usize) -> PathBuf {
+        self.folder.join(format!("{layer}.{}", NAMES[pass]))
     }
 
-    fn within(&self, what: &str, walk: usize) -> PathBuf {
-        self.folder.join(format!("{}.{what}", NAMES[walk]))
+    fn within(&self, what: &str, pass: usize) -> PathBuf {
+        self.folder.join(format!("{}.{what}", NAMES[pass]))
     }
 
-    /// From an inlet past its weights to the next, and what is seen there.
-    fn measure(&self, blocks: &[Block], from: Option<Inlet>, to: Stream) -> Result<Measured> {
+    /// From an input past its weights to the next, and what is seen there.
+    fn measure(
+        &self,
+        blocks: &[Block],
+        from: Option<InputKind>,
+        to: LayerInput,
+    ) -> Result<Measured> {
         let shape = |role: Role| self.checkpoint.config().shape(role);
-        let width = shape(to.inlet.reader()).cols;
-        let aims = self.aims_at_original();
-        let rows = if aims {
-            target_rows(to.inlet, shape)
-        } else {
-            0
-        };
-        let attended = self.attended && to.inlet == Inlet::Attention;
-        let mut measured = Measured::new(to, width, rows, attended);
+        let width = shape(to.kind.reader()).cols;
+        let aims = self.refits_to_original();
+        let rows = if aims { target_rows(to.kind, shape) } else { 0 };
+        let attention_weighted = self.attention_weighted && to.kind == InputKind::Attention;
+        let mut measured = Measured::new(to, width, rows, attention_weighted);
         let stage = Stage::open(self, to.layer, from)?;
         let size = side_by_side(self.time);
         for first in (0..self.windows).step_by(size) {
             let batch = first..(first + size).min(self.windows);
             let one = |index: usize| {
                 let states = stage.advance(blocks, index)?;
-                let seen = self.see(&blocks[0], to, &states, attended)?;
+                let seen = self.see(&blocks[0], to, &states, attention_weighted)?;
                 self.progress.advance(1);
                 let fine = finite(&seen.z) && finite(&seen.target);
                 if fine && seen.attention.as_deref().is_none_or(finite) {
                     Ok(seen)
                 } else {
                     Err(Error::Activation {
-                        stream: to,
+                        input: to,
                         window: index,
                     })
                 }
@@ -229,16 +234,22 @@ impl<'a> Sequential<'a> {
     }
 
     /// What is to be summed of a window, out of the states of all walks.
-    fn see(&self, original: &Block, to: Stream, states: &[State], attended: bool) -> Result<Seen> {
+    fn see(
+        &self,
+        original: &Block,
+        to: LayerInput,
+        states: &[State],
+        attention_weighted: bool,
+    ) -> Result<Seen> {
         let [first, .., last] = [&states[0], &states[states.len() - 1]];
-        let x = &first.stream;
-        let target = if !self.aims_at_original() {
+        let x = &first.input;
+        let target = if !self.refits_to_original() {
             Vec::new()
-        } else if one_reader(to.inlet) {
+        } else if one_reader(to.kind) {
             // What the original's residual stream will be, less what the other has already. A bias is the
             // same on both sides.
             let [_, time, width] = x.dims();
-            let weight = &original.linear(to.inlet.reader()).weight;
+            let weight = &original.linear(to.kind.reader()).weight;
             let given = weight.forward(x.clone().reshape([time, width])).unsqueeze();
             numbers(given + first.residual.clone() - last.residual.clone())?
         } else {
@@ -248,32 +259,32 @@ impl<'a> Sequential<'a> {
             let attention = &original.attention;
             let (query, key) = (&attention.query, &attention.key);
             let (query, key) = (query.forward(x.clone()), key.forward(x.clone()));
-            let received = attention.received(query, key, &self.turns);
-            received.ok_or_else(not_on_host)
+            let attention_mass = attention.attention_mass(query, key, &self.angles);
+            attention_mass.ok_or_else(not_on_host)
         };
         Ok(Seen {
-            z: numbers(last.stream.clone())?,
+            z: numbers(last.input.clone())?,
             target,
-            attention: attended.then(attention).transpose()?,
+            attention: attention_weighted.then(attention).transpose()?,
         })
     }
 
     fn past_the_last(&self, blocks: &[Block], layer: usize) -> Result<()> {
-        let stage = Stage::open(self, layer, Some(Inlet::Down))?;
+        let stage = Stage::open(self, layer, Some(InputKind::Down))?;
         let windows = (0..self.windows).into_par_iter().with_max_len(1);
         windows.try_for_each(|index| {
             self.progress.advance(1);
             stage.advance(blocks, index).map(|_| ())
         })?;
-        for (walk, files) in stage.files.into_iter().enumerate() {
+        for (pass, files) in stage.files.into_iter().enumerate() {
             // By then the file within the block holds what comes out of it.
-            files.residual.rename(&self.before(layer + 1, walk))?;
+            files.residual.rename(&self.before(layer + 1, pass))?;
         }
         Ok(())
     }
 
-    fn width(&self, inlet: Inlet) -> usize {
-        self.checkpoint.config().shape(inlet.reader()).cols
+    fn width(&self, kind: InputKind) -> usize {
+        self.checkpoint.config().shape(kind.reader()).cols
     }
 
     fn tensor(&self, numbers: Vec<f32>, width: usize) -> Tensor<3> {
@@ -282,14 +293,14 @@ impl<'a> Sequential<'a> {
     }
 }
 
-/// The files of all walks on the way from one inlet to the next.
+/// The files of all walks on the way from one input to the next.
 struct Stage<'a> {
-    walks: &'a Sequential<'a>,
-    from: Option<Inlet>,
+    passes: &'a Sequential<'a>,
+    from: Option<InputKind>,
     files: Vec<Files>,
 }
 
-/// The files of one walk. Each window has a slot that is large enough for the widest stream, so that it is
+/// The files of one pass. Each window has a slot that is large enough for the widest input, so that it is
 /// written over what was read.
 struct Files {
     /// The residual stream as it is.
@@ -297,66 +308,70 @@ struct Files {
     /// Where it goes, where it changes and must not be written over what is before the block.
     next: Option<States>,
     /// What entered the weights before.
-    stream: States,
+    input: States,
 }
 
 impl<'a> Stage<'a> {
-    fn open(walks: &'a Sequential<'_>, layer: usize, from: Option<Inlet>) -> Result<Self> {
-        let hidden = walks.time * walks.checkpoint.config().hidden;
-        let widest = Inlet::ALL.map(|inlet| walks.width(inlet));
-        let widest = walks.time * widest.into_iter().max().unwrap_or(0);
+    fn open(passes: &'a Sequential<'_>, layer: usize, from: Option<InputKind>) -> Result<Self> {
+        let hidden = passes.time * passes.checkpoint.config().hidden;
+        let widest = InputKind::ALL.map(|kind| passes.width(kind));
+        let widest = passes.time * widest.into_iter().max().unwrap_or(0);
         // Only past these weights does the residual stream change.
-        let middle = matches!(from, Some(Inlet::FeedForward | Inlet::Down));
-        let files = |walk| {
-            let before = walks.before(layer, walk);
-            let within = walks.within("residual", walk);
-            let stream = walks.within("stream", walk);
-            let create = from == Some(Inlet::Output);
+        let middle = matches!(from, Some(InputKind::FeedForward | InputKind::Down));
+        let files = |pass| {
+            let before = passes.before(layer, pass);
+            let within = passes.within("residual", pass);
+            let input = passes.within("input", pass);
+            let create = from == Some(InputKind::Output);
             Ok(Files {
                 residual: States::open(if middle { &within } else { &before }, hidden)?,
                 next: create
                     .then(|| States::create(&within, hidden))
                     .transpose()?,
-                stream: match from {
-                    None => States::create(&stream, widest)?,
-                    Some(_) => States::open(&stream, widest)?,
+                input: match from {
+                    None => States::create(&input, widest)?,
+                    Some(_) => States::open(&input, widest)?,
                 },
             })
         };
-        let files = (0..walks.walks()).map(files).collect::<Result<_>>()?;
-        Ok(Self { walks, from, files })
+        let files = (0..passes.passes()).map(files).collect::<Result<_>>()?;
+        Ok(Self {
+            passes,
+            from,
+            files,
+        })
     }
 
     /// Takes one window of all walks further.
     fn advance(&self, blocks: &[Block], index: usize) -> Result<Vec<State>> {
-        let hidden = self.walks.checkpoint.config().hidden;
-        let time = self.walks.time;
+        let hidden = self.passes.checkpoint.config().hidden;
+        let time = self.passes.time;
         let one = |(files, block): (&Files, &Block)| {
             let residual = files.residual.read(index)?;
-            let residual = self.walks.tensor(residual, hidden);
-            let stream = match self.from {
+            let residual = self.passes.tensor(residual, hidden);
+            let input = match self.from {
                 None => residual.clone(),
-                Some(inlet) => {
-                    let width = self.walks.width(inlet);
-                    self.walks
-                        .tensor(files.stream.read_first(index, time * width)?, width)
+                Some(kind) => {
+                    let width = self.passes.width(kind);
+                    self.passes
+                        .tensor(files.input.read_first(index, time * width)?, width)
                 }
             };
-            let state = State { residual, stream };
-            let state = advance(block, self.from, state, &self.walks.turns);
+            let state = State { residual, input };
+            let state = advance(block, self.from, state, &self.passes.angles);
             match (self.from, &files.next) {
-                (Some(Inlet::Output), Some(next)) => {
+                (Some(InputKind::Output), Some(next)) => {
                     next.write(index, &numbers(state.residual.clone())?)?;
                 }
-                (Some(Inlet::Down), _) => {
+                (Some(InputKind::Down), _) => {
                     files
                         .residual
                         .write(index, &numbers(state.residual.clone())?)?;
                 }
                 _ => {}
             }
-            if self.from != Some(Inlet::Down) {
-                files.stream.write(index, &numbers(state.stream.clone())?)?;
+            if self.from != Some(InputKind::Down) {
+                files.input.write(index, &numbers(state.input.clone())?)?;
             }
             Ok(state)
         };

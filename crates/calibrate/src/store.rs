@@ -1,10 +1,10 @@
-//! Where evidence is kept: a directory of one safetensors file per stream and per weight.
+//! Where evidence is kept: a directory of one safetensors file per input and per weight.
 //!
 //! ```text
 //! 3.attention.activations.safetensors
 //!                           gram [n(n+1)/2] F32: the lower triangle of H, row after row
 //!                           mean_absolute [n], mean_square [n] F64: of each channel
-//! 3.attended.safetensors    gram [n(n+1)/2] F32: that of Σ a x xᵀ at the inlet of attention
+//! 3.attention-weighted.safetensors    gram [n(n+1)/2] F32: that of Σ a x xᵀ at the input of attention
 //! 3.query.gradients.safetensors
 //!                           gram [m(m+1)/2] F32: that of G
 //!                           input_fisher [n] F64
@@ -28,7 +28,7 @@ use std::{
 };
 
 use compress_checkpoint::{is_at, put_in_place};
-use compress_core::{Evidence, Inlet, Needs, Role, Site, Stream, Symmetric};
+use compress_core::{Evidence, InputKind, LayerInput, Needs, Role, Site, Symmetric};
 use safetensors::{Dtype, SafeTensors, View};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -108,21 +108,21 @@ impl EvidenceStore {
         let all = |has: fn(&Self, usize) -> bool| (0..layers).all(|layer| has(self, layer));
         Needs {
             activations: needs.activations && !all(Self::has_activations),
-            attended: needs.attended && !all(Self::has_attended),
+            attention_weighted: needs.attention_weighted && !all(Self::has_attention_weighted),
             gradients: needs.gradients && !all(Self::has_gradients),
         }
     }
 
     /// Whether a block's activations are there.
     pub(crate) fn has_activations(&self, layer: usize) -> bool {
-        Inlet::ALL
+        InputKind::ALL
             .iter()
-            .all(|&inlet| self.of_stream(Stream::new(layer, inlet)).exists())
+            .all(|&kind| self.of_input(LayerInput::new(layer, kind)).exists())
     }
 
     /// Whether what a block's keys and values read is there, weighted.
-    pub(crate) fn has_attended(&self, layer: usize) -> bool {
-        self.of_attended(layer).exists()
+    pub(crate) fn has_attention_weighted(&self, layer: usize) -> bool {
+        self.of_attention_weighted(layer).exists()
     }
 
     /// Whether a block's gradients are there.
@@ -134,7 +134,7 @@ impl EvidenceStore {
 
     pub(crate) fn put_activations(
         &self,
-        stream: Stream,
+        input: LayerInput,
         gram: &Symmetric,
         mean_absolute: &[f64],
         tokens: usize,
@@ -145,12 +145,12 @@ impl EvidenceStore {
             ("mean_absolute", Numbers::double(mean_absolute)),
             ("mean_square", Numbers::double(&mean_square)),
         ];
-        write(&self.of_stream(stream), tensors)
+        write(&self.of_input(input), tensors)
     }
 
-    pub(crate) fn put_attended(&self, layer: usize, gram: &Symmetric) -> Result<()> {
+    pub(crate) fn put_attention_weighted(&self, layer: usize, gram: &Symmetric) -> Result<()> {
         let gram = Numbers::single(gram.lower());
-        write(&self.of_attended(layer), vec![("gram", gram)])
+        write(&self.of_attention_weighted(layer), vec![("gram", gram)])
     }
 
     pub(crate) fn put_gradients(
@@ -176,13 +176,13 @@ impl EvidenceStore {
         self.folder.join(format!("{layer}.state_gradients"))
     }
 
-    fn of_stream(&self, stream: Stream) -> PathBuf {
-        self.folder
-            .join(format!("{stream}.activations.safetensors"))
+    fn of_input(&self, input: LayerInput) -> PathBuf {
+        self.folder.join(format!("{input}.activations.safetensors"))
     }
 
-    fn of_attended(&self, layer: usize) -> PathBuf {
-        self.folder.join(format!("{layer}.attended.safetensors"))
+    fn of_attention_weighted(&self, layer: usize) -> PathBuf {
+        self.folder
+            .join(format!("{layer}.attention_weighted.safetensors"))
     }
 
     fn of_spectrum(&self, site: Site, norm: &str) -> PathBuf {
@@ -196,12 +196,12 @@ impl EvidenceStore {
 }
 
 impl Evidence for EvidenceStore {
-    fn activations(&self, stream: Stream) -> compress_core::Result<Symmetric> {
-        gram(&self.of_stream(stream)).map_err(compress_core::Error::source)
+    fn activations(&self, input: LayerInput) -> compress_core::Result<Symmetric> {
+        gram(&self.of_input(input)).map_err(compress_core::Error::source)
     }
 
-    fn attended(&self, layer: usize) -> compress_core::Result<Symmetric> {
-        gram(&self.of_attended(layer)).map_err(compress_core::Error::source)
+    fn attention_weighted(&self, layer: usize) -> compress_core::Result<Symmetric> {
+        gram(&self.of_attention_weighted(layer)).map_err(compress_core::Error::source)
     }
 
     fn output_gradients(&self, site: Site) -> compress_core::Result<Symmetric> {

@@ -14,11 +14,13 @@ use std::{
 
 use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
 use compress_calibrate::{
-    Aim, Behind, Error, EvidenceStore, Measured, Progress, Sequential, calibrate, kept, shrink,
-    walk,
+    Behind, Error, EvidenceStore, Measured, Progress, RefitTarget, Sequential, calibrate, kept,
+    shrink, trace,
 };
 use compress_checkpoint::{Checkpoint, names};
-use compress_core::{Evidence as _, Inlet, Needs, Role, Site, Stream, Tokens, Weights as _};
+use compress_core::{
+    Evidence as _, InputKind, LayerInput, Needs, Role, Site, TokenWeights, Weights as _,
+};
 use compress_models::{Block, Decoder, Device, Store, Weight};
 use safetensors::{SafeTensors, tensor::TensorView};
 use serde_json::json;
@@ -27,7 +29,7 @@ const NETWORKS: [&str; 4] = ["llama", "mistral_window", "qwen2", "qwen3"];
 
 const ALL: Needs = Needs {
     activations: true,
-    attended: true,
+    attention_weighted: true,
     gradients: true,
 };
 
@@ -82,28 +84,23 @@ fn gram_matrices_are_the_sums_of_the_outer_products_of_what_enters() {
         let (_folder, store) = measured(&model);
         let device = Device::flex();
         let decoder = Decoder::load_ends(&model, &device).unwrap();
-        let turns = decoder.rotary.turns(0..20, &device);
+        let angles = decoder.rotary.angles(0..20, &device);
         let mut states: Vec<Tensor<3>> = windows(model.config().vocabulary)
             .iter()
             .map(|window| decoder.embed(&[window]).unwrap())
             .collect();
         for layer in 0..model.config().layers {
             let block = Block::load(&model, layer, &device).unwrap();
-            let walks: Vec<_> = states
+            let passes: Vec<_> = states
                 .iter()
-                .map(|x| walk(&block, x.clone(), &turns))
+                .map(|x| trace(&block, x.clone(), &angles))
                 .collect();
-            for inlet in Inlet::ALL {
-                let x: Vec<f32> = walks
+            for kind in InputKind::ALL {
+                let x: Vec<f32> = passes
                     .iter()
-                    .flat_map(|walk| {
-                        walk.stream(inlet)
-                            .into_data()
-                            .try_into_vec::<f32>()
-                            .unwrap()
-                    })
+                    .flat_map(|trace| trace.input(kind).into_data().try_into_vec::<f32>().unwrap())
                     .collect();
-                let gram = store.activations(Stream::new(layer, inlet)).unwrap();
+                let gram = store.activations(LayerInput::new(layer, kind)).unwrap();
                 let n = gram.size();
                 let mut naive = vec![0.0; n * n];
                 for x in x.chunks_exact(n) {
@@ -115,9 +112,9 @@ fn gram_matrices_are_the_sums_of_the_outer_products_of_what_enters() {
                 }
                 let whole: Vec<f64> = (0..n * n).map(|k| gram.at(k / n, k % n)).collect();
                 let off = distance(&whole, &naive);
-                assert!(off < 1e-6, "{name}, {layer}.{}: {off:e}", inlet.name());
+                assert!(off < 1e-6, "{name}, {layer}.{}: {off:e}", kind.name());
             }
-            states = walks.into_iter().map(|walk| walk.next).collect();
+            states = passes.into_iter().map(|trace| trace.next).collect();
         }
     }
 }
@@ -194,7 +191,7 @@ fn gradients_asked_for_later_are_those_asked_for_at_once() {
     let windows = windows(model.config().vocabulary);
     let first = Needs {
         activations: true,
-        attended: false,
+        attention_weighted: false,
         gradients: false,
     };
     calibrate(&model, &windows, first, &later, &Silent).unwrap();
@@ -269,34 +266,41 @@ fn a_model_that_overflows_is_named_by_block_inlet_and_window() {
         &store,
         &Silent,
     );
-    let Err(Error::Activation { stream, .. }) = outcome else {
+    let Err(Error::Activation { input, .. }) = outcome else {
         panic!("{outcome:?}");
     };
-    assert_eq!(stream, Stream::new(1, Inlet::Down));
+    assert_eq!(input, LayerInput::new(1, InputKind::Down));
 }
 
 /// Takes a text through some blocks of a model behind itself, and gives all that is measured there.
 fn seen(
     model: &Checkpoint,
-    (aim, attended): (Option<Aim>, bool),
+    (refit, attention_weighted): (Option<RefitTarget>, bool),
     folder: &Path,
     blocks: std::ops::Range<usize>,
 ) -> Vec<Measured> {
     let windows = windows(model.config().vocabulary);
-    let behind = aim.map(|aim| Behind {
+    let behind = refit.map(|refit| Behind {
         written: model,
-        aim,
+        refit,
     });
     let start = (folder, blocks.start);
-    let walks = Sequential::begin(model, &windows, (behind, attended), start, &Silent).unwrap();
+    let passes = Sequential::begin(
+        model,
+        &windows,
+        (behind, attention_weighted),
+        start,
+        &Silent,
+    )
+    .unwrap();
     let mut seen = Vec::new();
     for layer in blocks {
         let keep = |measured| {
             seen.push(measured);
             Ok::<_, Error>(())
         };
-        walks.through(layer, keep).unwrap();
-        walks.forget(layer).unwrap();
+        passes.through(layer, keep).unwrap();
+        passes.forget(layer).unwrap();
     }
     seen
 }
@@ -306,18 +310,18 @@ fn behind_nothing_that_is_cut_the_target_is_the_weight_itself() {
     for name in NETWORKS.into_iter().chain(["llama_biased"]) {
         let model = network(name);
         let layers = 0..model.config().layers;
-        for aim in [None, Some(Aim::Inputs), Some(Aim::Original)] {
-            for tokens in [Tokens::Alike, Tokens::Attended] {
+        for refit in [None, Some(RefitTarget::Inputs), Some(RefitTarget::Original)] {
+            for tokens in [TokenWeights::Uniform, TokenWeights::Attention] {
                 let folder = tempfile::tempdir().unwrap();
-                let what = (aim, tokens == Tokens::Attended);
+                let what = (refit, tokens == TokenWeights::Attention);
                 for mut measured in seen(&model, what, folder.path(), layers.clone()) {
-                    let Stream { layer, inlet } = measured.stream;
-                    let sites = inlet.readers().iter().map(|role| Site::new(layer, *role));
+                    let LayerInput { layer, kind } = measured.input;
+                    let sites = kind.readers().iter().map(|role| Site::new(layer, *role));
                     let weights = sites.map(|site| (site, tokens, model.load(site).unwrap()));
                     for (site, target) in measured.targets(weights.collect()).unwrap() {
                         let weight = model.load(site).unwrap();
                         let apart = target.squared_distance(&weight) / weight.squared_norm();
-                        assert!(apart < 1e-9, "{name} {site} {aim:?} {tokens:?}: {apart}");
+                        assert!(apart < 1e-9, "{name} {site} {refit:?} {tokens:?}: {apart}");
                     }
                 }
             }
@@ -337,14 +341,14 @@ fn what_is_measured_on_the_way_is_what_a_store_keeps() {
             folder.path(),
             0..model.config().layers,
         ) {
-            let stream = measured.stream;
-            let kept = store.activations(stream).unwrap();
+            let input = measured.input;
+            let kept = store.activations(input).unwrap();
             let apart = distance(kept.lower(), measured.activations().lower());
-            assert!(apart < 1e-7, "{name} {stream}: {apart}");
-            if let Some(attended) = measured.attended() {
-                let kept = store.attended(stream.layer).unwrap();
-                let apart = distance(kept.lower(), attended.lower());
-                assert!(apart < 1e-7, "{name} {stream}: {apart}");
+            assert!(apart < 1e-7, "{name} {input}: {apart}");
+            if let Some(attention_weighted) = measured.attention_weighted() {
+                let kept = store.attention_weighted(input.layer).unwrap();
+                let apart = distance(kept.lower(), attention_weighted.lower());
+                assert!(apart < 1e-7, "{name} {input}: {apart}");
             }
         }
     }
@@ -354,16 +358,17 @@ fn what_is_measured_on_the_way_is_what_a_store_keeps() {
 fn a_walk_that_goes_on_from_a_block_sees_what_the_whole_walk_sees() {
     let model = network("qwen3");
     let layers = model.config().layers;
-    for aim in [None, Some(Aim::Original)] {
+    for refit in [None, Some(RefitTarget::Original)] {
         let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let all = seen(&model, (aim, true), whole.path(), 0..layers);
-        let mut again = seen(&model, (aim, true), parts.path(), 0..1);
-        again.extend(seen(&model, (aim, true), parts.path(), 1..layers));
+        let all = seen(&model, (refit, true), whole.path(), 0..layers);
+        let mut again = seen(&model, (refit, true), parts.path(), 0..1);
+        again.extend(seen(&model, (refit, true), parts.path(), 1..layers));
         assert_eq!(all.len(), again.len());
         for (all, again) in all.iter().zip(&again) {
             assert_eq!(all.activations().lower(), again.activations().lower());
-            let attended = |measured: &Measured| measured.attended().map(|h| h.lower().to_vec());
-            assert_eq!(attended(all), attended(again));
+            let attention_weighted =
+                |measured: &Measured| measured.attention_weighted().map(|h| h.lower().to_vec());
+            assert_eq!(attention_weighted(all), attention_weighted(again));
         }
         // Of all the files only what is behind the last block is left, and what is within one.
         let left = fs::read_dir(parts.path())
@@ -371,7 +376,7 @@ fn a_walk_that_goes_on_from_a_block_sees_what_the_whole_walk_sees() {
             .map(|entry| entry.unwrap().file_name());
         let numbered =
             left.filter(|name| name.to_str().unwrap().starts_with(|c: char| c.is_numeric()));
-        assert_eq!(numbered.count(), if aim.is_some() { 2 } else { 1 });
+        assert_eq!(numbered.count(), if refit.is_some() { 2 } else { 1 });
     }
 }
 
@@ -426,7 +431,9 @@ fn many_runs_share_one_store() {
             store.remember_spectrum(site, "plain", &[2.0, 1.0]).unwrap();
             assert_eq!(store.spectrum(site, "plain").unwrap().unwrap(), [2.0, 1.0]);
         }
-        store.activations(Stream::new(0, Inlet::Down)).unwrap();
+        store
+            .activations(LayerInput::new(0, InputKind::Down))
+            .unwrap();
     };
     std::thread::scope(|scope| {
         for i in 0..8 {

@@ -21,9 +21,9 @@ pub struct Record {
     /// What its evidence was measured on; absent where it needed none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Value>,
-    /// What weights behind compressed ones aimed at; null where all were compressed at once.
-    #[serde(default)]
-    pub aim: Value,
+    /// The refit target; null where all weights were compressed at once.
+    #[serde(default, rename = "aim")]
+    pub refit: Value,
     /// The model it was made from.
     pub source: SourceId,
     /// Number format of the computed tensors.

@@ -53,7 +53,7 @@ fn record() -> Record {
         made_by: "a test".into(),
         options: serde_json::Value::Null,
         calibration: None,
-        aim: serde_json::Value::Null,
+        refit: serde_json::Value::Null,
         method: "none".into(),
         source: SourceId {
             name: "fixture".into(),

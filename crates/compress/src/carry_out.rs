@@ -6,11 +6,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use compress_calibrate::{Aim, Measured, Sequential};
+use compress_calibrate::{Measured, RefitTarget, Sequential};
 use compress_checkpoint::Writer;
 use compress_core::{
-    Edit, Evidence, Matrix, Method, Plan, Planned, Role, Site, Step, Stream, Survey, Symmetric,
-    Tokens,
+    Edit, Evidence, LayerInput, Matrix, Method, Plan, Planned, Role, Site, Step, Survey, Symmetric,
+    TokenWeights,
 };
 use compress_numerics::side_by_side;
 
@@ -35,24 +35,24 @@ pub struct Compressed {
 }
 
 impl<M: Method> Work<'_, M> {
-    /// Carries out every step that is not done yet, those of one stream together and some streams side by side,
-    /// and writes the results of a stream at once.
+    /// Carries out every step that is not done yet, those of one input together and some inputs side by side,
+    /// and writes the results of a input at once.
     pub fn at_once(&self) -> Result<Compressed> {
         let start = Instant::now();
         let bar = progress::bar("compressing", self.plan.steps.len(), self.quiet);
-        let streams: Vec<(Stream, Vec<usize>)> = by_stream(self.plan)?.into_iter().collect();
+        let inputs: Vec<(LayerInput, Vec<usize>)> = by_input(self.plan)?.into_iter().collect();
         let finished = self.writer.finished();
-        let one = |stream: usize| {
-            let (stream, steps) = &streams[stream];
+        let one = |input: usize| {
+            let (input, steps) = &inputs[input];
             let (done, left): (Vec<usize>, Vec<usize>) =
                 steps.iter().partition(|index| finished.contains_key(index));
             let known = done.iter().filter_map(|index| finished.get(index));
             let mut errors: Vec<(Site, f64)> = known.flatten().copied().collect();
-            errors.extend(self.carry_out(*stream, &left, self.survey)?);
+            errors.extend(self.carry_out(*input, &left, self.survey)?);
             bar.inc(steps.len() as u64);
             anyhow::Ok(errors)
         };
-        let errors = side_by_side(streams.len(), self.parallel.streams, one)?;
+        let errors = side_by_side(inputs.len(), self.parallel.inputs, one)?;
         bar.finish_and_clear();
         Ok(Compressed {
             errors: errors.into_iter().flatten().collect(),
@@ -60,22 +60,26 @@ impl<M: Method> Work<'_, M> {
         })
     }
 
-    /// Carries out the steps of one stream after those of the other, each measured when its turn comes, and
+    /// Carries out the steps of one input after those of the other, each measured when its turn comes, and
     /// goes on from the first block that an earlier run has not finished.
-    pub fn in_sequence(&self, walks: &Sequential<'_>, aim: Option<Aim>) -> Result<Compressed> {
+    pub fn in_sequence(
+        &self,
+        passes: &Sequential<'_>,
+        refit: Option<RefitTarget>,
+    ) -> Result<Compressed> {
         let start = Instant::now();
-        let by_stream = by_stream(self.plan)?;
+        let by_input = by_input(self.plan)?;
         let first = self.writer.first_block();
         let done = self.writer.finished().values().flatten();
         let done = done.filter(|(site, _)| site.layer() < Some(first));
         let mut errors: BTreeMap<Site, f64> = done.copied().collect();
-        let layers = by_stream.keys().map(|stream| stream.layer + 1).max();
+        let layers = by_input.keys().map(|input| input.layer + 1).max();
         for layer in first..layers.unwrap_or(0) {
-            walks.through(layer, |mut measured| {
-                let stream = measured.stream;
-                let steps = by_stream.get(&stream);
+            passes.through(layer, |mut measured| {
+                let input = measured.input;
+                let steps = by_input.get(&input);
                 let steps = steps.map_or(&[][..], Vec::as_slice);
-                let targets = if aim == Some(Aim::Original) {
+                let targets = if refit == Some(RefitTarget::Original) {
                     measured.targets(self.weights(steps)?)?
                 } else {
                     BTreeMap::new()
@@ -87,11 +91,11 @@ impl<M: Method> Work<'_, M> {
                 let survey = Survey::new(self.survey.weights(), |site| self.survey.has(site));
                 let survey = survey.with_evidence(&here).with_targets(targets);
                 let survey = survey.storing_factors(self.form.factors);
-                errors.extend(self.carry_out(stream, steps, &survey)?);
+                errors.extend(self.carry_out(input, steps, &survey)?);
                 anyhow::Ok(())
             })?;
             self.writer.put_block(layer + 1)?;
-            walks.forget(layer)?;
+            passes.forget(layer)?;
         }
         Ok(Compressed {
             errors,
@@ -99,15 +103,15 @@ impl<M: Method> Work<'_, M> {
         })
     }
 
-    /// Carries out the steps of one stream, and writes what each gives; the errors of the weights.
+    /// Carries out the steps of one input, and writes what each gives; the errors of the weights.
     fn carry_out(
         &self,
-        stream: Stream,
+        input: LayerInput,
         indices: &[usize],
         survey: &Survey<'_>,
     ) -> Result<Vec<(Site, f64)>> {
         // What they share is made anew for each where there is no memory for them side by side.
-        let apart = self.parallel.apart.contains(&stream);
+        let apart = self.parallel.apart.contains(&input);
         let at_once = if apart { 1 } else { indices.len().max(1) };
         let parts = indices.chunks(at_once);
         let parts = parts.map(|indices| self.carry_out_together(indices, survey));
@@ -142,7 +146,7 @@ impl<M: Method> Work<'_, M> {
     }
 
     /// The weights of some steps, and how each step counts tokens.
-    fn weights(&self, indices: &[usize]) -> Result<Vec<(Site, Tokens, Matrix)>> {
+    fn weights(&self, indices: &[usize]) -> Result<Vec<(Site, TokenWeights, Matrix)>> {
         let mut weights = Vec::new();
         for &index in indices {
             let planned = self.planned(index)?;
@@ -164,39 +168,39 @@ fn sites<S: Step>(planned: &Planned<S>) -> impl Iterator<Item = Site> {
     planned.step.forms().into_iter().map(|(site, _)| site)
 }
 
-/// The steps of a plan by the one stream that the weights of each read.
-fn by_stream<S: Step>(plan: &Plan<S>) -> Result<BTreeMap<Stream, Vec<usize>>> {
-    let mut by_stream: BTreeMap<Stream, Vec<usize>> = BTreeMap::new();
+/// The steps of a plan by the one input that the weights of each read.
+fn by_input<S: Step>(plan: &Plan<S>) -> Result<BTreeMap<LayerInput, Vec<usize>>> {
+    let mut by_input: BTreeMap<LayerInput, Vec<usize>> = BTreeMap::new();
     for (index, planned) in plan.steps.iter().enumerate() {
-        let streams: BTreeSet<_> = sites(planned).map(Site::stream).collect();
-        let [Some(stream)] = streams.iter().copied().collect::<Vec<_>>()[..] else {
+        let inputs: BTreeSet<_> = sites(planned).map(Site::input).collect();
+        let [Some(input)] = inputs.iter().copied().collect::<Vec<_>>()[..] else {
             bail!("a step must change weights that read the same input; {planned:?} does not");
         };
-        by_stream.entry(stream).or_default().push(index);
+        by_input.entry(input).or_default().push(index);
     }
-    Ok(by_stream)
+    Ok(by_input)
 }
 
-/// Measurements at one stream as they are there now; elsewhere as they were before.
+/// Measurements at one input as they are there now; elsewhere as they were before.
 struct Here<'a> {
     survey: &'a Survey<'a>,
     measured: Measured,
 }
 
 impl Evidence for Here<'_> {
-    fn activations(&self, stream: Stream) -> compress_core::Result<Symmetric> {
-        if stream == self.measured.stream {
+    fn activations(&self, input: LayerInput) -> compress_core::Result<Symmetric> {
+        if input == self.measured.input {
             return Ok(self.measured.activations().clone());
         }
-        let site = Site::new(stream.layer, stream.inlet.reader());
+        let site = Site::new(input.layer, input.kind.reader());
         self.survey.activations(site)
     }
 
-    fn attended(&self, layer: usize) -> compress_core::Result<Symmetric> {
-        let here = (layer == self.measured.stream.layer).then(|| self.measured.attended());
+    fn attention_weighted(&self, layer: usize) -> compress_core::Result<Symmetric> {
+        let here = (layer == self.measured.input.layer).then(|| self.measured.attention_weighted());
         let elsewhere = || {
             let site = Site::new(layer, Role::Key);
-            self.survey.activations_by(site, Tokens::Attended)
+            self.survey.activations_by(site, TokenWeights::Attention)
         };
         here.flatten().cloned().map_or_else(elsewhere, Ok)
     }

@@ -3,7 +3,7 @@
 use std::{sync::Mutex, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
-use compress_calibrate::{Aim, EvidenceStore, Progress, calibrate};
+use compress_calibrate::{EvidenceStore, Progress, RefitTarget, calibrate};
 use compress_core::{Method, Needs, Plan, Survey};
 use compress_evaluate::Protocol;
 use compress_numerics::Random;
@@ -88,36 +88,40 @@ impl Sample {
 /// What is measured when.
 pub struct Route {
     /// What weights behind compressed ones aim at; none where all are compressed as in the original.
-    pub aim: Option<Aim>,
+    pub refit: Option<RefitTarget>,
     /// What is measured before anything is compressed.
     pub before: Needs,
     /// Whether activations are measured when the weights that they enter have their turn.
-    pub walks: bool,
+    pub passes: bool,
 }
 
 impl Route {
     /// The way of carrying out a plan.
     pub fn of<M: Method>(method: &M, plan: &Plan<M::Step>, arguments: &Planning) -> Self {
         let needs = plan.needs(method);
-        let aim = arguments.calibration.aim(needs);
+        let refit = arguments.calibration.refit(needs);
         // Of H, n × n numbers, one at a time is enough, unless it is to stay, was made to plan by, or comes
         // with the gradients, whose pass goes the other way.
-        let passing = (needs.activations || needs.attended)
+        let passing = (needs.activations || needs.attention_weighted)
             && !needs.gradients
             && arguments.calibration.evidence.is_none()
             && method.needs_to_plan() == Needs::NOTHING;
-        let walks = aim.is_some() || passing;
+        let passes = refit.is_some() || passing;
         let before = Needs {
-            activations: needs.activations && !walks,
-            attended: needs.attended && !walks,
+            activations: needs.activations && !passes,
+            attention_weighted: needs.attention_weighted && !passes,
             ..needs
         };
-        Self { aim, before, walks }
+        Self {
+            refit,
+            before,
+            passes,
+        }
     }
 }
 
 /// The measurements that a method asked for, if it asked for any.
-pub struct Evidence(Option<Gathered>);
+pub struct Measurements(Option<Gathered>);
 
 struct Gathered {
     sample: Sample,
@@ -126,13 +130,13 @@ struct Gathered {
     /// What was measured before anything is compressed; none where nothing was.
     store: Option<EvidenceStore>,
     /// Whether activations are measured when their turn comes.
-    walks: bool,
+    passes: bool,
     /// Whether the store is to stay.
     kept: bool,
     seconds: f64,
 }
 
-impl Evidence {
+impl Measurements {
     /// What a method must know to make the plan; `context` is the evaluation's.
     pub fn to_plan<M: Method>(
         method: &M,
@@ -154,19 +158,19 @@ impl Evidence {
         context: Option<usize>,
         model: &Opened,
     ) -> Result<Self> {
-        let Route { before, walks, .. } = Route::of(method, plan, arguments);
-        if before == Needs::NOTHING && !walks {
+        let Route { before, passes, .. } = Route::of(method, plan, arguments);
+        if before == Needs::NOTHING && !passes {
             if arguments.calibration.text.is_some() && !arguments.printing.quiet {
                 eprintln!("warning: this needs no measurements, so --calibrate is not read");
             }
             return Ok(Self(None));
         }
-        Self::gather((before, walks), arguments, context, model)
+        Self::gather((before, passes), arguments, context, model)
     }
 
     /// Takes from the store what is there, and measures the rest.
     fn gather(
-        (needs, walks): (Needs, bool),
+        (needs, passes): (Needs, bool),
         arguments: &Planning,
         context: Option<usize>,
         model: &Opened,
@@ -188,7 +192,7 @@ impl Evidence {
             key: EvidenceStore::name(&about),
             store,
             sample,
-            walks,
+            passes,
             kept: arguments.calibration.evidence.is_some(),
             seconds: start.elapsed().as_secs_f64(),
         })))
@@ -235,7 +239,7 @@ impl Evidence {
 
     /// The tokens to walk through the model with, where activations are measured when their turn comes.
     pub fn to_walk(&self) -> Option<&[Vec<u32>]> {
-        let gathered = self.0.as_ref().filter(|gathered| gathered.walks)?;
+        let gathered = self.0.as_ref().filter(|gathered| gathered.passes)?;
         Some(gathered.sample.windows.as_slice())
     }
 }

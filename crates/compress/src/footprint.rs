@@ -1,11 +1,11 @@
-//! What a run will take of memory and disk, foretold before any work is done.
+//! What a run will take of memory and disk, predicted before any work is done.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use compress_calibrate::{Footprint as Walk, between_blocks, evidence};
+use compress_calibrate::{Footprint as BlockTrace, between_blocks, evidence};
 use compress_checkpoint::{Checkpoint, Layout};
-use compress_core::{Method, Needs, Plan, Shape, Site, Stream, Survey, Tokens};
+use compress_core::{LayerInput, Method, Needs, Plan, Shape, Site, Survey, TokenWeights};
 use compress_evaluate::CORE;
 
 use crate::{evidence::Route, job::Planning, memory};
@@ -33,13 +33,13 @@ pub struct Footprint {
 #[derive(Clone, Debug, Default)]
 pub struct Parallel {
     /// Streams whose weights are compressed side by side, where all is measured before.
-    pub streams: usize,
+    pub inputs: usize,
     /// Streams whose weights do not fit side by side, and are compressed one after the other.
-    pub apart: BTreeSet<Stream>,
+    pub apart: BTreeSet<LayerInput>,
 }
 
-/// Foretells what carrying out a plan takes; `limit` is the memory that it may take.
-pub fn foretell<M: Method>(
+/// Predicts what carrying out a plan takes; `limit` is the memory that it may take.
+pub fn preview<M: Method>(
     (method, plan): (&M, &Plan<M::Step>),
     survey: &Survey<'_>,
     (model, layout): (&Checkpoint, &Layout),
@@ -48,27 +48,27 @@ pub fn foretell<M: Method>(
 ) -> Result<Footprint> {
     let route = Route::of(method, plan, arguments);
     let (windows, time) = arguments.calibration.windows(context, model.config());
-    let walk = Walk {
+    let trace = BlockTrace {
         config: model.config(),
         windows,
         time,
-        aim: route.aim,
-        attended: plan.tokens() == Tokens::Attended,
+        refit: route.refit,
+        attention_weighted: plan.tokens() == TokenWeights::Attention,
     };
     let own = memory::resident();
     let threads = rayon::current_num_threads();
     let shape = |site: Site| survey.shape(site);
-    let tokens = if route.walks || route.before != Needs::NOTHING {
+    let tokens = if route.passes || route.before != Needs::NOTHING {
         TOKENIZER
     } else {
         0
     };
     let fixed = own + tokens + threads * CORE;
-    let groups = by_stream(plan);
+    let groups = by_input(plan);
     let needs = Needed {
         method,
         groups: &groups,
-        walk: route.walks.then_some(&walk),
+        trace: route.passes.then_some(&trace),
         shape: &shape,
     };
     let (parallel, together) = needs.within(limit.bytes().saturating_sub(fixed), threads)?;
@@ -76,11 +76,11 @@ pub fn foretell<M: Method>(
     let measuring = if before == Needs::NOTHING {
         0
     } else {
-        walk.passing(before.gradients)
+        trace.passing(before.gradients)
     };
     let evidence = evidence(model.config(), before);
     let between = between_blocks(model.config(), windows * time, before);
-    let walking = if route.walks { walk.disk() } else { 0 };
+    let walking = if route.passes { trace.disk() } else { 0 };
     // The output is begun when what was measured before is there.
     let compressed = layout.bytes() as u64 + walking;
     Ok(Footprint {
@@ -91,40 +91,34 @@ pub fn foretell<M: Method>(
     })
 }
 
-/// The bytes that the weights of each stream need.
+/// The bytes that the weights of each input need.
 struct Needed<'a, M: Method> {
     method: &'a M,
     groups: &'a Groups<M::Step>,
     /// Where they are measured when their turn comes.
-    walk: Option<&'a Walk<'a>>,
+    trace: Option<&'a BlockTrace<'a>>,
     shape: &'a dyn Fn(Site) -> compress_core::Result<Shape>,
 }
 
-/// The steps of a plan by the stream that their weights read.
-type Groups<S> = BTreeMap<Option<Stream>, Vec<S>>;
+/// The steps of a plan by the input that their weights read.
+type Groups<S> = BTreeMap<Option<LayerInput>, Vec<S>>;
 
 impl<M: Method> Needed<'_, M> {
     /// As much at the same time as fits in `room`, and the bytes that it takes.
     fn within(&self, room: usize, threads: usize) -> Result<(Parallel, usize)> {
-        let most = match self.walk {
+        let most = match self.trace {
             Some(_) => 1,
             None => threads.min(self.groups.len()).max(1),
         };
         let mut parallel = Parallel {
-            streams: 1,
+            inputs: 1,
             apart: BTreeSet::new(),
         };
         // Streams side by side share the threads.
-        for streams in (2..=most).rev() {
-            let together = largest(self.bytes(threads / streams, &parallel.apart)?, streams);
+        for inputs in (2..=most).rev() {
+            let together = largest(self.bytes(threads / inputs, &parallel.apart)?, inputs);
             if together <= room {
-                return Ok((
-                    Parallel {
-                        streams,
-                        ..parallel
-                    },
-                    together,
-                ));
+                return Ok((Parallel { inputs, ..parallel }, together));
             }
         }
         let together = self.bytes(threads, &parallel.apart)?.into_iter();
@@ -133,24 +127,24 @@ impl<M: Method> Needed<'_, M> {
             .keys()
             .zip(together)
             .filter(|(_, bytes)| *bytes > room);
-        parallel.apart = too_large.filter_map(|(stream, _)| *stream).collect();
+        parallel.apart = too_large.filter_map(|(input, _)| *input).collect();
         let bytes = largest(self.bytes(threads, &parallel.apart)?, 1);
         Ok((parallel, bytes))
     }
 
-    /// Bytes for each stream, on so many threads; the weights of some streams one after the other.
-    fn bytes(&self, threads: usize, apart: &BTreeSet<Stream>) -> Result<Vec<usize>> {
-        let of_group = |(stream, steps): (&Option<Stream>, &Vec<M::Step>)| {
-            let alone = stream.is_some_and(|stream| apart.contains(&stream));
+    /// Bytes for each input, on so many threads; the weights of some inputs one after the other.
+    fn bytes(&self, threads: usize, apart: &BTreeSet<LayerInput>) -> Result<Vec<usize>> {
+        let of_group = |(input, steps): (&Option<LayerInput>, &Vec<M::Step>)| {
+            let alone = input.is_some_and(|input| apart.contains(&input));
             let at_once = if alone { 1 } else { steps.len().max(1) };
             let mut compressing = 0;
             for steps in steps.chunks(at_once) {
                 compressing = compressing.max(self.method.memory(steps, self.shape, threads)?);
             }
-            Ok(match (stream, self.walk) {
-                (Some(Stream { inlet, .. }), Some(walk)) => {
-                    let rest = walk.held(*inlet) + compressing;
-                    rest.max(walk.measuring(*inlet)).max(walk.solving(*inlet))
+            Ok(match (input, self.trace) {
+                (Some(LayerInput { kind, .. }), Some(trace)) => {
+                    let rest = trace.held(*kind) + compressing;
+                    rest.max(trace.measuring(*kind)).max(trace.solving(*kind))
                 }
                 _ => compressing,
             })
@@ -165,13 +159,13 @@ fn largest(mut bytes: Vec<usize>, count: usize) -> usize {
     bytes.iter().take(count).sum()
 }
 
-fn by_stream<S: compress_core::Step>(plan: &Plan<S>) -> Groups<S> {
-    let mut by_stream: Groups<S> = BTreeMap::new();
+fn by_input<S: compress_core::Step>(plan: &Plan<S>) -> Groups<S> {
+    let mut by_input: Groups<S> = BTreeMap::new();
     for planned in &plan.steps {
         for (site, _) in planned.step.forms() {
-            let steps = by_stream.entry(site.stream()).or_default();
+            let steps = by_input.entry(site.input()).or_default();
             steps.push(planned.step.clone());
         }
     }
-    by_stream
+    by_input
 }

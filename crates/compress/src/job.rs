@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use compress_calibrate::Aim;
+use compress_calibrate::RefitTarget;
 use compress_checkpoint::{Config, Selection};
 use compress_core::{Budget, Format, Needs, Scheme};
 use compress_models::DeviceChoice;
@@ -144,11 +144,11 @@ impl Calibration {
     }
 
     /// What weights behind compressed ones aim at; none where all are compressed at once.
-    pub fn aim(&self, needs: Needs) -> Option<Aim> {
+    pub fn refit(&self, needs: Needs) -> Option<RefitTarget> {
         match self.order {
-            Order::Refit => Some(Aim::Original),
-            Order::Sequential => Some(Aim::Inputs),
-            Order::Usual if needs != Needs::NOTHING => Some(Aim::Original),
+            Order::Refit => Some(RefitTarget::Original),
+            Order::Sequential => Some(RefitTarget::Inputs),
+            Order::Usual if needs != Needs::NOTHING => Some(RefitTarget::Original),
             Order::Usual | Order::OneShot => None,
         }
     }

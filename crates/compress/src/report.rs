@@ -20,7 +20,7 @@ const NOT_MEASURED: &str = "not measured: block by block";
 
 /// What was measured of one model.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub struct ModelReport {
     #[serde(flatten)]
     pub score: Perplexity,
     /// Bytes of the weight files.
@@ -47,7 +47,7 @@ pub fn print(text: impl Display) -> Result<()> {
 }
 
 /// Two models side by side.
-pub fn comparison(before: &Measured, after: &Measured) -> Table {
+pub fn comparison(before: &ModelReport, after: &ModelReport) -> Table {
     let ratio = |before: f64, after: f64| format!("×{:.3}", after / before);
     let mut table = plain(["", "before", "after", ""]);
     let mut row = |name: &str, before: String, after: String, ratio: String| {
@@ -107,7 +107,7 @@ pub fn comparison(before: &Measured, after: &Measured) -> Table {
 }
 
 /// One model by itself.
-pub fn single(model: &Measured) -> Table {
+pub fn single(model: &ModelReport) -> Table {
     let mut table = plain(["", ""]);
     let mut row = |name: &str, value: String| {
         table.add_row([name.to_owned(), value]);

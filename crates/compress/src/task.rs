@@ -1,19 +1,19 @@
 //! A run once all of it is known: compressing, and all that is written.
 
 use anyhow::Result;
-use compress_calibrate::{Aim, Behind, Progress as _, Sequential};
+use compress_calibrate::{Behind, Progress as _, RefitTarget, Sequential};
 use compress_checkpoint::{Checkpoint, Writer};
-use compress_core::{Method, Plan, Survey, Tokens};
+use compress_core::{Method, Plan, Survey, TokenWeights};
 use serde_json::json;
 
 use crate::{
     carry_out::{Compressed, Work},
-    evidence::{Bar, Evidence},
+    evidence::{Bar, Measurements},
     footprint::Parallel,
     job::Running,
     model::Opened,
     pipeline,
-    report::run::Done,
+    report::run::FinishedRun,
 };
 
 /// What is to be done, once all of it is known.
@@ -23,7 +23,7 @@ pub struct Task<'a, M: Method> {
     pub model: &'a Opened,
     pub survey: Survey<'a>,
     pub plan: &'a Plan<M::Step>,
-    pub evidence: &'a Evidence,
+    pub evidence: &'a Measurements,
     /// What may be under way at the same time.
     pub parallel: Parallel,
     pub calibrate_seconds: f64,
@@ -31,14 +31,14 @@ pub struct Task<'a, M: Method> {
 
 impl<'a, M: Method> Task<'a, M> {
     /// The run as it is told of.
-    pub fn done(&self, (compressed, bytes): (Compressed, usize)) -> Done<'a, M::Step> {
-        Done {
+    pub fn done(&self, (compressed, bytes): (Compressed, usize)) -> FinishedRun<'a, M::Step> {
+        FinishedRun {
             job: self.job,
             model: self.model,
             plan: self.plan,
             calibration: self.evidence.about(),
             calibrate_seconds: self.calibrate_seconds,
-            aim: self.aim(),
+            refit: self.refit(),
             compressed,
             measured: None,
             bytes,
@@ -69,21 +69,23 @@ impl<'a, M: Method> Task<'a, M> {
         let Some(windows) = self.evidence.to_walk() else {
             return work.at_once();
         };
-        let aim = self.aim();
-        let written = aim.map(|_| Checkpoint::open(&writer.model())).transpose()?;
-        let behind = aim.zip(written.as_ref());
-        let behind = behind.map(|(aim, written)| Behind { written, aim });
-        let attended = self.plan.tokens() == Tokens::Attended;
+        let refit = self.refit();
+        let written = refit
+            .map(|_| Checkpoint::open(&writer.model()))
+            .transpose()?;
+        let behind = refit.zip(written.as_ref());
+        let behind = behind.map(|(refit, written)| Behind { written, refit });
+        let attention_weighted = self.plan.tokens() == TokenWeights::Attention;
         let bar = Bar::new(work.quiet);
-        let place = writer.work().join("walk");
-        let walks = Sequential::begin(
+        let place = writer.work().join("trace");
+        let passes = Sequential::begin(
             &self.model.checkpoint,
             windows,
-            (behind, attended),
+            (behind, attention_weighted),
             (&place, writer.first_block()),
             &bar,
         )?;
-        let done = work.in_sequence(&walks, aim)?;
+        let done = work.in_sequence(&passes, refit)?;
         bar.finish();
         Ok(done)
     }
@@ -95,7 +97,7 @@ impl<'a, M: Method> Task<'a, M> {
             "method": self.method.name(),
             "options": pipeline::options(self.method, &self.job.planning.target)?,
             "evidence": self.evidence.key(),
-            "aim": self.aim(),
+            "aim": self.refit(),
             "plan": self.plan,
             "dtype": form.dtype,
             "dense": form.dense,
@@ -105,8 +107,8 @@ impl<'a, M: Method> Task<'a, M> {
         Ok(task.to_string())
     }
 
-    fn aim(&self) -> Option<Aim> {
+    fn refit(&self) -> Option<RefitTarget> {
         let calibration = &self.job.planning.calibration;
-        calibration.aim(self.plan.needs(self.method))
+        calibration.refit(self.plan.needs(self.method))
     }
 }

@@ -4,46 +4,48 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, Role, Site, Stream, Symmetric};
+use crate::{LayerInput, Result, Role, Site, Symmetric};
 
-/// How much each token counts in the H of what enters a weight.
+/// The weight of each token in the H of a layer input.
 ///
-/// Keys and values of some tokens, often the first, are looked at by nearly all later ones: there the
-/// same error costs hundreds of times as much. Nothing of that shows in Σ x xᵀ, and whatever makes an
+/// Some tokens, often the first, receive most of the attention of nearly all later ones: attention sinks. At their keys
+/// and values the same error costs hundreds of times as much. Nothing of that shows in Σ x xᵀ, and whatever makes an
 /// error small under it moves the error to where those few tokens are.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Tokens {
+pub enum TokenWeights {
     /// All alike: H = Σ x xᵀ.
     #[default]
-    Alike,
-    /// For key and value weights by how much a token is looked at: H = Σ a x xᵀ, where a is the sum of
-    /// squared attention weights that it gets from all heads and queries. For others alike.
-    Attended,
+    #[serde(alias = "alike")]
+    Uniform,
+    /// Key and value weights by attention mass: H = Σ a x xᵀ, where a is the sum of squared attention weights
+    /// that a token receives from all heads and queries. Other weights uniformly.
+    #[serde(alias = "attended")]
+    Attention,
 }
 
-impl Tokens {
-    /// Whether those of a weight are weighted.
+impl TokenWeights {
+    /// Whether the tokens of a weight's input differ in weight.
     #[must_use]
     pub const fn are_weighted(self, site: Site) -> bool {
-        let role = site.role();
         matches!(
-            (self, role),
-            (Self::Attended, Some(Role::Key | Role::Value))
+            (self, site.role()),
+            (Self::Attention, Some(Role::Key | Role::Value))
         )
     }
 }
 
-impl FromStr for Tokens {
+impl FromStr for TokenWeights {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
-            "alike" => Ok(Self::Alike),
-            "attended" => Ok(Self::Attended),
-            _ => Err("tokens count alike, or as they are attended".into()),
+            // The second of each is its name before version 0.2.
+            "uniform" | "alike" => Ok(Self::Uniform),
+            "attention" | "attended" => Ok(Self::Attention),
+            _ => Err("tokens are weighted by attention, or uniform".into()),
         }
     }
 }
@@ -51,10 +53,10 @@ impl FromStr for Tokens {
 /// The measurements that a method needs; the pipeline gathers them in one pass before planning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// H = Σ x xᵀ of every stream.
+    /// H = Σ x xᵀ of every input.
     pub activations: bool,
-    /// Σ a x xᵀ of the streams that key and value read ([`Tokens::Attended`]).
-    pub attended: bool,
+    /// Σ a x xᵀ of the inputs that key and value read ([`TokenWeights::Attention`]).
+    pub attention_weighted: bool,
     /// G = Σ g gᵀ of every weight's output gradients, and the Fisher information of its inputs.
     pub gradients: bool,
 }
@@ -63,7 +65,7 @@ impl Needs {
     /// No data at all.
     pub const NOTHING: Self = Self {
         activations: false,
-        attended: false,
+        attention_weighted: false,
         gradients: false,
     };
 
@@ -72,7 +74,7 @@ impl Needs {
     pub const fn and(self, other: Self) -> Self {
         Self {
             activations: self.activations || other.activations,
-            attended: self.attended || other.attended,
+            attention_weighted: self.attention_weighted || other.attention_weighted,
             gradients: self.gradients || other.gradients,
         }
     }
@@ -80,12 +82,12 @@ impl Needs {
 
 /// Whoever can hand out measurements, one at a time. Sums run over all tokens of the calibration text.
 pub trait Evidence: Sync {
-    /// H = Σ x xᵀ over the activations of a stream; in × in of the weights that read it.
-    fn activations(&self, stream: Stream) -> Result<Symmetric>;
+    /// H = Σ x xᵀ over the activations of a input; in × in of the weights that read it.
+    fn activations(&self, input: LayerInput) -> Result<Symmetric>;
 
     /// Σ a x xᵀ over the activations that key and value of a block read, a being how much a token is
-    /// looked at ([`Tokens::Attended`]).
-    fn attended(&self, layer: usize) -> Result<Symmetric>;
+    /// looked at ([`TokenWeights::Attention`]).
+    fn attention_weighted(&self, layer: usize) -> Result<Symmetric>;
 
     /// G = Σ g gᵀ over the gradients g of the loss by the outputs of a weight; out × out.
     fn output_gradients(&self, site: Site) -> Result<Symmetric>;

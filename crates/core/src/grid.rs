@@ -49,7 +49,7 @@ impl Grid {
 
     /// The finest grid that reaches from the least of some numbers to the greatest.
     #[must_use]
-    pub fn covering(scheme: Scheme, numbers: &[f32]) -> Self {
+    pub fn absmax(scheme: Scheme, numbers: &[f32]) -> Self {
         let numbers = || numbers.iter().copied();
         let steps = f32::from(scheme.bits.steps());
         let (least, greatest) = (numbers().fold(0.0, f32::min), numbers().fold(0.0, f32::max));
@@ -124,9 +124,9 @@ mod tests {
 
     #[test]
     fn a_covering_grid_reaches_the_ends() {
-        let grid = Grid::covering(four(true), &[0.25, -3.75, 1.0]);
+        let grid = Grid::absmax(four(true), &[0.25, -3.75, 1.0]);
         assert_eq!(grid.step(), 0.5);
-        let grid = Grid::covering(four(false), &[-1.0, 6.5]);
+        let grid = Grid::absmax(four(false), &[-1.0, 6.5]);
         assert_eq!((grid.step(), grid.zero), (0.5, -6));
         assert_eq!(grid.code(grid.nearest(-1.0)), -8);
         assert_eq!(grid.code(grid.nearest(6.5)), 7);
@@ -135,9 +135,9 @@ mod tests {
     #[test]
     fn zeros_and_giants_have_a_grid() {
         for symmetric in [true, false] {
-            let zeros = Grid::covering(four(symmetric), &[0.0; 4]);
+            let zeros = Grid::absmax(four(symmetric), &[0.0; 4]);
             assert!(zeros.step() > 0.0 && zeros.nearest(0.0) == 0.0);
-            let giants = Grid::covering(four(symmetric), &[f32::MAX, -1e30]);
+            let giants = Grid::absmax(four(symmetric), &[f32::MAX, -1e30]);
             assert!(giants.step().is_finite());
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Budget, Error, Factor, Form, Needs, Result, Shape, Site, Survey, Tokens};
+use crate::{Budget, Error, Factor, Form, Needs, Result, Shape, Site, Survey, TokenWeights};
 
 /// One way to make a model smaller. Serialised, it is its own options.
 ///
@@ -54,7 +54,7 @@ pub trait Method: Sync + Serialize {
     ) -> Result<usize>;
 }
 
-/// What a plan consists of. A step foretells the form of every weight it touches, so that sizes are
+/// What a plan consists of. A step predicts the form of every weight it touches, so that sizes are
 /// known, and files laid out, before any work is done.
 pub trait Step: Clone + Debug + Send + Sync + Serialize + DeserializeOwned {
     /// What steps of this kind are called in plans.
@@ -64,8 +64,8 @@ pub trait Step: Clone + Debug + Send + Sync + Serialize + DeserializeOwned {
     fn forms(&self) -> Vec<(Site, Form)>;
 
     /// How much each token counts in the H that it is carried out by.
-    fn tokens(&self) -> Tokens {
-        Tokens::Alike
+    fn tokens(&self) -> TokenWeights {
+        TokenWeights::Uniform
     }
 
     /// Whether the weights can take those forms.

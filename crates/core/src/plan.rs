@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Budget, Error, Form, Method, Needs, Result, Site, Step, Survey, Tokens};
+use crate::{Budget, Error, Form, Method, Needs, Result, Site, Step, Survey, TokenWeights};
 
 pub use head::{Kind, Version};
 
@@ -117,7 +117,7 @@ impl<S: Step> Plan<S> {
 
     /// How much each token counts where any step weighs them.
     #[must_use]
-    pub fn tokens(&self) -> Tokens {
+    pub fn tokens(&self) -> TokenWeights {
         let tokens = self.steps.iter().map(|planned| planned.step.tokens());
         tokens.max().unwrap_or_default()
     }

@@ -77,7 +77,7 @@ impl Quantised {
         let mut codes = Vec::with_capacity(shape.size());
         let (mut scales, mut zeros) = (Vec::new(), Vec::new());
         for group in weight.data().chunks(scheme.group_of(shape.cols)) {
-            let grid = Grid::covering(scheme, group);
+            let grid = Grid::absmax(scheme, group);
             let code = |&x: &f32| grid.code(grid.nearest(f64::from(x)));
             codes.extend(group.iter().map(code));
             scales.push(grid.scale);

@@ -5,7 +5,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{Error, Evidence, Factor, Matrix, Result, Scheme, Shape, Site, Symmetric, Tokens};
+use crate::{
+    Error, Evidence, Factor, Matrix, Result, Scheme, Shape, Site, Symmetric, TokenWeights,
+};
 
 /// Whoever can hand out the weights of a model, one at a time.
 pub trait Weights: Sync {
@@ -83,18 +85,18 @@ impl<'a> Survey<'a> {
     /// H = Σ x xᵀ over what enters a site; in × in.
     pub fn activations(&self, site: Site) -> Result<Symmetric> {
         let what = "activations";
-        let input = site.stream().ok_or(Error::NotMeasured { site })?;
+        let input = site.input().ok_or(Error::NotMeasured { site })?;
         let sum = self.evidence(site, what)?.activations(input)?;
         used(site, what, sum.trace(), sum)
     }
 
     /// The same with tokens counted as `tokens` says.
-    pub fn activations_by(&self, site: Site, tokens: Tokens) -> Result<Symmetric> {
+    pub fn activations_by(&self, site: Site, tokens: TokenWeights) -> Result<Symmetric> {
         let Some(layer) = site.layer().filter(|_| tokens.are_weighted(site)) else {
             return self.activations(site);
         };
         let what = "attended activations";
-        let sum = self.evidence(site, what)?.attended(layer)?;
+        let sum = self.evidence(site, what)?.attention_weighted(layer)?;
         used(site, what, sum.trace(), sum)
     }
 
@@ -199,16 +201,16 @@ fn used<T>(site: Site, what: &'static str, sum: f64, measured: T) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Role, Stream, testing::Toy};
+    use crate::{LayerInput, Role, testing::Toy};
 
     struct Nothing;
 
     impl Evidence for Nothing {
-        fn activations(&self, _: Stream) -> Result<Symmetric> {
+        fn activations(&self, _: LayerInput) -> Result<Symmetric> {
             Ok(Symmetric::zeros(24))
         }
 
-        fn attended(&self, _: usize) -> Result<Symmetric> {
+        fn attention_weighted(&self, _: usize) -> Result<Symmetric> {
             Ok(Symmetric::zeros(24))
         }
 

@@ -13,12 +13,12 @@ use serde_json::Value;
 mod memory;
 mod threads;
 
-pub use memory::memory_is_foretold;
+pub use memory::memory_is_predicted;
 pub use threads::the_bytes_are_the_same_on_any_number_of_threads;
 
 use crate::{
-    Budget, Edit, Error, Evidence, Factor, Matrix, Method, Plan, Result, Role, Shape, Site,
-    SourceId, Step, Stream, Survey, Symmetric, Weights,
+    Budget, Edit, Error, Evidence, Factor, LayerInput, Matrix, Method, Plan, Result, Role, Shape,
+    Site, SourceId, Step, Survey, Symmetric, Weights,
 };
 
 /// A model in memory: square, wide and tall weights with decaying spectra.
@@ -68,13 +68,13 @@ impl Weights for Toy {
 pub struct ToyEvidence;
 
 impl Evidence for ToyEvidence {
-    fn activations(&self, stream: Stream) -> Result<Symmetric> {
-        let seed = 10 * stream.layer as u64 + stream.inlet as u64;
-        let wide = stream.inlet == crate::Inlet::Down;
+    fn activations(&self, input: LayerInput) -> Result<Symmetric> {
+        let seed = 10 * input.layer as u64 + input.kind as u64;
+        let wide = input.kind == crate::InputKind::Down;
         Ok(Random(100 + seed).gram(if wide { 40 } else { 24 }))
     }
 
-    fn attended(&self, layer: usize) -> Result<Symmetric> {
+    fn attention_weighted(&self, layer: usize) -> Result<Symmetric> {
         Ok(Random(300 + layer as u64).gram(24))
     }
 
@@ -91,8 +91,8 @@ impl Evidence for ToyEvidence {
     }
 
     fn input_fisher(&self, site: Site) -> Result<Vec<f64>> {
-        let stream = site.stream().ok_or(Error::NotMeasured { site })?;
-        Ok(self.activations(stream)?.diagonal().collect())
+        let input = site.input().ok_or(Error::NotMeasured { site })?;
+        Ok(self.activations(input)?.diagonal().collect())
     }
 }
 
@@ -110,7 +110,7 @@ macro_rules! laws {
             $methods => keep_one_changes_nothing,
             nothing_grows_and_the_budget_is_met,
             more_budget_never_hurts,
-            edits_are_what_the_step_foretold,
+            edits_are_what_the_step_predicted,
             nothing_in_a_plan_is_ignored,
             the_bytes_are_the_same_on_any_number_of_threads,
             a_damaged_weight_is_named,
@@ -199,9 +199,9 @@ pub fn more_budget_never_hurts<M: Method>(method: &M) -> Result<()> {
     Ok(())
 }
 
-/// Law: a step's edits have the forms it foretold, denote a matrix of the weight's shape, and apply
+/// Law: a step's edits have the forms it predicted, denote a matrix of the weight's shape, and apply
 /// as that matrix does.
-pub fn edits_are_what_the_step_foretold<M: Method>(method: &M) -> Result<()> {
+pub fn edits_are_what_the_step_predicted<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(4);
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let mut random = Random(5);

@@ -1,4 +1,4 @@
-//! How much memory scoring will take, foretold from shapes alone.
+//! How much memory scoring will take, predicted from shapes alone.
 //!
 //! ```text
 //! whole     Σ models' weights + per core a window's activations, or some slices of logits

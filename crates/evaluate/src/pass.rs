@@ -8,7 +8,7 @@
 use std::{ops::Range, time::Instant};
 
 use burn::tensor::Tensor;
-use compress_models::{Block, Device, Network, Turns};
+use compress_models::{Block, Device, Network, RotaryAngles};
 use rayon::prelude::*;
 
 use crate::{
@@ -75,10 +75,10 @@ fn layers(sources: &[Source<'_>]) -> usize {
 }
 
 /// Takes windows through a block, side by side.
-fn pass_through(block: &Block, turns: &Turns, streams: &mut [Tensor<3>]) {
+fn pass_through(block: &Block, angles: &RotaryAngles, streams: &mut [Tensor<3>]) {
     let forward = |x: &mut Tensor<3>| {
-        let turns = turns.first(x.dims()[1]);
-        *x = block.forward(x.clone(), &turns, None);
+        let angles = angles.first(x.dims()[1]);
+        *x = block.forward(x.clone(), &angles, None);
     };
     let device = streams.first().map(Tensor::device);
     if device.is_some_and(|device| side_by_side_pays(&device, streams.len())) {
@@ -199,7 +199,10 @@ impl Pass<'_> {
         }
         let windows = &self.windows[batch.clone()];
         let time = windows.iter().map(Vec::len).max().unwrap_or_default();
-        let turns: Vec<_> = sources.iter().map(|s| s.network().turns(0..time)).collect();
+        let angles: Vec<_> = sources
+            .iter()
+            .map(|s| s.network().angles(0..time))
+            .collect();
         for layer in 0..layers(sources) {
             for (index, source) in sources.iter().enumerate() {
                 // Of two models one may have fewer blocks.
@@ -208,7 +211,7 @@ impl Pass<'_> {
                 {
                     timed(&mut seconds[index], || {
                         let block = network.block(layer)?;
-                        pass_through(&block, &turns[index], &mut streams[index]);
+                        pass_through(&block, &angles[index], &mut streams[index]);
                         Ok(())
                     })?;
                 }

@@ -12,7 +12,7 @@ use std::{
 use compress_checkpoint::Checkpoint;
 use compress_core::{Form, Format, Scheme, Site};
 use compress_evaluate::{Comparison, Error, Footprint, Outline, Pass, Reference, Source};
-use compress_models::{Block, Decoder, Device, Network, Result, Streamed, Tensor, Turns};
+use compress_models::{Block, Decoder, Device, Network, Result, RotaryAngles, Streamed, Tensor};
 
 fn fixture(name: &str) -> Checkpoint {
     let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
@@ -117,8 +117,8 @@ impl Network for Counting<'_> {
         Network::embed(self.network, text)
     }
 
-    fn turns(&self, positions: Range<usize>) -> Turns {
-        self.network.turns(positions)
+    fn angles(&self, positions: Range<usize>) -> RotaryAngles {
+        self.network.angles(positions)
     }
 
     fn block(&self, layer: usize) -> Result<Cow<'_, Block>> {

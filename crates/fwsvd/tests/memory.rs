@@ -1,10 +1,10 @@
-//! The memory that is needed is foretold.
+//! The memory that is needed is predicted.
 
 use compress_core::testing;
 use compress_fwsvd::{Fisher, FwSvd};
 
 #[test]
-fn the_memory_that_is_needed_is_foretold() -> compress_core::Result<()> {
+fn the_memory_that_is_needed_is_predicted() -> compress_core::Result<()> {
     let methods = [
         FwSvd {
             fisher: Fisher::Rows,
@@ -13,5 +13,5 @@ fn the_memory_that_is_needed_is_foretold() -> compress_core::Result<()> {
             fisher: Fisher::Kronecker,
         },
     ];
-    testing::memory_is_foretold(&methods)
+    testing::memory_is_predicted(&methods)
 }

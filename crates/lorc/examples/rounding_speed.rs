@@ -16,7 +16,7 @@
 use std::{env, error::Error, fs, time::Instant};
 
 use compress_core::{Bits, Matrix, Scheme, Symmetric};
-use compress_lorc::{DAMPING, Hessian, Options, Quantizer, Scaling, quantise};
+use compress_lorc::{DAMPING, Hessian, Quantizer, RoundingOptions, Scaling, quantise};
 use compress_numerics::Random;
 use compress_svd::Metric;
 
@@ -35,11 +35,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let group = arguments.get(4).copied().unwrap_or(128);
     let weight = Random(1).matrix(rows, cols);
     let h = gram(cols);
-    let options = Options {
+    let options = RoundingOptions {
         quantizer: Quantizer::Gptq,
-        scaling: Scaling::Searched,
+        scaling: Scaling::Mse,
         refinements,
-        ..Options::nearest(Scheme::symmetric(bits, Some(group)))
+        ..RoundingOptions::nearest(Scheme::symmetric(bits, Some(group)))
     };
     let begin = (Instant::now(), cpu());
     let hessian = Hessian::new(h.clone(), DAMPING, false)?;

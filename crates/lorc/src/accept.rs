@@ -32,7 +32,7 @@ pub fn gains(spectrum: &[f64], shape: Shape, keep: Keep) -> impl Iterator<Item =
 /// The rank of each weight's correction, from the spectrum of its error: the one common rank at which
 /// corrections gain most, for the weights that gain by it, and 0 for the others.
 #[must_use]
-pub fn ranks_worth(errors: &[(Shape, Vec<f64>)], keep: Keep) -> Vec<usize> {
+pub fn auto_ranks(errors: &[(Shape, Vec<f64>)], keep: Keep) -> Vec<usize> {
     let gains = errors
         .iter()
         .map(|(shape, spectrum)| gains(spectrum, *shape, keep).collect());
@@ -72,7 +72,7 @@ mod tests {
 
     /// Of a weight by itself.
     fn rank_worth(spectrum: &[f64]) -> usize {
-        ranks_worth(&[(SHAPE, spectrum.to_vec())], Keep::Half)[0]
+        auto_ranks(&[(SHAPE, spectrum.to_vec())], Keep::Half)[0]
     }
 
     #[test]
@@ -105,9 +105,9 @@ mod tests {
     #[test]
     fn those_that_gain_decide_the_common_rank() {
         let noise = || (SHAPE, vec![1.0; 256]);
-        assert_eq!(ranks_worth(&[noise(), noise()], Keep::Half), [0, 0]);
+        assert_eq!(auto_ranks(&[noise(), noise()], Keep::Half), [0, 0]);
         let errors = [noise(), (SHAPE, spiked().to_vec()), noise()];
-        assert_eq!(ranks_worth(&errors, Keep::Half), [0, 3, 0]);
-        assert_eq!(ranks_worth(&[], Keep::Half), [0; 0]);
+        assert_eq!(auto_ranks(&errors, Keep::Half), [0, 3, 0]);
+        assert_eq!(auto_ranks(&[], Keep::Half), [0; 0]);
     }
 }

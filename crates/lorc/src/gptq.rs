@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A group's grid is chosen when its first column comes, from the weights as they are then. Where the
-//! [`Hessian`] has an order of its own, groups are still those of neighbouring inputs, so that nothing
+//! [`Hessian`] has act-order, groups are still those of neighbouring inputs, so that nothing
 //! need be stored about the order; their grids are chosen from the weights as they were.
 //!
 //! Within a panel of few columns all is in `f64`; what a panel takes from the columns after it is one product
@@ -24,24 +24,31 @@ use compress_numerics::{
     linalg::{Dense, Double, Real, Single},
 };
 
-use crate::{Hessian, Scaling, coded::Coded, grids::Grids, hessian::NEAR, rtn, sweep::Sweep};
+use crate::{
+    Hessian, Scaling, block::QuantisedBlock, grids::Grids, hessian::NEAR, rtn, sweep::Sweep,
+};
 
 /// Rounds a band of rows, m × n.
-pub(crate) fn gptq(weight: &Single, hessian: &Hessian, scheme: Scheme, scaling: Scaling) -> Coded {
+pub(crate) fn gptq(
+    weight: &Single,
+    hessian: &Hessian,
+    scheme: Scheme,
+    scaling: Scaling,
+) -> QuantisedBlock {
     let (rows, cols) = (weight.rows(), weight.cols());
     let group = scheme.group_of(cols);
-    let (mut coded, pending, together) = match &hessian.order {
+    let (mut block, pending, together) = match &hessian.order {
         None => {
-            let coded = Coded {
-                levels: Single::zeros(rows, cols),
+            let block = QuantisedBlock {
+                integers: Single::zeros(rows, cols),
                 grids: Grids::new(rows, scheme),
                 group,
             };
-            (coded, weight.clone(), group)
+            (block, weight.clone(), group)
         }
         Some(order) => {
-            let coded = rtn::nearest(weight, &hessian.importance, scheme, scaling);
-            (coded, rearranged(weight, order), cols)
+            let block = rtn::nearest(weight, &hessian.importance, scheme, scaling);
+            (block, permuted(weight, order), cols)
         }
     };
     let band = Band {
@@ -52,12 +59,12 @@ pub(crate) fn gptq(weight: &Single, hessian: &Hessian, scheme: Scheme, scaling: 
     };
     let mut sweep = Sweep::new(pending, hessian.feedback());
     sweep.panels(together, NEAR, &mut |columns, pending, moved| {
-        band.panel(&mut coded, columns, pending, moved);
+        band.panel(&mut block, columns, pending, moved);
     });
-    coded
+    block
 }
 
-fn rearranged(weight: &Single, order: &[usize]) -> Single {
+fn permuted(weight: &Single, order: &[usize]) -> Single {
     let mut turned = Single::zeros(weight.rows(), weight.cols());
     for (place, &input) in order.iter().enumerate() {
         let column = turned.column_mut(place);
@@ -79,32 +86,32 @@ impl Band<'_> {
     /// Rounds some columns, whole groups or part of one.
     fn panel(
         &self,
-        coded: &mut Coded,
+        block: &mut QuantisedBlock,
         columns: Range<usize>,
         pending: &Single,
         moved: &mut Single,
     ) {
-        let group = coded.group;
+        let group = block.group;
         if self.begins(columns.start, group) && group > columns.len() {
             let whole = columns.start..columns.start + group;
-            self.open(coded, pending, whole, columns.start);
+            self.open(block, pending, whole, columns.start);
         }
         let near = self.hessian.feedback_near().after(columns.start);
         let mut sweep = Sweep::new(pending.widened(columns.clone()), near);
         sweep.columns(self.together, &mut |j, weights: &Double, errors| {
             let place = columns.start + j;
             if self.begins(place, group) && group <= columns.len() {
-                self.open(coded, weights, j..j + group, place);
+                self.open(block, weights, j..j + group, place);
             }
             let order = self.hessian.order.as_ref();
             let input = order.map_or(place, |order| order[place]);
-            let (line, levels) = (
-                coded.grids.of(input / group),
-                coded.levels.column_mut(input),
+            let (line, integers) = (
+                block.grids.of(input / group),
+                block.integers.column_mut(input),
             );
             vectorized(
                 #[inline(always)]
-                || line.round(weights.column(j), levels, errors),
+                || line.round(weights.column(j), integers, errors),
             );
         });
         for (j, place) in columns.enumerate() {
@@ -122,13 +129,13 @@ impl Band<'_> {
     /// Chooses the grids of a group, of some columns that are inputs from `input` on.
     fn open<T: Real>(
         &self,
-        coded: &mut Coded,
+        block: &mut QuantisedBlock,
         weights: &Dense<T>,
         columns: Range<usize>,
         input: usize,
     ) {
         let importance = &self.hessian.importance[input..input + columns.len()];
         let grids = rtn::grids(weights, columns, importance, self.scheme, self.scaling);
-        coded.grids.extend(grids);
+        block.grids.extend(grids);
     }
 }

@@ -77,12 +77,12 @@ impl Grids {
 }
 
 impl Line<'_> {
-    /// The levels nearest to some weights, one of each row, and what each loses.
+    /// The integers nearest to some weights, one of each row, and what each loses.
     #[inline(always)]
-    pub fn round(self, weights: &[f64], levels: &mut [f32], errors: &mut [f64]) {
+    pub fn round(self, weights: &[f64], integers: &mut [f32], errors: &mut [f64]) {
         let grids = self.steps.iter().zip(self.zeros);
-        let out = levels.iter_mut().zip(errors);
-        for ((w, (step, zero)), (level, error)) in weights.iter().zip(grids).zip(out) {
+        let out = integers.iter_mut().zip(errors);
+        for ((w, (step, zero)), (integer, error)) in weights.iter().zip(grids).zip(out) {
             let (step, zero) = (f64::from(*step), f64::from(*zero));
             let least = f64::from(self.least) - zero;
             let greatest = f64::from(self.greatest) - zero;
@@ -90,23 +90,23 @@ impl Line<'_> {
             let above = if nearest > least { nearest } else { least };
             let within = if above < greatest { above } else { greatest };
             let nearest = (within + WIDE_ROUNDER) - WIDE_ROUNDER;
-            *level = nearest as f32;
+            *integer = nearest as f32;
             *error = w - nearest * step;
         }
     }
 
-    /// Moves levels of one column to where the error is least, given its slope by each weight and its
+    /// Moves integers of one column to where the error is least, given its slope by each weight and its
     /// curvature; by how much each value moves.
     #[inline(always)]
-    pub fn refine(self, slope: &[f32], curvature: f32, levels: &mut [f32], moved: &mut [f32]) {
+    pub fn refine(self, slope: &[f32], curvature: f32, integers: &mut [f32], moved: &mut [f32]) {
         let inverse = curvature.recip();
         let grids = self.steps.iter().zip(self.zeros);
-        let out = levels.iter_mut().zip(moved);
-        for ((g, (step, zero)), (level, moved)) in slope.iter().zip(grids).zip(out) {
-            let better = *level + g * inverse / step;
+        let out = integers.iter_mut().zip(moved);
+        for ((g, (step, zero)), (integer, moved)) in slope.iter().zip(grids).zip(out) {
+            let better = *integer + g * inverse / step;
             let better = nearest(better, self.least - zero, self.greatest - zero);
-            *moved = (better - *level) * step;
-            *level = better;
+            *moved = (better - *integer) * step;
+            *integer = better;
         }
     }
 }

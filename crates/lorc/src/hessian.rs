@@ -1,4 +1,4 @@
-//! What rounding must know of a stream: how an error at one input is best made good at later ones.
+//! What rounding must know of a input: how an error at one input is best made good at later ones.
 //!
 //! ```text
 //! H ← Σ x xᵀ, 1 where an input was never used, plus damping · mean(diag H) on the diagonal
@@ -7,11 +7,11 @@
 //! importance[j] = 1 / U[j, j]²           what it then costs
 //! ```
 //!
-//! One factorisation serves all weights that read the stream. It is made in `f64` in the memory of H; what is
+//! One factorisation serves all weights that read the input. It is made in `f64` in the memory of H; what is
 //! kept of it are n² numbers in `f32`, feedback above the diagonal and H below it. Only what of the feedback
 //! is near the diagonal is kept in `f64` as well: there weights are rounded one by one.
 //!
-//! With `order`, inputs are rounded in order of falling H[j, j] rather than as they come, so that those
+//! With act-order, inputs are rounded in order of falling H[j, j] rather than as they come, so that those
 //! that matter most are made good by all others.
 
 use std::ops::Range;
@@ -39,17 +39,17 @@ pub struct Hessian {
 }
 
 impl Hessian {
-    /// Prepares H for rounding, usually with [`DAMPING`]; `order` is whether inputs are to be rounded in
+    /// Prepares H for rounding, usually with [`DAMPING`]; `act_order` is whether inputs are to be rounded in
     /// order of falling H[j, j].
     ///
     /// Where H is singular in spite of its damping, it is damped more.
-    pub fn new(mut h: Symmetric, damping: f64, order: bool) -> Result<Self> {
+    pub fn new(mut h: Symmetric, damping: f64, act_order: bool) -> Result<Self> {
         let n = h.size();
         let dead = h.diagonal_mut().filter(|x| **x <= 0.0);
         dead.for_each(|x| *x = 1.0);
-        let order = order.then(|| falling(&h));
+        let order = act_order.then(|| by_act_order(&h));
         let mean = h.trace() / n.max(1) as f64;
-        let mut damped = rearranged(h.plus_diagonal(damping * mean), order.as_deref());
+        let mut damped = permuted(h.plus_diagonal(damping * mean), order.as_deref());
         let mut attempt = 1;
         let root = loop {
             match InverseRoot::new(damped) {
@@ -151,14 +151,14 @@ impl Hessian {
 }
 
 /// The inputs in order of falling H[j, j].
-fn falling(h: &Symmetric) -> Vec<usize> {
+fn by_act_order(h: &Symmetric) -> Vec<usize> {
     let diagonal: Vec<f64> = h.diagonal().collect();
     let mut order: Vec<usize> = (0..diagonal.len()).collect();
     order.sort_by(|&a, &b| diagonal[b].total_cmp(&diagonal[a]));
     order
 }
 
-fn rearranged(h: Symmetric, order: Option<&[usize]>) -> Symmetric {
+fn permuted(h: Symmetric, order: Option<&[usize]>) -> Symmetric {
     let Some(order) = order else {
         return h;
     };

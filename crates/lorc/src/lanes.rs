@@ -21,13 +21,13 @@ pub const LANES: usize = 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lanes(pub [f32; LANES]);
 
-/// How many scales are tried of each sign, down to [`SMALLEST`] of the covering one.
+/// How many scales are tried of each sign, down to [`SMALLEST`] of the absmax one.
 const TRIED: usize = 32;
 
-/// The least fraction of the covering scale that is tried.
+/// The least fraction of the absmax scale that is tried.
 const SMALLEST: f32 = 0.2;
 
-/// How often the scale is fitted to the levels.
+/// How often the scale is fitted to the integers.
 const FITS: usize = 4;
 
 /// A grid of each row.
@@ -44,13 +44,8 @@ struct Group<'a> {
     scheme: Scheme,
 }
 
-/// The grids of least error: none is worse than the covering ones.
-pub fn search(
-    scheme: Scheme,
-    covering: &[Grid],
-    weights: &[Lanes],
-    importance: &[f32],
-) -> Vec<Grid> {
+/// The grids of least error: none is worse than the absmax ones.
+pub fn search(scheme: Scheme, absmax: &[Grid], weights: &[Lanes], importance: &[f32]) -> Vec<Grid> {
     let group = Group {
         weights,
         importance,
@@ -60,7 +55,7 @@ pub fn search(
         step: Lanes([1.0; LANES]),
         zero: Lanes::default(),
     };
-    for (lane, grid) in covering.iter().enumerate() {
+    for (lane, grid) in absmax.iter().enumerate() {
         start.step.0[lane] = grid.scale.to_f32();
         start.zero.0[lane] = f32::from(grid.zero);
     }
@@ -70,13 +65,13 @@ pub fn search(
     );
     let found = best.step.0.iter().zip(best.zero.0);
     let found = found.map(|(step, zero)| Grid::new(scheme, *step, zero as i8));
-    found.take(covering.len()).collect()
+    found.take(absmax.len()).collect()
 }
 
 impl Group<'_> {
     #[inline(always)]
-    fn best(&self, covering: Candidates) -> Candidates {
-        let mut best = (self.error(&covering), covering);
+    fn best(&self, absmax: Candidates) -> Candidates {
+        let mut best = (self.error(&absmax), absmax);
         let signs: &[f32] = if self.scheme.symmetric {
             &[1.0, -1.0]
         } else {
@@ -88,8 +83,8 @@ impl Group<'_> {
                 let t = 1.0 - (1.0 - SMALLEST) * i as f32 / (TRIED - 1) as f32;
                 let drawn = if self.scheme.symmetric {
                     Candidates {
-                        step: halves(times(covering.step, sign * t)),
-                        zero: covering.zero,
+                        step: halves(times(absmax.step, sign * t)),
+                        zero: absmax.zero,
                     }
                 } else {
                     self.between(times(ends.0, t), times(ends.1, t))
@@ -139,7 +134,7 @@ impl Group<'_> {
         Candidates { step, zero }
     }
 
-    /// The levels' reach in each row.
+    /// The integers' reach in each row.
     #[inline(always)]
     fn reach(&self, grid: &Candidates) -> (Lanes, Lanes) {
         let bits = self.scheme.bits;
@@ -152,16 +147,16 @@ impl Group<'_> {
         (least, greatest)
     }
 
-    /// The scale that suits the levels of a grid best.
+    /// The scale that suits the integers of a grid best.
     #[inline(always)]
     fn fitted(&self, grid: Candidates) -> Candidates {
         let (inverse, (least, greatest)) = (inverse(grid.step), self.reach(&grid));
         let (mut across, mut along) = (Lanes::default(), Lanes::default());
         for (w, h) in self.weights.iter().zip(self.importance) {
             for i in 0..LANES {
-                let level = nearest(w.0[i] * inverse.0[i], least.0[i], greatest.0[i]);
-                across.0[i] += h * w.0[i] * level;
-                along.0[i] += h * level * level;
+                let integer = nearest(w.0[i] * inverse.0[i], least.0[i], greatest.0[i]);
+                across.0[i] += h * w.0[i] * integer;
+                along.0[i] += h * integer * integer;
             }
         }
         let mut step = grid.step;
@@ -194,8 +189,8 @@ impl Group<'_> {
         let mut sum = Lanes::default();
         for (w, h) in self.weights.iter().zip(self.importance) {
             for i in 0..LANES {
-                let level = nearest(w.0[i] * inverse.0[i], least.0[i], greatest.0[i]);
-                let lost = w.0[i] - grid.step.0[i] * level;
+                let integer = nearest(w.0[i] * inverse.0[i], least.0[i], greatest.0[i]);
+                let lost = w.0[i] - grid.step.0[i] * integer;
                 sum.0[i] += h * lost * lost;
             }
         }

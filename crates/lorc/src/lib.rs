@@ -12,7 +12,7 @@
 //! [`gains`] says where it is worth them.
 //!
 //! GPTQ takes m·n² operations for an m × n weight, nearly all of them in matrix products, and n³ once for
-//! all weights that read one stream; a refinement takes four times as much as GPTQ.
+//! all weights that read one input; a refinement takes four times as much as GPTQ.
 //!
 //! ```
 //! use compress_core::{Bits, Scheme};
@@ -34,7 +34,7 @@
 //! arXiv 2410.06040, the alternation that of Saha et al., *CALDERA*, arXiv 2405.18886.
 
 mod accept;
-mod coded;
+mod block;
 mod compensate;
 mod gptq;
 mod grids;
@@ -50,11 +50,11 @@ mod rtn;
 mod search;
 mod sweep;
 
-pub use accept::{gains, ranks_worth};
+pub use accept::{auto_ranks, gains};
 pub use compensate::{Keep, compensate};
 pub use hessian::{DAMPING, Hessian};
 pub use method::{Lorc, Round};
-pub use options::{Options, Quantizer};
+pub use options::{Quantizer, RoundingOptions};
 pub use quantise::quantise;
 pub use round::{Rounded, round};
 pub use search::Scaling;

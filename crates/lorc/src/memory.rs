@@ -1,4 +1,4 @@
-//! The bytes that rounding needs, foretold: those of whole matrices, which are all that count where they are
+//! The bytes that rounding needs, predicted: those of whole matrices, which are all that count where they are
 //! large.
 //!
 //! ```text
@@ -6,7 +6,7 @@
 //! 8 n² + 4 n²    that while it is copied to f32, which is what stays
 //! 4 m n          a weight; with a correction once more what is lost of it, and what its cut needs
 //! 2 m n          codes, as bands of rows give them and as one
-//! 20 · 256 n     on each thread a band of rows: its weights, what is pending, what was moved, levels; a part of H
+//! 20 · 256 n     on each thread a band of rows: its weights, what is pending, what was moved, integers; a part of H
 //! ```
 
 use compress_core::{Result, Shape, Site};
@@ -17,7 +17,7 @@ use crate::{Round, hessian::NEAR, method::by_input, quantise::BAND};
 /// Numbers of a band that a thread holds at a time, for each of its weights.
 const BANDS: usize = 5;
 
-/// What rounding the weights of one stream holds at its peak.
+/// What rounding the weights of one input holds at its peak.
 pub(crate) fn memory(
     steps: &[Round],
     shape: &dyn Fn(Site) -> Result<Shape>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use compress_core::{
     Budget, Edit, Factor, Form, Method, Needs, Pair, Result, Shape, Site, Step, Store, Survey,
-    Tokens,
+    TokenWeights,
 };
 use compress_numerics::side_by_side;
 use compress_svd::{Metric, Norm, Weighting, spectrum_under};
@@ -12,21 +12,22 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DAMPING, Hessian, Options, Rounded, memory::memory, quantise, ranks_worth, round, round::lost,
+    DAMPING, Hessian, Rounded, RoundingOptions, auto_ranks, memory::memory, quantise, round,
+    round::lost,
 };
 
 /// Quantise, then compensate.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Lorc {
     /// How each weight is rounded.
-    pub options: Options,
+    pub options: RoundingOptions,
     /// Whether the rank is chosen in place of the one in `options`: one for all weights, but only for
-    /// those where it is worth its bits ([`ranks_worth`]).
-    pub worth: bool,
+    /// those where it is worth its bits ([`auto_ranks`]).
+    pub auto_rank: bool,
     /// In which norm a correction is the best.
     pub metric: Norm,
     /// How much each token counts, for codes, scales and correction.
-    pub tokens: Tokens,
+    pub tokens: TokenWeights,
 }
 
 /// Round a weight, and correct it.
@@ -39,9 +40,9 @@ pub struct Round {
     pub metric: Norm,
     /// How much each token counts.
     #[serde(default)]
-    pub tokens: Tokens,
+    pub tokens: TokenWeights,
     /// How.
-    pub options: Options,
+    pub options: RoundingOptions,
 }
 
 impl Method for Lorc {
@@ -55,7 +56,7 @@ impl Method for Lorc {
     }
 
     fn needs_to_plan(&self) -> Needs {
-        if self.worth {
+        if self.auto_rank {
             needs(&self.options, self.metric, self.tokens)
         } else {
             Needs::NOTHING
@@ -74,7 +75,7 @@ impl Method for Lorc {
             let step = self.step(site, shape, self.options.rank);
             step.check(|_| Ok(shape))?;
         }
-        let ranks = if self.worth {
+        let ranks = if self.auto_rank {
             self.ranks(&sites, survey)?
         } else {
             vec![self.options.rank; sites.len()]
@@ -113,7 +114,7 @@ impl Lorc {
             site,
             metric: self.metric,
             tokens: self.tokens,
-            options: Options {
+            options: RoundingOptions {
                 rank: rank.min(shape.full_rank()),
                 ..self.options
             },
@@ -136,17 +137,17 @@ impl Lorc {
         let spectra: BTreeMap<_, _> = spectra.collect();
         let shapes = sites.iter().map(|(_, shape)| *shape);
         let errors: Vec<_> = shapes.zip(spectra.into_values()).collect();
-        Ok(ranks_worth(&errors, self.options.keep))
+        Ok(auto_ranks(&errors, self.options.keep))
     }
 }
 
-/// The places of the steps whose weights have the same H: those of one stream, key and value apart where
+/// The places of the steps whose weights have the same H: those of one input, key and value apart where
 /// their tokens are weighted.
 pub(crate) fn by_input(steps: &[Round]) -> Vec<Vec<usize>> {
     let mut inputs: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (place, step) in steps.iter().enumerate() {
         let weighted = step.tokens.are_weighted(step.site);
-        let input = (step.site.stream(), weighted);
+        let input = (step.site.input(), weighted, step.options.act_order);
         inputs.entry(input).or_default().push(place);
     }
     inputs.into_values().collect()
@@ -181,7 +182,7 @@ impl Input {
         if rooted {
             weighting = weighting.map(|found| found.and_then(Weighting::rooted));
         }
-        let hessian = by_codes.then(|| Hessian::new(h()?, DAMPING, false));
+        let hessian = by_codes.then(|| Hessian::new(h()?, DAMPING, first.options.act_order));
         Ok(Self {
             weighting: weighting.transpose()?,
             hessian: hessian.transpose()?,
@@ -242,15 +243,15 @@ impl Step for Round {
     const KIND: &'static str = "round";
 
     fn forms(&self) -> Vec<(Site, Form)> {
-        let Options { scheme, rank, .. } = self.options;
+        let RoundingOptions { scheme, rank, .. } = self.options;
         vec![(self.site, Form::quantised(scheme, rank))]
     }
 
-    fn tokens(&self) -> Tokens {
+    fn tokens(&self) -> TokenWeights {
         if self.options.needs_hessian() || self.metric.needs().activations {
             self.tokens
         } else {
-            Tokens::Alike
+            TokenWeights::Uniform
         }
     }
 
@@ -260,12 +261,12 @@ impl Step for Round {
 }
 
 /// The measurements that rounding so rests on.
-fn needs(options: &Options, metric: Norm, tokens: Tokens) -> Needs {
+fn needs(options: &RoundingOptions, metric: Norm, tokens: TokenWeights) -> Needs {
     let metric = metric.needs();
     let activations = options.needs_hessian() || metric.activations;
     Needs {
         activations,
-        attended: activations && tokens == Tokens::Attended,
+        attention_weighted: activations && tokens == TokenWeights::Attention,
         ..metric
     }
 }

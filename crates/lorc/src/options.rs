@@ -39,11 +39,14 @@ const MOST_ALTERNATIONS: usize = 1000;
 /// All that there is to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Options {
+pub struct RoundingOptions {
     /// Bits, groups, symmetry.
     pub scheme: Scheme,
     /// How weights get their codes.
     pub quantizer: Quantizer,
+    /// Whether GPTQ rounds inputs in the order of falling H[j, j] (act-order) rather than as they come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub act_order: bool,
     /// How groups get their scales.
     pub scaling: Scaling,
     /// How often scales and codes are fitted to the Hessian afterwards.
@@ -56,14 +59,15 @@ pub struct Options {
     pub alternations: usize,
 }
 
-impl Options {
+impl RoundingOptions {
     /// Round to nearest, nothing else.
     #[must_use]
     pub fn nearest(scheme: Scheme) -> Self {
         Self {
             scheme,
             quantizer: Quantizer::Nearest,
-            scaling: Scaling::Covering,
+            act_order: false,
+            scaling: Scaling::AbsMax,
             refinements: 0,
             rank: 0,
             keep: Keep::Half,
@@ -74,9 +78,7 @@ impl Options {
     /// Whether codes or scales look at what enters the weight.
     #[must_use]
     pub fn needs_hessian(&self) -> bool {
-        self.quantizer == Quantizer::Gptq
-            || self.scaling == Scaling::Searched
-            || self.refinements > 0
+        self.quantizer == Quantizer::Gptq || self.scaling == Scaling::Mse || self.refinements > 0
     }
 
     /// Refuses numbers that would keep a run busy for ever, and groups or ranks that a weight cannot have.

@@ -5,8 +5,8 @@ use compress_numerics::linalg::Single;
 use rayon::prelude::*;
 
 use crate::{
-    Hessian, Options, Quantizer,
-    coded::{Coded, Parts},
+    Hessian, Quantizer, RoundingOptions,
+    block::{Parts, QuantisedBlock},
     gptq::gptq,
     refine::refine,
     rtn::nearest,
@@ -20,7 +20,7 @@ pub(crate) const BAND: usize = 256;
 pub fn quantise(
     weight: &Matrix,
     hessian: Option<&Hessian>,
-    options: &Options,
+    options: &RoundingOptions,
 ) -> Result<Quantised> {
     let (shape, scheme) = (weight.shape(), options.scheme);
     scheme.check(shape)?;
@@ -34,22 +34,22 @@ pub fn quantise(
     Parts::joined(bands).assemble(shape, scheme)
 }
 
-/// Some rows of a weight in levels.
-fn rounded(band: Single, hessian: Option<&Hessian>, options: &Options) -> Coded {
+/// Some rows of a weight in integers.
+fn rounded(band: Single, hessian: Option<&Hessian>, options: &RoundingOptions) -> QuantisedBlock {
     let (scheme, scaling) = (options.scheme, options.scaling);
     let Some(hessian) = hessian else {
         return nearest(&band, &vec![1.0; band.cols()], scheme, scaling);
     };
-    let mut coded = match options.quantizer {
+    let mut block = match options.quantizer {
         Quantizer::Gptq => gptq(&band, hessian, scheme, scaling),
         Quantizer::Nearest => nearest(&band, &hessian.importance, scheme, scaling),
     };
-    refine(&mut coded, band, hessian, scheme, options.refinements);
-    coded
+    refine(&mut block, band, hessian, scheme, options.refinements);
+    block
 }
 
 /// Whether there is a Hessian where one is needed, and of the weight's size.
-fn check(shape: Shape, hessian: Option<&Hessian>, options: &Options) -> Result<()> {
+fn check(shape: Shape, hessian: Option<&Hessian>, options: &RoundingOptions) -> Result<()> {
     let size = match hessian {
         Some(hessian) => hessian.size(),
         None if options.quantizer == Quantizer::Gptq => {

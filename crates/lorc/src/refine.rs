@@ -1,9 +1,9 @@
-//! Better levels and scales for a weight that is rounded already, one at a time, all else held.
+//! Better integers and scales for a weight that is rounded already, one at a time, all else held.
 //!
 //! ```text
 //! R = W − Q   m × n      the error of the outputs is tr(R H Rᵀ);   G = R H is its slope
 //! s += G_g · level_g / (level_g H_gg level_gᵀ)              the best scale of one group
-//! level[j] += G[j] / (H[j, j] · s), rounded                 then the best level of each of its weights
+//! integer[j] += G[j] / (H[j, j] · s), rounded                 then the best integer of each of its weights
 //! ```
 //!
 //! GPTQ makes an error good only at later inputs; this lets earlier ones answer too, and goes from the last
@@ -18,7 +18,7 @@ use compress_numerics::{
     linalg::{Rows, Single},
 };
 
-use crate::{Hessian, coded::Coded, grids::Grids, sweep::Sweep};
+use crate::{Hessian, block::QuantisedBlock, grids::Grids, sweep::Sweep};
 
 /// Columns whose slope is found together.
 const PANEL: usize = 256;
@@ -26,9 +26,9 @@ const PANEL: usize = 256;
 /// How often those are fitted to each other by that slope: it costs far less than to find it.
 const FITS: usize = 2;
 
-/// Fits scales and levels, some groups after the other, `rounds` times.
+/// Fits scales and integers, some groups after the other, `rounds` times.
 pub(crate) fn refine(
-    coded: &mut Coded,
+    block: &mut QuantisedBlock,
     weight: Single,
     hessian: &Hessian,
     scheme: Scheme,
@@ -37,20 +37,20 @@ pub(crate) fn refine(
     if rounds == 0 {
         return;
     }
-    let (cols, group) = (weight.cols(), coded.group);
+    let (cols, group) = (weight.cols(), block.group);
     let width = (PANEL / group).max(1) * group;
-    let mut residual = coded.residual(weight);
+    let mut residual = block.residual(weight);
     for _ in 0..rounds {
         for start in (0..cols).step_by(width).rev() {
             let columns = start..cols.min(start + width);
-            panel(coded, &mut residual, hessian, columns, scheme);
+            panel(block, &mut residual, hessian, columns, scheme);
         }
     }
 }
 
 /// Fits the groups of some columns.
 fn panel(
-    coded: &mut Coded,
+    block: &mut QuantisedBlock,
     residual: &mut Single,
     hessian: &Hessian,
     columns: Range<usize>,
@@ -61,7 +61,7 @@ fn panel(
     let h = Rows::full(&corner, width);
     let mut slope = hessian.slope(residual, columns.clone());
     for _ in 0..FITS {
-        let moved = groups(coded, slope.clone(), h, columns.start, scheme);
+        let moved = groups(block, slope.clone(), h, columns.start, scheme);
         let all = h.block(0..width, 0..width);
         slope.add_product(0..width, -1.0, (&moved, 0..width), all.transposed());
         for (j, column) in columns.clone().enumerate() {
@@ -73,19 +73,19 @@ fn panel(
 
 /// Fits one group after the other, of columns from `start` on; by how much each value moves.
 fn groups(
-    coded: &mut Coded,
+    block: &mut QuantisedBlock,
     slope: Single,
     h: Rows<'_, f32>,
     start: usize,
     scheme: Scheme,
 ) -> Single {
-    let group = coded.group;
+    let group = block.group;
     let mut sweep = Sweep::new(slope, h);
     sweep.groups(group, &mut |part, slope, moved| {
         let (h, first) = (h.after(part.start), start + part.start);
         let mut slope = slope.part(part.clone());
-        let scaled = fit_scales(coded, first, &mut slope, h, scheme);
-        let levelled = fit_levels(coded, first, slope, h);
+        let scaled = fit_scales(block, first, &mut slope, h, scheme);
+        let levelled = fit_levels(block, first, slope, h);
         for (j, column) in part.enumerate() {
             let sums = scaled.column(j).iter().zip(levelled.column(j));
             let places = moved.column_mut(column).iter_mut().zip(sums);
@@ -98,7 +98,7 @@ fn groups(
 /// Fits the scales of the group that begins at a column, of which `h` is the part of H; by how much each value
 /// moves. The slope follows.
 fn fit_scales(
-    coded: &mut Coded,
+    block: &mut QuantisedBlock,
     first: usize,
     slope: &mut Single,
     h: Rows<'_, f32>,
@@ -107,20 +107,25 @@ fn fit_scales(
     let (rows, group) = (slope.rows(), slope.cols());
     let columns = first..first + group;
     let mut curved = Single::zeros(rows, group);
-    let levels = &coded.levels;
+    let integers = &block.integers;
     let part = h.block(0..group, 0..group);
-    curved.add_product(0..group, 1.0, (levels, columns.clone()), part.transposed());
+    curved.add_product(
+        0..group,
+        1.0,
+        (integers, columns.clone()),
+        part.transposed(),
+    );
     let (mut across, mut along) = (vec![0.0; rows], vec![0.0; rows]);
     for (j, column) in columns.clone().enumerate() {
-        add_products(&mut across, levels.column(column), slope.column(j));
-        add_products(&mut along, levels.column(column), curved.column(j));
+        add_products(&mut across, integers.column(column), slope.column(j));
+        add_products(&mut along, integers.column(column), curved.column(j));
     }
-    let changes = change(&mut coded.grids, first / group, &across, &along, scheme);
+    let changes = change(&mut block.grids, first / group, &across, &along, scheme);
     let mut moved = Single::zeros(rows, group);
     for (j, column) in columns.enumerate() {
-        let levels = coded.levels.column(column).iter().zip(&changes);
-        let places = moved.column_mut(j).iter_mut().zip(levels);
-        places.for_each(|(moved, (level, change))| *moved = level * change);
+        let integers = block.integers.column(column).iter().zip(&changes);
+        let places = moved.column_mut(j).iter_mut().zip(integers);
+        places.for_each(|(moved, (integer, change))| *moved = integer * change);
         let curved = curved.column(j).iter().zip(&changes);
         let places = slope.column_mut(j).iter_mut().zip(curved);
         places.for_each(|(x, (curved, change))| *x -= curved * change);
@@ -162,17 +167,17 @@ fn change(
     steps.iter_mut().zip(zeros).zip(sums).map(one).collect()
 }
 
-/// Fits the levels of the group that begins at a column; by how much each value moves.
-fn fit_levels(coded: &mut Coded, first: usize, slope: Single, h: Rows<'_, f32>) -> Single {
+/// Fits the integers of the group that begins at a column; by how much each value moves.
+fn fit_levels(block: &mut QuantisedBlock, first: usize, slope: Single, h: Rows<'_, f32>) -> Single {
     let group = slope.cols();
-    let line = coded.grids.of(first / group);
-    let levels = &mut coded.levels;
+    let line = block.grids.of(first / group);
+    let integers = &mut block.integers;
     let mut sweep = Sweep::new(slope, h);
     sweep.columns(group, &mut |j, slope, moved| {
-        let levels = levels.column_mut(first + j);
+        let integers = integers.column_mut(first + j);
         vectorized(
             #[inline(always)]
-            || line.refine(slope.column(j), h.at(j, j), levels, moved),
+            || line.refine(slope.column(j), h.at(j, j), integers, moved),
         );
     });
     sweep.moved

@@ -11,7 +11,7 @@ use compress_numerics::linalg::product;
 use compress_svd::Metric;
 use rayon::prelude::*;
 
-use crate::{Hessian, Options, compensate, quantise, quantise::BAND};
+use crate::{Hessian, RoundingOptions, compensate, quantise, quantise::BAND};
 
 /// W ≈ quantised + up · down.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub fn round(
     weight: &Matrix,
     hessian: Option<&Hessian>,
     metric: &Metric,
-    options: &Options,
+    options: &RoundingOptions,
 ) -> Result<Rounded> {
     let whole = metric.squared_norm(weight)?;
     let mut best = once(weight, weight, hessian, metric, options)?;
@@ -58,7 +58,7 @@ fn once(
     rest: &Matrix,
     hessian: Option<&Hessian>,
     metric: &Metric,
-    options: &Options,
+    options: &RoundingOptions,
 ) -> Result<Rounded> {
     let quantised = quantise(rest, hessian, options)?;
     if options.rank == 0 {

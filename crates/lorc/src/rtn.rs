@@ -8,7 +8,7 @@ use compress_numerics::{
     linalg::{Dense, Real, Single},
 };
 
-use crate::{Scaling, coded::Coded, grids::Grids};
+use crate::{Scaling, block::QuantisedBlock, grids::Grids};
 
 /// Rounds a band of rows, m × n. Errors matter by `importance`, n, where scales are searched.
 pub(crate) fn nearest(
@@ -16,11 +16,11 @@ pub(crate) fn nearest(
     importance: &[f64],
     scheme: Scheme,
     scaling: Scaling,
-) -> Coded {
+) -> QuantisedBlock {
     let (rows, cols) = (weight.rows(), weight.cols());
     let group = scheme.group_of(cols);
-    let mut coded = Coded {
-        levels: Single::zeros(rows, cols),
+    let mut block = QuantisedBlock {
+        integers: Single::zeros(rows, cols),
         grids: Grids::new(rows, scheme),
         group,
     };
@@ -29,18 +29,18 @@ pub(crate) fn nearest(
         let columns = start..start + group;
         let importance = importance.get(columns.clone()).unwrap_or_default();
         let found = grids(weight, columns.clone(), importance, scheme, scaling);
-        coded.grids.extend(found);
-        let line = coded.grids.of(start / group);
+        block.grids.extend(found);
+        let line = block.grids.of(start / group);
         for j in columns {
             let weights: Vec<f64> = weight.column(j).iter().copied().map(f64::from).collect();
-            let levels = coded.levels.column_mut(j);
+            let integers = block.integers.column_mut(j);
             vectorized(
                 #[inline(always)]
-                || line.round(&weights, levels, &mut errors),
+                || line.round(&weights, integers, &mut errors),
             );
         }
     }
-    coded
+    block
 }
 
 /// The grid of each row for some columns that share one, and matter by `importance`; m.

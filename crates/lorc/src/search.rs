@@ -1,11 +1,11 @@
 //! The grid of a group, found by trying: clipping a few large weights makes all others finer.
 //!
 //! ```text
-//! minimise Σ_j h_j (w_j − s · level_j(w_j / s))²   over s = t · s₀,   s₀ the covering scale
-//! then     s = Σ h w level / Σ h level²             given the levels, until they stay
+//! minimise Σ_j h_j (w_j − s · level_j(w_j / s))²   over s = t · s₀,   s₀ the absmax scale
+//! then     s = Σ h w integer / Σ h level²             given the integers, until they stay
 //! ```
 //!
-//! A symmetric grid has one more level below 0 than above; where the largest weights are positive, a
+//! A symmetric grid has one more integer below 0 than above; where the largest weights are positive, a
 //! negative s serves them better, so both signs are tried.
 //!
 //! Some rows are searched side by side, in vector instructions; each by itself.
@@ -18,15 +18,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::lanes::{LANES, Lanes, search};
 
-/// How the grid of a group is chosen.
+/// How the scale of a group is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scaling {
-    /// It reaches the largest weight.
+    /// It reaches the weight of largest magnitude.
     #[default]
-    Covering,
-    /// By least error.
-    Searched,
+    #[serde(rename = "absmax", alias = "covering")]
+    AbsMax,
+    /// A search for the least weighted squared error.
+    #[serde(alias = "searched")]
+    Mse,
 }
 
 impl FromStr for Scaling {
@@ -34,9 +36,10 @@ impl FromStr for Scaling {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
-            "covering" => Ok(Self::Covering),
-            "searched" => Ok(Self::Searched),
-            _ => Err("a scaling is covering or searched".into()),
+            // The second of each is its name before version 0.2.
+            "absmax" | "covering" => Ok(Self::AbsMax),
+            "mse" | "searched" => Ok(Self::Mse),
+            _ => Err("a scaling is absmax or mse".into()),
         }
     }
 }
@@ -60,16 +63,16 @@ impl Scaling {
                 let places = lanes.0.iter_mut().zip(numbers);
                 places.for_each(|(x, number)| *x = number.to_f32());
             }
-            let covering = (0..count).map(|lane| {
+            let absmax = (0..count).map(|lane| {
                 row.clear();
                 row.extend(weights.iter().map(|lanes| lanes.0[lane]));
-                Grid::covering(scheme, &row)
+                Grid::absmax(scheme, &row)
             });
-            let covering: Vec<Grid> = covering.collect();
+            let absmax: Vec<Grid> = absmax.collect();
             match self {
-                Self::Covering => grids.extend(covering),
-                Self::Searched => {
-                    grids.extend(search(scheme, &covering, &weights, &importance));
+                Self::AbsMax => grids.extend(absmax),
+                Self::Mse => {
+                    grids.extend(search(scheme, &absmax, &weights, &importance));
                 }
             }
         }
@@ -78,7 +81,7 @@ impl Scaling {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "levels and these steps are exact")]
+#[expect(clippy::float_cmp, reason = "integers and these steps are exact")]
 mod tests {
     use compress_core::Bits;
     use compress_numerics::Random;
@@ -113,7 +116,7 @@ mod tests {
                     let grid = grid(scaling, scheme, &weights, &importance);
                     error(&grid, &weights, &importance)
                 };
-                assert!(of(Scaling::Searched) <= of(Scaling::Covering));
+                assert!(of(Scaling::Mse) <= of(Scaling::AbsMax));
             }
         }
     }
@@ -121,9 +124,9 @@ mod tests {
     #[test]
     fn the_longer_side_goes_to_the_larger_weights() {
         let scheme = Scheme::symmetric(Bits::Two, None);
-        let found = grid(Scaling::Searched, scheme, &[2.0, -1.0, 1.0, 0.0], &[1.0; 4]);
+        let found = grid(Scaling::Mse, scheme, &[2.0, -1.0, 1.0, 0.0], &[1.0; 4]);
         assert_eq!(found.step(), -1.0);
-        let found = grid(Scaling::Searched, scheme, &[0.0; 4], &[1.0; 4]);
+        let found = grid(Scaling::Mse, scheme, &[0.0; 4], &[1.0; 4]);
         assert_eq!(found.nearest(0.0), 0.0);
     }
 
@@ -140,10 +143,10 @@ mod tests {
                 ..Scheme::symmetric(Bits::Three, None)
             };
             let all: Vec<&[f32]> = columns.iter().map(Vec::as_slice).collect();
-            let together = Scaling::Searched.grids(scheme, &all, &importance);
+            let together = Scaling::Mse.grids(scheme, &all, &importance);
             for (row, found) in together.iter().enumerate() {
                 let alone: Vec<f32> = columns.iter().map(|column| column[row]).collect();
-                let alone = grid(Scaling::Searched, scheme, &alone, &importance);
+                let alone = grid(Scaling::Mse, scheme, &alone, &importance);
                 assert_eq!(*found, alone);
             }
         }

@@ -10,13 +10,13 @@ mod naive;
 
 use compress_core::{Bits, Matrix, Quantised, Scheme, Shape, Symmetric};
 use compress_lorc::{
-    DAMPING, Hessian, Keep, Options, Quantizer, Rounded, Scaling, quantise, round,
+    DAMPING, Hessian, Keep, Quantizer, Rounded, RoundingOptions, Scaling, quantise, round,
 };
 use compress_numerics::{Random, linalg::product};
 use compress_svd::Metric;
 use proptest::prelude::*;
 
-const SCALINGS: [Scaling; 2] = [Scaling::Covering, Scaling::Searched];
+const SCALINGS: [Scaling; 2] = [Scaling::AbsMax, Scaling::Mse];
 
 fn four(group: usize) -> Scheme {
     Scheme::symmetric(Bits::Four, Some(group))
@@ -37,12 +37,17 @@ fn schemes(groups: &[Option<usize>]) -> Vec<Scheme> {
 }
 
 /// How codes are chosen, without a correction.
-fn how(scheme: Scheme, quantizer: Quantizer, scaling: Scaling, refinements: usize) -> Options {
-    Options {
+fn how(
+    scheme: Scheme,
+    quantizer: Quantizer,
+    scaling: Scaling,
+    refinements: usize,
+) -> RoundingOptions {
+    RoundingOptions {
         quantizer,
         scaling,
         refinements,
-        ..Options::nearest(scheme)
+        ..RoundingOptions::nearest(scheme)
     }
 }
 
@@ -71,7 +76,13 @@ fn dense(rounded: &Rounded) -> Matrix {
 fn rank_zero_is_round_to_nearest() {
     let weight = Random(1).matrix(20, 96);
     for scheme in schemes(&[Some(32), Some(24), None]) {
-        let rounded = round(&weight, None, &Metric::PLAIN, &Options::nearest(scheme)).unwrap();
+        let rounded = round(
+            &weight,
+            None,
+            &Metric::PLAIN,
+            &RoundingOptions::nearest(scheme),
+        )
+        .unwrap();
         assert!(rounded.up.is_none() && rounded.down.is_none());
         let expected = naive::nearest(&weight, scheme);
         assert_eq!(rounded.quantised.dense(), expected, "{scheme}");
@@ -92,7 +103,7 @@ fn gptq_in_products_of_blocks_is_gptq_column_by_column() {
         let (weight, h) = (random.matrix(rows, cols), random.gram(cols));
         for bits in [Bits::Two, Bits::Three, Bits::Four] {
             let scheme = Scheme::symmetric(bits, group);
-            let options = how(scheme, Quantizer::Gptq, Scaling::Covering, 0);
+            let options = how(scheme, Quantizer::Gptq, Scaling::AbsMax, 0);
             let ours = quantise(&weight, Some(&prepared(&h)), &options).unwrap();
             let theirs = naive::gptq(&weight, &h, scheme);
             let ours: Vec<f64> = ours.dense().data().iter().copied().map(f64::from).collect();
@@ -177,18 +188,15 @@ fn a_searched_scale_loses_no_more_than_a_covering_one() {
     let weight = Random(5).matrix(30, 64);
     for scheme in schemes(&[Some(16), None]) {
         let lost = |scaling| {
-            let options = Options {
+            let options = RoundingOptions {
                 scaling,
-                ..Options::nearest(scheme)
+                ..RoundingOptions::nearest(scheme)
             };
             round(&weight, None, &Metric::PLAIN, &options)
                 .unwrap()
                 .error
         };
-        assert!(
-            lost(Scaling::Searched) <= lost(Scaling::Covering),
-            "{scheme}"
-        );
+        assert!(lost(Scaling::Mse) <= lost(Scaling::AbsMax), "{scheme}");
     }
 }
 
@@ -201,11 +209,11 @@ fn more_rank_never_hurts_and_full_rank_gives_the_weight_back() {
         for quantizer in [Quantizer::Nearest, Quantizer::Gptq] {
             for keep in [Keep::Half, Keep::Int8] {
                 let of = |rank| {
-                    let options = Options {
+                    let options = RoundingOptions {
                         rank,
                         quantizer,
                         keep,
-                        ..Options::nearest(Scheme::symmetric(Bits::Two, Some(16)))
+                        ..RoundingOptions::nearest(Scheme::symmetric(Bits::Two, Some(16)))
                     };
                     round(&weight, Some(&hessian), &metric, &options).unwrap()
                 };
@@ -236,11 +244,11 @@ fn more_bits_never_hurt() {
         for scaling in SCALINGS {
             for symmetric in [true, false] {
                 let of = |bits| {
-                    let options = Options {
+                    let options = RoundingOptions {
                         quantizer,
                         scaling,
                         rank: 2,
-                        ..Options::nearest(Scheme {
+                        ..RoundingOptions::nearest(Scheme {
                             bits,
                             group: Some(16),
                             symmetric,
@@ -266,12 +274,12 @@ fn alternating_never_hurts_and_the_error_is_that_of_what_is_stored() {
     let metric = Metric::activation(h.clone());
     let mut last = f64::INFINITY;
     for alternations in 0..4 {
-        let options = Options {
+        let options = RoundingOptions {
             quantizer: Quantizer::Gptq,
-            scaling: Scaling::Searched,
+            scaling: Scaling::Mse,
             rank: 3,
             alternations,
-            ..Options::nearest(Scheme::symmetric(Bits::Two, None))
+            ..RoundingOptions::nearest(Scheme::symmetric(Bits::Two, None))
         };
         let rounded = round(&weight, Some(&hessian), &metric, &options).unwrap();
         assert!(rounded.error <= last);
@@ -324,13 +332,13 @@ fn zeros_outliers_and_unused_inputs_are_no_obstacle() {
             let hessian = Hessian::new(h.clone(), damping, order).unwrap();
             for scheme in schemes(&[Some(32), None]) {
                 for scaling in SCALINGS {
-                    let options = Options {
+                    let options = RoundingOptions {
                         quantizer: Quantizer::Gptq,
                         scaling,
                         refinements: 2,
                         rank: 2,
                         alternations: 1,
-                        ..Options::nearest(scheme)
+                        ..RoundingOptions::nearest(scheme)
                     };
                     let rounded = round(&weight, Some(&hessian), &Metric::PLAIN, &options).unwrap();
                     assert!(rounded.error.is_finite());
@@ -352,7 +360,7 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
     let mut random = Random(10);
     let (weight, h) = (random.matrix(300, 48), random.gram(48));
     let hessian = prepared(&h);
-    let options = how(four(16), Quantizer::Gptq, Scaling::Searched, 2);
+    let options = how(four(16), Quantizer::Gptq, Scaling::Mse, 2);
     let all = quantise(&weight, Some(&hessian), &options).unwrap();
     let few = Matrix::new(10, 48, weight.data()[250 * 48..260 * 48].to_vec()).unwrap();
     let few = quantise(&few, Some(&hessian), &options).unwrap();
@@ -366,7 +374,9 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
 fn what_does_not_fit_or_was_not_measured_is_refused() {
     let weight = Matrix::zeros(4, 288);
     let plain = |options| round(&weight, None, &Metric::PLAIN, &options);
-    let error = plain(Options::nearest(four(64))).unwrap_err().to_string();
+    let error = plain(RoundingOptions::nearest(four(64)))
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("groups of 64 do not divide the 288 inputs"),
         "{error}"
@@ -376,7 +386,7 @@ fn what_does_not_fit_or_was_not_measured_is_refused() {
         &Matrix::zeros(4, 576),
         None,
         &Metric::PLAIN,
-        &Options::nearest(four(128)),
+        &RoundingOptions::nearest(four(128)),
     );
     assert!(error.unwrap_err().to_string().contains("96, 144, 192"));
     let hessian = prepared(&Random(1).gram(32));
@@ -385,18 +395,18 @@ fn what_does_not_fit_or_was_not_measured_is_refused() {
             &weight,
             Some(&hessian),
             &Metric::PLAIN,
-            &Options::nearest(four(32))
+            &RoundingOptions::nearest(four(32))
         )
         .is_err()
     );
     for (quantizer, refinements) in [(Quantizer::Gptq, 0), (Quantizer::Nearest, 1)] {
-        let options = how(four(32), quantizer, Scaling::Covering, refinements);
+        let options = how(four(32), quantizer, Scaling::AbsMax, refinements);
         let told = plain(options).unwrap_err().to_string();
         assert!(told.contains("calibration text"), "{told}");
     }
-    let too_much = Options {
+    let too_much = RoundingOptions {
         rank: 5,
-        ..Options::nearest(four(32))
+        ..RoundingOptions::nearest(four(32))
     };
     assert!(plain(too_much).is_err());
 }
@@ -411,7 +421,7 @@ proptest! {
         let mut weight = Random(seed).matrix(rows, cols);
         weight.data_mut().iter_mut().for_each(|x| *x *= size);
         for scheme in schemes(&[Some(group)]) {
-            let options = Options::nearest(scheme);
+            let options = RoundingOptions::nearest(scheme);
             let rounded = round(&weight, None, &Metric::PLAIN, &options).unwrap();
             let values = rounded.quantised.dense();
             for (i, (value, w)) in values.data().iter().zip(weight.data()).enumerate() {
@@ -433,7 +443,7 @@ proptest! {
         for bits in [Bits::Two, Bits::Three] {
             let scheme = Scheme::symmetric(bits, Some(12));
             let lost = |refinements| {
-                let options = how(scheme, Quantizer::Gptq, Scaling::Covering, refinements);
+                let options = how(scheme, Quantizer::Gptq, Scaling::AbsMax, refinements);
                 error(&h, &weight, &quantise(&weight, Some(&hessian), &options).unwrap())
             };
             let errors = [0, 1, 2, 5].map(lost);

@@ -1,22 +1,22 @@
-//! The memory that is needed is foretold.
+//! The memory that is needed is predicted.
 
-use compress_core::{Bits, Scheme, Tokens, testing};
-use compress_lorc::{Lorc, Options, Quantizer, Scaling};
+use compress_core::{Bits, Scheme, TokenWeights, testing};
+use compress_lorc::{Lorc, Quantizer, RoundingOptions, Scaling};
 use compress_svd::Norm;
 
 #[test]
-fn the_memory_that_is_needed_is_foretold() -> compress_core::Result<()> {
+fn the_memory_that_is_needed_is_predicted() -> compress_core::Result<()> {
     let methods = [(0, Norm::Plain), (8, Norm::Activation)].map(|(rank, metric)| Lorc {
-        options: Options {
+        options: RoundingOptions {
             quantizer: Quantizer::Gptq,
-            scaling: Scaling::Searched,
+            scaling: Scaling::Mse,
             refinements: 1,
             rank,
-            ..Options::nearest(Scheme::symmetric(Bits::Four, Some(32)))
+            ..RoundingOptions::nearest(Scheme::symmetric(Bits::Four, Some(32)))
         },
-        worth: false,
+        auto_rank: false,
         metric,
-        tokens: Tokens::Alike,
+        tokens: TokenWeights::Uniform,
     });
-    testing::memory_is_foretold(&methods)
+    testing::memory_is_predicted(&methods)
 }

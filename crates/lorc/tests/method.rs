@@ -1,10 +1,10 @@
 //! LoRC as a method obeys the laws of every method, as far as they speak of bits.
 
 use compress_core::{
-    Bits, Edit, Method as _, Scheme, Step as _, Survey, Tokens,
+    Bits, Edit, Method as _, Scheme, Step as _, Survey, TokenWeights,
     testing::{self, Toy, ToyEvidence},
 };
-use compress_lorc::{Lorc, Options, Quantizer, Scaling};
+use compress_lorc::{Lorc, Quantizer, RoundingOptions, Scaling};
 use compress_svd::Norm;
 use rayon::prelude::*;
 
@@ -14,22 +14,22 @@ type Outcome = compress_core::Result<()>;
 fn lorc(bits: Bits, rank: usize, quantizer: Quantizer) -> Lorc {
     let scheme = Scheme::symmetric(bits, Some(8));
     Lorc {
-        options: Options {
+        options: RoundingOptions {
             quantizer,
-            scaling: Scaling::Searched,
+            scaling: Scaling::Mse,
             rank,
-            ..Options::nearest(scheme)
+            ..RoundingOptions::nearest(scheme)
         },
-        worth: false,
+        auto_rank: false,
         metric: Norm::Activation,
-        tokens: Tokens::Attended,
+        tokens: TokenWeights::Attention,
     }
 }
 
 #[test]
-fn edits_are_what_the_step_foretold() -> Outcome {
+fn edits_are_what_the_step_predicted() -> Outcome {
     for rank in [0, 3, 1000] {
-        testing::edits_are_what_the_step_foretold(&lorc(Bits::Four, rank, Quantizer::Gptq))?;
+        testing::edits_are_what_the_step_predicted(&lorc(Bits::Four, rank, Quantizer::Gptq))?;
     }
     Ok(())
 }
@@ -37,10 +37,10 @@ fn edits_are_what_the_step_foretold() -> Outcome {
 #[test]
 fn corrections_where_they_are_worth_it_have_one_rank() -> Outcome {
     let method = Lorc {
-        worth: true,
+        auto_rank: true,
         ..lorc(Bits::Two, 0, Quantizer::Gptq)
     };
-    testing::edits_are_what_the_step_foretold(&method)?;
+    testing::edits_are_what_the_step_predicted(&method)?;
     let toy = Toy::new(3);
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let steps = method.plan(&survey, None)?;
@@ -64,8 +64,12 @@ fn a_step_that_would_never_end_is_refused_by_name() -> Outcome {
     endless[0].options.refinements = 1_000_000_000_000_000;
     endless[1].options.alternations = 1_000_000_000_000_000;
     for (method, what) in endless.iter().zip(["refinements", "alternations"]) {
-        for worth in [false, true] {
-            let planned = Lorc { worth, ..*method }.plan(&survey, None);
+        for auto_rank in [false, true] {
+            let planned = Lorc {
+                auto_rank,
+                ..*method
+            }
+            .plan(&survey, None);
             let refused = planned.unwrap_err().to_string();
             assert!(refused.contains(what), "{refused}");
         }
@@ -82,7 +86,7 @@ fn a_step_needs_what_it_says_whatever_the_method_would_have_planned() -> Outcome
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let gptq = lorc(Bits::Four, 0, Quantizer::Gptq);
     let nearest = Lorc {
-        options: Options::nearest(gptq.options.scheme),
+        options: RoundingOptions::nearest(gptq.options.scheme),
         metric: Norm::Plain,
         ..gptq
     };
@@ -97,12 +101,15 @@ fn a_step_needs_what_it_says_whatever_the_method_would_have_planned() -> Outcome
 
 #[test]
 fn the_bytes_are_the_same_on_any_number_of_threads() -> Outcome {
-    let refined = |rank, alternations, worth| {
+    let refined = |rank, alternations, auto_rank| {
         let mut method = lorc(Bits::Four, rank, Quantizer::Gptq);
         method.options.scheme.group = Some(32);
         method.options.refinements = 2;
         method.options.alternations = alternations;
-        Lorc { worth, ..method }
+        Lorc {
+            auto_rank,
+            ..method
+        }
     };
     for method in [
         refined(0, 0, false),

@@ -39,7 +39,7 @@ mod under;
 use std::collections::BTreeMap;
 
 use compress_core::{
-    Budget, Edit, Method, Needs, Result, Shape, Site, Step as _, Survey, Truncate, by_stream,
+    Budget, Edit, Method, Needs, Result, Shape, Site, Step as _, Survey, Truncate, by_input,
 };
 use rayon::prelude::*;
 use serde::Serialize;
@@ -86,10 +86,10 @@ impl Method for Svd {
     }
 }
 
-/// Truncates weights in the given norm; those that read one stream share its H.
+/// Truncates weights in the given norm; those that read one input share its H.
 pub fn carry_out(steps: &[Truncate], survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
     let mut edits = BTreeMap::new();
-    for places in by_stream(steps.iter().map(|step| step.site)).into_values() {
+    for places in by_input(steps.iter().map(|step| step.site)).into_values() {
         let readers: Vec<&Truncate> = places.iter().map(|&place| &steps[place]).collect();
         let cut = together(&readers, survey, norm)?;
         edits.extend(places.into_iter().zip(cut));
@@ -97,7 +97,7 @@ pub fn carry_out(steps: &[Truncate], survey: &Survey<'_>, norm: Norm) -> Result<
     Ok(edits.into_values().collect())
 }
 
-/// Truncates weights that read one stream.
+/// Truncates weights that read one input.
 fn together(steps: &[&Truncate], survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
     let mut rooted = false;
     for step in steps {

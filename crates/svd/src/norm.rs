@@ -38,7 +38,7 @@ impl Norm {
     pub const fn needs(self) -> Needs {
         Needs {
             activations: matches!(self, Self::Activation | Self::Kronecker),
-            attended: false,
+            attention_weighted: false,
             gradients: matches!(self, Self::InputFisher | Self::Kronecker),
         }
     }
@@ -51,7 +51,7 @@ impl Norm {
         })
     }
 
-    /// Whether all weights that read one stream weigh their inputs alike.
+    /// Whether all weights that read one input weigh their inputs alike.
     #[must_use]
     pub const fn shares_inputs(self) -> bool {
         self.needs().activations

@@ -10,9 +10,9 @@
 //! Takes the tuned model and one block of the original; both streams of all windows lie on disk.
 
 use burn::tensor::Tensor;
-use compress_calibrate::{backward, walk};
+use compress_calibrate::{backward, trace};
 use compress_checkpoint::Checkpoint;
-use compress_models::{Block, Decoder, Streamed, Turns};
+use compress_models::{Block, Decoder, RotaryAngles, Streamed};
 use rayon::prelude::*;
 
 use crate::{
@@ -57,7 +57,7 @@ pub fn distil(
     let what = options.trained;
     trained::tensor_names(model, what)?;
     let time = lesson.windows.first().map_or(0, Vec::len);
-    let turns = model.rotary.turns(0..time, &model.device());
+    let angles = model.rotary.angles(0..time, &model.device());
     let folder = journal.folder().to_owned();
     let embedding = Streamed::open(original, &model.device())?;
     let learn = Streams::new(&embedding, model, lesson.windows, (&folder, "learn"))?;
@@ -68,8 +68,8 @@ pub fn distil(
     lesson.progress.start("distilling", blocks * options.steps);
     for layer in 0..blocks {
         let whole = Block::load(original, layer, &model.device())?;
-        learn.aim(&whole, &turns)?;
-        test.aim(&whole, &turns)?;
+        learn.aim(&whole, &angles)?;
+        test.aim(&whole, &angles)?;
         drop(whole);
         let block = &mut model.blocks[layer];
         let matrices = what.matrices(block, layer);
@@ -87,7 +87,7 @@ pub fn distil(
                 layer,
                 learn: learn.pairs()?,
                 test: test.pairs()?,
-                turns: &turns,
+                angles: &angles,
                 lesson,
             };
             let curve = course.descend(block)?;
@@ -98,8 +98,8 @@ pub fn distil(
             journal.curve.extend(curve);
         }
         lesson.progress.advance(options.steps - made);
-        learn.follow(block, &turns)?;
-        test.follow(block, &turns)?;
+        learn.follow(block, &angles)?;
+        test.follow(block, &angles)?;
     }
     learn.remove()?;
     test.remove()?;
@@ -111,7 +111,7 @@ struct Course<'a> {
     layer: usize,
     learn: Pairs<'a>,
     test: Pairs<'a>,
-    turns: &'a Turns,
+    angles: &'a RotaryAngles,
     lesson: &'a Lesson<'a>,
 }
 
@@ -158,7 +158,7 @@ impl Course<'_> {
     fn error(&self, block: &Block) -> Result<f64> {
         let one = |window| {
             let [z, y] = self.test.read(window)?;
-            Ok(Miss::new(block.forward(z, self.turns, None), y).loss)
+            Ok(Miss::new(block.forward(z, self.angles, None), y).loss)
         };
         let windows = (0..self.test.len()).into_par_iter().with_max_len(1);
         let each = windows.map(one).collect::<Result<Vec<f64>>>()?;
@@ -172,10 +172,10 @@ impl Course<'_> {
         let share = (places.len() as f64).recip();
         let one = |&place: &usize| {
             let [z, y] = self.learn.read(place)?;
-            let walk = walk(block, z, self.turns);
-            let miss = Miss::new(walk.next.clone(), y);
-            let by = backward(block, &walk, self.turns, miss.gradient * share);
-            Ok((miss.loss, what.gradients(block, &walk, &by)))
+            let trace = trace(block, z, self.angles);
+            let miss = Miss::new(trace.next.clone(), y);
+            let by = backward(block, &trace, self.angles, miss.gradient * share);
+            Ok((miss.loss, what.gradients(block, &trace, &by)))
         };
         let each = places.par_iter().with_max_len(1).map(one);
         let each = each.collect::<Result<Vec<_>>>()?;

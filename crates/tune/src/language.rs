@@ -1,9 +1,9 @@
 //! Training on the next token, through the whole model.
 
 use burn::tensor::Tensor;
-use compress_calibrate::{Walk, backward, of_loss_after_norm, walk};
+use compress_calibrate::{BlockTrace, backward, of_loss_after_norm, trace};
 use compress_evaluate::perplexity;
-use compress_models::{Decoder, Turns, through};
+use compress_models::{Decoder, RotaryAngles, vjp};
 use rayon::prelude::*;
 
 use crate::{
@@ -27,14 +27,14 @@ pub struct Step {
 /// sums are the same for any number of threads.
 pub fn loss_and_gradients(model: &Decoder, trained: Trained, windows: &[&[u32]]) -> Result<Step> {
     let time = windows.first().map_or(0, |window| window.len());
-    let turns = model.rotary.turns(0..time, &model.device());
+    let angles = model.rotary.angles(0..time, &model.device());
     let share = (windows.len() as f64).recip();
     let mut total = Step {
         loss: 0.0,
         gradients: Vec::new(),
     };
     for group in windows.chunks(rayon::current_num_threads()) {
-        let one = |window: &&[u32]| of_window(model, trained, &turns, window, share);
+        let one = |window: &&[u32]| of_window(model, trained, &angles, window, share);
         let each = group.par_iter().with_max_len(1).map(one);
         for step in each.collect::<Result<Vec<_>>>()? {
             total.loss += step.loss;
@@ -48,27 +48,27 @@ pub fn loss_and_gradients(model: &Decoder, trained: Trained, windows: &[&[u32]])
 fn of_window(
     model: &Decoder,
     trained: Trained,
-    turns: &Turns,
+    angles: &RotaryAngles,
     window: &[u32],
     share: f64,
 ) -> Result<Step> {
     let mut x = model.embed(&[window])?;
-    let mut walks: Vec<Walk> = Vec::with_capacity(model.blocks.len());
+    let mut passes: Vec<BlockTrace> = Vec::with_capacity(model.blocks.len());
     for block in &model.blocks {
-        let walk = walk(block, x, turns);
-        x = walk.next.clone();
-        walks.push(walk);
+        let trace = trace(block, x, angles);
+        x = trace.next.clone();
+        passes.push(trace);
     }
     let (loss, by_normed) = of_loss_after_norm(model, &x, window)?;
     let by_normed = by_normed * share;
-    let mut gradients = Vec::with_capacity(walks.len() + 1);
+    let mut gradients = Vec::with_capacity(passes.len() + 1);
     if trained.norms {
         gradients.push(vec![by_scale(&model.norm, &x, &by_normed)]);
     }
-    let [mut next] = through([x], by_normed, |[x]| model.norm.forward(x));
-    for (block, walk) in model.blocks.iter().zip(walks).rev() {
-        let by = backward(block, &walk, turns, next);
-        gradients.push(trained.gradients(block, &walk, &by));
+    let [mut next] = vjp([x], by_normed, |[x]| model.norm.forward(x));
+    for (block, trace) in model.blocks.iter().zip(passes).rev() {
+        let by = backward(block, &trace, angles, next);
+        gradients.push(trained.gradients(block, &trace, &by));
         next = by.residual;
     }
     Ok(Step {

@@ -56,7 +56,7 @@ pub use trained::{Trained, set, tensors};
 
 /// How to train.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Options {
+pub struct TrainingOptions {
     /// Which numbers change.
     pub trained: Trained,
     /// Steps of the optimiser; for distillation, those of each block.
@@ -87,7 +87,7 @@ pub struct Lesson<'a> {
     /// Windows that decide when to stop.
     pub held_out: &'a [Vec<u32>],
     /// How to train.
-    pub options: &'a Options,
+    pub options: &'a TrainingOptions,
     /// Told of every step.
     pub progress: &'a dyn Progress,
 }

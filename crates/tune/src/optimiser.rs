@@ -6,7 +6,7 @@ use burn::{
 };
 use rayon::prelude::*;
 
-use crate::{Options, sums::square};
+use crate::{TrainingOptions, sums::square};
 
 /// The moments of every matrix, beside the rule.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub struct Optimiser {
 impl Optimiser {
     /// Without any memory, for so many matrices.
     #[must_use]
-    pub fn new(options: &Options, count: usize) -> Self {
+    pub fn new(options: &TrainingOptions, count: usize) -> Self {
         // Not burn's 1e-5: gradients of many numbers are smaller than that, each by itself.
         let rule = AdamWConfig::new()
             .with_epsilon(1e-8)

@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use crate::Options;
+use crate::TrainingOptions;
 
 /// A rate for every step.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +15,7 @@ pub struct Schedule {
 impl Schedule {
     /// The schedule that the options ask for.
     #[must_use]
-    pub const fn new(options: &Options) -> Self {
+    pub const fn new(options: &TrainingOptions) -> Self {
         Self {
             peak: options.rate,
             warm_up: options.warm_up,

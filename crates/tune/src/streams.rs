@@ -7,7 +7,7 @@ use std::{
 
 use burn::tensor::{Tensor, TensorData};
 use compress_calibrate::{States, Writing};
-use compress_models::{Block, Decoder, Device, Network, Turns};
+use compress_models::{Block, Decoder, Device, Network, RotaryAngles};
 use rayon::prelude::*;
 
 use crate::{Error, Result};
@@ -56,20 +56,20 @@ impl Streams {
     }
 
     /// Takes the original's streams through its block: now they are what the model's block aims at.
-    pub fn aim(&self, block: &Block, turns: &Turns) -> Result<()> {
-        self.pass(&self.original, block, turns)
+    pub fn aim(&self, block: &Block, angles: &RotaryAngles) -> Result<()> {
+        self.pass(&self.original, block, angles)
     }
 
     /// Takes the model's streams through its block.
-    pub fn follow(&self, block: &Block, turns: &Turns) -> Result<()> {
-        self.pass(&self.model, block, turns)
+    pub fn follow(&self, block: &Block, angles: &RotaryAngles) -> Result<()> {
+        self.pass(&self.model, block, angles)
     }
 
-    fn pass(&self, path: &Path, block: &Block, turns: &Turns) -> Result<()> {
+    fn pass(&self, path: &Path, block: &Block, angles: &RotaryAngles) -> Result<()> {
         let before = self.open(path)?;
         self.write(path, |window| {
             let x = self.tensor(before.read(window)?);
-            Ok(block.forward(x, turns, None))
+            Ok(block.forward(x, angles, None))
         })
     }
 

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use burn::{module::Param, nn::RmsNorm, tensor::Tensor};
-use compress_calibrate::{Gradients, Walk};
+use compress_calibrate::{BlockTrace, Gradients};
 use compress_checkpoint::names;
 use compress_core::{Role, Site};
 use compress_models::{Block, Decoder, Pair, Store, Weight};
@@ -88,16 +88,16 @@ impl Trained {
 
     /// The gradients by those matrices, in their order.
     #[must_use]
-    pub fn gradients(self, block: &Block, walk: &Walk, by: &Gradients) -> Vec<Tensor<2>> {
+    pub fn gradients(self, block: &Block, trace: &BlockTrace, by: &Gradients) -> Vec<Tensor<2>> {
         let mut all = Vec::new();
         for role in self.weights(block) {
-            let input = walk.stream(role.inlet());
+            let input = trace.input(role.input_kind());
             let output = by.outputs[role as usize].clone();
             all.extend(block.linear(role).gradients(input, output));
         }
         if self.norms {
-            let [query, key, _] = &walk.projections;
-            let inputs = [&walk.residual, &walk.middle, query, key];
+            let [query, key, _] = &trace.projections;
+            let inputs = [&trace.residual, &trace.middle, query, key];
             let gradients = by.norms.iter().chain(&by.head_norms);
             let all_norms = all_norms(block).into_iter().zip(inputs).zip(gradients);
             for ((norm, x), gradient) in all_norms {

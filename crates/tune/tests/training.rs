@@ -19,8 +19,8 @@ use compress_core::{Role, Site, Weights as _};
 use compress_models::{Decoder, Store, Weight};
 use compress_svd::truncate;
 use compress_tune::{
-    Diverged, Error, Journal, Lesson, Options, Trained, distil, loss_and_gradients, set, tensors,
-    train,
+    Diverged, Error, Journal, Lesson, Trained, TrainingOptions, distil, loss_and_gradients, set,
+    tensors, train,
 };
 
 const NETWORKS: [&str; 4] = ["llama", "mistral_window", "qwen2", "qwen3"];
@@ -65,8 +65,8 @@ fn windows(model: &Decoder, count: usize) -> Vec<Vec<u32>> {
     (0..count).map(window).collect()
 }
 
-fn options(trained: Trained) -> Options {
-    Options {
+fn options(trained: Trained) -> TrainingOptions {
+    TrainingOptions {
         trained,
         steps: 20,
         batch: 3,
@@ -324,7 +324,7 @@ fn a_training_that_diverges_ends_with_its_best_state_and_tells_where() {
     let windows = windows(&cut("llama", &Device::flex()), 6);
     let place = tempfile::tempdir().unwrap();
     let learn = |steps, rate| {
-        let options = Options {
+        let options = TrainingOptions {
             steps,
             rate,
             interval: 4,
@@ -364,7 +364,7 @@ fn a_distillation_that_diverges_keeps_its_better_blocks_and_tells_where() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("journal");
     let learn = |rate, progress: &dyn Progress| {
-        let options = Options {
+        let options = TrainingOptions {
             rate,
             ..options(Trained::LRC)
         };

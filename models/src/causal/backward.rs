@@ -1,4 +1,4 @@
-//! The way back through causal attention, in the same blocks of queries.
+//! The backward pass through causal attention, in the same blocks of queries.
 //!
 //! ```text
 //! P = softmax(Q Kᵀ / √d)   computed anew, block by block: keeping it would take time² numbers per head

@@ -5,9 +5,9 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use compress_core::{Bits, Method, Scheme, Tokens};
+use compress_core::{Bits, Method, Scheme, TokenWeights};
 use compress_fwsvd::{Fisher, FwSvd};
-use compress_lorc::{Keep, Lorc, Options as Rounding, Quantizer, Scaling};
+use compress_lorc::{Keep, Lorc, Quantizer, RoundingOptions, Scaling};
 use compress_svd::{Norm, Svd};
 use compress_welore::{Count, Score, Welore};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use super::{Planning, Running};
 use crate::job;
 
 /// The options of a method.
-pub trait Options: Args {
+pub trait MethodOptions: Args {
     /// The method.
     type Method: Method;
 
@@ -68,7 +68,7 @@ macro_rules! methods {
         #[derive(Debug, Subcommand)]
         pub enum By<Verb: Args> {
             $(
-                #[command(about = <$options as Options>::SUMMARY)]
+                #[command(about = <$options as MethodOptions>::SUMMARY)]
                 $name(With<$options, Verb>),
             )+
         }
@@ -90,7 +90,7 @@ macro_rules! methods {
         }
 
         /// What all methods do, need and cost.
-        pub const ABOUT: &[&[About]] = &[$(<$options as Options>::ABOUT),+];
+        pub const ABOUT: &[&[About]] = &[$(<$options as MethodOptions>::ABOUT),+];
     };
 }
 
@@ -101,7 +101,7 @@ methods! {
     Lorc(LorcOptions),
 }
 
-/// Options of a verb, which ask for a job.
+/// The options of a verb, which ask for a job.
 pub trait Asks {
     /// The job.
     type Job;
@@ -126,7 +126,7 @@ impl Asks for Running {
     }
 }
 
-impl<Own: Options, Verb: Args + Asks> With<Own, Verb> {
+impl<Own: MethodOptions, Verb: Args + Asks> With<Own, Verb> {
     fn job(&self) -> Result<Verb::Job> {
         let method = self.own.method();
         self.verb.asks(method.name(), Own::SIZE_DECIDED_BY)
@@ -141,7 +141,7 @@ pub struct SvdOptions {
     pub metric: Norm,
 }
 
-impl Options for SvdOptions {
+impl MethodOptions for SvdOptions {
     type Method = Svd;
 
     const SUMMARY: &'static str = "Truncated SVD, the same kept fraction everywhere: plain needs no data and is the weakest per \
@@ -186,7 +186,7 @@ pub struct FwSvdOptions {
     pub fisher: Fisher,
 }
 
-impl Options for FwSvdOptions {
+impl MethodOptions for FwSvdOptions {
     type Method = FwSvd;
 
     const SUMMARY: &'static str = "Fisher-weighted SVD, the same kept fraction everywhere: needs gradients over a calibration \
@@ -231,7 +231,7 @@ pub struct WeloreOptions {
     pub count: Option<Count>,
 }
 
-impl Options for WeloreOptions {
+impl MethodOptions for WeloreOptions {
     type Method = Welore;
 
     const SUMMARY: &'static str = "A rank for every weight by one threshold on all spectra: at the same size far better than \
@@ -287,8 +287,13 @@ pub struct LorcOptions {
     )]
     pub quantizer: Quantizer,
 
-    /// How a group gets its scale: `covering` reaches its largest number, `searched` has the least error
-    /// [default: searched for gptq, covering for nearest].
+    /// Round inputs in the order of their importance, largest H[j, j] first (act-order), with `gptq`. Scales are then
+    /// chosen from the weights as they were.
+    #[arg(long, conflicts_with = "plan")]
+    pub act_order: bool,
+
+    /// How a group gets its scale: `absmax` reaches its largest number, `mse` searches for the least error
+    /// [default: mse for gptq, absmax for nearest].
     #[arg(long, value_name = "SCALING", conflicts_with = "plan")]
     pub scaling: Option<Scaling>,
 
@@ -297,7 +302,7 @@ pub struct LorcOptions {
     #[arg(long, value_name = "N", conflicts_with = "plan")]
     pub refinements: Option<usize>,
 
-    /// Rank of the correction; 0 for none, `worth` for the one that gains most over spending its bits on
+    /// Rank of the correction; 0 for none, `auto` for the one that gains most over spending its bits on
     /// the codes, where it gains at all: mostly nowhere, with `gptq`.
     #[arg(long, value_name = "R", default_value = "0", value_parser = correction, conflicts_with = "plan")]
     pub rank: RankOfCorrection,
@@ -310,36 +315,37 @@ pub struct LorcOptions {
     #[arg(long, value_name = "METRIC", default_value = "activation", value_parser = metric, conflicts_with = "plan")]
     pub metric: Norm,
 
-    /// How much each token of the calibration text counts for keys and values: `attended`, by how much
-    /// it is looked at, or `alike`, as in the papers. Where a model looks at its first token all the
-    /// time, as most do, that one is most of what matters.
+    /// The weight of each token of the calibration text for keys and values: `attention`, its attention mass, or
+    /// `uniform`, as in the papers. Where a model has attention sinks, as most do, those few tokens are most of
+    /// what matters.
     #[arg(
         long,
         value_name = "TOKENS",
-        default_value = "attended",
+        default_value = "attention",
         conflicts_with = "plan"
     )]
-    pub tokens: Tokens,
+    pub tokens: TokenWeights,
 }
 
 /// The rank of a correction, or the wish for one that is worth its bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RankOfCorrection {
     Rank(usize),
-    Worth,
+    Auto,
 }
 
 fn correction(text: &str) -> Result<RankOfCorrection, String> {
     match text {
-        "worth" => Ok(RankOfCorrection::Worth),
+        // The second is its name before version 0.2.
+        "auto" | "worth" => Ok(RankOfCorrection::Auto),
         _ => text
             .parse()
             .map(RankOfCorrection::Rank)
-            .map_err(|_| "a rank is a number, or `worth`".into()),
+            .map_err(|_| "a rank is a number, or `auto`".into()),
     }
 }
 
-impl Options for LorcOptions {
+impl MethodOptions for LorcOptions {
     type Method = Lorc;
 
     const SUMMARY: &'static str = "Few bits for each number, and a low-rank correction of what rounding loses: by far the best \
@@ -357,8 +363,8 @@ impl Options for LorcOptions {
 
     fn method(&self) -> Lorc {
         let (scaling, refinements) = match self.quantizer {
-            Quantizer::Nearest => (Scaling::Covering, 0),
-            Quantizer::Gptq => (Scaling::Searched, 3),
+            Quantizer::Nearest => (Scaling::AbsMax, 0),
+            Quantizer::Gptq => (Scaling::Mse, 3),
         };
         let scheme = Scheme {
             bits: self.bits,
@@ -369,19 +375,20 @@ impl Options for LorcOptions {
             symmetric: !self.asymmetric,
         };
         Lorc {
-            options: Rounding {
+            options: RoundingOptions {
                 scheme,
                 quantizer: self.quantizer,
+                act_order: self.act_order,
                 scaling: self.scaling.unwrap_or(scaling),
                 refinements: self.refinements.unwrap_or(refinements),
                 rank: match self.rank {
                     RankOfCorrection::Rank(rank) => rank,
-                    RankOfCorrection::Worth => 0,
+                    RankOfCorrection::Auto => 0,
                 },
                 keep: Keep::Half,
                 alternations: self.alternations,
             },
-            worth: self.rank == RankOfCorrection::Worth,
+            auto_rank: self.rank == RankOfCorrection::Auto,
             metric: if self.rank == RankOfCorrection::Rank(0) {
                 Norm::Plain
             } else {

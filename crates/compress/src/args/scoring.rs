@@ -20,7 +20,7 @@ pub struct Text {
 
     /// How many windows (or documents) to score, or `all` [default: 64, or all there are if fewer].
     #[arg(long, value_name = "N")]
-    pub windows: Option<Count>,
+    pub windows: Option<WindowCount>,
 
     /// Lead each window with a BOS token.
     #[arg(long)]
@@ -37,12 +37,12 @@ pub struct Text {
 
 /// A number, or all.
 #[derive(Clone, Copy, Debug)]
-pub enum Count {
+pub enum WindowCount {
     Exactly(usize),
     All,
 }
 
-impl std::str::FromStr for Count {
+impl std::str::FromStr for WindowCount {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -61,8 +61,8 @@ impl Text {
             file: self.file.clone(),
             context: self.ctx,
             windows: self.windows.map(|count| match count {
-                Count::Exactly(count) => count,
-                Count::All => usize::MAX,
+                WindowCount::Exactly(count) => count,
+                WindowCount::All => usize::MAX,
             }),
             bos: self.bos,
             documents: self.documents.clone(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use compress_core::Format;
-use compress_tune::{Options, Trained};
+use compress_tune::{Trained, TrainingOptions};
 
 use super::{Printing, Resources, Text, whole_number};
 
@@ -134,9 +134,9 @@ fn not_negative(text: &str) -> Result<f64, String> {
 
 impl Tune {
     /// How to train on so many windows.
-    pub fn options(&self, windows: usize) -> Options {
+    pub fn options(&self, windows: usize) -> TrainingOptions {
         let steps = self.steps.unwrap_or(2 * windows.div_ceil(self.batch));
-        Options {
+        TrainingOptions {
             trained: self.train,
             steps,
             batch: self.batch,

@@ -1,23 +1,23 @@
 //! What is told of a run: to programs, to people, and beside the output.
 
 use anyhow::Result;
-use compress_calibrate::Aim;
+use compress_calibrate::RefitTarget;
 use compress_checkpoint::{Card, Record};
 use compress_core::{Method, Plan, Step};
 use serde_json::{Value, json};
 
-use super::Measured;
+use super::ModelReport;
 use crate::{
     Outcome,
     carry_out::Compressed,
     job::{Running, Target},
     model::Opened,
     pipeline,
-    verbs::evaluate::Prepared,
+    verbs::evaluate::ScoringText,
 };
 
 /// What is told in the end.
-pub struct Told {
+pub struct RunReport {
     /// To programs.
     pub json: Value,
     /// To people.
@@ -27,19 +27,19 @@ pub struct Told {
 }
 
 /// A run that has been done, to be told of.
-pub struct Done<'a, S: Step> {
+pub struct FinishedRun<'a, S: Step> {
     pub job: &'a Running,
     pub model: &'a Opened,
     pub plan: &'a Plan<S>,
     pub calibration: Option<Value>,
     pub calibrate_seconds: f64,
-    pub aim: Option<Aim>,
+    pub refit: Option<RefitTarget>,
     pub compressed: Compressed,
-    pub measured: Option<(Prepared, (Measured, Measured))>,
+    pub measured: Option<(ScoringText, (ModelReport, ModelReport))>,
     pub bytes: usize,
 }
 
-impl<S: Step> Done<'_, S> {
+impl<S: Step> FinishedRun<'_, S> {
     pub fn json(&self, method: &str) -> Result<Value> {
         let mut json = json!({
             "method": method,
@@ -51,7 +51,7 @@ impl<S: Step> Done<'_, S> {
             "source_bytes": self.model.checkpoint.file_bytes(),
             "bytes": self.bytes,
             "calibration": self.calibration,
-            "aim": self.aim,
+            "aim": self.refit,
             "calibrate_seconds": self.calibrate_seconds,
             "compress_seconds": self.compressed.seconds,
         });
@@ -75,7 +75,7 @@ impl<S: Step> Done<'_, S> {
             method: method.name().into(),
             options: pipeline::options(method, &self.job.planning.target)?,
             calibration: self.calibration.clone(),
-            aim: serde_json::to_value(self.aim)?,
+            refit: serde_json::to_value(self.refit)?,
             source: self.plan.source.clone(),
             format: format.to_string(),
             dense: self.job.planning.form.dense,
@@ -94,7 +94,7 @@ impl<S: Step> Done<'_, S> {
         let table = self.measured.as_ref();
         let table = table.map_or_else(String::new, |(text, (before, after))| {
             format!(
-                "Measured on {}:\n\n{}",
+                "ModelReport on {}:\n\n{}",
                 text.title(),
                 super::comparison(before, after)
             )
@@ -118,10 +118,10 @@ impl<S: Step> Done<'_, S> {
                 calibration["text"].as_str().unwrap_or_default(),
                 calibration["windows"],
                 calibration["context"],
-                match self.aim {
+                match self.refit {
                     None => ", one shot",
-                    Some(Aim::Inputs) => ", sequential",
-                    Some(Aim::Original) => ", refit",
+                    Some(RefitTarget::Inputs) => ", sequential",
+                    Some(RefitTarget::Original) => ", refit",
                 },
             ));
         }

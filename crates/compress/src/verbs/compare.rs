@@ -22,7 +22,7 @@ use crate::{
     report::{self, figure},
     side,
     verbs::{
-        evaluate::{Baseline, Prepared},
+        evaluate::{Baseline, ScoringText},
         run,
     },
 };
@@ -56,13 +56,13 @@ pub struct Row {
     /// The method and its options, as on the command line.
     pub command: String,
     #[serde(flatten)]
-    pub outcome: Finding,
+    pub outcome: VariantOutcome,
 }
 
 /// Figures, or the reason why there are none.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Finding {
+pub enum VariantOutcome {
     /// What `run --json` gave.
     Report(Value),
     /// Why it failed.
@@ -88,7 +88,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // What all variants are measured against is run once.
     let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
-    let text = Prepared::new(&job.text.job(), &model.checkpoint, job.resources.memory())?;
+    let text = ScoringText::new(&job.text.job(), &model.checkpoint, job.resources.memory())?;
     let states = passing.path().join("original.states");
     let baseline = text.baseline(&model.checkpoint, &states, job.printing.quiet)?;
     let bar = progress::bar("variants", variants.len(), job.printing.quiet);
@@ -96,8 +96,8 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     for variant in variants {
         let place = folder.join(&variant.name);
         let outcome = match measure(job, &variant, &place, &baseline) {
-            Ok(report) => Finding::Report(report),
-            Err(error) => Finding::Error(format!("{error:#}")),
+            Ok(report) => VariantOutcome::Report(report),
+            Err(error) => VariantOutcome::Error(format!("{error:#}")),
         };
         if job.output.is_none() && place.exists() {
             fs::remove_dir_all(&place)
@@ -116,7 +116,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     if let Some(path) = &job.plot {
         plot::comparison::draw(path, &rows)?;
     }
-    let failed = |row: &Row| matches!(row.outcome, Finding::Error(_));
+    let failed = |row: &Row| matches!(row.outcome, VariantOutcome::Error(_));
     Ok(if rows.iter().any(failed) {
         Outcome::Broken
     } else {
@@ -139,14 +139,14 @@ fn check_place(place: &Path, inputs: &[Input<'_>]) -> Result<()> {
 }
 
 /// A line as soon as there is something to tell: a long comparison may be read while it runs.
-fn told(name: &str, outcome: &Finding) -> String {
+fn told(name: &str, outcome: &VariantOutcome) -> String {
     match outcome {
-        Finding::Report(report) => {
+        VariantOutcome::Report(report) => {
             let perplexity = report["after"]["perplexity"].as_f64();
             let perplexity = perplexity.map_or_else(String::new, figure);
             format!("{name}: perplexity {perplexity}")
         }
-        Finding::Error(error) => format!("{name}: {error}"),
+        VariantOutcome::Error(error) => format!("{name}: {error}"),
     }
 }
 
@@ -343,8 +343,8 @@ fn cells(row: &Row) -> [String; 8] {
     let name = row.name.clone();
     let Some(report) = row.report() else {
         let error = match &row.outcome {
-            Finding::Error(error) => error.clone(),
-            Finding::Report(_) => String::new(),
+            VariantOutcome::Error(error) => error.clone(),
+            VariantOutcome::Report(_) => String::new(),
         };
         let empty = String::new;
         return [
@@ -387,8 +387,8 @@ impl Row {
     /// The figures, if there are any.
     pub fn report(&self) -> Option<&Value> {
         match &self.outcome {
-            Finding::Report(report) => Some(report),
-            Finding::Error(_) => None,
+            VariantOutcome::Report(report) => Some(report),
+            VariantOutcome::Error(_) => None,
         }
     }
 }

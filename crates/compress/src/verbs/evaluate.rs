@@ -18,7 +18,7 @@ use crate::{
     memory::Memory,
     model::Opened,
     progress,
-    report::{self, Measured},
+    report::{self, ModelReport},
     shipped, text,
 };
 
@@ -36,7 +36,7 @@ pub fn run(job: &Evaluate) -> Result<Outcome> {
         .as_deref()
         .map(|name| Opened::open(Some(name), quiet))
         .transpose()?;
-    let text = Prepared::new(&job.text.job(), &model.checkpoint, job.resources.memory())?;
+    let text = ScoringText::new(&job.text.job(), &model.checkpoint, job.resources.memory())?;
     let measured = match &original {
         Some(original) => {
             text.compare(&original.checkpoint, &model.checkpoint, quiet)?
@@ -58,7 +58,7 @@ pub fn run(job: &Evaluate) -> Result<Outcome> {
 /// An original that was run once, for others to be measured against.
 pub struct Baseline<'a> {
     /// Over which text.
-    pub text: Prepared,
+    pub text: ScoringText,
     model: &'a Checkpoint,
     reference: Reference<'a>,
     latency: Option<Latency>,
@@ -66,7 +66,7 @@ pub struct Baseline<'a> {
 
 /// A text, cut and ready to be scored.
 #[derive(Clone)]
-pub struct Prepared {
+pub struct ScoringText {
     name: String,
     protocol: Protocol,
     windows: Vec<Vec<u32>>,
@@ -75,7 +75,7 @@ pub struct Prepared {
     memory: Memory,
 }
 
-impl Prepared {
+impl ScoringText {
     /// Reads and cuts the text as the arguments say, with the tokenizer of `model`; models that are run over
     /// it may take so much memory.
     pub fn new(arguments: &Text, model: &Checkpoint, memory: Memory) -> Result<Self> {
@@ -114,7 +114,7 @@ impl Prepared {
     }
 
     /// Perplexity of one model.
-    pub fn score(&self, model: &Checkpoint, quiet: bool) -> Result<Measured> {
+    pub fn score(&self, model: &Checkpoint, quiet: bool) -> Result<ModelReport> {
         let loaded = self.load(&[model], None, quiet)?;
         let score = self.pass(&loaded, quiet, |pass| {
             Ok(pass.perplexity(loaded.networks()[0])?)
@@ -129,7 +129,7 @@ impl Prepared {
         original: &Checkpoint,
         other: &Checkpoint,
         quiet: bool,
-    ) -> Result<(Measured, Measured)> {
+    ) -> Result<(ModelReport, ModelReport)> {
         let (before, mut after) = self.compare_all(original, &[other], quiet)?;
         let after = after.pop().context("nothing was compared")?;
         Ok((before, after))
@@ -141,7 +141,7 @@ impl Prepared {
         original: &Checkpoint,
         others: &[&Checkpoint],
         quiet: bool,
-    ) -> Result<(Measured, Vec<Measured>)> {
+    ) -> Result<(ModelReport, Vec<ModelReport>)> {
         let models = [&[original], others].concat();
         let loaded = self.load(&models, None, quiet)?;
         let networks = loaded.networks();
@@ -251,7 +251,7 @@ impl Prepared {
 
 impl Baseline<'_> {
     /// The original, and another model with its divergence from it.
-    pub fn compare(&self, other: &Checkpoint, quiet: bool) -> Result<(Measured, Measured)> {
+    pub fn compare(&self, other: &Checkpoint, quiet: bool) -> Result<(ModelReport, ModelReport)> {
         let loaded = self.text.load(&[other], Some(self.model), quiet)?;
         let mut found = self.text.pass(&loaded, quiet, |pass| {
             let original = Source::Reference(&self.reference);
@@ -271,8 +271,8 @@ fn measured(
     score: Perplexity,
     kl: Option<Divergence>,
     latency: Option<Latency>,
-) -> Measured {
-    Measured {
+) -> ModelReport {
+    ModelReport {
         score,
         bytes: model.file_bytes(),
         parameters: model.parameters(),

@@ -8,7 +8,7 @@ use compress_evaluate::{Footprint as Evaluation, Outline};
 use crate::{
     Outcome,
     args::{self, By, Work},
-    evidence::Evidence,
+    evidence::Measurements,
     footprint::{self, Footprint},
     job::Planning,
     memory::Memory,
@@ -32,13 +32,13 @@ impl Work<Planning> for Plans {
         let inputs: Vec<_> = model.inputs().collect();
         side::check(job.plot.as_deref(), &inputs, None)?;
         let survey = Survey::new(&model.checkpoint, |site| job.selection.contains(site));
-        let foresight = Evidence::to_plan(method, &job, None, &model)?;
+        let foresight = Measurements::to_plan(method, &job, None, &model)?;
         let survey = foresight.inform(survey);
         let plan = pipeline::plan(method, &survey, &model, &job)?;
         let spec = pipeline::output_spec(&model.checkpoint, plan.forms(), &job.form);
         let layout = Layout::new(&model.checkpoint, &spec)?;
         let both = (&model.checkpoint, &layout);
-        foretell(method, &plan, &survey, both, (&job, None))?;
+        preview(method, &plan, &survey, both, (&job, None))?;
         report::print(serde_json::to_string_pretty(&plan)?)?;
         Ok(Outcome::Kept)
     }
@@ -46,7 +46,7 @@ impl Work<Planning> for Plans {
 
 /// What a plan will cost in bytes, disk and memory, told on stderr before anything is done; when
 /// quiet, only the warning that the output will be larger. And its picture, where one is asked for.
-pub fn foretell<M: Method>(
+pub fn preview<M: Method>(
     method: &M,
     plan: &Plan<M::Step>,
     survey: &Survey<'_>,
@@ -63,7 +63,7 @@ pub fn foretell<M: Method>(
     }
     let limit = arguments.memory;
     let how = (arguments, context);
-    let takes = footprint::foretell((method, plan), survey, (source, layout), how, limit)?;
+    let takes = footprint::preview((method, plan), survey, (source, layout), how, limit)?;
     let (before, after) = (source.file_bytes(), layout.bytes());
     if !arguments.printing.quiet {
         let mut table = report::plain(["", "now", "planned"]);
@@ -87,14 +87,14 @@ pub fn foretell<M: Method>(
             String::new(),
             plan.whole.len().to_string(),
         );
-        let mut foretold = |name: &str, bytes: u64| {
+        let mut predicted = |name: &str, bytes: u64| {
             let about = format!("about {}", report::size(bytes as usize));
             row(name, String::new(), about);
         };
-        foretold("free disk needed", takes.disk);
-        foretold("of that, measurements", takes.evidence);
-        foretold("memory to compress", takes.memory as u64);
-        foretold(
+        predicted("free disk needed", takes.disk);
+        predicted("of that, measurements", takes.evidence);
+        predicted("memory to compress", takes.memory as u64);
+        predicted(
             "memory to evaluate",
             to_evaluate(source, layout, limit) as u64,
         );

@@ -11,17 +11,17 @@ use compress_core::{Method, Survey};
 use crate::{
     Outcome,
     args::{self, By, Work},
-    evidence::Evidence,
+    evidence::Measurements,
     interrupt,
     job::{Planning, Running, Target},
     model::Opened,
     pipeline,
-    report::{self, Measured, run::Told},
+    report::{self, ModelReport, run::RunReport},
     side,
     task::Task,
     verbs::{
-        evaluate::{Baseline, Prepared},
-        plan::foretell,
+        evaluate::{Baseline, ScoringText},
+        plan::preview,
     },
 };
 
@@ -42,7 +42,7 @@ pub fn perform(
     method: &By<args::Running>,
     job: Running,
     baseline: Option<&Baseline<'_>>,
-) -> Result<Told> {
+) -> Result<RunReport> {
     method.perform(job, Compress { baseline })
 }
 
@@ -52,9 +52,9 @@ struct Compress<'a> {
 }
 
 impl Work<Running> for Compress<'_> {
-    type Output = Result<Told>;
+    type Output = Result<RunReport>;
 
-    fn by<M: Method>(self, method: &M, job: Running) -> Result<Told> {
+    fn by<M: Method>(self, method: &M, job: Running) -> Result<RunReport> {
         let planning = &job.planning;
         let quiet = planning.printing.quiet;
         let model = Opened::open(planning.model.as_deref(), quiet)?;
@@ -65,14 +65,14 @@ impl Work<Running> for Compress<'_> {
         let text = self.text(&job, &model)?;
         let survey = Survey::new(&model.checkpoint, |site| planning.selection.contains(site));
         let context = job.text.context;
-        let foresight = Evidence::to_plan(method, planning, context, &model)?;
+        let foresight = Measurements::to_plan(method, planning, context, &model)?;
         let survey = foresight.inform(survey);
         let plan = pipeline::plan(method, &survey, &model, planning)?;
         let spec = pipeline::output_spec(&model.checkpoint, plan.forms(), &planning.form);
         let layout = Layout::new(&model.checkpoint, &spec)?;
         let both = (&model.checkpoint, &layout);
-        let takes = foretell(method, &plan, &survey, both, (planning, context))?;
-        let evidence = Evidence::to_compress(method, &plan, planning, context, &model)?;
+        let takes = preview(method, &plan, &survey, both, (planning, context))?;
+        let evidence = Measurements::to_compress(method, &plan, planning, context, &model)?;
         let survey = evidence.inform(survey);
         let survey = survey.storing_factors(planning.form.factors);
         let task = Task {
@@ -103,7 +103,7 @@ impl Work<Running> for Compress<'_> {
             published.describe(&done.record(method)?, &done.card())?;
         }
         interrupt::say(None);
-        let told = Told {
+        let told = RunReport {
             json: done.json(method.name())?,
             text: done.text(method.name()),
             outcome: done.outcome(layout.bytes()),
@@ -116,14 +116,14 @@ impl Work<Running> for Compress<'_> {
 
 impl Compress<'_> {
     /// The text that both models are to be run over, if they are.
-    fn text(&self, job: &Running, model: &Opened) -> Result<Option<Prepared>> {
+    fn text(&self, job: &Running, model: &Opened) -> Result<Option<ScoringText>> {
         if let Some(baseline) = self.baseline {
             return Ok(Some(baseline.text.clone()));
         }
         if !job.evaluate {
             return Ok(None);
         }
-        let text = Prepared::new(&job.text, &model.checkpoint, job.planning.memory)?;
+        let text = ScoringText::new(&job.text, &model.checkpoint, job.planning.memory)?;
         text.check_room(&model.checkpoint)?;
         Ok(Some(text))
     }
@@ -131,11 +131,11 @@ impl Compress<'_> {
     /// Before and after. A GGUF source is compared at the format in which the output is written.
     fn measure(
         &self,
-        text: &Prepared,
+        text: &ScoringText,
         source: &Checkpoint,
         written: &Path,
         quiet: bool,
-    ) -> Result<(Measured, Measured)> {
+    ) -> Result<(ModelReport, ModelReport)> {
         let written = Checkpoint::open(written)?;
         let (mut before, after) = match self.baseline {
             Some(baseline) => baseline.compare(&written, quiet)?,

@@ -16,10 +16,10 @@ use crate::{
     interrupt,
     model::Opened,
     plot,
-    report::{self, Measured},
+    report::{self, ModelReport},
     side, text,
     verbs::{
-        evaluate::Prepared,
+        evaluate::ScoringText,
         run::{goes_on, leave, not_evaluated, publish},
     },
 };
@@ -46,7 +46,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         None
     } else {
         let memory = job.resources.memory();
-        let text = Prepared::new(&job.text.job(), &model.checkpoint, memory)?;
+        let text = ScoringText::new(&job.text.job(), &model.checkpoint, memory)?;
         text.check_room(&model.checkpoint)?;
         Some(text)
     };
@@ -97,7 +97,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     let published = publish(writer, &record(None)?, &task.card(None))?;
     // The model is finished and in its place: nothing that goes wrong from here on takes it away.
     task.draw(&curve)?;
-    let measure = |text: Prepared| {
+    let measure = |text: ScoringText| {
         let written = Checkpoint::open(published.path())?;
         task.measure(text, &written)
     };
@@ -178,7 +178,7 @@ struct Effort {
 }
 
 /// Before and after, on a text.
-type Measurement = (Prepared, Measured, Measured);
+type Measurement = (ScoringText, ModelReport, ModelReport);
 
 impl Task<'_> {
     /// Trains, puts what came of it in its place, and writes all else that the output consists of.
@@ -227,7 +227,7 @@ impl Task<'_> {
         Ok(())
     }
 
-    fn measure(&self, text: Prepared, written: &Checkpoint) -> Result<Measurement> {
+    fn measure(&self, text: ScoringText, written: &Checkpoint) -> Result<Measurement> {
         let quiet = self.job.printing.quiet;
         let model = &self.model.checkpoint;
         let (before, after) = match self.original.map(|original| &original.checkpoint) {
@@ -285,7 +285,7 @@ impl Task<'_> {
             method: "tune".into(),
             options: serde_json::to_value(self.lesson.options)?,
             calibration: None,
-            aim: Value::Null,
+            refit: Value::Null,
             source: self.model.id()?,
             format: self.job.dtype.unwrap_or(model.format()).to_string(),
             dense: false,

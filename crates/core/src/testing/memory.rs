@@ -1,4 +1,4 @@
-//! The law that the memory which a method needs is foretold.
+//! The law that the memory which a method needs is predicted.
 
 use std::{env, fs, process::Command};
 
@@ -17,13 +17,13 @@ const STREAMS: [&[Role]; 3] = [&[Role::Output], &[Role::Gate, Role::Up], &[Role:
 /// Which case a process is to measure; the variable of a process that was started for one.
 const CASE: &str = "COMPRESS_TEST_CASE";
 
-/// Law: what carrying out the steps of a stream takes of memory, on 2 threads, is what was foretold, to a tenth;
+/// Law: what carrying out the steps of a input takes of memory, on 2 threads, is what was predicted, to a tenth;
 /// less than that only where several weights need not hold most at the same time.
 ///
-/// A process is measured, for each method and stream a new one, so that nothing is left in it from before: the
+/// A process is measured, for each method and input a new one, so that nothing is left in it from before: the
 /// test itself, started again. It must be the only one of its file. Where the system does not tell, nothing is
 /// measured.
-pub fn memory_is_foretold<M: Method>(methods: &[M]) -> Result<()> {
+pub fn memory_is_predicted<M: Method>(methods: &[M]) -> Result<()> {
     let case = env::var(CASE).ok().and_then(|case| case.parse().ok());
     let cases = methods.len() * STREAMS.len();
     if let Some(case) = case {
@@ -64,12 +64,12 @@ fn measure<M: Method>(method: &M, readers: &[Role]) -> Result<()> {
     let Some(before) = told("VmRSS:") else {
         return Ok(());
     };
-    let foretold = carry_out(&Survey::new(&LARGE, chosen).with_evidence(&LARGE))?;
+    let predicted = carry_out(&Survey::new(&LARGE, chosen).with_evidence(&LARGE))?;
     let taken = told("VmHWM:").unwrap_or(before).saturating_sub(before);
-    let ratio = taken as f64 / foretold as f64;
+    let ratio = taken as f64 / predicted as f64;
     assert!(
         ratio < 1.1 && (ratio > 0.9 || readers.len() > 1),
-        "{} for {readers:?} takes {taken} bytes, {ratio:.3} of the {foretold} foretold",
+        "{} for {readers:?} takes {taken} bytes, {ratio:.3} of the {predicted} predicted",
         method.name()
     );
     Ok(())

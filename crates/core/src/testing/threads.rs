@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use compress_numerics::Random;
 
 use crate::{
-    Budget, Error, Evidence, Inlet, Matrix, Method, Result, Role, Shape, Site, Stream, Survey,
-    Symmetric, Weights,
+    Budget, Error, Evidence, InputKind, LayerInput, Matrix, Method, Result, Role, Shape, Site,
+    Survey, Symmetric, Weights,
 };
 
 /// One block of such sizes, and made-up measurements of it.
@@ -74,12 +74,12 @@ impl Weights for Wide {
 }
 
 impl Evidence for Wide {
-    fn activations(&self, stream: Stream) -> Result<Symmetric> {
-        let size = self.shape(stream.inlet.reader()).cols;
-        Ok(gram(size, 10 + stream.inlet as u64))
+    fn activations(&self, input: LayerInput) -> Result<Symmetric> {
+        let size = self.shape(input.kind.reader()).cols;
+        Ok(gram(size, 10 + input.kind as u64))
     }
 
-    fn attended(&self, _: usize) -> Result<Symmetric> {
+    fn attention_weighted(&self, _: usize) -> Result<Symmetric> {
         Ok(gram(self.hidden, 20))
     }
 
@@ -89,9 +89,9 @@ impl Evidence for Wide {
     }
 
     fn input_fisher(&self, site: Site) -> Result<Vec<f64>> {
-        let stream = Stream::new(0, Inlet::Down);
+        let input = LayerInput::new(0, InputKind::Down);
         let count = self.shape(block_role(site)?).cols;
-        Ok(self.activations(stream)?.diagonal().take(count).collect())
+        Ok(self.activations(input)?.diagonal().take(count).collect())
     }
 }
 

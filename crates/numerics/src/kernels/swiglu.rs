@@ -1,4 +1,4 @@
-//! What lies between the two inner weights of a gated feed-forward layer, and the way back through it.
+//! What lies between the two inner weights of a gated feed-forward layer, and the backward pass through it.
 //!
 //! ```text
 //! y = silu(g) ⊙ u,   silu(g) = g σ(g),   σ(g) = 1 / (1 + e^−g)

@@ -1,4 +1,4 @@
-//! A band of rows in levels and grids, column after column, while they are being chosen.
+//! A band of rows in integers and grids, column after column, while they are being chosen.
 
 use compress_core::{Quantised, Result, Scheme, Shape, f16};
 use compress_numerics::linalg::Single;
@@ -9,36 +9,36 @@ use crate::grids::Grids;
 const ROWS: usize = 16;
 
 /// Some rows of a weight, rounded.
-pub(crate) struct Coded {
-    pub levels: Single, // m × n, integers
+pub(crate) struct QuantisedBlock {
+    pub integers: Single, // m × n, integers
     pub grids: Grids,
     pub group: usize, // how many columns share a grid
 }
 
-impl Coded {
+impl QuantisedBlock {
     /// What rounding lost of the weight; m × n.
     pub fn residual(&self, mut weight: Single) -> Single {
         for j in 0..weight.cols() {
             let steps = self.grids.of(j / self.group).steps;
-            let levels = self.levels.column(j).iter().zip(steps);
-            let pairs = weight.column_mut(j).iter_mut().zip(levels);
-            pairs.for_each(|(x, (level, step))| *x -= level * step);
+            let integers = self.integers.column(j).iter().zip(steps);
+            let pairs = weight.column_mut(j).iter_mut().zip(integers);
+            pairs.for_each(|(x, (integer, step))| *x -= integer * step);
         }
         weight
     }
 
     /// Codes, scales and zero points, row after row.
     pub fn written(&self, scheme: Scheme) -> Parts {
-        let (rows, cols) = (self.levels.rows(), self.levels.cols());
+        let (rows, cols) = (self.integers.rows(), self.integers.cols());
         let mut codes = vec![0; rows * cols];
         for (i, some) in codes.chunks_mut(ROWS * cols.max(1)).enumerate() {
             for j in 0..cols {
                 let zeros = self.grids.of(j / self.group).zeros;
-                let column = self.levels.column(j).iter().zip(zeros).skip(i * ROWS);
+                let column = self.integers.column(j).iter().zip(zeros).skip(i * ROWS);
                 let places = some.iter_mut().skip(j).step_by(cols);
                 places
                     .zip(column)
-                    .for_each(|(code, (level, zero))| *code = (level + zero) as i8);
+                    .for_each(|(code, (integer, zero))| *code = (integer + zero) as i8);
             }
         }
         let grids = || (0..rows).flat_map(|row| self.grids.of_row(row));

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 /// Gradients by the inputs of a function from the gradient by its output; the graph is that of the
 /// function alone.
-pub fn through<const N: usize, const D: usize>(
+pub fn vjp<const N: usize, const D: usize>(
     inputs: [Tensor<D>; N],
     gradient: Tensor<D>,
     function: impl FnOnce([Tensor<D>; N]) -> Tensor<D>,

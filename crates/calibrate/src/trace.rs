@@ -1,11 +1,11 @@
 //! One block's way through a window, with everything that is met on the way.
 
 use burn::tensor::Tensor;
-use compress_core::Inlet;
-use compress_models::{Block, FeedForward, Turns};
+use compress_core::InputKind;
+use compress_models::{Block, FeedForward, RotaryAngles};
 
 /// What a block computes for a window; all 1 × time × width.
-pub struct Walk {
+pub struct BlockTrace {
     /// The residual stream that goes in.
     pub residual: Tensor<3>,
     /// What enters query, key and value.
@@ -13,7 +13,7 @@ pub struct Walk {
     /// What query, key and value give.
     pub projections: [Tensor<3>; 3],
     /// What enters the output weight.
-    pub mixed: Tensor<3>,
+    pub attended: Tensor<3>,
     /// The residual stream between attention and feed-forward layer.
     pub middle: Tensor<3>,
     /// What enters gate and up.
@@ -28,23 +28,23 @@ pub struct Walk {
 
 /// Runs a block over a window.
 #[must_use]
-pub fn walk(block: &Block, residual: Tensor<3>, turns: &Turns) -> Walk {
+pub fn trace(block: &Block, residual: Tensor<3>, angles: &RotaryAngles) -> BlockTrace {
     let (a, f) = (&block.attention, &block.feed_forward);
     let attention = block.attention_norm.forward(residual.clone());
     let projections = [&a.query, &a.key, &a.value].map(|weight| weight.forward(attention.clone()));
     let [query, key, value] = projections.clone();
-    let mixed = a.mix(query, key, value, turns, None);
-    let middle = residual.clone() + a.output.forward(mixed.clone());
+    let attended = a.attend(query, key, value, angles, None);
+    let middle = residual.clone() + a.output.forward(attended.clone());
     let feed_forward = block.feed_forward_norm.forward(middle.clone());
     let branches = [&f.gate, &f.up].map(|weight| weight.forward(feed_forward.clone()));
     let [gate, up] = &branches;
     let gated = FeedForward::gated(gate, up);
     let next = middle.clone() + f.down.forward(gated.clone());
-    Walk {
+    BlockTrace {
         residual,
         attention,
         projections,
-        mixed,
+        attended,
         middle,
         feed_forward,
         branches,
@@ -53,15 +53,15 @@ pub fn walk(block: &Block, residual: Tensor<3>, turns: &Turns) -> Walk {
     }
 }
 
-impl Walk {
-    /// The activations at an inlet.
+impl BlockTrace {
+    /// The activations at an input.
     #[must_use]
-    pub fn stream(&self, inlet: Inlet) -> Tensor<3> {
-        match inlet {
-            Inlet::Attention => &self.attention,
-            Inlet::Output => &self.mixed,
-            Inlet::FeedForward => &self.feed_forward,
-            Inlet::Down => &self.gated,
+    pub fn input(&self, kind: InputKind) -> Tensor<3> {
+        match kind {
+            InputKind::Attention => &self.attention,
+            InputKind::Output => &self.attended,
+            InputKind::FeedForward => &self.feed_forward,
+            InputKind::Down => &self.gated,
         }
         .clone()
     }

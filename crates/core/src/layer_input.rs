@@ -9,7 +9,7 @@ use crate::{Role, Site};
 /// Which of a block's activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Inlet {
+pub enum InputKind {
     /// The normed residual stream that query, key and value read.
     Attention,
     /// The mixed values of all heads, which the output weight reads.
@@ -20,7 +20,7 @@ pub enum Inlet {
     Down,
 }
 
-impl Inlet {
+impl InputKind {
     /// In the order in which a block comes by them.
     pub const ALL: [Self; 4] = [Self::Attention, Self::Output, Self::FeedForward, Self::Down];
 
@@ -58,58 +58,58 @@ impl Inlet {
     }
 }
 
-/// One block's activations at one inlet, written `3.attention`.
+/// One block's activations at one input, written `3.attention`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stream {
+pub struct LayerInput {
     /// Index of the block, from 0.
     pub layer: usize,
     /// Where in the block.
-    pub inlet: Inlet,
+    pub kind: InputKind,
 }
 
-impl Stream {
-    /// The stream at `inlet` of block `layer`.
+impl LayerInput {
+    /// The input at `kind` of block `layer`.
     #[must_use]
-    pub const fn new(layer: usize, inlet: Inlet) -> Self {
-        Self { layer, inlet }
+    pub const fn new(layer: usize, kind: InputKind) -> Self {
+        Self { layer, kind }
     }
 }
 
-/// Which of some sites read each stream, by their places; embedding and head read none.
+/// Which of some sites read each input, by their places; embedding and head read none.
 #[must_use]
-pub fn by_stream(sites: impl IntoIterator<Item = Site>) -> BTreeMap<Option<Stream>, Vec<usize>> {
-    let mut readers: BTreeMap<Option<Stream>, Vec<usize>> = BTreeMap::new();
+pub fn by_input(sites: impl IntoIterator<Item = Site>) -> BTreeMap<Option<LayerInput>, Vec<usize>> {
+    let mut readers: BTreeMap<Option<LayerInput>, Vec<usize>> = BTreeMap::new();
     for (place, site) in sites.into_iter().enumerate() {
-        readers.entry(site.stream()).or_default().push(place);
+        readers.entry(site.input()).or_default().push(place);
     }
     readers
 }
 
-impl fmt::Display for Stream {
+impl fmt::Display for LayerInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}.{}", self.layer, self.inlet.name()))
+        f.pad(&format!("{}.{}", self.layer, self.kind.name()))
     }
 }
 
 impl Role {
     /// What the weights of the role read.
     #[must_use]
-    pub const fn inlet(self) -> Inlet {
+    pub const fn input_kind(self) -> InputKind {
         match self {
-            Self::Query | Self::Key | Self::Value => Inlet::Attention,
-            Self::Output => Inlet::Output,
-            Self::Gate | Self::Up => Inlet::FeedForward,
-            Self::Down => Inlet::Down,
+            Self::Query | Self::Key | Self::Value => InputKind::Attention,
+            Self::Output => InputKind::Output,
+            Self::Gate | Self::Up => InputKind::FeedForward,
+            Self::Down => InputKind::Down,
         }
     }
 }
 
 impl Site {
-    /// The stream that a weight of a block reads; none for embedding and head.
+    /// The input that a weight of a block reads; none for embedding and head.
     #[must_use]
-    pub const fn stream(self) -> Option<Stream> {
+    pub const fn input(self) -> Option<LayerInput> {
         match self {
-            Self::Block { layer, role } => Some(Stream::new(layer, role.inlet())),
+            Self::Block { layer, role } => Some(LayerInput::new(layer, role.input_kind())),
             Self::Embedding | Self::Head => None,
         }
     }
@@ -122,10 +122,14 @@ mod tests {
     #[test]
     fn every_weight_reads_the_stream_that_counts_it_among_its_readers() {
         for role in Role::ALL {
-            assert!(role.inlet().readers().contains(&role));
-            assert!(role.inlet().readers().contains(&role.inlet().reader()));
+            assert!(role.input_kind().readers().contains(&role));
+            assert!(
+                role.input_kind()
+                    .readers()
+                    .contains(&role.input_kind().reader())
+            );
         }
-        let readers: usize = Inlet::ALL.iter().map(|inlet| inlet.readers().len()).sum();
+        let readers: usize = InputKind::ALL.iter().map(|kind| kind.readers().len()).sum();
         assert_eq!(readers, Role::ALL.len());
     }
 }
