@@ -151,7 +151,7 @@ def main():
     models.add_argument("--hf", type=Path, metavar="DIR", help="the same model for PyTorch")
     models.add_argument("--made-up", metavar="HIDDEN,INNER,LAYERS", help="random weights in these shapes")
     p.add_argument("--refinements", default="0", help="of ours")
-    p.add_argument("--scaling", default="covering", help="of ours")
+    p.add_argument("--scaling", default="absmax", help="of ours")
     p.add_argument("--ctx", type=int, default=1024, help="tokens of a window")
     p.add_argument("--windows", type=int, default=32, help="how many windows, from the start of the text")
     p.add_argument("--bits", type=int, default=4)
@@ -171,7 +171,7 @@ def main():
             a.model = a.hf
         command = [
             a.compress, "run", "lorc", a.model, "--one-shot", "--bits", str(a.bits), "--group", str(a.group), "--quantizer", "gptq",
-            "--scaling", a.scaling, "--refinements", a.refinements, "--tokens", "alike", "--calibrate", a.text, "--samples", str(a.windows), "--calibrate-ctx",
+            "--scaling", a.scaling, "--refinements", a.refinements, "--tokens", "uniform", "--calibrate", a.text, "--samples", str(a.windows), "--calibrate-ctx",
             str(a.ctx), "--evidence", evidence, "-o", output, "--force", "--no-evaluate", "--json", "--quiet",
         ]  # fmt: skip
 

@@ -151,7 +151,7 @@ fn an_option_that_a_plan_decides_is_refused_beside_it() {
         &["--rank", "0"],
         &["--alternations", "0"],
         &["--metric", "plain"],
-        &["--tokens", "alike"],
+        &["--tokens", "uniform"],
     ] {
         refused("lorc", &rounding, option, &[option[0], "--plan"]);
     }

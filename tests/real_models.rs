@@ -209,7 +209,7 @@ fn thresholds_and_roundings_have_the_perplexities_that_pytorch_finds() {
         "--refinements",
         "0",
         "--tokens",
-        "alike",
+        "uniform",
         "--one-shot",
     ];
     for (method, expected, tolerance) in [

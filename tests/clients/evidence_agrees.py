@@ -31,7 +31,7 @@ INLETS = {"attention": "query", "output": "output", "feed_forward": "gate", "dow
 # block. Further on the activations themselves come from two f32 passes that round differently. On
 # stories15m theirs is 0.8e-6 from a pass in f64 and ours 1.1e-6; each block adds a little.
 # On the way back such differences grow more.
-TOLERANCES = {"H": 5e-6, "H attended": 1e-5, "mean_absolute": 1e-5, "mean_square": 1e-5, "G": 1e-4, "input_fisher": 1e-4}
+TOLERANCES = {"H": 5e-6, "H attention_weighted": 1e-5, "mean_absolute": 1e-5, "mean_square": 1e-5, "G": 1e-4, "input_fisher": 1e-4}
 
 
 def ours(program, a):
@@ -76,7 +76,7 @@ def theirs(a):
         output.loss.backward()
         for layer, shares in enumerate(output.attentions):
             x, looks = entering[layer], shares.detach()[0].double().square().sum((0, 1))
-            sums[f"{layer}.attended"]["gram"] += x.T @ (x * looks[:, None])
+            sums[f"{layer}.attention_weighted"]["gram"] += x.T @ (x * looks[:, None])
         for name, weight in weights.items():
             sums[name]["input_fisher"] += weight.grad.double().square().sum(0)
     return sums
@@ -129,7 +129,7 @@ def main():
         for name, tensor in tensors.items():
             expected = reference[file][name]
             if name == "gram":
-                tensor, name = whole(tensor), {"activations": "H", "attended": "H attended", "gradients": "G"}[kind]
+                tensor, name = whole(tensor), {"activations": "H", "attention_weighted": "H attention_weighted", "gradients": "G"}[kind]
             difference = tensor - expected
             worst = (difference.abs() / expected.abs()).nan_to_num(0).max()  # 0 for both is no difference
             off[name][place] = (difference.norm() / expected.norm()).item(), worst.item()
@@ -138,7 +138,7 @@ def main():
     for name, tolerance in TOLERANCES.items():
         place, (distance, _) = max(off[name].items(), key=lambda entry: entry[1][0])
         print(f"{name}: off by {distance:.1e} at worst, at {place}, of {len(off[name])}; may be {tolerance:.0e}", end="")
-        if name in ("H", "H attended", "G"):  # elements of these may be near 0 and mean nothing by themselves
+        if name in ("H", "H attention_weighted", "G"):  # elements of these may be near 0 and mean nothing by themselves
             print()
         else:
             place, (_, worst) = max(off[name].items(), key=lambda entry: entry[1][1])

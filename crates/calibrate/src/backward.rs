@@ -8,7 +8,7 @@ use compress_core::Role;
 use compress_models::{Block, Decoder, FeedForward, RotaryAngles, vjp};
 use compress_numerics::kernels::exponentiate;
 
-use crate::{BlockTrace, Result, calibrate::numbers};
+use crate::{BlockTrace, Result, host::numbers};
 
 /// Gradients of a window's loss.
 pub struct Gradients {
@@ -66,7 +66,7 @@ pub fn of_loss(ends: &Decoder, last: Tensor<3>, window: &[u32]) -> Result<(f64, 
     Ok((loss, gradient))
 }
 
-/// The same loss, and its gradient by what the last norm makes of that input.
+/// The same loss, and its gradient by what the last norm makes of that stream.
 pub fn of_loss_after_norm(
     ends: &Decoder,
     last: &Tensor<3>,

@@ -1,6 +1,6 @@
 //! The pass forward and the pass back, block by block over all windows.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use compress_checkpoint::Checkpoint;
@@ -12,25 +12,12 @@ use crate::{
     BlockTrace, Error, EvidenceStore, Result,
     accumulate::{add_grams, squared_gradient},
     backward::{backward, of_loss},
+    host::{finite, length, numbers, remove, side_by_side},
     measure::Measure,
+    progress::Progress,
     states::{States, Writing},
     trace,
 };
-
-/// Tokens that go through a block side by side, in windows: what all cores hold at a time.
-const TOKENS: usize = 2048;
-
-/// Told of each window's way through each block: how many there will be, and one more done.
-pub trait Progress: Sync {
-    /// So many steps lie ahead.
-    fn start(&self, what: &'static str, steps: usize);
-    /// So many are done.
-    fn advance(&self, steps: usize);
-    /// Something to be seen beside them.
-    fn show(&self, _news: &str) {}
-    /// All is done.
-    fn finish(&self) {}
-}
 
 /// A model and the text that it is run over.
 struct Calibration<'a> {
@@ -69,11 +56,6 @@ pub fn calibrate(
     store.tidy()
 }
 
-/// Windows that go through a block side by side: a fixed number of tokens, but no core without one.
-pub fn side_by_side(time: usize) -> usize {
-    (TOKENS / time).max(rayon::current_num_threads())
-}
-
 impl<'a> Calibration<'a> {
     fn new(
         checkpoint: &'a Checkpoint,
@@ -96,7 +78,7 @@ impl<'a> Calibration<'a> {
         })
     }
 
-    /// Residual inputs, and activations where needed, from the last block that an earlier run
+    /// Residual streams, and activations where needed, from the last block that an earlier run
     /// finished.
     fn forward(&self, needs: Needs) -> Result<()> {
         let layers = self.checkpoint.config().layers;
@@ -316,16 +298,6 @@ impl<'a> Calibration<'a> {
     }
 }
 
-/// The length that all windows have.
-pub fn length(windows: &[Vec<u32>]) -> Result<usize> {
-    let time = windows.first().map_or(0, Vec::len);
-    if time < 2 || windows.iter().any(|window| window.len() != time) {
-        let problem = format!("got {} windows, the first of {time} tokens", windows.len());
-        return Err(Error::Windows { problem });
-    }
-    Ok(time)
-}
-
 /// The squared gradients of a window for the inputs of each weight, in the order of [`Role::ALL`].
 fn squares(trace: &BlockTrace, outputs: &[Vec<f32>]) -> Result<Vec<Vec<f64>>> {
     let of = |(role, g): (Role, &Vec<f32>)| {
@@ -343,26 +315,5 @@ fn add_absolute(sums: &mut [f64], x: &[f32]) {
         sums.iter_mut()
             .zip(row)
             .for_each(|(sum, x)| *sum += f64::from(x.abs()));
-    }
-}
-
-/// The numbers of a tensor, on the host.
-pub fn numbers(x: Tensor<3>) -> Result<Vec<f32>> {
-    let numbers = x.into_data().try_into_vec();
-    numbers.map_err(|e| {
-        let problem = format!("{e:?}");
-        compress_models::Error::Execution { problem }.into()
-    })
-}
-
-/// Whether no number is NaN or infinite; looks at all of them, many at a time.
-pub fn finite(numbers: &[f32]) -> bool {
-    numbers.iter().fold(true, |all, x| all & x.is_finite())
-}
-
-pub fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
-        _ => Ok(()),
     }
 }

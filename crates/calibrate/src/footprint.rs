@@ -3,7 +3,7 @@
 use compress_checkpoint::Config;
 use compress_core::{InputKind, Needs, Role, Shape};
 
-use crate::{RefitTarget, calibrate::side_by_side, measured::target_rows};
+use crate::{RefitTarget, host::side_by_side, measured::target_rows};
 
 /// A walk to be, by all that decides what it takes.
 #[derive(Clone, Copy)]
@@ -27,7 +27,7 @@ const SINGLE: usize = 4;
 const DOUBLE: usize = 8;
 
 impl Footprint<'_> {
-    /// Bytes of memory while what enters at an input is measured.
+    /// Bytes of memory while what enters at a layer input is measured.
     #[must_use]
     pub fn measuring(&self, kind: InputKind) -> usize {
         let side = side_by_side(self.time).min(self.windows);
@@ -83,7 +83,7 @@ impl Footprint<'_> {
         }
     }
 
-    /// Bytes of memory that stay while the weights at an input are compressed: what was measured, and what
+    /// Bytes of memory that stay while the weights at a layer input are compressed: what was measured, and what
     /// the weights are to be.
     #[must_use]
     pub fn held(&self, kind: InputKind) -> usize {
@@ -141,7 +141,7 @@ impl Footprint<'_> {
         if self.refit.is_some() { 2 } else { 1 }
     }
 
-    /// How many H's there are at an input.
+    /// How many H's there are at a layer input.
     fn kinds(&self, kind: InputKind) -> usize {
         1 + usize::from(self.attention_weighted && kind == InputKind::Attention)
     }
@@ -173,7 +173,7 @@ impl Footprint<'_> {
         kind.readers().iter().map(shape)
     }
 
-    /// Numbers of the weights that read at an input.
+    /// Numbers of the weights that read at a layer input.
     fn weights(&self, kind: InputKind) -> usize {
         self.shapes(kind).map(Shape::size).sum()
     }

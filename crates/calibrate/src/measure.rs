@@ -6,13 +6,13 @@ use compress_models::{Block, RotaryAngles};
 use crate::{
     BlockTrace, Error, Result,
     accumulate::weight,
-    calibrate::{finite, numbers},
+    host::{finite, not_on_host, numbers},
 };
 
 /// One sum of outer products.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Σ x xᵀ at an input.
+    /// Σ x xᵀ at a layer input.
     LayerInput(InputKind),
     /// Σ a x xᵀ of what key and value read, a being how much a token is looked at.
     AttentionWeighted,
@@ -58,9 +58,4 @@ impl Measure {
             Err(Error::Activation { input, window })
         }
     }
-}
-
-pub fn not_on_host() -> Error {
-    let problem = "attention weights are measured on the CPU only".into();
-    compress_models::Error::Execution { problem }.into()
 }

@@ -29,7 +29,7 @@ pub struct Measured {
     weighted: Option<Sums>,
 }
 
-/// What is seen of a window at an input.
+/// What is seen of a window at a layer input.
 pub struct Seen {
     /// z: t × n
     pub z: Vec<f32>,
@@ -69,7 +69,7 @@ impl Sums {
 }
 
 impl Measured {
-    /// Nothing yet, at an input of `width` channels, with targets of `rows`; `weighted` is whether tokens
+    /// Nothing yet, at a layer input of `width` channels, with targets of `rows`; `weighted` is whether tokens
     /// are to be weighted as well.
     pub(crate) fn new(input: LayerInput, width: usize, rows: usize, weighted: bool) -> Self {
         Self {
@@ -180,7 +180,7 @@ pub const fn one_reader(kind: InputKind) -> bool {
     kind.readers().len() == 1
 }
 
-/// Rows of the targets at an input: those of the one weight that reads it, or the inputs that several share.
+/// Rows of the targets at a layer input: those of the one weight that reads it, or the inputs that several share.
 pub fn target_rows(kind: InputKind, shape: impl Fn(Role) -> Shape) -> usize {
     let Shape { rows, cols } = shape(kind.reader());
     if one_reader(kind) { rows } else { cols }

@@ -8,7 +8,7 @@
 //!
 //! - [`RefitTarget::Inputs`], t = W z: they are to do with their inputs what the whole ones would do with them. What
 //!   went wrong before stays wrong.
-//! - [`RefitTarget::Original`], t = W x, and for weights that write to the residual stream t = W x + what that input
+//! - [`RefitTarget::Original`], t = W x, and for weights that write to the residual stream t = W x + what that stream
 //!   lacks: they are to give what the original has at this place, so that they make good for the cuts
 //!   before them as far as their inputs allow.
 //!
@@ -31,8 +31,7 @@ use serde::Serialize;
 
 use crate::{
     Error, Measured, Progress, Result,
-    calibrate::{finite, length, numbers, remove, side_by_side},
-    measure::not_on_host,
+    host::{finite, length, not_on_host, numbers, remove, side_by_side},
     measured::{Seen, one_reader, target_rows},
     stages::{State, advance},
     states::{States, Writing},
@@ -166,7 +165,7 @@ impl<'a> Sequential<'a> {
         Ok(Block::frame(checkpoint, layer, &self.device)?)
     }
 
-    /// Loads the weights that read a input.
+    /// Loads the weights that read a layer input.
     fn load(&self, block: &mut Block, checkpoint: &Checkpoint, input: LayerInput) -> Result<()> {
         for &role in input.kind.readers() {
             block.load_linear(checkpoint, (input.layer, role), &self.device)?;
@@ -196,7 +195,7 @@ impl<'a> Sequential<'a> {
         self.folder.join(format!("{}.{what}", NAMES[pass]))
     }
 
-    /// From an input past its weights to the next, and what is seen there.
+    /// From a layer input past its weights to the next, and what is seen there.
     fn measure(
         &self,
         blocks: &[Block],

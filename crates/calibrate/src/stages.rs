@@ -13,7 +13,7 @@ pub struct State {
     pub input: Tensor<3>,
 }
 
-/// From an input, past the weights that read it, to the next one; from before the block to its first
+/// From a layer input, past the weights that read it, to the next one; from before the block to its first
 /// where `from` is none. After the last, the input is the residual stream that comes out.
 pub fn advance(
     block: &Block,

@@ -4,7 +4,8 @@
 //! 3.attention.activations.safetensors
 //!                           gram [n(n+1)/2] F32: the lower triangle of H, row after row
 //!                           mean_absolute [n], mean_square [n] F64: of each channel
-//! 3.attention-weighted.safetensors    gram [n(n+1)/2] F32: that of Σ a x xᵀ at the input of attention
+//! 3.attention_weighted.safetensors
+//!                           gram [n(n+1)/2] F32: that of Σ a x xᵀ at the input of attention
 //! 3.query.gradients.safetensors
 //!                           gram [m(m+1)/2] F32: that of G
 //!                           input_fisher [n] F64
@@ -33,7 +34,7 @@ use safetensors::{Dtype, SafeTensors, View};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, Result, calibrate::remove};
+use crate::{Error, Result, host::remove};
 
 /// The evidence of one model, text and settings.
 pub struct EvidenceStore {

@@ -54,7 +54,7 @@ pub fn trace(block: &Block, residual: Tensor<3>, angles: &RotaryAngles) -> Block
 }
 
 impl BlockTrace {
-    /// The activations at an input.
+    /// The activations at a layer input.
     #[must_use]
     pub fn input(&self, kind: InputKind) -> Tensor<3> {
         match kind {

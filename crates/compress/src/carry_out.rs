@@ -35,8 +35,8 @@ pub struct Compressed {
 }
 
 impl<M: Method> Work<'_, M> {
-    /// Carries out every step that is not done yet, those of one input together and some inputs side by side,
-    /// and writes the results of a input at once.
+    /// Carries out every step that is not done yet, those of one layer input together and some inputs side by side,
+    /// and writes the results of a layer input at once.
     pub fn at_once(&self) -> Result<Compressed> {
         let start = Instant::now();
         let bar = progress::bar("compressing", self.plan.steps.len(), self.quiet);
@@ -60,7 +60,7 @@ impl<M: Method> Work<'_, M> {
         })
     }
 
-    /// Carries out the steps of one input after those of the other, each measured when its turn comes, and
+    /// Carries out the steps of one layer input after those of the other, each measured when its turn comes, and
     /// goes on from the first block that an earlier run has not finished.
     pub fn in_sequence(
         &self,
@@ -103,7 +103,7 @@ impl<M: Method> Work<'_, M> {
         })
     }
 
-    /// Carries out the steps of one input, and writes what each gives; the errors of the weights.
+    /// Carries out the steps of one layer input, and writes what each gives; the errors of the weights.
     fn carry_out(
         &self,
         input: LayerInput,

@@ -18,6 +18,7 @@ mod pipeline;
 mod plot;
 mod progress;
 mod report;
+mod scoring;
 mod shipped;
 mod side;
 mod task;

@@ -1,5 +1,6 @@
 //! What is told at the end: figures for programs, tables for people.
 
+pub mod comparison;
 pub mod run;
 
 use std::{
@@ -12,31 +13,12 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use compress_checkpoint::Card;
-use compress_evaluate::{Divergence, Latency, Perplexity};
-use serde::Serialize;
+use compress_evaluate::Perplexity;
+
+use crate::scoring::ModelReport;
 
 /// In place of the time per new token, which would be that of loading the whole model for each.
 const NOT_MEASURED: &str = "not measured: block by block";
-
-/// What was measured of one model.
-#[derive(Clone, Debug, Serialize)]
-pub struct ModelReport {
-    #[serde(flatten)]
-    pub score: Perplexity,
-    /// Bytes of the weight files.
-    pub bytes: usize,
-    /// Numbers in the weight files.
-    pub parameters: usize,
-    /// Divergence from the original.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kl: Option<Divergence>,
-    /// Whether its blocks were loaded one after the other, since it does not fit in memory whole.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub streamed: bool,
-    /// Time per token of generating; of a model that is whole in memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency: Option<Latency>,
-}
 
 /// Prints a result. A reader that has seen enough and closed the pipe is no error.
 pub fn print(text: impl Display) -> Result<()> {
@@ -47,7 +29,7 @@ pub fn print(text: impl Display) -> Result<()> {
 }
 
 /// Two models side by side.
-pub fn comparison(before: &ModelReport, after: &ModelReport) -> Table {
+pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
     let ratio = |before: f64, after: f64| format!("×{:.3}", after / before);
     let mut table = plain(["", "before", "after", ""]);
     let mut row = |name: &str, before: String, after: String, ratio: String| {

@@ -82,7 +82,7 @@ impl Needs {
 
 /// Whoever can hand out measurements, one at a time. Sums run over all tokens of the calibration text.
 pub trait Evidence: Sync {
-    /// H = Σ x xᵀ over the activations of a input; in × in of the weights that read it.
+    /// H = Σ x xᵀ over the activations of a layer input; in × in of the weights that read it.
     fn activations(&self, input: LayerInput) -> Result<Symmetric>;
 
     /// Σ a x xᵀ over the activations that key and value of a block read, a being how much a token is

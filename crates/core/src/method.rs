@@ -15,7 +15,7 @@ use crate::{Budget, Error, Factor, Form, Needs, Result, Shape, Site, Survey, Tok
 /// - under refit, [`Survey::weight`] gives the target that was solved for in the place of the weight, and
 ///   [`Survey::activations`] what enters the weight behind the compressed blocks before it. A method does the same
 ///   with either;
-/// - all steps whose weights read one input come in one call of [`compress`](Self::compress), so that what they share
+/// - all steps whose weights read one layer input come in one call of [`compress`](Self::compress), so that what they share
 ///   (a factorisation of H) is made once. Calls for different inputs may come from different threads at the same time.
 pub trait Method: Sync + Serialize {
     /// One unit of work: what to compress, and how far. Methods with the same step can carry out
@@ -44,7 +44,7 @@ pub trait Method: Sync + Serialize {
     /// Carries out steps; gives the edits of one after the other.
     fn compress(&self, steps: &[Self::Step], survey: &Survey<'_>) -> Result<Vec<Edit>>;
 
-    /// The bytes that [`compress`](Self::compress) holds at most for the steps of one input on so many
+    /// The bytes that [`compress`](Self::compress) holds at most for the steps of one layer input on so many
     /// threads: weights of the given shapes, an H as the survey hands it out, and all that is made of them.
     fn memory(
         &self,

@@ -95,7 +95,7 @@ impl<'a> Survey<'a> {
         let Some(layer) = site.layer().filter(|_| tokens.are_weighted(site)) else {
             return self.activations(site);
         };
-        let what = "attended activations";
+        let what = "attention-weighted activations";
         let sum = self.evidence(site, what)?.attention_weighted(layer)?;
         used(site, what, sum.trace(), sum)
     }

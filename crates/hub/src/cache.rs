@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::listing::is_plain;
+use crate::names::is_plain;
 use crate::{Error, ModelId};
 
 /// One model's folder.

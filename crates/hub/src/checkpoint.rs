@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::listing::is_safe;
+use crate::names::is_safe;
 
 /// Names the file of every tensor of a model that is in several.
 pub const INDEX: &str = "model.safetensors.index.json";

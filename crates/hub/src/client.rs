@@ -16,8 +16,8 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::typestate::WithoutBody;
 use ureq::{Agent, Body, Proxy, RequestBuilder};
 
-use crate::listing::{Listing, is_plain};
 use crate::{Error, ModelId, Settings};
+use crate::{listing::Listing, names::is_plain};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Error;
-use crate::listing::is_safe;
+use crate::names::is_safe;
 
 const MAIN: &str = "main";
 

@@ -26,6 +26,7 @@ mod download;
 mod error;
 mod id;
 mod listing;
+mod names;
 mod progress;
 mod settings;
 

@@ -8,7 +8,10 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::checkpoint::{INDEX, SINGLE, adapter, earlier_adapter, shards};
-use crate::{Error, ModelId};
+use crate::{
+    Error, ModelId,
+    names::{is_plain, is_safe},
+};
 
 const PICKLES: [&str; 4] = ["bin", "pt", "pth", "ckpt"];
 
@@ -120,21 +123,6 @@ impl Listing {
             .cloned()
             .collect()
     }
-}
-
-/// Whether `name` joined to a directory stays inside it.
-pub fn is_safe(name: &str) -> bool {
-    let part = |part: &str| !matches!(part, "" | "." | "..");
-    let special = |c: char| c.is_control() || cfg!(windows) && matches!(c, '\\' | ':');
-    name.split('/').all(part) && !name.contains(special)
-}
-
-/// Whether `text` is a file name of letters, digits, `-` and `_`, as a commit and an `ETag` are.
-pub fn is_plain(text: &str) -> bool {
-    (1..=128).contains(&text.len())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 fn is_small(name: &str) -> bool {

@@ -1,4 +1,4 @@
-//! What rounding must know of a input: how an error at one input is best made good at later ones.
+//! What rounding must know of a layer input: how an error at one input is best made good at later ones.
 //!
 //! ```text
 //! H ← Σ x xᵀ, 1 where an input was never used, plus damping · mean(diag H) on the diagonal

@@ -12,7 +12,7 @@
 //! [`gains`] says where it is worth them.
 //!
 //! GPTQ takes m·n² operations for an m × n weight, nearly all of them in matrix products, and n³ once for
-//! all weights that read one input; a refinement takes four times as much as GPTQ.
+//! all weights that read one layer input; a refinement takes four times as much as GPTQ.
 //!
 //! ```
 //! use compress_core::{Bits, Scheme};

@@ -17,7 +17,7 @@ use crate::{Round, hessian::NEAR, method::by_input, quantise::BAND};
 /// Numbers of a band that a thread holds at a time, for each of its weights.
 const BANDS: usize = 5;
 
-/// What rounding the weights of one input holds at its peak.
+/// What rounding the weights of one layer input holds at its peak.
 pub(crate) fn memory(
     steps: &[Round],
     shape: &dyn Fn(Site) -> Result<Shape>,

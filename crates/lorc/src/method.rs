@@ -141,7 +141,7 @@ impl Lorc {
     }
 }
 
-/// The places of the steps whose weights have the same H: those of one input, key and value apart where
+/// The places of the steps whose weights have the same H: those of one layer input, key and value apart where
 /// their tokens are weighted.
 pub(crate) fn by_input(steps: &[Round]) -> Vec<Vec<usize>> {
     let mut inputs: BTreeMap<_, Vec<usize>> = BTreeMap::new();

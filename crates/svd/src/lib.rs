@@ -86,7 +86,7 @@ impl Method for Svd {
     }
 }
 
-/// Truncates weights in the given norm; those that read one input share its H.
+/// Truncates weights in the given norm; those that read one layer input share its H.
 pub fn carry_out(steps: &[Truncate], survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
     let mut edits = BTreeMap::new();
     for places in by_input(steps.iter().map(|step| step.site)).into_values() {
@@ -97,7 +97,7 @@ pub fn carry_out(steps: &[Truncate], survey: &Survey<'_>, norm: Norm) -> Result<
     Ok(edits.into_values().collect())
 }
 
-/// Truncates weights that read one input.
+/// Truncates weights that read one layer input.
 fn together(steps: &[&Truncate], survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
     let mut rooted = false;
     for step in steps {

@@ -5,7 +5,7 @@
 //! 4 s l    the weight
 //! 8 s l    M; M H where that is another; and W while M is made of it by a root
 //! 32 s²    the eigendecomposition of a Gram matrix in f64, at worst
-//! 4 n²     a metric H, for all weights of a input; 8 n² its root
+//! 4 n²     a metric H, for all weights of a layer input; 8 n² its root
 //! ```
 
 use compress_core::{Result, Shape, Site, Truncate};
@@ -13,7 +13,7 @@ use compress_numerics::linalg::EIGEN_SQUARES;
 
 use crate::Norm;
 
-/// What cutting the weights of one input in some norm holds at its peak.
+/// What cutting the weights of one layer input in some norm holds at its peak.
 pub fn memory(
     steps: &[Truncate],
     norm: Norm,

@@ -37,7 +37,7 @@ pub enum Weighting {
     Even,
     /// Each coordinate by a number of its own, at least 0.
     Diagonal(Vec<f64>),
-    /// By a positive semidefinite matrix, which all weights of a input may share.
+    /// By a positive semidefinite matrix, which all weights of a layer input may share.
     Full(Arc<Full>),
 }
 

@@ -51,7 +51,7 @@ impl Norm {
         })
     }
 
-    /// Whether all weights that read one input weigh their inputs alike.
+    /// Whether all weights that read one layer input weigh their inputs alike.
     #[must_use]
     pub const fn shares_inputs(self) -> bool {
         self.needs().activations

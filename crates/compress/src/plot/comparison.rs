@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use plotters::prelude::*;
 
 use super::{COLOURS, Canvas};
-use crate::verbs::compare::Row;
+use crate::report::comparison::Row;
 
 /// Writes an SVG.
 pub fn draw(path: &Path, rows: &[Row]) -> Result<()> {

@@ -6,14 +6,13 @@ use compress_checkpoint::{Card, Record};
 use compress_core::{Method, Plan, Step};
 use serde_json::{Value, json};
 
-use super::ModelReport;
 use crate::{
     Outcome,
     carry_out::Compressed,
     job::{Running, Target},
     model::Opened,
     pipeline,
-    verbs::evaluate::ScoringText,
+    scoring::{ModelReport, ScoringText},
 };
 
 /// What is told in the end.
@@ -96,7 +95,7 @@ impl<S: Step> FinishedRun<'_, S> {
             format!(
                 "ModelReport on {}:\n\n{}",
                 text.title(),
-                super::comparison(before, after)
+                super::before_and_after(before, after)
             )
         });
         super::card(&self.job.output, table)
@@ -133,7 +132,7 @@ impl<S: Step> FinishedRun<'_, S> {
             return lines.join("\n");
         };
         lines.push(text.title());
-        lines.push(super::comparison(before, after).to_string());
+        lines.push(super::before_and_after(before, after).to_string());
         if self.model.checkpoint.is_gguf() {
             let file = super::size(self.model.checkpoint.file_bytes());
             let note = "`before` has the bytes of the output's number format; the GGUF file itself";

@@ -9,8 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 use compress_checkpoint::Input;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     Outcome,
@@ -19,12 +18,10 @@ use crate::{
     model::Opened,
     passing::Passing,
     plot, progress,
-    report::{self, figure},
+    report::comparison::{self, Row, VariantOutcome},
+    scoring::{Baseline, ScoringText},
     side,
-    verbs::{
-        evaluate::{Baseline, ScoringText},
-        run,
-    },
+    verbs::run,
 };
 
 /// Options that make figures comparable, and so are no variant's own.
@@ -47,26 +44,6 @@ struct Variant {
     name: String,
     /// The method and its options.
     words: Vec<String>,
-}
-
-/// What came of a variant.
-#[derive(Debug, Serialize)]
-pub struct Row {
-    pub name: String,
-    /// The method and its options, as on the command line.
-    pub command: String,
-    #[serde(flatten)]
-    pub outcome: VariantOutcome,
-}
-
-/// Figures, or the reason why there are none.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VariantOutcome {
-    /// What `run --json` gave.
-    Report(Value),
-    /// Why it failed.
-    Error(String),
 }
 
 pub fn run(job: &Compare) -> Result<Outcome> {
@@ -103,7 +80,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
             fs::remove_dir_all(&place)
                 .with_context(|| format!("cannot remove {}", place.display()))?;
         }
-        bar.println(told(&variant.name, &outcome));
+        bar.println(comparison::line(&variant.name, &outcome));
         bar.inc(1);
         rows.push(Row {
             name: variant.name,
@@ -112,7 +89,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
         });
     }
     bar.finish_and_clear();
-    show(job, &rows)?;
+    comparison::print(job.printing.json, &rows)?;
     if let Some(path) = &job.plot {
         plot::comparison::draw(path, &rows)?;
     }
@@ -136,18 +113,6 @@ fn check_place(place: &Path, inputs: &[Input<'_>]) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// A line as soon as there is something to tell: a long comparison may be read while it runs.
-fn told(name: &str, outcome: &VariantOutcome) -> String {
-    match outcome {
-        VariantOutcome::Report(report) => {
-            let perplexity = report["after"]["perplexity"].as_f64();
-            let perplexity = perplexity.map_or_else(String::new, figure);
-            format!("{name}: perplexity {perplexity}")
-        }
-        VariantOutcome::Error(error) => format!("{name}: {error}"),
-    }
 }
 
 /// Runs a variant as `compress run` would.
@@ -282,113 +247,4 @@ fn crossed(methods: &[String], keep: &[String]) -> Result<Vec<Variant>> {
         .iter()
         .flat_map(|method| keep.iter().map(move |keep| one(method, keep)));
     Ok(pairs.collect())
-}
-
-fn show(job: &Compare, rows: &[Row]) -> Result<()> {
-    let reports = || rows.iter().filter_map(Row::report);
-    if job.printing.json {
-        let original = reports().next().map(|report| report["before"].clone());
-        let text = reports().next().map(|report| report["text"].clone());
-        return report::print(json!({ "original": original, "text": text, "variants": rows }));
-    }
-    let mut table = report::plain([
-        "variant",
-        "perplexity",
-        "KL mean",
-        "same top",
-        "bytes",
-        "×",
-        "seconds",
-        "error",
-    ]);
-    if let Some(report) = reports().next() {
-        report::print(title(report))?;
-        let before = &report["before"];
-        table.add_row([
-            "original".to_owned(),
-            number(&before["perplexity"]),
-            String::new(),
-            String::new(),
-            report::size(before["bytes"].as_u64().unwrap_or_default() as usize),
-            String::new(),
-            String::new(),
-            String::new(),
-        ]);
-    }
-    for row in rows {
-        table.add_row(cells(row));
-    }
-    report::print(table)
-}
-
-fn title(report: &Value) -> String {
-    let text = &report["text"];
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    format!(
-        "{} on {}, {} windows, ctx {}, {}, {}",
-        word(&report["model"]),
-        word(&text["name"]),
-        text["windows"],
-        text["context"],
-        if text["bos"] == true {
-            "BOS first"
-        } else {
-            "no BOS"
-        },
-        word(&text["device"]),
-    )
-}
-
-fn cells(row: &Row) -> [String; 8] {
-    let name = row.name.clone();
-    let Some(report) = row.report() else {
-        let error = match &row.outcome {
-            VariantOutcome::Error(error) => error.clone(),
-            VariantOutcome::Report(_) => String::new(),
-        };
-        let empty = String::new;
-        return [
-            name,
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-            error,
-        ];
-    };
-    let (before, after) = (&report["before"], &report["after"]);
-    let seconds = |what: &str| report[what].as_f64().unwrap_or(f64::NAN);
-    let bytes = |side: &Value| side["bytes"].as_f64().unwrap_or(f64::NAN);
-    [
-        name,
-        number(&after["perplexity"]),
-        number(&after["kl"]["mean"]),
-        format!(
-            "{:.1} %",
-            100.0 * after["kl"]["same_top"].as_f64().unwrap_or(f64::NAN)
-        ),
-        report::size(bytes(after) as usize),
-        format!("{:.3}", bytes(after) / bytes(before)),
-        format!(
-            "{:.1} s",
-            seconds("calibrate_seconds") + seconds("compress_seconds")
-        ),
-        String::new(),
-    ]
-}
-
-fn number(value: &Value) -> String {
-    value.as_f64().map(figure).unwrap_or_default()
-}
-
-impl Row {
-    /// The figures, if there are any.
-    pub fn report(&self) -> Option<&Value> {
-        match &self.outcome {
-            VariantOutcome::Report(report) => Some(report),
-            VariantOutcome::Error(_) => None,
-        }
-    }
 }

@@ -13,8 +13,9 @@ use crate::{
     job::Planning,
     memory::Memory,
     model::Opened,
-    pipeline, plot, report, side,
-    verbs::evaluate::WINDOWS,
+    pipeline, plot, report,
+    scoring::WINDOWS,
+    side,
 };
 
 pub fn run(method: &By<args::Planning>) -> Result<Outcome> {

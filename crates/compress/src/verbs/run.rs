@@ -16,13 +16,11 @@ use crate::{
     job::{Planning, Running, Target},
     model::Opened,
     pipeline,
-    report::{self, ModelReport, run::RunReport},
+    report::{self, run::RunReport},
+    scoring::{Baseline, ModelReport, ScoringText},
     side,
     task::Task,
-    verbs::{
-        evaluate::{Baseline, ScoringText},
-        plan::preview,
-    },
+    verbs::plan::preview,
 };
 
 pub fn run(method: &By<args::Running>) -> Result<Outcome> {

@@ -15,13 +15,10 @@ use crate::{
     evidence::Bar,
     interrupt,
     model::Opened,
-    plot,
-    report::{self, ModelReport},
+    plot, report,
+    scoring::{ModelReport, ScoringText},
     side, text,
-    verbs::{
-        evaluate::ScoringText,
-        run::{goes_on, leave, not_evaluated, publish},
-    },
+    verbs::run::{goes_on, leave, not_evaluated, publish},
 };
 
 pub fn run(job: &Tune) -> Result<Outcome> {
@@ -301,7 +298,7 @@ impl Task<'_> {
             format!(
                 "Before and after tuning, {}:\n\n{}",
                 text.title(),
-                report::comparison(before, after)
+                report::before_and_after(before, after)
             )
         });
         report::card(&self.job.output, table)

@@ -17,7 +17,7 @@ const STREAMS: [&[Role]; 3] = [&[Role::Output], &[Role::Gate, Role::Up], &[Role:
 /// Which case a process is to measure; the variable of a process that was started for one.
 const CASE: &str = "COMPRESS_TEST_CASE";
 
-/// Law: what carrying out the steps of a input takes of memory, on 2 threads, is what was predicted, to a tenth;
+/// Law: what carrying out the steps of a layer input takes of memory, on 2 threads, is what was predicted, to a tenth;
 /// less than that only where several weights need not hold most at the same time.
 ///
 /// A process is measured, for each method and input a new one, so that nothing is left in it from before: the

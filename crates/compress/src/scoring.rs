@@ -1,0 +1,284 @@
+//! A text that models are scored on, and what that shows of them.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use compress_checkpoint::Checkpoint;
+use compress_evaluate::{
+    Divergence, Footprint, Latency, Outline, Pass, Perplexity, Protocol, Reference, Scored, Source,
+};
+use compress_models::{Device, Streamed};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    job::Text,
+    loaded::{self, Loaded},
+    memory::Memory,
+    progress, shipped, text,
+};
+
+/// Windows that are scored where the user says nothing.
+pub const WINDOWS: usize = 64;
+
+/// Tokens that are generated to time them; the median of so many is past what other programs do.
+const TIMED: usize = 64;
+
+/// What was measured of one model.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelReport {
+    #[serde(flatten)]
+    pub score: Perplexity,
+    /// Bytes of the weight files.
+    pub bytes: usize,
+    /// Numbers in the weight files.
+    pub parameters: usize,
+    /// Divergence from the original.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl: Option<Divergence>,
+    /// Whether its blocks were loaded one after the other, since it does not fit in memory whole.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub streamed: bool,
+    /// Time per token of generating; of a model that is whole in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+}
+
+/// An original that was run once, for others to be measured against.
+pub struct Baseline<'a> {
+    /// Over which text.
+    pub text: ScoringText,
+    model: &'a Checkpoint,
+    reference: Reference<'a>,
+    latency: Option<Latency>,
+}
+
+/// A text, cut and ready to be scored.
+#[derive(Clone)]
+pub struct ScoringText {
+    name: String,
+    protocol: Protocol,
+    windows: Vec<Vec<u32>>,
+    device: Device,
+    device_name: String,
+    memory: Memory,
+}
+
+impl ScoringText {
+    /// Reads and cuts the text as the arguments say, with the tokenizer of `model`; models that are run over
+    /// it may take so much memory.
+    pub fn new(arguments: &Text, model: &Checkpoint, memory: Memory) -> Result<Self> {
+        let (name, text) = match &arguments.file {
+            Some(path) => (path.display().to_string(), text::read(path)?),
+            None => ("shipped sample".to_owned(), shipped::SAMPLE.to_owned()),
+        };
+        let config = model.config();
+        let protocol = Protocol {
+            context: arguments.context.unwrap_or(config.context.min(1024)),
+            windows: arguments.windows.filter(|count| *count < usize::MAX),
+            bos: arguments.bos,
+            documents: arguments.documents.clone(),
+        };
+        let most = arguments.windows.map_or(WINDOWS, |_| usize::MAX);
+        let cut = protocol.cut_at_most(most, &text, &model.tokenizer()?, config.bos);
+        let windows = cut.with_context(|| format!("cannot score {name}"))?;
+        check(&windows, model)?;
+        if protocol.context > config.context {
+            let (asked, trained) = (protocol.context, config.context);
+            eprintln!("warning: windows of {asked} tokens, but the model was made for {trained}");
+        }
+        let protocol = Protocol {
+            windows: Some(windows.len()),
+            ..protocol
+        };
+        let (device, device_name) = arguments.device.open()?;
+        Ok(Self {
+            name,
+            protocol,
+            windows,
+            device,
+            device_name,
+            memory,
+        })
+    }
+
+    /// Perplexity of one model.
+    pub fn score(&self, model: &Checkpoint, quiet: bool) -> Result<ModelReport> {
+        let loaded = self.load(&[model], None, quiet)?;
+        let score = self.pass(&loaded, quiet, |pass| {
+            Ok(pass.perplexity(loaded.networks()[0])?)
+        })?;
+        let mut times = loaded.latency(self.prompt(), TIMED)?.into_iter();
+        Ok(measured(model, score, None, times.next()))
+    }
+
+    /// Both models, the second with its divergence from the first.
+    pub fn compare(
+        &self,
+        original: &Checkpoint,
+        other: &Checkpoint,
+        quiet: bool,
+    ) -> Result<(ModelReport, ModelReport)> {
+        let (before, mut after) = self.compare_all(original, &[other], quiet)?;
+        let after = after.pop().context("nothing was compared")?;
+        Ok((before, after))
+    }
+
+    /// The original, and other models with their divergence from it, all in one pass.
+    pub fn compare_all(
+        &self,
+        original: &Checkpoint,
+        others: &[&Checkpoint],
+        quiet: bool,
+    ) -> Result<(ModelReport, Vec<ModelReport>)> {
+        let models = [&[original], others].concat();
+        let loaded = self.load(&models, None, quiet)?;
+        let networks = loaded.networks();
+        let found = self.pass(&loaded, quiet, |pass| {
+            Ok(pass.compare(Source::Network(networks[0]), &networks[1..])?)
+        })?;
+        let mut times = loaded.latency(self.prompt(), TIMED)?.into_iter();
+        let before = measured(original, found.original, None, times.next());
+        let after = others.iter().zip(found.others).map(|(model, scored)| {
+            let Scored { score, kl } = scored;
+            measured(model, score, Some(kl), times.next())
+        });
+        Ok((before, after.collect()))
+    }
+
+    /// Runs an original once, for others to be measured against. What it gives lies in the file at `path`.
+    pub fn baseline<'a>(
+        &self,
+        model: &'a Checkpoint,
+        path: &Path,
+        quiet: bool,
+    ) -> Result<Baseline<'a>> {
+        let loaded = self.load(&[model], None, quiet)?;
+        let head = Streamed::open(model, &self.device)?;
+        let reference = self.pass(&loaded, quiet, |pass| {
+            Ok(Reference::new(loaded.networks()[0], head, pass, path)?)
+        })?;
+        Ok(Baseline {
+            text: self.clone(),
+            model,
+            reference,
+            latency: loaded.latency(self.prompt(), TIMED)?.pop(),
+        })
+    }
+
+    /// Runs something over the windows, with a bar.
+    fn pass<T>(
+        &self,
+        loaded: &Loaded<'_>,
+        quiet: bool,
+        run: impl FnOnce(&Pass<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let bar = progress::bar("scoring", self.windows.iter().map(Vec::len).sum(), quiet);
+        let found = run(&Pass {
+            windows: &self.windows,
+            batch: loaded.batch(),
+            done: &|tokens| bar.inc(tokens as u64),
+        });
+        bar.finish_and_clear();
+        found
+    }
+
+    /// Refuses to begin what could not be measured in the end: an original of this shape and a model made
+    /// from it have to fit, block by block at least.
+    pub fn check_room(&self, original: &Checkpoint) -> Result<()> {
+        let need = self.footprint(&[original, original], None);
+        loaded::batch(&need, self.memory).map(|_| ())
+    }
+
+    /// What running some models over the text will take.
+    fn footprint<'a>(
+        &self,
+        models: &[&'a Checkpoint],
+        reference: Option<&'a Checkpoint>,
+    ) -> Footprint<'a> {
+        Footprint {
+            models: models.iter().map(|model| Outline::of(model)).collect(),
+            reference: reference.map(Outline::of),
+            time: self.windows.iter().map(Vec::len).max().unwrap_or_default(),
+            windows: self.windows.len(),
+        }
+    }
+
+    fn load<'a>(
+        &self,
+        models: &[&'a Checkpoint],
+        reference: Option<&Checkpoint>,
+        quiet: bool,
+    ) -> Result<Loaded<'a>> {
+        let need = self.footprint(models, reference);
+        Loaded::load(models, &need, self.memory, &self.device, quiet)
+    }
+
+    /// The tokens before those whose generation is timed.
+    fn prompt(&self) -> &[u32] {
+        let first = self.windows.first().map_or(&[][..], Vec::as_slice);
+        first.get(..first.len().min(128)).unwrap_or_default()
+    }
+
+    /// The conditions, for people.
+    pub fn title(&self) -> String {
+        format!("{}, {}, on {}", self.name, self.protocol, self.device_name)
+    }
+
+    /// The conditions, for programs.
+    pub fn describe(&self) -> serde_json::Value {
+        json!({
+            "name": self.name,
+            "context": self.protocol.context,
+            "windows": self.windows.len(),
+            "bos": self.protocol.bos || self.protocol.documents.is_some(),
+            "documents": self.protocol.documents,
+            "device": self.device_name,
+        })
+    }
+}
+
+impl Baseline<'_> {
+    /// The original, and another model with its divergence from it.
+    pub fn compare(&self, other: &Checkpoint, quiet: bool) -> Result<(ModelReport, ModelReport)> {
+        let loaded = self.text.load(&[other], Some(self.model), quiet)?;
+        let mut found = self.text.pass(&loaded, quiet, |pass| {
+            let original = Source::Reference(&self.reference);
+            Ok(pass.compare(original, &loaded.networks())?)
+        })?;
+        let Scored { score, kl } = found.others.pop().context("nothing was compared")?;
+        let latency = loaded.latency(self.text.prompt(), TIMED)?.pop();
+        Ok((
+            measured(self.model, found.original, None, self.latency),
+            measured(other, score, Some(kl), latency),
+        ))
+    }
+}
+
+fn measured(
+    model: &Checkpoint,
+    score: Perplexity,
+    kl: Option<Divergence>,
+    latency: Option<Latency>,
+) -> ModelReport {
+    ModelReport {
+        score,
+        bytes: model.file_bytes(),
+        parameters: model.parameters(),
+        kl,
+        streamed: latency.is_none(),
+        latency,
+    }
+}
+
+/// Refuses tokens that the model has no embedding for.
+fn check(windows: &[Vec<u32>], model: &Checkpoint) -> Result<()> {
+    let vocabulary = model.config().vocabulary;
+    let largest = windows.iter().flatten().max().copied().unwrap_or_default();
+    ensure!(
+        (largest as usize) < vocabulary,
+        "{}: its tokenizer has the token {largest}, but config.json says `vocab_size` {vocabulary}",
+        model.path().display()
+    );
+    Ok(())
+}
