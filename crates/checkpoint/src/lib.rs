@@ -16,50 +16,29 @@
 //! # Ok::<(), compress_checkpoint::Error>(())
 //! ```
 
-mod adapter;
-mod architecture;
-mod card;
-mod checkpoint;
-mod config;
 mod digest;
-mod directory;
-mod durable;
 mod error;
-mod gguf;
-mod journal;
-mod layout;
-mod lock;
-mod modelling;
+mod huggingface;
 pub mod names;
-mod output;
-mod quantisation;
-mod reading;
+mod read;
 mod record;
 mod selection;
-mod settings;
-mod shards;
-mod tensor;
-mod unknown;
-mod untouched;
-mod weight_file;
-mod weights;
-mod work;
-mod writer;
+mod write;
 
-pub use architecture::Architecture;
-pub use card::Card;
-pub use checkpoint::Checkpoint;
-pub use config::{Config, Llama3Scaling};
+pub use huggingface::architecture::Architecture;
+pub use huggingface::config::{Config, Llama3Scaling};
+pub use read::checkpoint::Checkpoint;
+pub use write::card::Card;
 
-pub use directory::parse_header;
-pub use durable::put_in_place;
 pub use error::{Error, Result};
-pub use journal::Finished;
-pub use layout::{Layout, MAX_SHARD_BYTES, OutputSpec};
-pub use lock::{Lock, is_at};
-pub use output::{Input, Output, resolved};
-pub use quantisation::Schemes;
+pub use huggingface::quantisation::Schemes;
+pub use read::directory::parse_header;
+pub use read::tensor::{Kind, Tensor};
 pub use record::Record;
 pub use selection::{Pattern, Selection};
-pub use tensor::{Kind, Tensor};
-pub use writer::{Published, Writer};
+pub use write::durable::put_in_place;
+pub use write::journal::Finished;
+pub use write::layout::{Layout, MAX_SHARD_BYTES, OutputSpec};
+pub use write::lock::{Lock, is_at};
+pub use write::output::{Input, Output, resolved};
+pub use write::writer::{Published, Writer};

@@ -9,10 +9,10 @@ use compress_core::{Form, Format, PairForm, Precision, Scheme, Site};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Checkpoint, Error, Kind, Result, Schemes, Tensor, adapter,
+    Checkpoint, Error, Kind, Result, Schemes, Tensor,
+    huggingface::quantisation,
     names::{self, Numbers, Part},
-    quantisation,
-    weights::parameters,
+    read::{adapter, weights::parameters},
 };
 
 /// Larger models are split into files of at most this size, as the hub asks for.

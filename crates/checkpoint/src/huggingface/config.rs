@@ -9,8 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::{
     Architecture, Error, Result,
-    config::fields::Fields,
-    quantisation::{self, Schemes},
+    huggingface::{
+        config::fields::Fields,
+        quantisation::{self, Schemes},
+    },
 };
 
 /// Llama 3's way to stretch the rotary embedding to long contexts.

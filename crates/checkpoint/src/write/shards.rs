@@ -12,7 +12,11 @@ use std::{
 
 use compress_core::Format;
 
-use crate::{Error, Kind, Layout, Result, journal::open_to_write, layout::Placed, tensor::FLOATS};
+use crate::{
+    Error, Kind, Layout, Result,
+    read::tensor::FLOATS,
+    write::{journal::open_to_write, layout::Placed},
+};
 
 /// The open weight files of a layout.
 pub struct Shards<'a> {
@@ -30,7 +34,7 @@ struct Shard {
 impl<'a> Shards<'a> {
     /// Opens or makes the files in a folder.
     pub fn open(layout: &'a Layout, folder: PathBuf) -> Result<Self> {
-        let open = |shard: &crate::layout::Shard| {
+        let open = |shard: &crate::write::layout::Shard| {
             Ok(Shard {
                 file: open_to_write(&folder.join(&shard.name))?.into(),
                 dirty: AtomicBool::new(false),

@@ -4,7 +4,7 @@ use compress_core::{Format, Site};
 use minijinja::{Environment, context};
 use serde_json::{Map, Value, json};
 
-use crate::{Config, Error, Layout, Result, adapter, names, quantisation};
+use crate::{Config, Error, Layout, Result, names, read::adapter, write::description};
 
 /// The name of the modelling file beside the weights.
 pub const FILE: &str = "modeling_lowrank.py";
@@ -33,7 +33,7 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
     if layout.corrections().next().is_some() {
         json.insert(adapter::FIELD.into(), adapter::FOLDER.into());
     }
-    if let Some(block) = quantisation::config(layout) {
+    if let Some(block) = description::quantization(layout) {
         json.insert("quantization_config".into(), block);
     }
     let class = config.architecture.class();

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, Result, journal::open_to_write};
+use crate::{Error, Result, write::journal::open_to_write};
 
 /// Held until it is dropped.
 #[derive(Debug)]

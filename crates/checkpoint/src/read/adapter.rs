@@ -8,14 +8,17 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{
-    Checkpoint, Config, Error, Layout, Result,
-    directory::{Contents, header, plain_name, read_json},
-    names, record,
-    settings::only_known,
-    weight_file::WeightFile,
+    Checkpoint, Config, Error, Result,
+    huggingface::settings::only_known,
+    names,
+    read::{
+        directory::{Contents, header, plain_name, read_json},
+        weight_file::WeightFile,
+    },
+    record,
 };
 
 /// The field of `config.json` with the folder's name; loaders that do not know it keep it.
@@ -202,31 +205,4 @@ impl Checkpoint {
             format!("the correction of `{module}` has rank {rank}, but of its settings {said}");
         Err(Error::damaged(self.path(), problem))
     }
-}
-
-/// `adapter_config.json` of an output's corrections.
-pub fn config(layout: &Layout) -> Option<Value> {
-    let corrected: Vec<_> = layout.corrections().collect();
-    let (_, rank) = corrected.first()?;
-    let modules: Vec<String> = corrected
-        .iter()
-        .map(|(site, _)| names::module(*site))
-        .collect();
-    Some(json!({
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": "..",
-        "r": rank,
-        "lora_alpha": rank,
-        "lora_dropout": 0.0,
-        "target_modules": modules,
-        "bias": "none",
-        "init_lora_weights": true,
-        "use_rslora": false,
-        "use_dora": false,
-        "fan_in_fan_out": false,
-        "inference_mode": true,
-        "modules_to_save": null,
-        "layers_to_transform": null,
-    }))
 }

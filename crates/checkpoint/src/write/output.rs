@@ -14,7 +14,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Record, Result, durable, lock::Lock, record, work};
+use crate::{
+    Error, Record, Result, record,
+    write::{durable, lock::Lock, work},
+};
 
 /// What a run reads, and must not lose by what it writes.
 #[derive(Clone, Copy, Debug)]

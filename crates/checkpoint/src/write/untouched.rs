@@ -5,9 +5,11 @@ use compress_core::{Factor, Matrix, Quantised, Scheme, Site, Store};
 
 use crate::{
     Checkpoint, Error, Kind, Result,
-    layout::{Content, Placed},
     names::{self, Contents},
-    shards::{Shards, largest, not_finite},
+    write::{
+        layout::{Content, Placed},
+        shards::{Shards, largest, not_finite},
+    },
 };
 
 /// How many numbers are converted at a time.

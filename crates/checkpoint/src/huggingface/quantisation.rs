@@ -6,16 +6,17 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use compress_core::{Bits, Form, Precision, Scheme, Shape, Site};
-use serde_json::{Map, Value, json};
+use compress_core::{Bits, Form, Scheme, Shape, Site};
+use serde_json::{Map, Value};
 
 use crate::{
-    Error, Layout, Result, names,
-    settings::{is_off, only_known},
+    Error, Result,
+    huggingface::settings::{is_off, only_known},
+    names,
 };
 
 /// The name of the one format of packed codes.
-const FORMAT: &str = "pack-quantized";
+pub const FORMAT: &str = "pack-quantized";
 
 /// How the weights of a model are rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,7 +197,7 @@ impl Schemes {
 }
 
 /// The schemes of all matrices of a form.
-fn schemes(form: Form) -> impl Iterator<Item = Scheme> {
+pub fn schemes(form: Form) -> impl Iterator<Item = Scheme> {
     // The shape decides nothing of how numbers are kept.
     let stores = form.stores(Shape::new(0, 0)).into_iter();
     stores.filter_map(|(precision, _)| precision.scheme())
@@ -223,70 +224,4 @@ pub fn check(forms: &BTreeMap<Site, Form>) -> Result<()> {
         Some((&site, _)) => Err(Error::Mixed { site, other }),
         None => Ok(()),
     }
-}
-
-/// The block for an output with rounded weights.
-pub fn config(layout: &Layout) -> Option<Value> {
-    let Schemes { blocks, ends } = layout.schemes();
-    let rounded = layout
-        .forms
-        .iter()
-        .filter(|(site, form)| site.role().is_none() && schemes(**form).next().is_some());
-    let own: Vec<String> = rounded.map(|(site, _)| names::module(*site)).collect();
-    let linear = blocks.map(|scheme| group(scheme, &["Linear".into()]));
-    let others = ends.map(|scheme| group(scheme, &own));
-    let groups: Vec<Value> = linear.into_iter().chain(others).collect();
-    if groups.is_empty() {
-        return None;
-    }
-    let mut ignore = Vec::new();
-    if blocks.is_some() {
-        // Named even where it is the embedding: loaders see a linear layer of that name.
-        let head = names::module(Site::Head);
-        if !own.contains(&head) {
-            ignore.push(head);
-        }
-        let blocks = layout.forms.iter();
-        let blocks = blocks.filter(|(site, _)| site.role().is_some());
-        ignore.extend(blocks.flat_map(|(site, form)| not_rounded(*site, *form)));
-    }
-    let names = (0..).map(|index| format!("group_{index}"));
-    Some(json!({
-        "quant_method": "compressed-tensors",
-        "format": FORMAT,
-        "quantization_status": "compressed",
-        "ignore": ignore,
-        "config_groups": names.zip(groups).collect::<Map<_, _>>(),
-    }))
-}
-
-/// The linear layers of a weight that keep all their bits; an adapter's are none of the model's.
-fn not_rounded(site: Site, form: Form) -> impl Iterator<Item = String> {
-    // The shape decides nothing of how numbers are kept.
-    let stores = form.stores(Shape::new(0, 0)).into_iter();
-    let modules = names::modules(site, form).into_iter().zip(stores);
-    let whole = modules.filter(|(module, (precision, _))| {
-        *precision == Precision::Float && !module.starts_with(names::ADAPTER)
-    });
-    whole.map(|(module, _)| module)
-}
-
-fn group(scheme: Scheme, targets: &[String]) -> Value {
-    let strategy = if scheme.group.is_some() {
-        "group"
-    } else {
-        "channel"
-    };
-    json!({
-        "targets": targets,
-        "format": FORMAT,
-        "weights": {
-            "num_bits": scheme.bits.count(),
-            "type": "int",
-            "symmetric": scheme.symmetric,
-            "strategy": strategy,
-            "group_size": scheme.group,
-            "dynamic": false,
-        },
-    })
 }

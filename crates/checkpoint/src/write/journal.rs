@@ -16,7 +16,7 @@ use std::{
 use compress_core::Site;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, output::Identity};
+use crate::{Error, Result, write::output::Identity};
 
 /// The finished steps by their place in the plan, and the errors of the weights each changed.
 pub type Finished = BTreeMap<usize, Vec<(Site, f64)>>;

@@ -9,14 +9,15 @@ use compress_core::{Form, Format, Site};
 use tokenizers::Tokenizer;
 
 use crate::{
-    Config, Error, Kind, Result, Tensor,
-    adapter::{self, Adapter},
-    digest, directory,
-    gguf::GgufFile,
-    names,
-    tensor::FLOATS,
-    weight_file::WeightFile,
-    weights::parameters,
+    Config, Error, Kind, Result, Tensor, digest, names,
+    read::{
+        adapter::{self, Adapter},
+        directory,
+        gguf::GgufFile,
+        tensor::FLOATS,
+        weight_file::WeightFile,
+        weights::parameters,
+    },
 };
 
 /// A model on disk: a Hugging Face directory or a GGUF file.

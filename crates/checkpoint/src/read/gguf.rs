@@ -6,7 +6,7 @@ use compress_gguf::{Gguf, huggingface};
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
-use crate::{Error, Kind, Result, Tensor, weight_file::WeightFile};
+use crate::{Error, Kind, Result, Tensor, read::weight_file::WeightFile};
 
 /// The header of a GGUF file, and what of it has another name here.
 pub struct GgufFile {

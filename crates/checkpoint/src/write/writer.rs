@@ -14,16 +14,20 @@ use compress_core::{Edit, Matrix};
 use serde_json::Value;
 
 use crate::{
-    Card, Checkpoint, Error, Finished, Layout, Output, Record, Result, adapter, digest, durable,
-    journal::Journal,
-    layout::{Content, Placed},
-    modelling,
+    Card, Checkpoint, Error, Finished, Layout, Output, Record, Result, digest,
     names::{self, Contents},
-    output::Identity,
+    read::adapter,
     record,
-    shards::Shards,
-    untouched,
-    work::Work,
+    write::{
+        description, durable,
+        journal::Journal,
+        layout::{Content, Placed},
+        modelling,
+        output::Identity,
+        shards::Shards,
+        untouched,
+        work::Work,
+    },
 };
 
 /// The name of the model card.
@@ -175,7 +179,7 @@ impl<'a> Writer<'a> {
                 modelling::source(self.source.config())?.as_bytes(),
             )?;
         }
-        if let Some(settings) = adapter::config(self.layout) {
+        if let Some(settings) = description::adapter(self.layout) {
             let name = format!("{}/{}", adapter::FOLDER, adapter::SETTINGS);
             write_json(&name, &settings)?;
         }

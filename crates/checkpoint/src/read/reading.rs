@@ -5,7 +5,8 @@ use compress_gguf::dequantise;
 use rayon::prelude::*;
 
 use crate::{
-    Checkpoint, Error, Kind, Result, Tensor, names, tensor::FLOATS, weight_file::WeightFile,
+    Checkpoint, Error, Kind, Result, Tensor, names,
+    read::{tensor::FLOATS, weight_file::WeightFile},
 };
 
 /// Numbers that are decoded at a time, a whole number of blocks in every format: their bytes and they

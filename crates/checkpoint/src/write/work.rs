@@ -18,9 +18,12 @@ use std::{
 };
 
 use crate::{
-    Error, Layout, Result, durable,
-    journal::{Entries, Journal},
-    output::Identity,
+    Error, Layout, Result,
+    write::{
+        durable,
+        journal::{Entries, Journal},
+        output::Identity,
+    },
 };
 
 const FINGERPRINT: &str = ".fingerprint";
@@ -104,7 +107,7 @@ impl Work {
         // After an exchange of names what lies here is the model that was replaced.
         let replaced =
             entries.publishing.is_some() && entries.publishing != Identity::of(&self.model());
-        let whole = |shard: &crate::layout::Shard| {
+        let whole = |shard: &crate::write::layout::Shard| {
             let size = fs::metadata(self.model().join(&shard.name)).map(|file| file.len());
             size.is_ok_and(|size| size == shard.bytes as u64)
         };

@@ -9,7 +9,7 @@ use compress_core::Format;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::{Error, Kind, Result, Tensor, weight_file::WeightFile};
+use crate::{Error, Kind, Result, Tensor, read::weight_file::WeightFile};
 
 /// Weight files, and all their tensors.
 pub type Contents = (Vec<WeightFile>, BTreeMap<String, Tensor>);

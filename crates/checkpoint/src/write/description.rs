@@ -1,0 +1,103 @@
+//! What `config.json` and `adapter_config.json` say of rounded weights and their corrections.
+
+use compress_core::{Form, Precision, Scheme, Shape, Site};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Layout, Schemes,
+    huggingface::quantisation::{FORMAT, schemes},
+    names,
+};
+
+/// `adapter_config.json` of an output's corrections.
+pub fn adapter(layout: &Layout) -> Option<Value> {
+    let corrected: Vec<_> = layout.corrections().collect();
+    let (_, rank) = corrected.first()?;
+    let modules: Vec<String> = corrected
+        .iter()
+        .map(|(site, _)| names::module(*site))
+        .collect();
+    Some(json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "..",
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "target_modules": modules,
+        "bias": "none",
+        "init_lora_weights": true,
+        "use_rslora": false,
+        "use_dora": false,
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "modules_to_save": null,
+        "layers_to_transform": null,
+    }))
+}
+
+/// The block for an output with rounded weights.
+pub fn quantization(layout: &Layout) -> Option<Value> {
+    let Schemes { blocks, ends } = layout.schemes();
+    let rounded = layout
+        .forms
+        .iter()
+        .filter(|(site, form)| site.role().is_none() && schemes(**form).next().is_some());
+    let own: Vec<String> = rounded.map(|(site, _)| names::module(*site)).collect();
+    let linear = blocks.map(|scheme| group(scheme, &["Linear".into()]));
+    let others = ends.map(|scheme| group(scheme, &own));
+    let groups: Vec<Value> = linear.into_iter().chain(others).collect();
+    if groups.is_empty() {
+        return None;
+    }
+    let mut ignore = Vec::new();
+    if blocks.is_some() {
+        // Named even where it is the embedding: loaders see a linear layer of that name.
+        let head = names::module(Site::Head);
+        if !own.contains(&head) {
+            ignore.push(head);
+        }
+        let blocks = layout.forms.iter();
+        let blocks = blocks.filter(|(site, _)| site.role().is_some());
+        ignore.extend(blocks.flat_map(|(site, form)| not_rounded(*site, *form)));
+    }
+    let names = (0..).map(|index| format!("group_{index}"));
+    Some(json!({
+        "quant_method": "compressed-tensors",
+        "format": FORMAT,
+        "quantization_status": "compressed",
+        "ignore": ignore,
+        "config_groups": names.zip(groups).collect::<Map<_, _>>(),
+    }))
+}
+
+/// The linear layers of a weight that keep all their bits; an adapter's are none of the model's.
+fn not_rounded(site: Site, form: Form) -> impl Iterator<Item = String> {
+    // The shape decides nothing of how numbers are kept.
+    let stores = form.stores(Shape::new(0, 0)).into_iter();
+    let modules = names::modules(site, form).into_iter().zip(stores);
+    let whole = modules.filter(|(module, (precision, _))| {
+        *precision == Precision::Float && !module.starts_with(names::ADAPTER)
+    });
+    whole.map(|(module, _)| module)
+}
+
+fn group(scheme: Scheme, targets: &[String]) -> Value {
+    let strategy = if scheme.group.is_some() {
+        "group"
+    } else {
+        "channel"
+    };
+    json!({
+        "targets": targets,
+        "format": FORMAT,
+        "weights": {
+            "num_bits": scheme.bits.count(),
+            "type": "int",
+            "symmetric": scheme.symmetric,
+            "strategy": strategy,
+            "group_size": scheme.group,
+            "dynamic": false,
+        },
+    })
+}
