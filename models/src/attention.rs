@@ -6,7 +6,7 @@ use burn::{
     tensor::{Bool, Int, Tensor, module::attention, ops::AttentionModuleOptions},
 };
 
-use crate::{Linear, cache::LayerCache, causal, rotary::RotaryAngles, vjp};
+use crate::{Linear, causal, decode::cache::LayerCache, rotary::RotaryAngles, vjp};
 
 /// Softmax(Q Kᵀ / √d) V over the tokens up to each token, with heads of size d.
 #[derive(Module, Debug)]

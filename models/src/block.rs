@@ -3,7 +3,7 @@
 use burn::{module::Module, nn::RmsNorm, tensor::Tensor};
 use compress_core::Role;
 
-use crate::{Attention, FeedForward, Linear, cache::LayerCache, rotary::RotaryAngles};
+use crate::{Attention, FeedForward, Linear, decode::cache::LayerCache, rotary::RotaryAngles};
 
 /// A block of the decoder.
 #[derive(Module, Debug)]

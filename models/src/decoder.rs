@@ -8,7 +8,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use crate::{Block, Cache, Error, Linear, Result, Rotary, Weight, token};
+use crate::{Block, Cache, Error, Linear, Result, Rotary, Weight, decode::token};
 
 /// A decoder with its weights on a device.
 #[derive(Module, Debug)]

@@ -22,13 +22,12 @@
 
 mod attention;
 mod block;
-mod cache;
 mod causal;
+mod decode;
 mod decoder;
 mod device;
 mod error;
 mod feed_forward;
-mod generate;
 mod host;
 mod linear;
 mod load;
@@ -36,18 +35,18 @@ mod network;
 mod product;
 mod rotary;
 mod streamed;
-mod token;
 mod vjp;
 
 pub use attention::{Attention, AttentionGradients};
 pub use block::Block;
 pub use burn::tensor::{Device, Tensor};
-pub use cache::{Cache, HeadCache, LayerCache};
+pub use decode::cache::{Cache, HeadCache, LayerCache};
+pub use decode::generate::generate;
 pub use decoder::{Decoder, SLICE};
 pub use device::DeviceChoice;
 pub use error::{Error, Result};
 pub use feed_forward::FeedForward;
-pub use generate::generate;
+pub use host::{to_device, to_host};
 pub use linear::{Linear, Packed, Pair, Store, Sum, Weight};
 pub use network::Network;
 pub use rotary::{Rotary, RotaryAngles};

@@ -13,6 +13,7 @@ use compress_numerics::linalg::Right;
 
 use crate::{
     Result,
+    host::to_device,
     product::{dense, product, product_of_packed, product_of_transposed, rows_of_packed},
 };
 
@@ -250,8 +251,8 @@ impl Store {
         match store {
             compress_core::Store::Float(matrix) => {
                 let shape = [matrix.rows(), matrix.cols()];
-                let data = TensorData::new(matrix.into_data(), shape);
-                Self::Float(Param::from_tensor(Tensor::from_data(data, device)))
+                let matrix = to_device(matrix.into_data(), shape, device);
+                Self::Float(Param::from_tensor(matrix))
             }
             compress_core::Store::Quantised(matrix) => Self::Packed(Packed {
                 matrix: Arc::new(matrix),

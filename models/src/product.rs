@@ -5,7 +5,7 @@
 
 use burn::{
     backend::flex::FlexTensor,
-    tensor::{Device, Tensor, TensorData},
+    tensor::{Device, Tensor},
 };
 use compress_core::{Quantised, Shape};
 use compress_numerics::{
@@ -16,7 +16,7 @@ use compress_numerics::{
 
 use crate::{
     Result,
-    host::{numbers, plain, tensor},
+    host::{numbers, plain, tensor, to_device},
 };
 
 /// Below this many rows, burn's matrix–vector kernel is the faster.
@@ -121,8 +121,7 @@ fn few_rows(
             multiply_rows(&panel, x, &mut part);
             return Ok(tensor(part, [1, count]));
         }
-        let panel = TensorData::new(panel, [count, inputs]);
-        let panel: Tensor<2> = Tensor::from_data(panel, &x.device());
+        let panel = to_device(panel, [count, inputs], &x.device());
         Ok(x.clone().matmul(panel.transpose()))
     });
     Ok(Tensor::cat(parts.collect::<Result<Vec<_>>>()?, 1))
@@ -132,7 +131,7 @@ fn few_rows(
 pub fn dense(weight: &Quantised, like: &Tensor<2>) -> Tensor<2> {
     let matrix = weight.dense();
     let shape = [matrix.rows(), matrix.cols()];
-    Tensor::from_data(TensorData::new(matrix.into_data(), shape), &like.device())
+    to_device(matrix.into_data(), shape, &like.device())
 }
 
 /// Some rows of a packed weight as numbers, on a device.
@@ -140,8 +139,7 @@ pub fn rows_of_packed(weight: &Quantised, rows: &[u32], device: &Device) -> Resu
     let shape = [rows.len(), weight.shape().cols];
     let weight = weight.packed().map_err(compress_checkpoint::Error::from)?;
     let rows = rows.iter().flat_map(|row| weight.row(*row as usize));
-    let numbers = TensorData::new(rows.collect::<Vec<_>>(), shape);
-    Ok(Tensor::from_data(numbers, device))
+    Ok(to_device(rows.collect(), shape, device))
 }
 
 /// By a kernel on the host; none where a tensor does not lie row after row, in `f32`, on the CPU.

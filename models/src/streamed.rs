@@ -8,15 +8,15 @@ use std::{borrow::Cow, ops::Range};
 
 use burn::{
     nn::RmsNorm,
-    tensor::{Device, Tensor, TensorData},
+    tensor::{Device, Tensor},
 };
 use compress_checkpoint::{Checkpoint, names};
 use compress_core::Site;
 use rayon::prelude::*;
 
 use crate::{
-    Block, Error, Network, Result, Rotary, RotaryAngles, Weight, decoder::joined, load::Loader,
-    product::product_of_rows, token,
+    Block, Error, Network, Result, Rotary, RotaryAngles, Weight, decode::token, decoder::joined,
+    host::to_device, load::Loader, product::product_of_rows,
 };
 
 /// Slices of logits that a streamed network is best asked for at a time, since they share the decoding of its
@@ -100,7 +100,7 @@ impl Network for Streamed<'_> {
                 for (&token, row) in tokens.iter().zip(numbers.chunks_exact_mut(hidden)) {
                     self.rows(*site, token as usize, row)?;
                 }
-                Tensor::from_data(TensorData::new(numbers, [time, hidden]), &self.device)
+                to_device(numbers, [time, hidden], &self.device)
             }
             Kept::InMemory(weight) => weight.rows(&tokens, &self.device)?,
         };

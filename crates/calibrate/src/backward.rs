@@ -3,12 +3,12 @@
 //! A linear weight passes gradients on by one product, attention and the gate by a kernel. Between them,
 //! burn's autodiff walks back through a norm: no graph is larger than that.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use compress_core::Role;
-use compress_models::{Block, Decoder, FeedForward, RotaryAngles, vjp};
+use compress_models::{Block, Decoder, FeedForward, RotaryAngles, to_device, to_host, vjp};
 use compress_numerics::kernels::exponentiate;
 
-use crate::{BlockTrace, Result, host::numbers};
+use crate::{BlockTrace, Result};
 
 /// Gradients of a window's loss.
 pub struct Gradients {
@@ -92,7 +92,7 @@ pub fn of_loss_after_norm(
 /// Σ −ln softmax(logits) at the targets, and (softmax(logits) − one at the target) / count, row by row.
 fn softmax_minus_truth(logits: Tensor<2>, targets: &[u32], count: f32) -> Result<(f64, Tensor<2>)> {
     let ([rows, vocabulary], device) = (logits.dims(), logits.device());
-    let mut numbers = numbers(logits.unsqueeze())?;
+    let mut numbers = to_host(logits)?;
     let mut surprise = 0.0;
     for (row, &target) in numbers.chunks_exact_mut(vocabulary).zip(targets) {
         let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -108,6 +108,5 @@ fn softmax_minus_truth(logits: Tensor<2>, targets: &[u32], count: f32) -> Result
             *x -= count.recip();
         }
     }
-    let data = TensorData::new(numbers, [rows, vocabulary]);
-    Ok((surprise, Tensor::from_data(data, &device)))
+    Ok((surprise, to_device(numbers, [rows, vocabulary], &device)))
 }

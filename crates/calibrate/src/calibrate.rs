@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use compress_checkpoint::Checkpoint;
 use compress_core::{LayerInput, Matrix, Needs, Role, Site, Symmetric};
-use compress_models::{Block, Decoder, Device, Network as _, RotaryAngles, Streamed};
+use compress_models::{
+    Block, Decoder, Device, Network as _, RotaryAngles, Streamed, to_device, to_host,
+};
 use rayon::prelude::*;
 
 use crate::{
     BlockTrace, Error, EvidenceStore, Result,
     accumulate::{add_grams, squared_gradient},
     backward::{backward, of_loss},
-    host::{finite, length, numbers, remove, side_by_side},
+    host::{finite, length, remove, side_by_side},
     measure::Measure,
     progress::Progress,
     states::{States, Writing},
@@ -115,7 +117,7 @@ impl<'a> Calibration<'a> {
         self.windows
             .par_iter()
             .enumerate()
-            .try_for_each(|(i, window)| writing.write(i, &numbers(self.network.embed(window)?)?))?;
+            .try_for_each(|(i, window)| writing.write(i, &to_host(self.network.embed(window)?)?))?;
         writing.finish()
     }
 
@@ -141,7 +143,7 @@ impl<'a> Calibration<'a> {
         for batch in self.batches() {
             let rows = |index: usize| {
                 let trace = trace(&block, self.tensor(states.read(index)?), &self.angles);
-                writing.write(index, &numbers(trace.next.clone())?)?;
+                writing.write(index, &to_host(trace.next.clone())?)?;
                 self.progress.advance(1);
                 let rows = measures
                     .iter()
@@ -209,7 +211,7 @@ impl<'a> Calibration<'a> {
             .with_max_len(1)
             .try_for_each(|(i, window)| {
                 let last = self.tensor(states.read(i)?);
-                let gradient = numbers(of_loss(&ends, last, window)?.1)?;
+                let gradient = to_host(of_loss(&ends, last, window)?.1)?;
                 if !finite(&gradient) {
                     return Err(Error::Gradient {
                         layer: layers,
@@ -235,7 +237,7 @@ impl<'a> Calibration<'a> {
                 let trace = trace(&block, self.tensor(states.read(index)?), &self.angles);
                 let next = self.tensor(after.read(index)?);
                 let gradients = backward(&block, &trace, &self.angles, next);
-                let before = numbers(gradients.residual)?;
+                let before = to_host(gradients.residual)?;
                 if !finite(&before) {
                     return Err(Error::Gradient {
                         layer,
@@ -244,8 +246,8 @@ impl<'a> Calibration<'a> {
                 }
                 writing.write(index, &before)?;
                 self.progress.advance(1);
-                let outputs = gradients.outputs.into_iter().map(numbers);
-                let outputs = outputs.collect::<Result<Vec<_>>>()?;
+                let outputs = gradients.outputs.into_iter().map(to_host);
+                let outputs = outputs.collect::<compress_models::Result<Vec<_>>>()?;
                 let squares = squares(&trace, &outputs)?;
                 Ok((outputs, squares))
             };
@@ -294,7 +296,7 @@ impl<'a> Calibration<'a> {
 
     fn tensor(&self, numbers: Vec<f32>) -> Tensor<3> {
         let shape = [1, self.time, self.checkpoint.config().hidden];
-        Tensor::from_data(TensorData::new(numbers, shape), &self.device)
+        to_device(numbers, shape, &self.device)
     }
 }
 
@@ -303,7 +305,7 @@ fn squares(trace: &BlockTrace, outputs: &[Vec<f32>]) -> Result<Vec<Vec<f64>>> {
     let of = |(role, g): (Role, &Vec<f32>)| {
         let x = trace.input(role.input_kind());
         let [_, time, width] = x.dims();
-        let x = Matrix::new(time, width, numbers(x)?)?;
+        let x = Matrix::new(time, width, to_host(x)?)?;
         let g = Matrix::new(time, g.len() / time, g.clone())?;
         Ok(squared_gradient(&x, &g)?)
     };

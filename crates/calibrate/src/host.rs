@@ -2,8 +2,6 @@
 
 use std::{fs, path::Path};
 
-use burn::tensor::Tensor;
-
 use crate::{Error, Result};
 
 /// Tokens that go through a block side by side, in windows: what all cores hold at a time.
@@ -22,15 +20,6 @@ pub fn length(windows: &[Vec<u32>]) -> Result<usize> {
         return Err(Error::Windows { problem });
     }
     Ok(time)
-}
-
-/// The numbers of a tensor, on the host.
-pub fn numbers(x: Tensor<3>) -> Result<Vec<f32>> {
-    let numbers = x.into_data().try_into_vec();
-    numbers.map_err(|e| {
-        let problem = format!("{e:?}");
-        compress_models::Error::Execution { problem }.into()
-    })
 }
 
 /// Whether no number is NaN or infinite; looks at all of them, many at a time.

@@ -1,12 +1,12 @@
 //! What is summed over all windows on the way forward through a block.
 
 use compress_core::{InputKind, LayerInput, Needs};
-use compress_models::{Block, RotaryAngles};
+use compress_models::{Block, RotaryAngles, to_host};
 
 use crate::{
     BlockTrace, Error, Result,
     accumulate::weight,
-    host::{finite, not_on_host, numbers},
+    host::{finite, not_on_host},
 };
 
 /// One sum of outer products.
@@ -45,7 +45,7 @@ impl Measure {
         trace: &BlockTrace,
         angles: &RotaryAngles,
     ) -> Result<Vec<f32>> {
-        let mut x = numbers(trace.input(self.input_kind()))?;
+        let mut x = to_host(trace.input(self.input_kind()))?;
         if self == Self::AttentionWeighted {
             let [query, key, _] = trace.projections.clone();
             let attention_mass = block.attention.attention_mass(query, key, angles);

@@ -22,16 +22,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use compress_checkpoint::Checkpoint;
 use compress_core::{InputKind, LayerInput, Role};
-use compress_models::{Block, Device, Network as _, RotaryAngles, Streamed};
+use compress_models::{Block, Device, Network as _, RotaryAngles, Streamed, to_device, to_host};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::{
     Error, Measured, Progress, Result,
-    host::{finite, length, not_on_host, numbers, remove, side_by_side},
+    host::{finite, length, not_on_host, remove, side_by_side},
     measured::{Seen, one_reader, target_rows},
     stages::{State, advance},
     states::{States, Writing},
@@ -118,7 +118,7 @@ impl<'a> Sequential<'a> {
         let hidden = self.checkpoint.config().hidden;
         let writing = Writing::new(&self.before(0, pass), self.time * hidden)?;
         let windows = windows.par_iter().enumerate();
-        windows.try_for_each(|(i, window)| writing.write(i, &numbers(network.embed(window)?)?))?;
+        windows.try_for_each(|(i, window)| writing.write(i, &to_host(network.embed(window)?)?))?;
         writing.finish()
     }
 
@@ -250,9 +250,9 @@ impl<'a> Sequential<'a> {
             let [_, time, width] = x.dims();
             let weight = &original.linear(to.kind.reader()).weight;
             let given = weight.forward(x.clone().reshape([time, width])).unsqueeze();
-            numbers(given + first.residual.clone() - last.residual.clone())?
+            to_host(given + first.residual.clone() - last.residual.clone())?
         } else {
-            numbers(x.clone())?
+            to_host(x.clone())?
         };
         let attention = || {
             let attention = &original.attention;
@@ -262,7 +262,7 @@ impl<'a> Sequential<'a> {
             attention_mass.ok_or_else(not_on_host)
         };
         Ok(Seen {
-            z: numbers(last.input.clone())?,
+            z: to_host(last.input.clone())?,
             target,
             attention: attention_weighted.then(attention).transpose()?,
         })
@@ -288,7 +288,7 @@ impl<'a> Sequential<'a> {
 
     fn tensor(&self, numbers: Vec<f32>, width: usize) -> Tensor<3> {
         let shape = [1, self.time, width];
-        Tensor::from_data(TensorData::new(numbers, shape), &self.device)
+        to_device(numbers, shape, &self.device)
     }
 }
 
@@ -360,17 +360,17 @@ impl<'a> Stage<'a> {
             let state = advance(block, self.from, state, &self.passes.angles);
             match (self.from, &files.next) {
                 (Some(InputKind::Output), Some(next)) => {
-                    next.write(index, &numbers(state.residual.clone())?)?;
+                    next.write(index, &to_host(state.residual.clone())?)?;
                 }
                 (Some(InputKind::Down), _) => {
                     files
                         .residual
-                        .write(index, &numbers(state.residual.clone())?)?;
+                        .write(index, &to_host(state.residual.clone())?)?;
                 }
                 _ => {}
             }
             if self.from != Some(InputKind::Down) {
-                files.input.write(index, &numbers(state.input.clone())?)?;
+                files.input.write(index, &to_host(state.input.clone())?)?;
             }
             Ok(state)
         };

@@ -9,9 +9,9 @@
 
 use std::path::Path;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use compress_calibrate::{States, Writing};
-use compress_models::{Network, Streamed};
+use compress_models::{Network, Streamed, to_device, to_host};
 
 use crate::{
     Pass, Result, Source,
@@ -46,7 +46,7 @@ impl<'a> Reference<'a> {
             let states = states.into_iter().flatten().collect::<Vec<_>>();
             let device = [original.device()].into_iter();
             side_by_side(device, states.len(), |place| {
-                let mut numbers = numbers(states[place].clone())?;
+                let mut numbers = to_host(states[place].clone())?;
                 // Windows may be of different lengths; their places are not.
                 numbers.resize(longest * width, 0.0);
                 Ok(writing.write(batch.start + place, &numbers)?)
@@ -77,15 +77,10 @@ impl<'a> Reference<'a> {
     pub(crate) fn read(&self, window: usize, time: usize) -> Result<Tensor<3>> {
         let mut numbers = self.states.read(window)?;
         numbers.truncate(time * self.width);
-        let numbers = TensorData::new(numbers, [1, time, self.width]);
-        Ok(Tensor::from_data(numbers, &self.network.device()))
+        Ok(to_device(
+            numbers,
+            [1, time, self.width],
+            &self.network.device(),
+        ))
     }
-}
-
-fn numbers(x: Tensor<2>) -> Result<Vec<f32>> {
-    let numbers = x.into_data().try_into_vec();
-    let numbers = numbers.map_err(|e| compress_models::Error::Execution {
-        problem: format!("{e:?}"),
-    })?;
-    Ok(numbers)
 }

@@ -19,8 +19,9 @@ use std::{
 
 use burn::{
     optim::{AdamWState, AdaptiveMomentumState},
-    tensor::{Device, Tensor, TensorData},
+    tensor::{Device, Tensor},
 };
+use compress_models::to_device;
 use safetensors::{Dtype, SafeTensors, View};
 
 use crate::{Error, Optimiser, Point, Result, curve::steps, durable};
@@ -187,8 +188,7 @@ fn matrix(file: &SafeTensors<'_>, path: &Path, name: &str, device: &Device) -> R
         .iter()
         .map(|&b| f32::from_le_bytes(b))
         .collect();
-    let data = TensorData::new(numbers, [rows, cols]);
-    Ok(Tensor::from_data(data, device))
+    Ok(to_device(numbers, [rows, cols], device))
 }
 
 /// A tensor on its way to disk: its bytes are made when it is its turn.

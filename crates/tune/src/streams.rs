@@ -5,9 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use compress_calibrate::{States, Writing};
-use compress_models::{Block, Decoder, Device, Network, RotaryAngles};
+use compress_models::{Block, Decoder, Device, Network, RotaryAngles, to_device, to_host};
 use rayon::prelude::*;
 
 use crate::{Error, Result};
@@ -77,10 +77,7 @@ impl Streams {
     fn write(&self, path: &Path, make: impl Fn(usize) -> Result<Tensor<3>> + Sync) -> Result<()> {
         let writing = Writing::new(path, self.shape.iter().product())?;
         let one = |window: usize| {
-            let numbers = make(window)?.into_data().try_into_vec::<f32>();
-            let numbers = numbers.map_err(|e| compress_models::Error::Execution {
-                problem: format!("{e:?}"),
-            })?;
+            let numbers = to_host(make(window)?)?;
             Ok::<_, Error>(writing.write(window, &numbers)?)
         };
         let windows = (0..self.windows).into_par_iter().with_max_len(1);
@@ -103,7 +100,7 @@ impl Streams {
 
     fn tensor(&self, numbers: Vec<f32>) -> Tensor<3> {
         let [time, width] = self.shape;
-        Tensor::from_data(TensorData::new(numbers, [1, time, width]), &self.device)
+        to_device(numbers, [1, time, width], &self.device)
     }
 
     /// Removes the files.

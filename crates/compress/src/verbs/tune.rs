@@ -2,10 +2,10 @@
 
 use std::{fs, iter, time::Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use compress_checkpoint::{Card, Checkpoint, Input, Layout, Output, OutputSpec, Record, Writer};
 use compress_evaluate::Protocol;
-use compress_models::{Decoder, Device};
+use compress_models::{Decoder, Device, to_host};
 use compress_tune::{Diverged, Journal, Lesson, Point, distil, task, train};
 use serde_json::{Value, json};
 
@@ -197,8 +197,7 @@ impl Task<'_> {
         warn_of(&ending.diverged);
         let trained = self.lesson.options.trained;
         for (name, value) in compress_tune::tensors(&decoder, trained) {
-            let numbers = value.into_data().try_into_vec();
-            let numbers: Vec<f32> = numbers.map_err(|e| anyhow!("cannot read `{name}`: {e:?}"))?;
+            let numbers = to_host(value).with_context(|| format!("cannot read `{name}`"))?;
             writer.replace(&name, &numbers)?;
         }
         writer.write_others()?;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 
-use crate::host::plain;
+use crate::host::{plain, to_device};
 
 /// Keys and values of every layer.
 #[derive(Clone, Debug, Default)]
@@ -134,8 +134,7 @@ fn tensors(heads: &[HeadCache], new: &Tensor<4>) -> Option<[Tensor<4>; 2]> {
     let time = heads.first()?.keys.len() / size;
     let tensor = |part: fn(&HeadCache) -> &[f32]| {
         let numbers = heads.iter().map(part).collect::<Vec<_>>().concat();
-        let numbers = TensorData::new(numbers, [batch, count, time, size]);
-        Tensor::from_data(numbers, &new.device())
+        to_device(numbers, [batch, count, time, size], &new.device())
     };
     Some([tensor(|head| &head.keys), tensor(|head| &head.values)])
 }
