@@ -42,7 +42,7 @@ impl FromStr for TokenWeights {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
-            // The second of each is its name before version 0.2.
+            // The second of each is its earlier name.
             "uniform" | "alike" => Ok(Self::Uniform),
             "attention" | "attended" => Ok(Self::Attention),
             _ => Err("tokens are weighted by attention, or uniform".into()),

@@ -36,7 +36,7 @@ impl FromStr for Scaling {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
-            // The second of each is its name before version 0.2.
+            // The second of each is its earlier name.
             "absmax" | "covering" => Ok(Self::AbsMax),
             "mse" | "searched" => Ok(Self::Mse),
             _ => Err("a scaling is absmax or mse".into()),

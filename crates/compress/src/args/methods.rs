@@ -336,7 +336,7 @@ pub enum RankOfCorrection {
 
 fn correction(text: &str) -> Result<RankOfCorrection, String> {
     match text {
-        // The second is its name before version 0.2.
+        // The second is its earlier name.
         "auto" | "worth" => Ok(RankOfCorrection::Auto),
         _ => text
             .parse()

@@ -1,6 +1,7 @@
 //! `compress plan METHOD MODEL`: what would be done, as a file for people and for `run --plan`.
 
 use anyhow::Result;
+use comfy_table::Table;
 use compress_checkpoint::{Checkpoint, Layout};
 use compress_core::{Form, Method, Plan, Site, Survey};
 use compress_evaluate::{Footprint as Evaluation, Outline};
@@ -45,69 +46,26 @@ impl Work<Planning> for Plans {
     }
 }
 
-/// What a plan will cost in bytes, disk and memory, told on stderr before anything is done; when
+/// The cost of a plan in bytes, disk and memory, told on stderr before anything is done; when
 /// quiet, only the warning that the output will be larger. And its picture, where one is asked for.
 pub fn preview<M: Method>(
     method: &M,
     plan: &Plan<M::Step>,
     survey: &Survey<'_>,
     (source, layout): (&Checkpoint, &Layout),
-    (arguments, context): (&Planning, Option<usize>),
+    (job, context): (&Planning, Option<usize>),
 ) -> Result<Footprint> {
-    if let Some(path) = &arguments.plot {
+    if let Some(path) = &job.plot {
         plot::ranks::draw(path, survey, &plan.forms())?;
     }
-    let cut = |(_, form): &(Site, Form)| form.rank().is_some();
-    let rounded = arguments.form.factors.is_some();
-    if rounded && !plan.forms().iter().any(cut) && !arguments.printing.quiet {
-        eprintln!("warning: no weight becomes low-rank factors, so --factor-bits changes nothing");
+    let how = (job, context);
+    let takes = footprint::preview((method, plan), survey, (source, layout), how, job.memory)?;
+    let changed = [plan.steps.len(), plan.whole.len()];
+    if !job.printing.quiet {
+        eprintln!("{}", table(changed, (source, layout), &takes, job.memory));
+        warn_of_options(&plan.forms(), job, &takes);
     }
-    let limit = arguments.memory;
-    let how = (arguments, context);
-    let takes = footprint::preview((method, plan), survey, (source, layout), how, limit)?;
     let (before, after) = (source.file_bytes(), layout.bytes());
-    if !arguments.printing.quiet {
-        let mut table = report::plain(["", "now", "planned"]);
-        let mut row = |name: &str, now: String, planned: String| {
-            table.add_row([name.to_owned(), now, planned]);
-        };
-        row("weight files", report::size(before), report::size(after));
-        let count = report::grouped;
-        row(
-            "parameters",
-            count(source.parameters()),
-            count(layout.parameters()),
-        );
-        row(
-            "weights changed (LRC)",
-            String::new(),
-            plan.steps.len().to_string(),
-        );
-        row(
-            "weights whole (N-LRC)",
-            String::new(),
-            plan.whole.len().to_string(),
-        );
-        let mut predicted = |name: &str, bytes: u64| {
-            let about = format!("about {}", report::size(bytes as usize));
-            row(name, String::new(), about);
-        };
-        predicted("free disk needed", takes.disk);
-        predicted("of that, measurements", takes.evidence);
-        predicted("memory to compress", takes.memory as u64);
-        predicted(
-            "memory to evaluate",
-            to_evaluate(source, layout, limit) as u64,
-        );
-        eprintln!("{table}");
-    }
-    if takes.memory > limit.bytes() && !arguments.printing.quiet {
-        eprintln!(
-            "warning: compressing takes about {} of memory at the least, and {} may be used",
-            report::size(takes.memory),
-            report::size(limit.bytes())
-        );
-    }
     // Headers differ by a few bytes; numbers are what counts.
     if after > before + before / 1000 {
         eprintln!(
@@ -117,6 +75,60 @@ pub fn preview<M: Method>(
         );
     }
     Ok(takes)
+}
+
+/// Before and after in sizes, and what carrying out the plan takes.
+fn table(
+    [changed, whole]: [usize; 2],
+    (source, layout): (&Checkpoint, &Layout),
+    takes: &Footprint,
+    limit: Memory,
+) -> Table {
+    let mut table = report::plain(["", "now", "planned"]);
+    let mut row = |name: &str, now: String, planned: String| {
+        table.add_row([name.to_owned(), now, planned]);
+    };
+    let (size, count) = (report::size, report::grouped);
+    row(
+        "weight files",
+        size(source.file_bytes()),
+        size(layout.bytes()),
+    );
+    row(
+        "parameters",
+        count(source.parameters()),
+        count(layout.parameters()),
+    );
+    row("weights changed (LRC)", String::new(), changed.to_string());
+    row("weights whole (N-LRC)", String::new(), whole.to_string());
+    let mut predicted = |name: &str, bytes: u64| {
+        row(
+            name,
+            String::new(),
+            format!("about {}", size(bytes as usize)),
+        );
+    };
+    predicted("free disk needed", takes.disk);
+    predicted("of that, measurements", takes.evidence);
+    predicted("memory to compress", takes.memory as u64);
+    let evaluating = to_evaluate(source, layout, limit);
+    predicted("memory to evaluate", evaluating as u64);
+    table
+}
+
+/// Tells of options that change nothing, and of a limit that cannot be kept.
+fn warn_of_options(forms: &[(Site, Form)], job: &Planning, takes: &Footprint) {
+    let cut = forms.iter().any(|(_, form)| form.rank().is_some());
+    if job.form.factors.is_some() && !cut {
+        eprintln!("warning: no weight becomes low-rank factors, so --factor-bits changes nothing");
+    }
+    if takes.memory > job.memory.bytes() {
+        eprintln!(
+            "warning: compressing takes about {} of memory at the least, and {} may be used",
+            report::size(takes.memory),
+            report::size(job.memory.bytes())
+        );
+    }
 }
 
 /// Both models over windows of 1024 tokens, as they would be run in this memory.

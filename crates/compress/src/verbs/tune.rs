@@ -2,7 +2,7 @@
 
 use std::{fs, iter, time::Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use compress_checkpoint::{Card, Checkpoint, Input, Layout, Output, OutputSpec, Record, Writer};
 use compress_evaluate::Protocol;
 use compress_models::{Decoder, Device, to_host};
@@ -24,29 +24,13 @@ use crate::{
 pub fn run(job: &Tune) -> Result<Outcome> {
     let quiet = job.printing.quiet;
     let model = Opened::open(Some(&job.model), quiet)?;
-    let original = job.original.as_deref();
-    let original = original.map(|name| Opened::open(Some(name), quiet));
-    let original = original.transpose()?;
-    match &original {
-        Some(original) => original.check_original_of(&model)?,
-        None if job.objective == Objective::Distillation => bail!(
-            "distillation learns from the original: give --original, the model that was compressed"
-        ),
-        None => {}
-    }
+    let original = original(job, &model)?;
     let inputs = inputs(job, &model, original.as_ref());
     let output = Output::claim(&job.output, job.force, &inputs)?;
     for path in [&job.plot, &job.log] {
         side::check(path.as_deref(), &inputs, Some(&output))?;
     }
-    let prepared = if job.no_evaluate {
-        None
-    } else {
-        let memory = job.resources.memory();
-        let text = ScoringText::new(&job.text.job(), &model.checkpoint, memory)?;
-        text.check_room(&model.checkpoint)?;
-        Some(text)
-    };
+    let text = scoring_text(job, &model)?;
     let (windows, held_out) = corpus(job, &model)?;
     let options = job.options(windows.len());
     let bar = Bar::new(quiet);
@@ -98,7 +82,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         let written = Checkpoint::open(published.path())?;
         task.measure(text, &written)
     };
-    let measured = prepared.map(measure).transpose();
+    let measured = text.map(measure).transpose();
     let measured = measured.with_context(|| not_evaluated(published.path()))?;
     if measured.is_some() {
         published.describe(&record(measured.as_ref())?, &task.card(measured.as_ref()))?;
@@ -106,6 +90,31 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     interrupt::say(None);
     task.tell(&effort, &curve, measured.as_ref())?;
     Ok(Outcome::Kept)
+}
+
+/// The model that was compressed, where it is given; distillation needs it.
+fn original(job: &Tune, model: &Opened) -> Result<Option<Opened>> {
+    let Some(name) = job.original.as_deref() else {
+        ensure!(
+            job.objective != Objective::Distillation,
+            "distillation learns from the original: give --original, the model that was compressed"
+        );
+        return Ok(None);
+    };
+    let original = Opened::open(Some(name), job.printing.quiet)?;
+    original.check_original_of(model)?;
+    Ok(Some(original))
+}
+
+/// The text that models are run over in the end, if they are.
+fn scoring_text(job: &Tune, model: &Opened) -> Result<Option<ScoringText>> {
+    if job.no_evaluate {
+        return Ok(None);
+    }
+    let memory = job.resources.memory();
+    let text = ScoringText::new(&job.text.job(), &model.checkpoint, memory)?;
+    text.check_room(&model.checkpoint)?;
+    Ok(Some(text))
 }
 
 /// What the training reads, none of which it may replace.

@@ -1,0 +1,86 @@
+//! Names, forms and contents agree with each other, in both directions.
+
+use std::collections::BTreeMap;
+
+use compress_core::{Bits, Pair};
+use compress_numerics::Random;
+
+use super::*;
+
+#[test]
+fn every_name_of_a_site_is_read_back() {
+    let ends = [Site::Embedding, Site::Head];
+    for site in Site::blocks(12).chain(ends) {
+        assert_eq!(site_of_weight(&weight(site)), Some(site));
+    }
+    for name in [
+        "model.norm.weight",
+        "model.layers.0.input_layernorm.weight",
+        "model.layers.x.mlp.up_proj.weight",
+        "lm_head",
+    ] {
+        assert_eq!(site_of_weight(name), None);
+    }
+}
+
+/// Every structure of a weight of 5 × 8, with every store in every place that a file has room for.
+fn examples() -> Vec<Factor> {
+    let scheme = Scheme {
+        symmetric: false,
+        ..Scheme::symmetric(Bits::Eight, None)
+    };
+    let mut random = Random(1);
+    let mut both = |rows, cols| {
+        let matrix = random.matrix(rows, cols);
+        let quantised = Quantised::nearest(&matrix, scheme).unwrap();
+        [Store::Float(matrix), Store::Quantised(quantised)]
+    };
+    let (wholes, ups, downs) = (both(5, 8), both(5, 2), both(2, 8));
+    let mut examples: Vec<Factor> = wholes.iter().cloned().map(Factor::Whole).collect();
+    for (up, down) in ups.into_iter().zip(downs) {
+        let pair = Pair { up, down };
+        for base in wholes.iter().cloned() {
+            let correction = pair.clone();
+            examples.push(Factor::Sum { base, correction });
+        }
+        examples.push(Factor::LowRank(pair));
+    }
+    examples
+}
+
+#[test]
+fn a_form_is_found_again_by_the_tensors_that_it_lists() {
+    let site = Site::new(3, Role::Down);
+    for factor in examples() {
+        let (form, shape) = (factor.form(), factor.shape());
+        let parts = parts(site, form, shape);
+        let shapes: BTreeMap<&str, &[usize]> = parts
+            .iter()
+            .map(|part| (part.name.as_str(), part.shape.as_slice()))
+            .collect();
+        let stores = form.stores(shape).into_iter();
+        let scheme = stores.clone().find_map(|(precision, _)| precision.scheme());
+        let found = find(site, |name| shapes.get(name).copied(), scheme);
+        assert_eq!(found, Ok(form));
+    }
+}
+
+#[test]
+fn every_form_lists_the_tensors_and_bytes_of_its_factor() {
+    let site = Site::Embedding;
+    for factor in examples() {
+        let (form, shape) = (factor.form(), factor.shape());
+        let (told, found) = (parts(site, form, shape), contents(site, &factor));
+        assert_eq!(told.len(), found.len());
+        for (part, (name, contents)) in told.iter().zip(found) {
+            assert_eq!(part.name, name);
+            let count: usize = part.shape.iter().product();
+            match contents {
+                Contents::Floats(m) => assert_eq!(part.shape, [m.rows(), m.cols()]),
+                Contents::Bytes(bytes) => {
+                    assert_eq!(bytes.len(), count * part.numbers.bytes(Format::F32));
+                }
+            }
+        }
+    }
+}
