@@ -49,7 +49,7 @@ impl Method for Lorc {
     type Step = Round;
 
     /// Steps say all.
-    const PLANNING: &'static [&'static str] = &["options", "worth", "metric", "tokens"];
+    const PLANNING: &'static [&'static str] = &["options", "auto_rank", "metric", "tokens"];
 
     fn name(&self) -> &'static str {
         "lorc"
