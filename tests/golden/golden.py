@@ -5,7 +5,7 @@
 
 Every method, one shot and refit, embedding and factors rounded, another number format, a GGUF source, training. A change of
 behaviour changes digests, and is recorded with the reason in its commit; a refactoring changes none. Kernels choose by the
-processor's vector instructions, so digests are those of one kind of machine, named in the first line of the file.
+processor's vector instructions and caches, so digests are those of one processor, named in the first line of the file.
 """
 
 import argparse
@@ -81,8 +81,8 @@ def outputs(program, shared, place):
 
 
 def machine():
-    flags = re.search(r"^flags.*", Path("/proc/cpuinfo").read_text(encoding="utf8"), re.MULTILINE)
-    return "avx512" if flags and "avx512f" in flags[0] else "avx2"
+    lines = dict(re.findall(r"^(.*?)\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf8"), re.MULTILINE))
+    return ", ".join(lines.get(key, "?") for key in ("model name", "cpu family", "model", "stepping", "cache size"))
 
 
 def main():
@@ -100,7 +100,7 @@ def main():
         return
     kind, *known = record.read_text(encoding="utf8").splitlines()
     if kind != machine():
-        print(f"the digests were recorded on a machine with {kind}; this one has {machine()}: nothing compared")
+        print(f"recorded on {kind}; this is {machine()}: nothing compared")
         return
     known, lines = ({line[66:]: line[:64] for line in these} for these in (known, lines))
     changed = [file for file in {**known, **lines} if known.get(file) != lines.get(file)]
