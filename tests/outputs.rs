@@ -531,3 +531,35 @@ fn a_comparison_replaces_nothing_that_it_reads() {
     assert!(error.contains("variants.toml"), "{error}");
     assert_eq!(manifest(place.path()), before);
 }
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_ends_a_run_that_nobody_listens_to() {
+    let place = folder();
+    let model = fixture("../../models/tiny");
+    let (corpus, output) = (model.join("calibration.txt"), place.path().join("out"));
+    let arguments = ["tune", text(&model), "--train", "factors", "--corpus"];
+    let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_compress"))
+        .args(arguments)
+        .args([text(&corpus), "--steps", "100000", "-o", text(&output)])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(run.stderr.take());
+    thread::sleep(Duration::from_millis(500));
+    let id = run.id().to_string();
+    std::process::Command::new("kill")
+        .args(["-TERM", &id])
+        .status()
+        .unwrap();
+    for _ in 0..200 {
+        if let Some(status) = run.try_wait().unwrap() {
+            assert_eq!(status.code(), Some(2));
+            return;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    run.kill().unwrap();
+    panic!("it still runs 20 seconds after SIGTERM");
+}

@@ -21,7 +21,7 @@
 use std::{
     borrow::Cow,
     fs::{self, File},
-    io::ErrorKind,
+    io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicUsize, Ordering},
@@ -72,7 +72,11 @@ impl EvidenceStore {
         let path = self.folder.join(".lock");
         let lock = File::create(&path).map_err(Error::io(&path))?;
         if lock.try_lock().is_err() {
-            eprintln!("waiting for another run, which measures the same");
+            // Where nobody reads stderr any more, `eprintln!` would panic.
+            let _ = writeln!(
+                io::stderr(),
+                "waiting for another run, which measures the same"
+            );
             lock.lock().map_err(Error::io(&path))?;
         }
         Ok(lock)

@@ -66,7 +66,7 @@ pub fn weight(site: Site) -> String {
 pub fn bias(site: Site, form: Form) -> String {
     match form {
         Form::LowRank(_) => format!("{}.up.bias", module(site)),
-        Form::Whole(_) | Form::Sum { .. } => format!("{}.bias", module(site)),
+        _ => format!("{}.bias", module(site)),
     }
 }
 

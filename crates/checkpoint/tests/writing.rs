@@ -142,11 +142,9 @@ fn embedding_and_head_are_rounded_on_their_way() {
     let scheme = Scheme::symmetric(Bits::Eight, None);
     let ends = [Site::Embedding, Site::Head];
     let rounded = Form::quantised(scheme, 0);
-    let rounded = OutputSpec {
-        forms: ends.map(|site| (site, rounded)).into(),
-        ..OutputSpec::default()
-    };
-    let layout = Layout::new(&source, &rounded).unwrap();
+    let mut spec = spec();
+    spec.forms.extend(ends.map(|site| (site, rounded)));
+    let layout = Layout::new(&source, &spec).unwrap();
     let written = Checkpoint::open(&write(&source, &layout, &place.path().join("out"))).unwrap();
     assert_eq!(written.file_bytes(), layout.bytes());
     assert_eq!(written.parameters(), layout.parameters());

@@ -161,7 +161,7 @@ impl Measurements {
         let Route { before, passes, .. } = Route::of(method, plan, arguments);
         if before == Needs::NOTHING && !passes {
             if arguments.calibration.text.is_some() && !arguments.printing.quiet {
-                eprintln!("warning: this needs no measurements, so --calibrate is not read");
+                tell!("warning: this needs no measurements, so --calibrate is not read");
             }
             return Ok(Self(None));
         }
@@ -208,7 +208,7 @@ impl Measurements {
             && let Err(error) = store.remove()
         {
             // The model is there; what stays of the measurements is removed by `compress cache --clear`.
-            eprintln!("warning: {error}");
+            tell!("warning: {error}");
         }
     }
 

@@ -15,10 +15,9 @@ const ATTEMPTS: usize = 20;
 /// Ends the process with status 2 at Ctrl-C and the like, and says what stays.
 pub fn watch() {
     let handler = || {
-        match &*held(&NEWS) {
-            Some(news) => eprintln!("\nerror: interrupted; {news}"),
-            None => eprintln!("\nerror: interrupted"),
-        }
+        let news = held(&NEWS).take();
+        let news = news.map_or_else(String::new, |news| format!("; {news}"));
+        tell!("\nerror: interrupted{news}");
         for (folder, lock) in held(&PASSING).drain(..) {
             // Other threads may still be making files in it.
             let gone = || fs::remove_dir_all(&folder).is_ok() || !folder.exists();
@@ -32,7 +31,7 @@ pub fn watch() {
         std::process::exit(2);
     };
     if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: interrupts end this program without a word: {error}");
+        tell!("warning: interrupts end this program without a word: {error}");
     }
 }
 

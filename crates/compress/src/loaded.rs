@@ -30,7 +30,7 @@ impl<'a> Loaded<'a> {
         }
         let batch = batch(need, memory)?;
         if !quiet {
-            eprintln!(
+            tell!(
                 "whole models would take {} of memory, and {} may be used: they go block by block, {batch} windows at a time, in about {}",
                 size(need.whole()),
                 size(memory.bytes()),

@@ -3,6 +3,15 @@
 //! Arguments become a job, and each verb is one file. Results go to stdout, everything else to
 //! stderr; the exit status is 0 when done, 1 when a promise was not kept, 2 when it could not run.
 
+/// Tells something on stderr. Where nobody reads that any more it is told to nobody: `eprintln!` would panic, also in the
+/// thread that ends the program at an interrupt.
+macro_rules! tell {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr().lock(), $($words)*);
+    }};
+}
+
 mod args;
 mod cache;
 mod carry_out;
@@ -63,7 +72,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Kept) => ExitCode::SUCCESS,
         Ok(Outcome::Broken) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell!("error: {error:#}");
             ExitCode::from(2)
         }
     }

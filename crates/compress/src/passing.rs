@@ -45,7 +45,7 @@ impl Passing {
 impl Drop for Passing {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.path) {
-            eprintln!("warning: {error:#}");
+            tell!("warning: {error:#}");
         }
     }
 }

@@ -85,7 +85,7 @@ impl ScoringText {
         check(&windows, model)?;
         if protocol.context > config.context {
             let (asked, trained) = (protocol.context, config.context);
-            eprintln!("warning: windows of {asked} tokens, but the model was made for {trained}");
+            tell!("warning: windows of {asked} tokens, but the model was made for {trained}");
         }
         let protocol = Protocol {
             windows: Some(windows.len()),

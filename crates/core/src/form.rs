@@ -181,7 +181,7 @@ impl Form {
     pub const fn rank(self) -> Option<usize> {
         match self {
             Self::LowRank(pair) => Some(pair.rank),
-            Self::Whole(_) | Self::Sum { .. } => None,
+            _ => None,
         }
     }
 
@@ -190,7 +190,7 @@ impl Form {
     pub const fn correction(self) -> usize {
         match self {
             Self::Sum { correction, .. } => correction.rank,
-            Self::Whole(_) | Self::LowRank(_) => 0,
+            _ => 0,
         }
     }
 }

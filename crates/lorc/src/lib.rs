@@ -17,13 +17,13 @@
 //! ```
 //! use compress_core::{Bits, Scheme};
 //! use compress_numerics::Random;
-//! use compress_lorc::{Options, round};
+//! use compress_lorc::{RoundingOptions, round};
 //! use compress_svd::Metric;
 //!
 //! let weight = Random(1).matrix(24, 64);
-//! let options = Options::nearest(Scheme::symmetric(Bits::Four, Some(32)));
+//! let options = RoundingOptions::nearest(Scheme::symmetric(Bits::Four, Some(32)));
 //! let plain = round(&weight, None, &Metric::PLAIN, &options)?;
-//! let compensated = round(&weight, None, &Metric::PLAIN, &Options { rank: 4, ..options })?;
+//! let compensated = round(&weight, None, &Metric::PLAIN, &RoundingOptions { rank: 4, ..options })?;
 //! assert!(compensated.error < plain.error && plain.error < 0.01);
 //! # Ok::<(), compress_core::Error>(())
 //! ```

@@ -39,7 +39,7 @@ impl Trained {
             }) => self.lrc || self.factors,
             Weight::Whole(Store::Float(_)) => self.factors,
             // Packed numbers are not trained, and a correction would have to make good for those it is tied to.
-            Weight::Whole(_) | Weight::LowRank(_) | Weight::Sum(_) => false,
+            _ => false,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{error::Error, path::Path};
 
 use anyhow::Result;
-use compress_core::{Form, Precision, Role, Site, Survey};
+use compress_core::{Form, Role, Site, Survey};
 use plotters::{
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
@@ -31,11 +31,9 @@ pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<
                 layer,
                 role,
                 kept: form.parameters(shape) as f64 / shape.size() as f64,
-                label: match form {
-                    Form::Whole(Precision::Float) => "whole".to_owned(),
-                    Form::LowRank(pair) => pair.rank.to_string(),
-                    Form::Whole(base) | Form::Sum { base, .. } => base.to_string(),
-                },
+                label: form
+                    .rank()
+                    .map_or_else(|| form.to_string(), |rank| rank.to_string()),
             })
         })
         .collect();

@@ -150,7 +150,7 @@ impl<S: Step> FinishedRun<'_, S> {
         if self.bytes.abs_diff(promised) * 100 > promised
             || limit.is_some_and(|limit| self.bytes > limit)
         {
-            eprintln!(
+            tell!(
                 "error: the weight files have {} bytes, but {promised} were promised",
                 self.bytes
             );

@@ -62,13 +62,13 @@ pub fn preview<M: Method>(
     let takes = footprint::preview((method, plan), survey, (source, layout), how, job.memory)?;
     let changed = [plan.steps.len(), plan.whole.len()];
     if !job.printing.quiet {
-        eprintln!("{}", table(changed, (source, layout), &takes, job.memory));
+        tell!("{}", table(changed, (source, layout), &takes, job.memory));
         warn_of_options(&plan.forms(), job, &takes);
     }
     let (before, after) = (source.file_bytes(), layout.bytes());
     // Headers differ by a few bytes; numbers are what counts.
     if after > before + before / 1000 {
-        eprintln!(
+        tell!(
             "warning: the output, in {}, will be {} larger than the input",
             layout.format(),
             report::size(after - before)
@@ -120,10 +120,10 @@ fn table(
 fn warn_of_options(forms: &[(Site, Form)], job: &Planning, takes: &Footprint) {
     let cut = forms.iter().any(|(_, form)| form.rank().is_some());
     if job.form.factors.is_some() && !cut {
-        eprintln!("warning: no weight becomes low-rank factors, so --factor-bits changes nothing");
+        tell!("warning: no weight becomes low-rank factors, so --factor-bits changes nothing");
     }
     if takes.memory > job.memory.bytes() {
-        eprintln!(
+        tell!(
             "warning: compressing takes about {} of memory at the least, and {} may be used",
             report::size(takes.memory),
             report::size(job.memory.bytes())

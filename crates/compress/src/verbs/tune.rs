@@ -336,7 +336,7 @@ impl Task<'_> {
 fn warn_of(diverged: &[Diverged]) {
     for Diverged { block, step, loss } in diverged {
         let place = block.map_or_else(String::new, |block| format!(" of block {block}"));
-        eprintln!(
+        tell!(
             "warning: the loss at step {step}{place} is {loss}, so training ended with the best state before; a lower --rate would go further"
         );
     }
