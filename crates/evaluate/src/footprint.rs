@@ -1,7 +1,7 @@
 //! How much memory scoring will take, predicted from shapes alone.
 //!
 //! ```text
-//! whole     Σ models' weights + per core a window's activations, or some slices of logits
+//! whole     17/16 Σ models' weights + per core a window's activations and some slices of logits
 //! streamed  residual streams of all windows of a batch
 //!           + the largest block and per core a window's activations, or later per core some slices of logits
 //! ```
@@ -113,10 +113,11 @@ impl Footprint<'_> {
         };
         let cores = rayon::current_num_threads().min(self.windows);
         PROGRAM
-            + weights.sum::<usize>()
+            + allocated(weights.sum())
             + ends_in_memory(self.reference.iter())
             + self.streams(cores)
-            + cores * (CORE + self.activations().max(self.logits(slices)))
+            // A window is followed by the next at once: what one lets go of is not the system's again by then.
+            + cores * (CORE + self.activations() + self.logits(slices))
     }
 
     /// Bytes at the most, where blocks are loaded for batches of so many windows.
@@ -173,6 +174,12 @@ impl Footprint<'_> {
         let all = 4 * self.time * vocabulary.unwrap_or_default();
         (4 * slices * SLICE).min(all) * self.sources().count().min(2)
     }
+}
+
+/// Bytes of many matrices as they are allocated: the allocator rounds sizes up to eighths of powers of two, and where
+/// the system gives huge pages the rest of each is there as well.
+const fn allocated(bytes: usize) -> usize {
+    bytes + bytes / 16
 }
 
 /// Embeddings and heads that are in memory even of networks that are streamed.
