@@ -179,7 +179,7 @@ impl Attention {
             .reshape([batch, heads * group, time, d])
     }
 
-    /// What lies further back than the window: true = not seen. None where nothing does.
+    /// The mask of a sliding window, true where a key lies further back than it; none where no key does.
     fn window_mask(
         &self,
         queries: usize,

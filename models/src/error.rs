@@ -1,4 +1,4 @@
-//! What can go wrong between a checkpoint and its logits.
+//! Errors of loading and running a network.
 
 /// The result of loading and running a network.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -36,7 +36,7 @@ pub enum Error {
     /// A device that is not there, or was not built in.
     #[error("no {wanted}: {problem}")]
     Device {
-        /// What was asked for.
+        /// The device that was asked for.
         wanted: &'static str,
         /// Why there is none, and what to do.
         problem: &'static str,

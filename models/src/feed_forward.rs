@@ -32,7 +32,7 @@ impl FeedForward {
         self.down.forward(gated)
     }
 
-    /// What lies between the projections: silu(gate) ⊙ up.
+    /// `SwiGLU`: silu(gate) ⊙ up.
     #[must_use]
     pub fn gated(gate: &Tensor<3>, up: &Tensor<3>) -> Tensor<3> {
         let ours = || {

@@ -1,4 +1,4 @@
-//! What runs over a text block after block, wherever its weights are.
+//! A network that runs over a text block after block, wherever its weights are.
 
 use std::{borrow::Cow, ops::Range};
 

@@ -1,4 +1,4 @@
-//! What can go wrong while evidence is gathered.
+//! Errors of gathering evidence.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ pub enum Error {
     /// No windows, or of different lengths.
     #[error("calibration needs windows of one length of at least 2 tokens; {problem}")]
     Windows {
-        /// What is wrong with them.
+        /// The problem with them.
         problem: String,
     },
 
@@ -55,7 +55,7 @@ pub enum Error {
     Damaged {
         /// Which file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
 

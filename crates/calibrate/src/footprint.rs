@@ -1,4 +1,4 @@
-//! What a walk takes, predicted: memory at its fullest, and disk.
+//! Predicted cost of a pass: peak memory, and disk.
 
 use compress_checkpoint::Config;
 use compress_core::{InputKind, Needs, Role, Shape};
@@ -14,7 +14,7 @@ pub struct Footprint<'a> {
     pub windows: usize,
     /// Tokens of each.
     pub time: usize,
-    /// What weights behind compressed ones aim at; none where the original walks alone.
+    /// The refit target; none where only the original is run.
     pub refit: Option<RefitTarget>,
     /// Whether tokens are weighted by the attention they get, as well.
     pub attention_weighted: bool,

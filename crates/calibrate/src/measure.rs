@@ -1,4 +1,4 @@
-//! What is summed over all windows on the way forward through a block.
+//! The sums over all windows of the forward pass through a block.
 
 use compress_core::{InputKind, LayerInput, Needs};
 use compress_models::{Block, RotaryAngles, to_host};

@@ -1,4 +1,4 @@
-//! What is measured where activations enter the weights of a block, and what those weights are to give.
+//! Sums over one layer input, and the refit targets that follow from them.
 //!
 //! ```text
 //! H = Σ z zᵀ                     z: what enters the weights of the model as far as it is compressed
@@ -20,7 +20,7 @@ use crate::accumulate::{add_crosses, add_grams, weight};
 /// ε, as a fraction of the mean of the diagonal of H.
 const DAMPING: f64 = 0.1;
 
-/// What was measured at one input of one block.
+/// The sums over one layer input.
 pub struct Measured {
     /// Where.
     pub input: LayerInput,
@@ -29,11 +29,11 @@ pub struct Measured {
     weighted: Option<Sums>,
 }
 
-/// What is seen of a window at a layer input.
+/// The rows of one window at a layer input.
 pub struct Seen {
     /// z: t × n
     pub z: Vec<f32>,
-    /// What the weights should give, t × m, where one weight reads z, or should have read, x: t × n, where
+    /// The outputs that the weights should give, t × m, where one weight reads z; the original's input x, t × n, where
     /// several do; empty where they are to give what they give for z.
     pub target: Vec<f32>,
     /// The attention that each token gets: t; where that counts.

@@ -37,7 +37,7 @@ use crate::{
     states::{States, Writing},
 };
 
-/// What a weight behind compressed ones is to give.
+/// The output that a weight behind compressed blocks should give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefitTarget {
@@ -52,7 +52,7 @@ pub enum RefitTarget {
 pub struct Behind<'a> {
     /// The output under way, its finished weights as they are stored.
     pub written: &'a Checkpoint,
-    /// What its weights are to give.
+    /// The refit target of its weights.
     pub refit: RefitTarget,
 }
 
@@ -70,7 +70,7 @@ pub struct Sequential<'a> {
     progress: &'a dyn Progress,
 }
 
-/// What the original's pass and that of the compressed model are called.
+/// File names of the original's pass and of the compressed model's.
 const NAMES: [&str; 2] = ["original", "compressed"];
 
 impl<'a> Sequential<'a> {
@@ -125,7 +125,7 @@ impl<'a> Sequential<'a> {
     /// Takes the text through block `layer`. At each input `compress` is given what was measured, and puts
     /// the weights that read it where the output lies.
     ///
-    /// What is before the next block is on disk when this returns; what is before this one stays until
+    /// The states before the next block are on disk when this returns; those before this one stay until
     /// [`forget`](Self::forget).
     pub fn through<E: From<Error>>(
         &self,
@@ -232,7 +232,7 @@ impl<'a> Sequential<'a> {
         Ok(measured)
     }
 
-    /// What is to be summed of a window, out of the states of all walks.
+    /// The rows of a window that are to be summed, from the states of both passes.
     fn see(
         &self,
         original: &Block,
@@ -306,7 +306,7 @@ struct Files {
     residual: States,
     /// Where it goes, where it changes and must not be written over what is before the block.
     next: Option<States>,
-    /// What entered the weights before.
+    /// The layer input of the weights before.
     input: States,
 }
 

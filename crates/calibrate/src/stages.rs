@@ -9,7 +9,7 @@ use compress_models::{Block, FeedForward, RotaryAngles};
 pub struct State {
     /// The residual stream.
     pub residual: Tensor<3>,
-    /// What enters the next weights.
+    /// The input of the next weights.
     pub input: Tensor<3>,
 }
 

@@ -1,4 +1,4 @@
-//! What is between the blocks, for all windows, on disk.
+//! Residual streams between the blocks, for all windows, on disk.
 
 use std::{
     fs::{File, OpenOptions},

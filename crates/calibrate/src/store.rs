@@ -107,7 +107,7 @@ impl EvidenceStore {
         &self.folder
     }
 
-    /// What of the needed is not there for all blocks of a model with so many.
+    /// The part of `needs` that is not there for every block of a model with so many.
     #[must_use]
     pub fn missing(&self, needs: Needs, layers: usize) -> Needs {
         let all = |has: fn(&Self, usize) -> bool| (0..layers).all(|layer| has(self, layer));

@@ -4,23 +4,23 @@ use burn::tensor::Tensor;
 use compress_core::InputKind;
 use compress_models::{Block, FeedForward, RotaryAngles};
 
-/// What a block computes for a window; all 1 × time × width.
+/// All activations of a block for one window, each 1 × time × width.
 pub struct BlockTrace {
     /// The residual stream that goes in.
     pub residual: Tensor<3>,
-    /// What enters query, key and value.
+    /// The input of query, key and value.
     pub attention: Tensor<3>,
-    /// What query, key and value give.
+    /// The outputs of query, key and value.
     pub projections: [Tensor<3>; 3],
-    /// What enters the output weight.
+    /// The input of the output projection.
     pub attended: Tensor<3>,
     /// The residual stream between attention and feed-forward layer.
     pub middle: Tensor<3>,
-    /// What enters gate and up.
+    /// The input of gate and up.
     pub feed_forward: Tensor<3>,
-    /// What gate and up give.
+    /// The outputs of gate and up.
     pub branches: [Tensor<3>; 2],
-    /// What enters the down weight.
+    /// The input of the down projection.
     pub gated: Tensor<3>,
     /// The residual stream that comes out.
     pub next: Tensor<3>,

@@ -1,4 +1,4 @@
-//! What can be wrong with a model on disk.
+//! Errors of reading and writing models.
 
 use std::{io, path::PathBuf};
 
@@ -27,7 +27,7 @@ pub enum Error {
     NoModel {
         /// Which.
         path: PathBuf,
-        /// What was expected there.
+        /// The thing that was expected there.
         problem: String,
     },
 
@@ -36,7 +36,7 @@ pub enum Error {
     Damaged {
         /// Which.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
 
@@ -47,7 +47,7 @@ pub enum Error {
         path: PathBuf,
         /// The field.
         field: String,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
 
@@ -56,7 +56,7 @@ pub enum Error {
     Architecture {
         /// The file.
         path: PathBuf,
-        /// What it says.
+        /// The value that it has.
         found: String,
     },
 
@@ -91,7 +91,7 @@ pub enum Error {
         name: String,
         /// Its type.
         found: String,
-        /// What would have been read.
+        /// The types that would have been read.
         wanted: &'static str,
     },
 
@@ -100,7 +100,7 @@ pub enum Error {
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
 
@@ -109,7 +109,7 @@ pub enum Error {
     Output {
         /// Which.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The problem, and what to do about it.
         problem: String,
     },
 

@@ -1,4 +1,4 @@
-//! What Hugging Face's files say: config and how weights are rounded.
+//! Hugging Face's files: `config.json`, and in it how weights are quantised.
 
 pub mod architecture;
 pub mod config;

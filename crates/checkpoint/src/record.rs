@@ -18,7 +18,7 @@ pub struct Record {
     /// The method's own options.
     #[serde(default)]
     pub options: Value,
-    /// What its evidence was measured on; absent where it needed none.
+    /// The text that its evidence was measured on; absent where it needed none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Value>,
     /// The refit target; null where all weights were compressed at once.
@@ -35,7 +35,7 @@ pub struct Record {
     /// ‖W − Ŵ‖² / ‖W‖² of every changed weight, in the norm that the method minimises; W is what the
     /// method aimed at.
     pub errors: Value,
-    /// What running both models showed; absent where that was not asked for.
+    /// The figures of both models, run over a text; absent where that was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Value>,
     /// The record of the model it was made from, where that was an output as well.

@@ -19,7 +19,7 @@ pub fn folder(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// What the evidence in the cache may take before the one that was used longest ago is removed.
+/// Bytes that the evidence in the cache may take before the one that was used longest ago is removed.
 const LIMIT: u64 = 10_000_000_000;
 
 /// The folder for measurements that nobody gave a place, with room in it.

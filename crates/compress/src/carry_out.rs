@@ -16,7 +16,7 @@ use compress_numerics::side_by_side;
 
 use crate::{footprint::Parallel, job::OutputForm, pipeline::written, progress};
 
-/// What is to be done, and all that it takes.
+/// A plan, and everything that carrying it out takes.
 pub struct Work<'a, M: Method> {
     pub method: &'a M,
     pub plan: &'a Plan<M::Step>,
@@ -27,7 +27,7 @@ pub struct Work<'a, M: Method> {
     pub quiet: bool,
 }
 
-/// What compressing gave.
+/// The result of compressing.
 pub struct Compressed {
     /// Relative squared error of every changed weight.
     pub errors: BTreeMap<Site, f64>,

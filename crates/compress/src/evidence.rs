@@ -17,10 +17,10 @@ use crate::{
     progress, shipped, text,
 };
 
-/// What a method's measurements are taken from.
+/// The windows that measurements are taken on.
 struct Sample {
     windows: Vec<Vec<u32>>,
-    /// What the sample is, for records.
+    /// Text, windows and context, for records.
     about: Value,
 }
 
@@ -73,7 +73,7 @@ impl Sample {
         Ok(Self { windows, about })
     }
 
-    /// What decides the measurements.
+    /// Everything that decides the measurements, as the key of their store.
     fn key(&self, model: &Opened) -> Result<Value> {
         Ok(json!({
             "version": 4, // of the way of measuring
@@ -85,11 +85,11 @@ impl Sample {
     }
 }
 
-/// What is measured when.
+/// When each measurement is taken.
 pub struct Route {
-    /// What weights behind compressed ones aim at; none where all are compressed as in the original.
+    /// The refit target; none where all weights are compressed as in the original.
     pub refit: Option<RefitTarget>,
-    /// What is measured before anything is compressed.
+    /// The measurements taken before anything is compressed.
     pub before: Needs,
     /// Whether activations are measured when the weights that they enter have their turn.
     pub passes: bool,
@@ -125,9 +125,9 @@ pub struct Measurements(Option<Gathered>);
 
 struct Gathered {
     sample: Sample,
-    /// What tells it from other evidence.
+    /// The name of its store.
     key: String,
-    /// What was measured before anything is compressed; none where nothing was.
+    /// The measurements taken before anything is compressed; none where none are needed.
     store: Option<EvidenceStore>,
     /// Whether activations are measured when their turn comes.
     passes: bool,
@@ -137,7 +137,7 @@ struct Gathered {
 }
 
 impl Measurements {
-    /// What a method must know to make the plan; `context` is the evaluation's.
+    /// The measurements that planning needs; `context` is the evaluation's.
     pub fn to_plan<M: Method>(
         method: &M,
         arguments: &Planning,
@@ -150,7 +150,7 @@ impl Measurements {
         Self::gather((method.needs_to_plan(), false), arguments, context, model)
     }
 
-    /// What a method must know to carry out a plan: what its steps rest on, which another may have planned.
+    /// The measurements that carrying out a plan needs: its steps say, whichever method planned them.
     pub fn to_compress<M: Method>(
         method: &M,
         plan: &Plan<M::Step>,
@@ -220,12 +220,12 @@ impl Measurements {
         }
     }
 
-    /// What tells it from other evidence.
+    /// The name of its store.
     pub fn key(&self) -> Option<&str> {
         self.0.as_ref().map(|gathered| gathered.key.as_str())
     }
 
-    /// What it was measured on, for records.
+    /// The text that it was measured on, for records.
     pub fn about(&self) -> Option<Value> {
         self.0
             .as_ref()

@@ -1,4 +1,4 @@
-//! What a run will take of memory and disk, predicted before any work is done.
+//! Memory and disk that a run will take, predicted before any work is done.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use crate::{evidence::Route, job::Planning, memory};
 /// The program while it writes a tokenizer: of a small model more than all that comes after it.
 const PROGRAM: usize = 80_000_000;
 
-/// What stays where a text was made tokens.
+/// Bytes that stay allocated once a text has been tokenised.
 const TOKENIZER: usize = 70_000_000;
 
-/// What compressing takes at its fullest, in bytes.
+/// Peak use while compressing, in bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Footprint {
     /// Memory, that of the program itself included.
@@ -25,11 +25,11 @@ pub struct Footprint {
     pub disk: u64,
     /// Of that, measurements.
     pub evidence: u64,
-    /// What may be under way at the same time.
+    /// The parallelism that memory allows.
     pub parallel: Parallel,
 }
 
-/// What may be under way at the same time for the memory that there is.
+/// The parallelism that memory allows.
 #[derive(Clone, Debug, Default)]
 pub struct Parallel {
     /// Streams whose weights are compressed side by side, where all is measured before.

@@ -1,4 +1,4 @@
-//! What an interrupt leaves behind is named, so that the run can go on.
+//! Interrupts: the process says what it leaves behind, so that the run can go on.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ pub fn watch() {
     }
 }
 
-/// What an interrupt says from now on, of what is there and how to go on.
+/// Sets the message of an interrupt: what is there, and how to go on.
 pub fn say(news: Option<String>) {
     *held(&NEWS) = news;
 }

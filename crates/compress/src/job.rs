@@ -1,4 +1,4 @@
-//! What is to be done, whoever asked for it: nothing here knows the command line.
+//! Jobs, whoever asked for them: nothing here knows the command line.
 
 use std::path::PathBuf;
 
@@ -104,7 +104,7 @@ pub struct Running {
     pub text: Text,
 }
 
-/// What models are scored on, and where.
+/// The text that models are scored on, and the device.
 #[derive(Clone)]
 pub struct Text {
     /// The shipped sample where absent.
@@ -143,7 +143,7 @@ impl Calibration {
         (self.samples.unwrap_or(SAMPLES), time)
     }
 
-    /// What weights behind compressed ones aim at; none where all are compressed at once.
+    /// The refit target; none where all are compressed at once.
     pub fn refit(&self, needs: Needs) -> Option<RefitTarget> {
         match self.order {
             Order::Refit => Some(RefitTarget::Original),

@@ -40,7 +40,7 @@ use clap::Parser as _;
 
 use crate::args::{Arguments, Verb};
 
-/// What is let go of is the system's again within milliseconds, also that of threads which wait: what a run
+/// Freed memory is the system's again within milliseconds, also that of threads which wait: what a run
 /// takes is then what `plan` predicts.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -10,7 +10,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What was asked for; where nothing was, two thirds of what is free now, so that other programs and the
+    /// The limit that was asked for; where none was, two thirds of what is free now, so that other programs and the
     /// system's own copies of files have the rest.
     pub fn new(asked: Option<ByteSize>) -> Self {
         let bytes = asked.map_or_else(|| free() / 3 * 2, |size| size.as_u64());

@@ -57,7 +57,7 @@ impl Opened {
         })
     }
 
-    /// What a run reads of it, and must not replace: its folder, and its files where they are links.
+    /// The paths of it that a run reads and must not replace: its folder, and its files where they are links.
     pub fn inputs(&self) -> impl Iterator<Item = Input<'_>> {
         let files = self.checkpoint.weight_files().map(Input::Other);
         iter::once(Input::Model(self.checkpoint.path())).chain(files)
@@ -82,7 +82,7 @@ impl Opened {
         Ok(())
     }
 
-    /// What identifies the model in a plan. All of its weights are read for it, the first time.
+    /// The identity of the model in a plan. All of its weights are read for it, the first time.
     pub fn id(&self) -> Result<SourceId> {
         let digest = if let Some(digest) = self.digest.get() {
             digest.clone()

@@ -125,7 +125,7 @@ fn fit<M: Method>(
     for_budget(method, survey, model, Some(Budget::keep(fits)?))
 }
 
-/// What the output has other than its source, once weights have the forms of a plan.
+/// The differences between output and source, once weights have the forms of a plan.
 pub fn output_spec(
     source: &Checkpoint,
     planned: Vec<(Site, Form)>,

@@ -1,4 +1,4 @@
-//! What is told at the end: figures for programs, tables for people.
+//! Reports: figures for programs, tables for people.
 
 pub mod comparison;
 pub mod run;

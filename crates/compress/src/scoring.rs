@@ -24,7 +24,7 @@ pub const WINDOWS: usize = 64;
 /// Tokens that are generated to time them; the median of so many is past what other programs do.
 const TIMED: usize = 64;
 
-/// What was measured of one model.
+/// The figures of one model.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelReport {
     #[serde(flatten)]
@@ -190,7 +190,7 @@ impl ScoringText {
         loaded::batch(&need, self.memory).map(|_| ())
     }
 
-    /// What running some models over the text will take.
+    /// The predicted memory of running some models over the text.
     fn footprint<'a>(
         &self,
         models: &[&'a Checkpoint],

@@ -16,7 +16,7 @@ use crate::{
     report::run::FinishedRun,
 };
 
-/// What is to be done, once all of it is known.
+/// A run, once all of it is known.
 pub struct Task<'a, M: Method> {
     pub method: &'a M,
     pub job: &'a Running,
@@ -24,7 +24,7 @@ pub struct Task<'a, M: Method> {
     pub survey: Survey<'a>,
     pub plan: &'a Plan<M::Step>,
     pub evidence: &'a Measurements,
-    /// What may be under way at the same time.
+    /// The parallelism that memory allows.
     pub parallel: Parallel,
     pub calibrate_seconds: f64,
 }

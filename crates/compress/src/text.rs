@@ -17,7 +17,7 @@ pub fn read(path: &Path) -> Result<String> {
     })
 }
 
-/// What tells some tokens from others.
+/// A digest of some tokens.
 pub fn digest<'a>(tokens: impl IntoIterator<Item = &'a u32>) -> Vec<u8> {
     let bytes = tokens.into_iter().flat_map(|token| token.to_le_bytes());
     Sha256::digest(bytes.collect::<Vec<u8>>()).to_vec()

@@ -1,4 +1,4 @@
-//! What can go wrong in an evaluation.
+//! Errors of an evaluation.
 
 /// The result of an evaluation.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -29,7 +29,7 @@ pub enum Error {
     TooShort {
         /// How many tokens there are.
         found: usize,
-        /// What was to be filled.
+        /// The thing that was to be filled.
         wanted: String,
     },
 

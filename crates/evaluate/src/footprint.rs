@@ -18,10 +18,10 @@ use compress_models::{SLICE, SLICES_AT_A_TIME};
 /// The program itself, its threads, a tokenizer and a text.
 const PROGRAM: usize = 90_000_000;
 
-/// What each core holds beside activations and logits: panels of matrices that are multiplied.
+/// Bytes that each core holds beside activations and logits: panels of matrices that are multiplied.
 pub const CORE: usize = 10_000_000;
 
-/// What decides how much memory a model takes.
+/// The facts that decide how much memory a model takes.
 #[derive(Clone, Copy)]
 pub struct Outline<'a> {
     /// Its shape.
@@ -76,7 +76,7 @@ impl<'a> Outline<'a> {
             .sum()
     }
 
-    /// What a core holds while it takes a window through a block.
+    /// Bytes that a core holds while it takes a window through a block.
     fn activations(&self, time: usize) -> usize {
         let width = |role| self.config.shape(role);
         let (hidden, query) = (self.config.hidden, width(Role::Query).rows);
@@ -162,7 +162,7 @@ impl Footprint<'_> {
         4 * windows * self.time * hidden.sum::<usize>()
     }
 
-    /// What a core holds while a window goes through a block.
+    /// The same of the model for which it is most.
     fn activations(&self) -> usize {
         let each = self.models.iter().map(|model| model.activations(self.time));
         each.max().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What a model is worth: perplexity, divergence from the original, latency.
+//! Measures of a model: perplexity, divergence from the original, latency.
 //!
 //! ```text
 //! perplexity = exp( −1/N Σ log p(token | tokens before it in its window) )

@@ -17,7 +17,7 @@ use crate::{
     logits::{Logits, loss},
 };
 
-/// What is scored, and how.
+/// The windows that are scored, and how many go through a block at a time.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
     /// The windows; in each all tokens but the first are scored.
@@ -39,7 +39,7 @@ pub enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// What makes logits of them.
+    /// The network whose head makes logits of them.
     fn network(self) -> &'a dyn Network {
         match self {
             Self::Network(network) => network,
@@ -94,7 +94,7 @@ pub struct Hidden {
     pub seconds: Vec<f64>,
 }
 
-/// What one window adds, by source.
+/// The sums over one window, for one source.
 struct Part {
     loss: Vec<f64>,
     seconds: Vec<f64>,
@@ -102,7 +102,7 @@ struct Part {
     same: Vec<usize>,
 }
 
-/// What a pass found of each source; those after the first were measured against it.
+/// The results of a pass for each source; those after the first were measured against it.
 pub struct Found {
     pub score: Perplexity,
     pub kl: Divergence,
@@ -225,7 +225,7 @@ impl Pass<'_> {
         Ok(Hidden { states, seconds })
     }
 
-    /// What goes into the first block; of a reference what came out of the last norm. Each 1 × time × hidden.
+    /// The states before the first block; of a reference those after the last norm. Each 1 × time × hidden.
     fn embed(&self, source: &Source<'_>, batch: &Range<usize>) -> Result<Vec<Tensor<3>>> {
         let device = [source.network().device()].into_iter();
         side_by_side(device, batch.len(), |place| {

@@ -19,7 +19,7 @@ pub struct Protocol {
     pub windows: Option<usize>,
     /// Whether a BOS token leads each window.
     pub bos: bool,
-    /// What separates documents: each is then a window of its own, led by BOS, cut at the context.
+    /// The text between documents: each is then a window of its own, led by BOS, cut at the context.
     pub documents: Option<String>,
 }
 

@@ -63,7 +63,7 @@ impl<'a> Reference<'a> {
         })
     }
 
-    /// What makes logits of the states.
+    /// The head that makes logits of the states.
     pub(crate) fn network(&self) -> &dyn Network {
         &self.network
     }

@@ -2,7 +2,7 @@
 
 use crate::BlockType;
 
-/// What is wrong with a file, or with what was asked of it.
+/// Errors of a file, or of what was asked of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -23,7 +23,7 @@ pub enum Error {
     /// The file ends before something that its header announces.
     #[error("the file ends inside {what}: {needed} bytes needed at byte {at}, {left} left")]
     Truncated {
-        /// What was being read.
+        /// The item that was being read.
         what: &'static str,
         /// Where it begins.
         at: usize,
@@ -36,7 +36,7 @@ pub enum Error {
     /// A string is not UTF-8.
     #[error("{what} at byte {at} is not utf-8")]
     Text {
-        /// What was being read.
+        /// The item that was being read.
         what: &'static str,
         /// Where the string's bytes begin.
         at: usize,
@@ -47,7 +47,7 @@ pub enum Error {
     Bool {
         /// Where it lies.
         at: usize,
-        /// What lies there.
+        /// The bytes found there.
         byte: u8,
     },
 
@@ -171,7 +171,7 @@ pub enum Error {
     WrongType {
         /// The key.
         key: String,
-        /// What it should be.
+        /// The value that it should have.
         expected: &'static str,
     },
 
@@ -194,7 +194,7 @@ pub enum Error {
     /// The model uses something that its configuration could not say exactly.
     #[error("not supported: {feature}")]
     Unsupported {
-        /// What it uses, and where that is written.
+        /// The feature it uses, and the key that says so.
         feature: String,
     },
 
@@ -214,9 +214,9 @@ pub enum Error {
     UnknownTokenizer {
         /// The metadata key.
         key: &'static str,
-        /// What it says.
+        /// The value that it has.
         name: String,
-        /// What it could say.
+        /// The values that are known.
         known: String,
     },
 

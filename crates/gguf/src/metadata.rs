@@ -56,7 +56,7 @@ impl Gguf {
     }
 }
 
-/// What was found at `key`, or the error that it is missing.
+/// The value found at `key`, or the error that it is missing.
 pub(crate) fn needed<T>(key: &str, found: Option<T>) -> Result<T, Error> {
     found.ok_or_else(|| Error::MissingKey {
         key: key.to_owned(),

@@ -2,7 +2,7 @@
 
 use crate::Error;
 
-/// What is left of the file, and how far reading has come.
+/// The unread rest of the file, and the position reached.
 pub(crate) struct Reader<'f> {
     left: &'f [u8],
     at: usize,

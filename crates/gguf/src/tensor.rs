@@ -1,4 +1,4 @@
-//! What the header says of one tensor.
+//! The header's entry for one tensor.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! What makes the copy of a checkpoint complete: `config.json`, the adapter that it names if it names one, and
+//! The files that make a copy of a checkpoint complete: `config.json`, the adapter that it names if it names one, and
 //! `model.safetensors` or all that the index names.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,13 +20,13 @@ const CONFIG: &str = "config.json";
 /// The field of `config.json` that names the folder of a correction.
 const ADAPTER: &str = "compress_adapter";
 
-/// What is in that folder.
+/// The files of that folder.
 const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 
 /// The folder of the correction in outputs of earlier versions, whose `config.json` does not name it.
 const EARLIER: &str = "adapter";
 
-/// What tells such an output.
+/// The file by which such an output is recognised.
 const RECORD: &str = "compression.json";
 
 #[derive(Deserialize)]

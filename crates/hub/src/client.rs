@@ -33,7 +33,7 @@ pub struct Client<'a> {
 
 /// A file on the hub.
 pub struct Remote {
-    /// What the hub calls the content; a SHA-256 for large files.
+    /// The hub's `ETag` of the content; a SHA-256 for large files.
     pub etag: String,
     /// In bytes.
     pub size: u64,
@@ -41,7 +41,7 @@ pub struct Remote {
 
 /// The bytes of a file, from the asked-for place if `resumed`, or else from the start.
 pub struct Bytes {
-    /// What remains to be read.
+    /// The bytes that remain to be read.
     pub reader: Box<dyn Read>,
     /// Whether the beginning was left out.
     pub resumed: bool,
@@ -95,7 +95,7 @@ impl<'a> Client<'a> {
         Listing::parse(&json, &url, self.id)
     }
 
-    /// What the hub calls the content of a file. Its own redirects are followed; the one to a large file's store is
+    /// The hub's `ETag` for the content of a file. Its own redirects are followed; the one to a large file's store is
     /// not, as only the hub's answer has the digest.
     pub fn describe(&self, commit: &str, name: &str) -> Result<Remote, Error> {
         let mut url = self.url(commit, name);

@@ -60,7 +60,7 @@ pub enum Error {
         id: String,
         /// The hub that was asked.
         endpoint: String,
-        /// What it answered.
+        /// Its answer.
         status: u16,
         /// Whether a token was sent.
         token_sent: bool,
@@ -78,18 +78,18 @@ pub enum Error {
     /// The hub answers with another failure, such as 429 or 503.
     #[error("{url} answers {status}: try again later, or set HF_ENDPOINT to a mirror")]
     Failed {
-        /// What was asked for.
+        /// The request.
         url: String,
-        /// What was answered.
+        /// The answer.
         status: u16,
     },
 
     /// An answer that is not what a hub answers.
     #[error("{url} does not answer as a hub does: {problem}; is HF_ENDPOINT right?")]
     BadAnswer {
-        /// What was asked for.
+        /// The request.
         url: String,
-        /// What is wrong with the answer.
+        /// The fault of the answer.
         problem: String,
     },
 
@@ -163,7 +163,7 @@ pub enum Error {
     Damaged {
         /// The file.
         file: String,
-        /// What differs.
+        /// The property that differs.
         problem: String,
     },
 

@@ -47,7 +47,7 @@ use listing::Listing;
 ///
 /// A complete copy in the cache is returned without asking the hub; `progress` hears of what is downloaded.
 ///
-/// What can go wrong is listed by [`Error`]: no copy and no hub, no access, no such model, no weights that can be
+/// [`Error`] lists what can go wrong: no copy and no hub, no access, no such model, no weights that can be
 /// read, or an answer of the hub that cannot be trusted.
 pub fn resolve(
     id: &ModelId,

@@ -15,7 +15,7 @@ use crate::{
 
 const PICKLES: [&str; 4] = ["bin", "pt", "pth", "ckpt"];
 
-/// What the hub answers about a model; all names are safe to join to a directory.
+/// The hub's list of a model's files; all names are safe to join to a directory.
 pub struct Listing {
     /// The commit that the revision stands for.
     pub commit: String,

@@ -1,4 +1,4 @@
-//! What a download tells while it runs.
+//! Progress of a download.
 
 /// Told how far the download of each file is. `()` listens to nothing.
 pub trait Progress: Sync {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{Error, Result};
 
-/// What is to be told of a training that is over; the model is at its best state.
+/// The result of a training; the model is left at its best state.
 #[derive(Clone, Debug, Default)]
 pub struct Ending {
     /// How many numbers were trained.

@@ -1,10 +1,10 @@
-//! What can go wrong in training.
+//! Errors of training.
 
 use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-/// What went wrong.
+/// The cause.
 #[derive(Debug, Error)]
 pub enum Error {
     /// Nothing of the model would change.
@@ -29,7 +29,7 @@ pub enum Error {
     Damaged {
         /// Where it lies.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
 

@@ -73,7 +73,7 @@ impl Journal {
         self.folder.join(format!("block-{block}.safetensors"))
     }
 
-    /// What an earlier run has left of the named matrices; the optimiser remembers what it knew then.
+    /// Restores the named matrices, and the optimiser's state, as an earlier run left them.
     pub fn restore(
         &mut self,
         names: &[String],

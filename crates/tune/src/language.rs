@@ -13,7 +13,7 @@ use crate::{
     trained::{by_scale, count, matrices, set, tensor_names},
 };
 
-/// What some windows ask of a model.
+/// Loss and gradients over some windows.
 pub struct Step {
     /// Their mean loss.
     pub loss: f64,

@@ -69,7 +69,7 @@ pub struct TrainingOptions {
     pub warm_up: usize,
     /// Gradients longer than this are cut to it.
     pub clip: f64,
-    /// What each step takes off the numbers, as a fraction of the rate.
+    /// Weight decay of each step, as a fraction of the rate.
     pub decay: f64,
     /// Steps between two looks at the held-out windows.
     pub interval: usize,
@@ -79,7 +79,7 @@ pub struct TrainingOptions {
     pub seed: u64,
 }
 
-/// What is trained on, what is held out, and whom to tell.
+/// The windows to train on, those held out, and where progress goes.
 #[derive(Clone, Copy)]
 pub struct Lesson<'a> {
     /// Windows of equal length to train on.
@@ -122,7 +122,7 @@ impl Lesson<'_> {
     }
 }
 
-/// What decides the outcome of training, to be compared when a killed run goes on; `what` names the
+/// Everything that decides the outcome of training, to be compared when a killed run goes on; `what` names the
 /// models and the text.
 #[must_use]
 pub fn task(lesson: &Lesson<'_>, what: &Value) -> Value {

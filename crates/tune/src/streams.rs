@@ -112,7 +112,7 @@ impl Streams {
     }
 }
 
-/// What a block learns from: its inputs, and what it aims at.
+/// The training pairs of a block: its inputs, and the outputs it should give.
 pub struct Pairs<'a> {
     streams: &'a Streams,
     model: States,

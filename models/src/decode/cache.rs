@@ -128,7 +128,7 @@ fn remember(heads: &mut Vec<HeadCache>, new: &[Tensor<4>; 2]) -> Option<()> {
     Some(())
 }
 
-/// What all heads remember, in the shape of new keys, beside which it lies; none where that is nothing.
+/// Keys and values of all heads as tensors of the shape of new ones; none where the cache is empty.
 fn tensors(heads: &[HeadCache], new: &Tensor<4>) -> Option<[Tensor<4>; 2]> {
     let [batch, count, _, size] = new.dims();
     let time = heads.first()?.keys.len() / size;

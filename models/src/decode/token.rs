@@ -65,7 +65,7 @@ pub fn logits(head: &Weight, bias: Option<&Param<Tensor<1>>>, x: &Tensor<2>) -> 
     Some(tensor(logits, [1, count]))
 }
 
-/// What does not change on the way of a token.
+/// The parts that stay the same from block to block.
 struct Token<'a> {
     decoder: &'a Decoder,
     network: &'a Network,
@@ -90,7 +90,7 @@ impl<'a> Token<'a> {
         })
     }
 
-    /// What comes out of the last norm, and the token's own keys and values in each block.
+    /// The state after the last norm, and the token's own keys and values in each block.
     fn run(&self, pool: &SpinPool, mut h: Vec<f32>) -> (Vec<f32>, Vec<[Vec<f32>; 2]>) {
         let mut new = Vec::with_capacity(self.past.len());
         let blocks = self.network.blocks.iter().zip(&self.decoder.blocks);
@@ -132,7 +132,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// What several layers make of the same x.
+/// The outputs of several layers for the same x.
 fn products<const N: usize>(
     pool: &SpinPool,
     layers: [&Arc<Layer>; N],

@@ -13,7 +13,7 @@ use tokenizers::{
 
 use crate::folder::VOCABULARY;
 
-/// What separates stories in the file.
+/// The line between stories in the file.
 const SEPARATOR: &str = "<|endoftext|>";
 
 /// The token that begins every story.

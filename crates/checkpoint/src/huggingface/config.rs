@@ -1,4 +1,4 @@
-//! What a `config.json` says of a decoder, checked once.
+//! The description of a decoder in `config.json`, checked once.
 
 mod fields;
 

@@ -27,7 +27,7 @@ pub struct Schemes {
     pub ends: Option<Scheme>,
 }
 
-/// What `config.json` says of that.
+/// Reads the schemes from `quantization_config`.
 pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Schemes> {
     let mut schemes = Schemes::default();
     let Some(block) = json.get("quantization_config").filter(|v| !v.is_null()) else {

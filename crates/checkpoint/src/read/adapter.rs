@@ -55,7 +55,7 @@ const FREE: &[&str] = &[
     "runtime_config",
 ];
 
-/// What an adapter's settings say.
+/// The settings of an adapter that change what it computes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adapter {
     /// The rank of all its pairs.
@@ -185,7 +185,7 @@ pub fn open(folder: &Path, index: usize) -> Result<(Adapter, Contents)> {
 }
 
 impl Checkpoint {
-    /// What the numbers of a tensor are multiplied by when they are read: the pairs of an adapter may have a
+    /// The factor that a tensor's numbers are multiplied by when they are read: the pairs of an adapter may have a
     /// scale.
     pub(crate) fn scale_of(&self, name: &str) -> Option<f32> {
         let up = name.starts_with(names::ADAPTER) && name.ends_with(".lora_B.weight");

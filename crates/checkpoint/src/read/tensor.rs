@@ -1,4 +1,4 @@
-//! What a checkpoint says of one tensor.
+//! One tensor of a checkpoint: shape, number type, place.
 
 use std::{fmt, ops::Range};
 

@@ -30,7 +30,7 @@ impl WeightFile {
         Ok(Self { path, size, file })
     }
 
-    /// What `look` makes of all bytes; those that it looks at are in memory until it is done.
+    /// Applies `look` to the mapped bytes; pages that it touches are in memory until it is done.
     pub fn look<T>(&self, look: impl FnOnce(&[u8]) -> T) -> Result<T> {
         // SAFETY: the mapping is only read. Should another program shorten the file meanwhile, reading
         // past its new end ends this process: the price that every mapping reader pays.

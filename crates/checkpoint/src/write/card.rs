@@ -5,7 +5,7 @@ use minijinja::{Environment, context};
 
 use crate::{Error, Layout, Record, Result};
 
-/// What the card says beyond the record.
+/// The parts of the card that the record does not have.
 #[derive(Clone, Debug)]
 pub struct Card {
     /// The name of the output.

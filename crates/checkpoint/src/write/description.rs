@@ -1,4 +1,4 @@
-//! What `config.json` and `adapter_config.json` say of rounded weights and their corrections.
+//! Quantised weights and their corrections, as `config.json` and `adapter_config.json` describe them.
 
 use compress_core::{Form, Precision, Scheme, Shape, Site};
 use serde_json::{Map, Value, json};

@@ -27,7 +27,7 @@ pub const FILE: &str = ".journal";
 /// The time between two syncs.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a journal begins with: a folder is removed as ours only where it has this.
+/// The first line of a journal: a folder is removed as ours only where it has this.
 const HEADER: &str = "{\"compress\":\"work directory\"}\n";
 
 #[derive(Serialize, Deserialize)]
@@ -45,7 +45,7 @@ enum Line {
     Publishing(Option<Identity>),
 }
 
-/// What a journal tells.
+/// The contents of a journal.
 #[derive(Clone, Debug, Default)]
 pub struct Entries {
     /// The finished steps.
@@ -107,7 +107,7 @@ impl Journal {
         })
     }
 
-    /// What the journal of a folder tells; none where there is none of ours.
+    /// The contents of a folder's journal; none where there is none of ours.
     pub fn read(work: &Path) -> Option<Entries> {
         let path = work.join(FILE);
         let text = std::fs::read_to_string(&path).ok()?;
@@ -116,7 +116,7 @@ impl Journal {
         ours.then(|| parse(&path, &text).map(|(entries, _)| entries).ok())?
     }
 
-    /// What earlier runs have finished.
+    /// The steps and blocks that earlier runs have finished.
     pub const fn before(&self) -> &Entries {
         &self.before
     }
@@ -192,7 +192,7 @@ impl Journal {
     }
 }
 
-/// What the whole lines tell, and how many bytes they have.
+/// The contents of all complete lines, and their length in bytes: a kill may have left half a line behind them.
 fn parse(path: &Path, text: &str) -> Result<(Entries, usize)> {
     let whole = text.rfind('\n').map_or(0, |end| end + 1);
     let mut entries = Entries::default();

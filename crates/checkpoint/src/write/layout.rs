@@ -31,7 +31,7 @@ pub enum Content {
     Rounded(Site, Scheme),
 }
 
-/// What an output has other than its source.
+/// The differences between an output and its source.
 #[derive(Clone, Debug, Default)]
 pub struct OutputSpec {
     /// The new forms of weights. Those of blocks are computed; embedding and head can only be rounded, symmetrically,
@@ -223,7 +223,7 @@ fn with_one_rank(forms: &BTreeMap<Site, Form>) -> BTreeMap<Site, Form> {
     forms.map(|(site, form)| (*site, padded(*form))).collect()
 }
 
-/// What one tensor of the source becomes.
+/// The tensors of the output that one tensor of the source becomes.
 fn outputs(source: &Checkpoint, spec: &OutputSpec, name: &str, tensor: &Tensor) -> Vec<Placed> {
     // Scales stay as their codes need them.
     let numbers = !matches!(tensor.kind, Kind::Opaque(_)) && !name.ends_with(".weight_scale");

@@ -69,7 +69,7 @@ impl Drop for Lock {
     }
 }
 
-/// What a lock begins with.
+/// The first bytes of a lock file of ours.
 const SIGNATURE: &str = "process ";
 
 /// Refuses a file that no run has made: a lock's contents are written over, and it is removed in the end.

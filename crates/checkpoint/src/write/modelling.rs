@@ -1,4 +1,4 @@
-//! What makes a low-rank directory load in transformers and vLLM: its config and modelling file.
+//! The config and the modelling file by which transformers and vLLM load low-rank weights.
 
 use compress_core::{Format, Site};
 use minijinja::{Environment, context};

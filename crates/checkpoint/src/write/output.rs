@@ -19,7 +19,7 @@ use crate::{
     write::{durable, lock::Lock, work},
 };
 
-/// What a run reads, and must not lose by what it writes.
+/// A path that the run reads and so must never replace.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
     /// A model: nothing is written into its folder.
@@ -123,7 +123,7 @@ impl Output {
 const WORK: &str = ".compress-work";
 const LOCK: &str = ".compress-lock";
 
-/// What tells a folder from all others while it exists, whatever it is called.
+/// The identity of a folder, which it keeps when it is renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     device: u64,
@@ -248,7 +248,7 @@ fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// What file systems answer that know only the plain rename.
+/// The answers of file systems that cannot exchange two names.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 fn is_unsupported(error: io::ErrorKind) -> bool {
     matches!(

@@ -1,4 +1,4 @@
-//! What an output takes from its source without a method: tensors as they are, in another number format,
+//! The tensors that an output takes from its source without a method: as they are, in another number format,
 //! or rounded on their way.
 
 use compress_core::{Factor, Matrix, Quantised, Scheme, Site, Store};

@@ -1,4 +1,4 @@
-//! What is told of a comparison: a line for each variant as it ends, and a table of all.
+//! Reports of a comparison: a line for each variant as it ends, and a table of all.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::figure;
 
-/// What came of a variant.
+/// The result of a variant.
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub name: String,
@@ -20,7 +20,7 @@ pub struct Row {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VariantOutcome {
-    /// What `run --json` gave.
+    /// The JSON object of `run --json`.
     Report(Value),
     /// Why it failed.
     Error(String),

@@ -1,4 +1,4 @@
-//! What is told of a run: to programs, to people, and beside the output.
+//! Reports of a run: JSON, text, and the files beside the output.
 
 use anyhow::Result;
 use compress_calibrate::RefitTarget;
@@ -15,7 +15,7 @@ use crate::{
     scoring::{ModelReport, ScoringText},
 };
 
-/// What is told in the end.
+/// The final report.
 pub struct RunReport {
     /// To programs.
     pub json: Value,

@@ -205,7 +205,7 @@ fn check_names(variants: &[Variant]) -> Result<()> {
     Ok(())
 }
 
-/// What the comparison itself reads.
+/// The paths that the comparison itself reads.
 fn inputs(job: &Compare) -> Vec<Input<'_>> {
     let files = [&job.variants, &job.text.file, &job.calibration.calibrate];
     let files = files.into_iter().flatten();

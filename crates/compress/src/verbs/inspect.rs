@@ -20,7 +20,7 @@ use crate::{
     side,
 };
 
-/// What is known of one weight.
+/// The facts of one weight.
 #[derive(Debug, Serialize)]
 struct Row {
     site: Site,

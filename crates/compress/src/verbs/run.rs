@@ -150,7 +150,7 @@ impl Compress<'_> {
     }
 }
 
-/// What the run reads, none of which it may replace.
+/// The paths that the run reads and must not replace.
 fn inputs<'a>(job: &'a Running, model: &'a Opened) -> Vec<Input<'a>> {
     let Planning {
         target,

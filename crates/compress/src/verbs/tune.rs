@@ -117,7 +117,7 @@ fn scoring_text(job: &Tune, model: &Opened) -> Result<Option<ScoringText>> {
     Ok(Some(text))
 }
 
-/// What the training reads, none of which it may replace.
+/// The paths that training reads and must not replace.
 fn inputs<'a>(job: &'a Tune, model: &'a Opened, original: Option<&'a Opened>) -> Vec<Input<'a>> {
     let models = iter::once(model).chain(original);
     let models = models.flat_map(Opened::inputs);
@@ -174,7 +174,7 @@ struct Task<'a> {
     about: &'a Value,
 }
 
-/// What training took.
+/// The cost of training.
 struct Effort {
     seconds: f64,
     /// In this run; a killed one may have made others before.

@@ -1,4 +1,4 @@
-//! What the block formats have in common: where codes lie in bytes, and what a code is worth.
+//! The common parts of the block formats: the places of codes in bytes, and the value of a code.
 
 use half::f16;
 

@@ -1,4 +1,4 @@
-//! What a tensor of a GGUF file is called in a checkpoint.
+//! The Hugging Face names of a GGUF file's tensors.
 
 /// The modules of a block: their name here, their name there.
 const PROJECTIONS: [(&str, &str); 7] = [

@@ -55,7 +55,7 @@ struct Pair {
     rank: usize,
 }
 
-/// What goes into a layer.
+/// The input of a layer, prepared for every packed format that the layer has.
 pub struct Input {
     numbers: Vec<f32>,
     /// The same for packed weights of each format.
@@ -314,7 +314,7 @@ pub fn add(x: &mut [f32], y: &[f32]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
-/// What may be absent, but not fail.
+/// Maps an optional part: an absent one is fine, one that cannot be had as plain numbers is none.
 #[expect(clippy::option_option, reason = "absent is not failed")]
 fn perhaps<'a, T, R>(x: Option<&'a T>, of: impl FnOnce(&'a T) -> Option<R>) -> Option<Option<R>> {
     x.map_or(Some(None), |x| of(x).map(Some))
