@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::{compress, fixture, folder, success, text};
 use compress_checkpoint::Checkpoint;
-use compress_evaluate::{Footprint, Outline};
+use compress_evaluate::{Outline, ScoringFootprint};
 use serde_json::Value;
 
 const CONTEXT: usize = 64;
@@ -39,7 +39,7 @@ fn variant(place: &Path, name: &str, method: &[&str]) -> PathBuf {
 /// Bytes for batches of so many windows of two models.
 fn bytes(models: [&Path; 2], batch: usize) -> String {
     let models = models.map(|path| Checkpoint::open(path).unwrap());
-    let need = Footprint {
+    let need = ScoringFootprint {
         models: models.iter().map(Outline::of).collect(),
         reference: None,
         time: CONTEXT,

@@ -21,7 +21,7 @@ use std::{
 
 use common::{compress, folder, success, text};
 use compress_checkpoint::Checkpoint;
-use compress_evaluate::{Footprint, Outline};
+use compress_evaluate::{Outline, ScoringFootprint};
 use serde_json::Value;
 
 fn shared(name: &str) -> PathBuf {
@@ -345,7 +345,7 @@ fn the_memory_of_an_evaluation_is_predicted_within_a_tenth() {
     let words = fs::read_to_string(words).unwrap();
     fs::write(&short, words.chars().take(24_000).collect::<String>()).unwrap();
     let checkpoint = Checkpoint::open(&model).unwrap();
-    let need = Footprint {
+    let need = ScoringFootprint {
         models: vec![Outline::of(&checkpoint); 2],
         reference: None,
         time: 1024,

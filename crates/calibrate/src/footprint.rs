@@ -7,7 +7,7 @@ use crate::{RefitTarget, host::side_by_side, measured::target_rows};
 
 /// A walk to be, by all that decides what it takes.
 #[derive(Clone, Copy)]
-pub struct Footprint<'a> {
+pub struct PassFootprint<'a> {
     /// The network.
     pub config: &'a Config,
     /// How many windows.
@@ -26,7 +26,7 @@ const SINGLE: usize = 4;
 /// Bytes of an `f64`.
 const DOUBLE: usize = 8;
 
-impl Footprint<'_> {
+impl PassFootprint<'_> {
     /// Bytes of memory while what enters at a layer input is measured.
     #[must_use]
     pub fn measuring(&self, kind: InputKind) -> usize {

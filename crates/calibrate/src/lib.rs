@@ -41,7 +41,7 @@ pub use backward::{Gradients, backward, of_loss, of_loss_after_norm};
 pub use cache::{Kept, kept, shrink};
 pub use calibrate::calibrate;
 pub use error::{Error, Result};
-pub use footprint::{Footprint, between_blocks, evidence};
+pub use footprint::{PassFootprint, between_blocks, evidence};
 pub use measured::Measured;
 pub use progress::Progress;
 pub use sequential::{Behind, RefitTarget, Sequential};

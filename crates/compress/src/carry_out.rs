@@ -17,7 +17,7 @@ use compress_numerics::side_by_side;
 use crate::{footprint::Parallel, job::OutputForm, pipeline::written, progress};
 
 /// A plan, and everything that carrying it out takes.
-pub struct Work<'a, M: Method> {
+pub struct Compression<'a, M: Method> {
     pub method: &'a M,
     pub plan: &'a Plan<M::Step>,
     pub survey: &'a Survey<'a>,
@@ -34,7 +34,7 @@ pub struct Compressed {
     pub seconds: f64,
 }
 
-impl<M: Method> Work<'_, M> {
+impl<M: Method> Compression<'_, M> {
     /// Carries out every step that is not done yet, those of one layer input together and some inputs side by side,
     /// and writes the results of a layer input at once.
     pub fn at_once(&self) -> Result<Compressed> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use compress_calibrate::{Footprint as BlockTrace, between_blocks, evidence};
+use compress_calibrate::{PassFootprint, between_blocks, evidence};
 use compress_checkpoint::{Checkpoint, Layout};
 use compress_core::{LayerInput, Method, Needs, Plan, Shape, Site, Survey, TokenWeights};
 use compress_evaluate::CORE;
@@ -48,7 +48,7 @@ pub fn preview<M: Method>(
 ) -> Result<Footprint> {
     let route = Route::of(method, plan, arguments);
     let (windows, time) = arguments.calibration.windows(context, model.config());
-    let trace = BlockTrace {
+    let pass = PassFootprint {
         config: model.config(),
         windows,
         time,
@@ -68,7 +68,7 @@ pub fn preview<M: Method>(
     let needs = Needed {
         method,
         groups: &groups,
-        trace: route.passes.then_some(&trace),
+        pass: route.passes.then_some(&pass),
         shape: &shape,
     };
     let (parallel, together) = needs.within(limit.bytes().saturating_sub(fixed), threads)?;
@@ -76,11 +76,11 @@ pub fn preview<M: Method>(
     let measuring = if before == Needs::NOTHING {
         0
     } else {
-        trace.passing(before.gradients)
+        pass.passing(before.gradients)
     };
     let evidence = evidence(model.config(), before);
     let between = between_blocks(model.config(), windows * time, before);
-    let walking = if route.passes { trace.disk() } else { 0 };
+    let walking = if route.passes { pass.disk() } else { 0 };
     // The output is begun when what was measured before is there.
     let compressed = layout.bytes() as u64 + walking;
     Ok(Footprint {
@@ -96,7 +96,7 @@ struct Needed<'a, M: Method> {
     method: &'a M,
     groups: &'a Groups<M::Step>,
     /// Where they are measured when their turn comes.
-    trace: Option<&'a BlockTrace<'a>>,
+    pass: Option<&'a PassFootprint<'a>>,
     shape: &'a dyn Fn(Site) -> compress_core::Result<Shape>,
 }
 
@@ -106,7 +106,7 @@ type Groups<S> = BTreeMap<Option<LayerInput>, Vec<S>>;
 impl<M: Method> Needed<'_, M> {
     /// As much at the same time as fits in `room`, and the bytes that it takes.
     fn within(&self, room: usize, threads: usize) -> Result<(Parallel, usize)> {
-        let most = match self.trace {
+        let most = match self.pass {
             Some(_) => 1,
             None => threads.min(self.groups.len()).max(1),
         };
@@ -141,10 +141,10 @@ impl<M: Method> Needed<'_, M> {
             for steps in steps.chunks(at_once) {
                 compressing = compressing.max(self.method.memory(steps, self.shape, threads)?);
             }
-            Ok(match (input, self.trace) {
-                (Some(LayerInput { kind, .. }), Some(trace)) => {
-                    let rest = trace.held(*kind) + compressing;
-                    rest.max(trace.measuring(*kind)).max(trace.solving(*kind))
+            Ok(match (input, self.pass) {
+                (Some(LayerInput { kind, .. }), Some(pass)) => {
+                    let rest = pass.held(*kind) + compressing;
+                    rest.max(pass.measuring(*kind)).max(pass.solving(*kind))
                 }
                 _ => compressing,
             })

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use compress_checkpoint::Checkpoint;
-use compress_evaluate::{Footprint, Latency, latency};
+use compress_evaluate::{Latency, ScoringFootprint, latency};
 use compress_models::{Decoder, Device, Network, Streamed};
 
 use crate::{memory::Memory, report::size};
@@ -18,7 +18,7 @@ impl<'a> Loaded<'a> {
     /// Loads what has this footprint into this memory.
     pub fn load(
         models: &[&'a Checkpoint],
-        need: &Footprint<'_>,
+        need: &ScoringFootprint<'_>,
         memory: Memory,
         device: &Device,
         quiet: bool,
@@ -70,7 +70,7 @@ impl<'a> Loaded<'a> {
 }
 
 /// How many windows fit beside a block; an error where not even one does.
-pub fn batch(need: &Footprint<'_>, memory: Memory) -> Result<usize> {
+pub fn batch(need: &ScoringFootprint<'_>, memory: Memory) -> Result<usize> {
     need.batch(memory.bytes()).with_context(|| {
         format!(
             "evaluation needs {} of memory even block by block, and may use {}; give more --memory, or a smaller --ctx",

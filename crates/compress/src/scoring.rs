@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use compress_checkpoint::Checkpoint;
 use compress_evaluate::{
-    Divergence, Footprint, Latency, Outline, Pass, Perplexity, Protocol, Reference, Scored, Source,
+    Divergence, Latency, Outline, Pass, Perplexity, Protocol, Reference, Scored, ScoringFootprint,
+    Source,
 };
 use compress_models::{Device, Streamed};
 use serde::Serialize;
@@ -195,8 +196,8 @@ impl ScoringText {
         &self,
         models: &[&'a Checkpoint],
         reference: Option<&'a Checkpoint>,
-    ) -> Footprint<'a> {
-        Footprint {
+    ) -> ScoringFootprint<'a> {
+        ScoringFootprint {
             models: models.iter().map(|model| Outline::of(model)).collect(),
             reference: reference.map(Outline::of),
             time: self.windows.iter().map(Vec::len).max().unwrap_or_default(),

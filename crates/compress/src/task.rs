@@ -7,7 +7,7 @@ use compress_core::{Method, Plan, Survey, TokenWeights};
 use serde_json::json;
 
 use crate::{
-    carry_out::{Compressed, Work},
+    carry_out::{Compressed, Compression},
     evidence::{Bar, Measurements},
     footprint::Parallel,
     job::Running,
@@ -57,7 +57,7 @@ impl<'a, M: Method> Task<'a, M> {
     /// Compresses all at once, or block after block.
     fn carry_out(&self, writer: &Writer<'_>) -> Result<Compressed> {
         let planning = &self.job.planning;
-        let work = Work {
+        let work = Compression {
             method: self.method,
             plan: self.plan,
             survey: &self.survey,

@@ -88,7 +88,7 @@ impl<'a> Outline<'a> {
 }
 
 /// Some models over the same windows.
-pub struct Footprint<'a> {
+pub struct ScoringFootprint<'a> {
     /// The models that are run.
     pub models: Vec<Outline<'a>>,
     /// The original of a [`Reference`](crate::Reference), of which only the head is used.
@@ -99,7 +99,7 @@ pub struct Footprint<'a> {
     pub windows: usize,
 }
 
-impl Footprint<'_> {
+impl ScoringFootprint<'_> {
     /// Bytes at the most, where all models are in memory.
     #[must_use]
     pub fn whole(&self) -> usize {

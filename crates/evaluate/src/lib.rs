@@ -36,7 +36,7 @@ mod tokens;
 
 pub use divergence::{Comparison, Divergence, Scored};
 pub use error::{Error, Result};
-pub use footprint::{CORE, Footprint, Outline};
+pub use footprint::{CORE, Outline, ScoringFootprint};
 pub use latency::{Latency, latency};
 pub use pass::{Pass, Source};
 pub use perplexity::{Perplexity, perplexity};

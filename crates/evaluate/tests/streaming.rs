@@ -11,7 +11,7 @@ use std::{
 
 use compress_checkpoint::Checkpoint;
 use compress_core::{Form, Format, Scheme, Site};
-use compress_evaluate::{Comparison, Error, Footprint, Outline, Pass, Reference, Source};
+use compress_evaluate::{Comparison, Error, Outline, Pass, Reference, ScoringFootprint, Source};
 use compress_models::{Block, Decoder, Device, Network, Result, RotaryAngles, Streamed, Tensor};
 
 fn fixture(name: &str) -> Checkpoint {
@@ -218,7 +218,7 @@ fn models_of_two_vocabularies_are_not_compared() {
 #[test]
 fn batches_are_as_large_as_memory_allows_and_no_larger() {
     let model = fixture("networks/qwen3");
-    let need = Footprint {
+    let need = ScoringFootprint {
         models: vec![Outline::of(&model); 2],
         reference: None,
         time: 1024,
@@ -241,7 +241,7 @@ fn what_is_packed_takes_its_packed_size_and_a_streamed_model_a_block() {
         Site::Embedding | Site::Head => (site, form),
     };
     let forms = model.forms().iter().map(packed).collect();
-    let need = |forms| Footprint {
+    let need = |forms| ScoringFootprint {
         models: vec![Outline {
             config: model.config(),
             forms,

@@ -4,7 +4,7 @@ use anyhow::Result;
 use comfy_table::Table;
 use compress_checkpoint::{Checkpoint, Layout};
 use compress_core::{Form, Method, Plan, Site, Survey};
-use compress_evaluate::{Footprint as Evaluation, Outline};
+use compress_evaluate::{Outline, ScoringFootprint};
 
 use crate::{
     Outcome,
@@ -133,7 +133,7 @@ fn warn_of_options(forms: &[(Site, Form)], job: &Planning, takes: &Footprint) {
 
 /// Both models over windows of 1024 tokens, as they would be run in this memory.
 fn to_evaluate(source: &Checkpoint, layout: &Layout, memory: Memory) -> usize {
-    let need = Evaluation {
+    let need = ScoringFootprint {
         models: vec![Outline::of(source), Outline::planned(source, layout)],
         reference: None,
         time: source.config().context.min(1024),
