@@ -5,7 +5,7 @@ use compress_core::{InputKind, Needs, Role, Shape};
 
 use crate::{RefitTarget, host::side_by_side, measured::target_rows};
 
-/// A walk to be, by all that decides what it takes.
+/// A pass to be, by all that decides what it takes.
 #[derive(Clone, Copy)]
 pub struct PassFootprint<'a> {
     /// The network.
@@ -36,7 +36,7 @@ impl PassFootprint<'_> {
         let weights = self.weights(kind) + self.passes() * passed.map_or(0, |p| self.weights(p));
         let n = self.width(kind);
         let seen = side * self.time * (n + self.rows(kind)) * self.kinds(kind);
-        // Of each walk what goes in and what comes out, which is written as bytes; of one what is between.
+        // Of each pass what goes in and what comes out, which is written as bytes; of one what is between.
         let hidden = self.config.hidden;
         let old = passed.map_or(hidden, |p| self.width(p));
         let ends = self.passes() * (2 * hidden + n) + hidden + 2 * old.max(n);

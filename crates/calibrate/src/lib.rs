@@ -7,7 +7,7 @@
 //! ```
 //!
 //! **Memory is that of one block.** All windows go through a block before the next one is loaded; what
-//! is between the blocks, the residual stream of every window, lies on disk. A [`Sequential`] walk stops
+//! is between the blocks, the residual stream of every window, lies on disk. A [`Sequential`] pass stops
 //! where weights read, measures there, and lets go of that once those weights are compressed. The backward pass does the
 //! same from the last block to the first: with a block's input from disk it runs the block again, and
 //! walks back through it.

@@ -2,7 +2,7 @@
 //! compressed there and then.
 //!
 //! Nothing measured outlives its weights: of H, n × n, there is one at a time. Where later weights are to see
-//! what was done to earlier ones, two walks go through the network side by side, the original's and that of
+//! what was done to earlier ones, two passes go through the network side by side, the original's and that of
 //! the model as far as it is written; the second reads the weights as they are stored. What the weights of
 //! the second are to give decides what they make good:
 //!
@@ -292,7 +292,7 @@ impl<'a> Sequential<'a> {
     }
 }
 
-/// The files of all walks on the way from one input to the next.
+/// The files of all passes on the way from one input to the next.
 struct Stage<'a> {
     passes: &'a Sequential<'a>,
     from: Option<InputKind>,
@@ -341,7 +341,7 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Takes one window of all walks further.
+    /// Takes one window of all passes further.
     fn advance(&self, blocks: &[Block], index: usize) -> Result<Vec<State>> {
         let hidden = self.passes.checkpoint.config().hidden;
         let time = self.passes.time;

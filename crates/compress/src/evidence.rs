@@ -92,7 +92,7 @@ pub struct Route {
     /// The measurements taken before anything is compressed.
     pub before: Needs,
     /// Whether activations are measured when the weights that they enter have their turn.
-    pub passes: bool,
+    pub in_turn: bool,
 }
 
 impl Route {
@@ -106,16 +106,16 @@ impl Route {
             && !needs.gradients
             && arguments.calibration.evidence.is_none()
             && method.needs_to_plan() == Needs::NOTHING;
-        let passes = refit.is_some() || passing;
+        let in_turn = refit.is_some() || passing;
         let before = Needs {
-            activations: needs.activations && !passes,
-            attention_weighted: needs.attention_weighted && !passes,
+            activations: needs.activations && !in_turn,
+            attention_weighted: needs.attention_weighted && !in_turn,
             ..needs
         };
         Self {
             refit,
             before,
-            passes,
+            in_turn,
         }
     }
 }
@@ -130,7 +130,7 @@ struct Gathered {
     /// The measurements taken before anything is compressed; none where none are needed.
     store: Option<EvidenceStore>,
     /// Whether activations are measured when their turn comes.
-    passes: bool,
+    in_turn: bool,
     /// Whether the store is to stay.
     kept: bool,
     seconds: f64,
@@ -158,19 +158,21 @@ impl Measurements {
         context: Option<usize>,
         model: &Opened,
     ) -> Result<Self> {
-        let Route { before, passes, .. } = Route::of(method, plan, arguments);
-        if before == Needs::NOTHING && !passes {
+        let Route {
+            before, in_turn, ..
+        } = Route::of(method, plan, arguments);
+        if before == Needs::NOTHING && !in_turn {
             if arguments.calibration.text.is_some() && !arguments.printing.quiet {
                 tell!("warning: this needs no measurements, so --calibrate is not read");
             }
             return Ok(Self(None));
         }
-        Self::gather((before, passes), arguments, context, model)
+        Self::gather((before, in_turn), arguments, context, model)
     }
 
     /// Takes from the store what is there, and measures the rest.
     fn gather(
-        (needs, passes): (Needs, bool),
+        (needs, in_turn): (Needs, bool),
         arguments: &Planning,
         context: Option<usize>,
         model: &Opened,
@@ -192,7 +194,7 @@ impl Measurements {
             key: EvidenceStore::name(&about),
             store,
             sample,
-            passes,
+            in_turn,
             kept: arguments.calibration.evidence.is_some(),
             seconds: start.elapsed().as_secs_f64(),
         })))
@@ -237,9 +239,9 @@ impl Measurements {
         self.0.as_ref().map_or(0.0, |gathered| gathered.seconds)
     }
 
-    /// The tokens to walk through the model with, where activations are measured when their turn comes.
-    pub fn to_walk(&self) -> Option<&[Vec<u32>]> {
-        let gathered = self.0.as_ref().filter(|gathered| gathered.passes)?;
+    /// The windows to take through the model, where activations are measured when their turn comes.
+    pub fn windows_in_turn(&self) -> Option<&[Vec<u32>]> {
+        let gathered = self.0.as_ref().filter(|gathered| gathered.in_turn)?;
         Some(gathered.sample.windows.as_slice())
     }
 }

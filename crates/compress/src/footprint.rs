@@ -58,7 +58,7 @@ pub fn preview<M: Method>(
     let own = memory::resident();
     let threads = rayon::current_num_threads();
     let shape = |site: Site| survey.shape(site);
-    let tokens = if route.passes || route.before != Needs::NOTHING {
+    let tokens = if route.in_turn || route.before != Needs::NOTHING {
         TOKENIZER
     } else {
         0
@@ -68,7 +68,7 @@ pub fn preview<M: Method>(
     let needs = Needed {
         method,
         groups: &groups,
-        pass: route.passes.then_some(&pass),
+        pass: route.in_turn.then_some(&pass),
         shape: &shape,
     };
     let (parallel, together) = needs.within(limit.bytes().saturating_sub(fixed), threads)?;
@@ -80,9 +80,9 @@ pub fn preview<M: Method>(
     };
     let evidence = evidence(model.config(), before);
     let between = between_blocks(model.config(), windows * time, before);
-    let walking = if route.passes { pass.disk() } else { 0 };
+    let passing = if route.in_turn { pass.disk() } else { 0 };
     // The output is begun when what was measured before is there.
-    let compressed = layout.bytes() as u64 + walking;
+    let compressed = layout.bytes() as u64 + passing;
     Ok(Footprint {
         memory: (fixed + together.max(measuring)).max(PROGRAM),
         disk: evidence + compressed.max(between),

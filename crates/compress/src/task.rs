@@ -47,7 +47,7 @@ impl<'a, M: Method> Task<'a, M> {
 
     /// Writes all that the output consists of, and opens it as others will; how many bytes its weights have.
     pub fn compress(&self, writer: &Writer<'_>) -> Result<(Compressed, usize)> {
-        // Before the weights: a walk behind compressed blocks reads the output as far as it is written.
+        // Before the weights: a pass behind compressed blocks reads the output as far as it is written.
         writer.write_others()?;
         let compressed = self.carry_out(writer)?;
         let written = Checkpoint::open(&writer.model())?;
@@ -66,7 +66,7 @@ impl<'a, M: Method> Task<'a, M> {
             parallel: &self.parallel,
             quiet: planning.printing.quiet,
         };
-        let Some(windows) = self.evidence.to_walk() else {
+        let Some(windows) = self.evidence.windows_in_turn() else {
             return work.at_once();
         };
         let refit = self.refit();
