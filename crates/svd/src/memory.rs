@@ -4,7 +4,8 @@
 //! s, l     the shorter and the longer side of a weight
 //! 4 s l    the weight
 //! 8 s l    M; M H where that is another; and W while M is made of it by a root
-//! 32 s²    the eigendecomposition of a Gram matrix in f64, at worst
+//! 32 s²    the eigendecomposition of a Gram matrix in f64; half of that for the plain norm, which needs f32 only
+//!          unless what is cut away is below a thousandth of the weight
 //! 4 n²     a metric H, for all weights of a layer input; 8 n² its root
 //! ```
 
@@ -55,11 +56,11 @@ pub const fn memory_of_metric(n: usize, rooted: bool) -> usize {
 pub fn memory_of_cut(shape: Shape, norm: Norm) -> usize {
     let (short, size) = (shape.full_rank(), shape.size());
     let (weight, wide) = (size_of::<f32>() * size, size_of::<f64>() * size);
+    if norm == Norm::Plain {
+        return weight + EIGEN_SQUARES * size_of::<f32>() * short * short;
+    }
     let square = size_of::<f64>() * short * short;
     let eigen = EIGEN_SQUARES * square;
-    if norm == Norm::Plain {
-        return weight + eigen;
-    }
     let by_outputs = norm == Norm::Kronecker;
     let on_its_side = shape.rows > shape.cols;
     // M H is another matrix than M, and M than W, where the one or the other side has a metric.

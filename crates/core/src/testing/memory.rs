@@ -9,6 +9,8 @@ use crate::{Budget, Error, Method, Result, Role, Site, Survey};
 const LARGE: Wide = Wide {
     hidden: 1536,
     gated: 3072,
+    // As a trained weight's, whose cuts leave more than a thousandth.
+    decay: 3.0,
 };
 
 /// Streams with one weight, two of more outputs than inputs, and one of fewer.

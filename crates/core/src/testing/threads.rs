@@ -15,12 +15,16 @@ pub struct Wide {
     pub hidden: usize,
     /// Those of its gated activations.
     pub gated: usize,
+    /// By how many powers of e a weight's columns fall from the first to the last, at most to a thousandth.
+    pub decay: f32,
 }
 
 /// Larger than the pieces that threads share.
 pub const WIDE: Wide = Wide {
     hidden: 320,
     gated: 576,
+    // So that what a cut to a third leaves is small, which svd looks at more closely.
+    decay: 45.0,
 };
 
 impl Wide {
@@ -64,8 +68,7 @@ impl Weights for Wide {
     fn load(&self, site: Site) -> Result<Matrix> {
         let role = block_role(site)?;
         let Shape { rows, cols } = self.shape(role);
-        // So that what a cut to a third leaves is small, which svd looks at more closely.
-        let decay = |j: usize| (-45.0 * j as f32 / cols as f32).exp().max(1e-3);
+        let decay = |j: usize| (-self.decay * j as f32 / cols as f32).exp().max(1e-3);
         let mut random = Random(role as u64);
         Ok(Matrix::from_fn(rows, cols, |_, j| {
             random.normal() * decay(j)
