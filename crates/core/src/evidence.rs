@@ -7,8 +7,8 @@
 //! f_j = Σ_i (∂L/∂w_ij)²         in, the Fisher information of each input
 //! ```
 //!
-//! H takes a forward pass; G and f take a backward pass as well. All sums are in `f64` and not normalised: methods
-//! are insensitive to a common factor, and damp relative to the mean diagonal.
+//! H takes a forward pass; G and f take a backward pass as well. Sums are accumulated in `f64`, not averaged: methods
+//! damp H relative to its mean diagonal.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! The law that bytes do not depend on how many threads there are.
+//! The law that results have the same bytes on any number of threads.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use crate::{
     Survey, Symmetric, Weights,
 };
 
-/// One block of such sizes, and made-up measurements of it.
+/// A model of one block with the given widths, and made-up measurements of it.
 pub struct Wide {
-    /// Inputs and outputs of a block.
+    /// Width of the residual stream.
     pub hidden: usize,
-    /// Those of its gated activations.
+    /// Width of the gated activations.
     pub gated: usize,
 }
 
-/// Larger than the pieces that threads share.
+/// Wider than one tile of a parallel product, so that work really is shared between threads.
 pub const WIDE: Wide = Wide {
     hidden: 320,
     gated: 576,
@@ -39,7 +39,7 @@ fn block_role(site: Site) -> Result<Role> {
     site.role().ok_or(Error::NotMeasured { site })
 }
 
-/// Some outer products on a diagonal that falls.
+/// A decaying diagonal plus 40 outer products: positive definite, far from diagonal.
 fn gram(size: usize, seed: u64) -> Symmetric {
     let mut random = Random(seed);
     let mut gram = Symmetric::zeros(size);
@@ -64,7 +64,8 @@ impl Weights for Wide {
     fn load(&self, site: Site) -> Result<Matrix> {
         let role = block_role(site)?;
         let Shape { rows, cols } = self.shape(role);
-        // So that what a cut to a third leaves is small, which svd looks at more closely.
+        // A decaying spectrum: the tail that is cut is so small that svd decides for its second decomposition, in
+        // `f64`.
         let decay = |j: usize| (-45.0 * j as f32 / cols as f32).exp().max(1e-3);
         let mut random = Random(role as u64);
         Ok(Matrix::from_fn(rows, cols, |_, j| {
