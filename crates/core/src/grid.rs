@@ -57,7 +57,8 @@ impl Grid {
         // Both folds start at 0, so that 0 stays within the grid even where all numbers have one sign.
         let (least, greatest) = (numbers().fold(0.0, f32::min), numbers().fold(0.0, f32::max));
         if scheme.symmetric {
-            // The convention of compressed-tensors: max|w| lands on level (2^b − 1) / 2, half a step from the nearest one.
+            // The convention of compressed-tensors: max|w| lands on level (2^b − 1) / 2, half a step from the
+            // nearest one.
             return Self::new(scheme, greatest.max(-least) / (steps / 2.0), 0);
         }
         Self::between(scheme, least, greatest)

@@ -143,7 +143,7 @@ impl<'a> Survey<'a> {
     /// The spectrum of a weight in the norm of the given name: the squared error that each rank removes, largest first,
     /// min(out, in) numbers.
     ///
-    /// Calls `decompose` at most once per site and norm in a run. Where the evidence is kept on disk, the spectrum is
+    /// Calls `decompose` only where the spectrum is not known. Where the evidence is kept on disk, the spectrum is
     /// kept beside it, so that planning for a second budget costs no eigendecomposition.
     pub fn spectrum(
         &self,
