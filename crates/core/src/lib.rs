@@ -6,7 +6,7 @@
 //! as [`Evidence`]. Nothing here knows files, networks or tensors of a framework: weights come in through
 //! [`Weights`] as plain row-major [`Matrix`] values in `f32`, out × in.
 //!
-//! The laws that every method must obey are in [`testing`]; [`laws!`] makes one test of each.
+//! The laws that every method must obey are in [`testing`]; [`laws!`](crate::laws) makes one test of each.
 //!
 //! ```
 //! use compress_core::{Factor, Matrix};

@@ -27,7 +27,7 @@ pub trait Weights: Sync {
     fn shapes(&self) -> BTreeMap<Site, Shape>;
 
     /// The weight of one site, out × in in `f32`, whatever the format on disk. Fails where the site does not exist or
-    /// its tensor cannot be read; NaNs are looked for by [`Survey::weight`].
+    /// its tensor cannot be read; numbers that are not finite are refused by [`Survey::weight`].
     fn load(&self, site: Site) -> Result<Matrix>;
 }
 

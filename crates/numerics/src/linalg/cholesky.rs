@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The right-looking blocked algorithm, n³ / 3 operations, nearly all of them in matrix products. Threads share bands
-//! of rows. A band writes itself only; what it reads of others, n numbers for each column of a panel, is copied first.
-//! of a panel, is copied first. Panels and bands have a fixed size, and each piece is done by one thread: so
+//! of rows. A band writes itself only; what it reads of others, n numbers for each column of a panel, is copied
+//! first. Panels and bands have a fixed size, and each piece is done by one thread: so
 //! the bytes are the same for any number of threads.
 
 use faer::{
