@@ -1,4 +1,4 @@
-//! How far a model is to be cut.
+//! How far a model is to be compressed: the fraction of parameters that stay.
 
 use std::str::FromStr;
 
@@ -6,19 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// The fraction of the parameters of the chosen sites that may stay, above 0 and at most 1.
+/// The fraction of the parameters of the chosen sites that may stay, in (0, 1]. Sites that were not chosen, norms and
+/// biases count on neither side.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(into = "f64", try_from = "f64")]
 pub struct Budget(f64);
 
 impl Budget {
-    /// Everything stays.
+    /// Everything stays; under it a method plans no steps.
     pub const ALL: Self = Self(1.0);
 
-    /// What is kept where nobody says anything.
+    /// The default where no budget is given: 80 % of the parameters stay.
     pub const USUAL: Self = Self(0.8);
 
-    /// A budget that keeps the given fraction; an error outside (0, 1].
+    /// A budget that keeps the given fraction; fails outside (0, 1] and for NaN.
     pub fn keep(fraction: f64) -> Result<Self> {
         if fraction > 0.0 && fraction <= 1.0 {
             Ok(Self(fraction))

@@ -1,15 +1,15 @@
-//! What can go wrong between a weight and its factor.
+//! The errors between a weight and its factor: damaged weights, missing measurements, plans that do not fit.
 
 use crate::{Shape, Site};
 
 /// The result of everything that touches weights.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// One variant per cause; each names the site where there is one.
+/// One variant per cause; each names the site where there is one, so that the message tells what to change.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A weight with a NaN or an infinity in it.
+    /// A weight holds a NaN or an infinity. Refused at once: one such number makes every eigenvalue a NaN.
     #[error("{site}: the weight holds {value} at row {row}, column {column}; the model is damaged")]
     NonFinite {
         /// Where.
@@ -29,43 +29,43 @@ pub enum Error {
         site: Site,
         /// The rank asked for.
         rank: usize,
-        /// The largest possible.
+        /// The largest possible: min(out, in).
         limit: usize,
         /// The weight's shape.
         shape: Shape,
     },
 
-    /// A plan touches a weight that the model does not have, or has as factors.
+    /// A plan touches a weight that the model does not have, or that is factored already.
     #[error("the model has no whole weight at {site}; what is factored already is not cut again")]
     NoSuchSite {
         /// Where.
         site: Site,
     },
 
-    /// A method asks for measurements that were not taken.
+    /// A method needs measurements, and the survey has no evidence.
     #[error("{site}: the method needs {what} measured on a calibration text, and there are none")]
     NoEvidence {
         /// Where.
         site: Site,
-        /// What is missing.
+        /// The missing measurement, in words.
         what: &'static str,
     },
 
-    /// A weight that no measurement is made for.
+    /// A site without a layer input that is measured: embedding or head.
     #[error("{site}: no activations are measured there")]
     NotMeasured {
         /// Where.
         site: Site,
     },
 
-    /// Measurements that are all zero.
+    /// All measurements at a site are zero: its layer input, or its gradients, vanish on the calibration text.
     #[error(
         "{site}: all {what} on the calibration text are zero, so they say nothing about this weight; use another text, or leave the weight out by --skip"
     )]
     NoSignal {
         /// Where.
         site: Site,
-        /// What is zero.
+        /// The measurement that is zero, in words.
         what: &'static str,
     },
 
@@ -76,48 +76,48 @@ pub enum Error {
         site: Site,
     },
 
-    /// A text that is no plan, or one with a field that is not known.
+    /// Not JSON, not a plan, or a plan with an unknown field.
     #[error("not a plan that this method can carry out")]
     Plan(#[source] serde_json::Error),
 
-    /// A plan of another version.
+    /// A plan in a format version that is not read.
     #[error(
         "the plan has `version` {found}, but {known} is what is read; make it anew by `compress plan`"
     )]
     PlanVersion {
-        /// What it says.
+        /// The version in the file; `none` where there is none.
         found: String,
-        /// What it should.
+        /// The version that is read.
         known: u64,
     },
 
-    /// A plan whose steps are another method's.
+    /// A plan whose steps are of a kind that this method does not carry out.
     #[error(
         "the plan has steps of `kind` {found}, but this method carries out {wanted}; give it to {maker}, or make another by `compress plan`"
     )]
     PlanKind {
-        /// What it says.
+        /// The kind in the file; `none` where there is none.
         found: String,
-        /// What the method's steps are.
+        /// The kind that the method carries out.
         wanted: &'static str,
-        /// Who can carry it out.
+        /// The method in the file, which can carry it out.
         maker: String,
     },
 
-    /// A number of a plan that nobody can mean.
+    /// A number of a plan above every sensible value, which would cost time or memory without bound.
     #[error("{site}: {what} {found} is above {limit}, the most that makes sense")]
     TooMany {
         /// Where.
         site: Site,
-        /// Which number.
+        /// The field's name, in words.
         what: &'static str,
-        /// What it is.
+        /// Its value.
         found: usize,
-        /// The largest possible.
+        /// The largest value that is accepted.
         limit: usize,
     },
 
-    /// A fraction outside (0, 1].
+    /// A kept fraction outside (0, 1].
     #[error("keep {keep} is not above 0 and at most 1")]
     Budget {
         /// The number given.
@@ -127,13 +127,13 @@ pub enum Error {
     /// A word that should name a site, a role, a layer range or a pattern.
     #[error("`{text}` is not {expected}")]
     Parse {
-        /// What was given.
+        /// The text.
         text: String,
-        /// What would have been understood.
+        /// What would have been accepted, with an example.
         expected: &'static str,
     },
 
-    /// Groups of inputs that do not divide a weight's inputs.
+    /// A group size that does not divide a weight's inputs.
     #[error(
         "groups of {group} do not divide the {} inputs of a {shape} weight; these do: {}",
         shape.cols, list(fits)
@@ -143,31 +143,31 @@ pub enum Error {
         group: usize,
         /// The weight's shape.
         shape: Shape,
-        /// Group sizes that would do.
+        /// Group sizes that divide the inputs.
         fits: Vec<usize>,
     },
 
-    /// A way to round that rests on measurements, without any.
+    /// A rounding method that needs H, called without one.
     #[error("{what} needs the activations of a calibration text")]
     Unmeasured {
-        /// Which way.
+        /// The method.
         what: &'static str,
     },
 
-    /// Codes, scales or zero points that make no quantised weight.
+    /// Codes, scales or zero points that do not make a quantised weight: a wrong count, a value out of range.
     #[error("a quantised weight's {what} {fault}")]
     Packed {
-        /// Which of its parts.
+        /// The part at fault.
         what: &'static str,
-        /// What is wrong with it.
+        /// The fault, with the number found.
         fault: String,
     },
 
-    /// Linear algebra, or packed integers.
+    /// An error of linear algebra or of packed integers: shapes that do not fit, an eigensolver that does not converge.
     #[error(transparent)]
     Numerics(#[from] compress_numerics::Error),
 
-    /// The source of the weights failed.
+    /// The source of the weights or of the evidence failed, with its own error: most often a file.
     #[error(transparent)]
     Source(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -178,7 +178,7 @@ fn list(numbers: &[usize]) -> String {
 }
 
 impl Error {
-    /// Wraps the error of whoever provides the weights.
+    /// Wraps an error of the source of weights or evidence.
     pub fn source(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Source(error.into())
     }

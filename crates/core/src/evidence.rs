@@ -1,4 +1,14 @@
-//! What running a model over text told about its weights.
+//! Calibration statistics: what one pass over a text measures for each layer input and weight.
+//!
+//! ```text
+//! H = Σ x xᵀ       in × in      over the tokens' layer inputs x
+//! H = Σ a x xᵀ     in × in      the same weighted by attention mass a, for keys and values
+//! G = Σ g gᵀ       out × out    over the gradients g of the loss by a weight's outputs
+//! f_j = Σ_i (∂L/∂w_ij)²         in, the Fisher information of each input
+//! ```
+//!
+//! H takes a forward pass; G and f take a backward pass as well. Sums are accumulated in `f64`, not averaged: methods
+//! damp H relative to its mean diagonal.
 
 use std::str::FromStr;
 
@@ -8,15 +18,16 @@ use crate::{LayerInput, Result, Role, Site, Symmetric};
 
 /// The weight of each token in the H of a layer input.
 ///
-/// Some tokens, often the first, receive most of the attention of nearly all later ones: attention sinks. At their keys
-/// and values the same error costs hundreds of times as much. Nothing of that shows in Σ x xᵀ, and whatever makes an
-/// error small under it moves the error to where those few tokens are.
+/// Some tokens, often the first, receive most of the attention of nearly all later ones: attention sinks. An error of
+/// their keys and values costs hundreds of times as much as at another token. Σ x xᵀ counts a sink as one token of
+/// many, so that a method that minimises the error under it moves the error of the others to the sinks. Weights by
+/// attention are in the spirit of RSQ (Sung et al., arXiv 2503.01820).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum TokenWeights {
-    /// All alike: H = Σ x xᵀ.
+    /// All tokens alike: H = Σ x xᵀ, as in GPTQ, LoRC and SVD-LLM.
     #[default]
     #[serde(alias = "alike")]
     Uniform,
@@ -27,7 +38,7 @@ pub enum TokenWeights {
 }
 
 impl TokenWeights {
-    /// Whether the tokens of a weight's input differ in weight.
+    /// Whether a site's H is the attention-weighted one.
     #[must_use]
     pub const fn are_weighted(self, site: Site) -> bool {
         matches!(
@@ -42,7 +53,7 @@ impl FromStr for TokenWeights {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
-            // The second of each is its earlier name.
+            // The second of each is an earlier name, which plans and scripts may still have.
             "uniform" | "alike" => Ok(Self::Uniform),
             "attention" | "attended" => Ok(Self::Attention),
             _ => Err("tokens are weighted by attention, or uniform".into()),
@@ -50,26 +61,27 @@ impl FromStr for TokenWeights {
     }
 }
 
-/// The measurements that a method needs; the pipeline gathers them in one pass before planning.
+/// The measurements that a method needs. They are data, so that the pipeline can take the union over all steps and
+/// gather everything in one pass over the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// H = Σ x xᵀ of every input.
+    /// H = Σ x xᵀ of every layer input: one forward pass.
     pub activations: bool,
-    /// Σ a x xᵀ of the inputs that key and value read ([`TokenWeights::Attention`]).
+    /// Σ a x xᵀ of the layer inputs of keys and values ([`TokenWeights::Attention`]): the same forward pass.
     pub attention_weighted: bool,
-    /// G = Σ g gᵀ of every weight's output gradients, and the Fisher information of its inputs.
+    /// G = Σ g gᵀ of every weight, and the Fisher information of its inputs: a backward pass as well.
     pub gradients: bool,
 }
 
 impl Needs {
-    /// No data at all.
+    /// No calibration text is needed.
     pub const NOTHING: Self = Self {
         activations: false,
         attention_weighted: false,
         gradients: false,
     };
 
-    /// What both need.
+    /// The union of two sets of needs.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self {
@@ -80,28 +92,32 @@ impl Needs {
     }
 }
 
-/// Whoever can hand out measurements, one at a time. Sums run over all tokens of the calibration text.
+/// A source of measurements, one at a time. Sums run over all tokens of the calibration text.
+///
+/// Every method fails where the measurement was not taken or cannot be read. It may be called from several threads at
+/// the same time.
 pub trait Evidence: Sync {
-    /// H = Σ x xᵀ over the activations of a layer input; in × in of the weights that read it.
+    /// H = Σ x xᵀ over a layer input; in × in, with in that of the weights that read it.
     fn activations(&self, input: LayerInput) -> Result<Symmetric>;
 
-    /// Σ a x xᵀ over the activations that key and value of a block read, a being how much a token is
-    /// looked at ([`TokenWeights::Attention`]).
+    /// Σ a x xᵀ over the layer input of a block's keys and values, in × in; a is the sum of squared attention weights
+    /// that a token receives ([`TokenWeights::Attention`]).
     fn attention_weighted(&self, layer: usize) -> Result<Symmetric>;
 
     /// G = Σ g gᵀ over the gradients g of the loss by the outputs of a weight; out × out.
     fn output_gradients(&self, site: Site) -> Result<Symmetric>;
 
-    /// The Fisher information of each input of a weight: Σ over samples and outputs of the squared
-    /// gradient of a sample's mean loss by the weight's elements; in.
+    /// The Fisher information of each input of a weight: Σ over samples and outputs of the squared gradient of a
+    /// sample's mean loss by the weight's elements; a vector of length in.
     fn input_fisher(&self, site: Site) -> Result<Vec<f64>>;
 
-    /// A spectrum that was found before, in a norm that these measurements make.
+    /// A spectrum that was kept by an earlier run over the same evidence, in the norm of this name; none where there is
+    /// no such.
     fn spectrum(&self, _site: Site, _norm: &str) -> Result<Option<Vec<f64>>> {
         Ok(None)
     }
 
-    /// Keeps a spectrum for further runs, where there is a place for it.
+    /// Keeps a spectrum for later runs; evidence that is not stored on disk drops it.
     fn remember_spectrum(&self, _site: Site, _norm: &str, _spectrum: &[f64]) -> Result<()> {
         Ok(())
     }

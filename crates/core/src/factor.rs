@@ -1,6 +1,6 @@
-//! A weight as a structure over stores, and the same without the numbers.
+//! A factor: the matrices that take a weight's place, as a structure over stores.
 //!
-//! A *structure* says how a weight is put together: whole, as a product of two thin matrices, or as the sum of
+//! A *structure* says how a weight is composed: whole, as a product of two thin matrices, or as the sum of
 //! a matrix and such a product. A *store* says how the numbers of one matrix are kept. Any store may stand in
 //! any place of any structure.
 //!
@@ -22,7 +22,7 @@ use compress_numerics::linalg;
 
 use crate::{Form, Matrix, PairForm, Precision, Quantised, Result, Scheme, Shape};
 
-/// One matrix, in the way in which its numbers are kept.
+/// One matrix in its number format.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Store {
     /// Floating-point numbers.
@@ -31,16 +31,16 @@ pub enum Store {
     Quantised(Quantised),
 }
 
-/// Two thin matrices whose product is a matrix of low rank.
+/// A low-rank pair: two thin matrices whose product is out × in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
-    /// out × r
+    /// out × r, applied second.
     pub up: Store,
-    /// r × in
+    /// r × in, applied first.
     pub down: Store,
 }
 
-/// How a weight is put together. Every variant denotes one out × in matrix.
+/// The replacement of a weight. Every variant denotes one out × in matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Factor {
     /// W itself.
@@ -51,7 +51,7 @@ pub enum Factor {
     Sum {
         /// out × in
         base: Store,
-        /// What the base lacks of W.
+        /// The low-rank approximation of W − base.
         correction: Pair,
     },
 }
@@ -66,7 +66,7 @@ impl Store {
         }
     }
 
-    /// How its numbers are kept.
+    /// Its number format, with the scheme where quantised.
     #[must_use]
     pub const fn precision(&self) -> Precision {
         match self {
@@ -75,7 +75,7 @@ impl Store {
         }
     }
 
-    /// The matrix that it denotes.
+    /// A copy of the matrix, dequantised where needed.
     #[must_use]
     pub fn dense(&self) -> Matrix {
         match self {
@@ -84,7 +84,8 @@ impl Store {
         }
     }
 
-    /// M · x for the columns of x.
+    /// M · x, rows × t, for the columns of x, cols × t. A quantised matrix is dequantised first: this serves checks,
+    /// not inference.
     fn apply(&self, x: &Matrix) -> Result<Matrix> {
         Ok(match self {
             Self::Float(matrix) => linalg::product(matrix, x)?,
@@ -119,7 +120,8 @@ impl Pair {
         }
     }
 
-    /// The same with both matrices rounded to the nearest numbers of a scheme.
+    /// The same with both matrices rounded to nearest; groups run along the columns of each. Fails where the scheme
+    /// does not fit a shape or a number is not finite.
     pub fn quantised(&self, scheme: Scheme) -> Result<Self> {
         let nearest =
             |store: &Store| Quantised::nearest(&store.dense(), scheme).map(Store::Quantised);
@@ -129,7 +131,7 @@ impl Pair {
         })
     }
 
-    /// up · down
+    /// up · down, out × in.
     pub fn dense(&self) -> Result<Matrix> {
         self.up.apply(&self.down.dense())
     }
@@ -152,7 +154,7 @@ impl Factor {
         Self::LowRank(Pair::new(up, down))
     }
 
-    /// Output features × input features of the weight that it stands for.
+    /// The shape of the weight that it stands for, out × in.
     #[must_use]
     pub const fn shape(&self) -> Shape {
         match self {
@@ -174,7 +176,7 @@ impl Factor {
         }
     }
 
-    /// Its matrices, in the order of [`Form::stores`].
+    /// Its matrices, in the order of [`Form::stores`]: base, `down`, `up`.
     #[must_use]
     pub fn stores(&self) -> Vec<&Store> {
         match self {
@@ -187,7 +189,7 @@ impl Factor {
         }
     }
 
-    /// The factor of matrices in that order; none where they are not as many as the form has.
+    /// The inverse of [`stores`](Self::stores); none where the count is not that of the form. Shapes are not checked.
     #[must_use]
     pub fn from_stores(form: Form, stores: Vec<Store>) -> Option<Self> {
         match form {
@@ -207,7 +209,8 @@ impl Factor {
         }
     }
 
-    /// Multiplied out.
+    /// The out × in matrix that it denotes, factors multiplied out in `f32`. Fails where the shapes of a pair do not
+    /// fit each other.
     pub fn dense(&self) -> Result<Matrix> {
         match self {
             Self::Whole(store) => Ok(store.dense()),
@@ -220,7 +223,7 @@ impl Factor {
         }
     }
 
-    /// W · x for the columns of x, in × t, without multiplying the factors out.
+    /// W · x, out × t, for the columns of x, in × t, without multiplying the factors out.
     pub fn apply(&self, x: &Matrix) -> Result<Matrix> {
         match self {
             Self::Whole(store) => store.apply(x),

@@ -1,22 +1,30 @@
-//! The form of a weight: a factor without its numbers, which is all that a plan needs to say.
+//! The form of a weight: the structure of a factor and the precision of its matrices, without the numbers.
+//!
+//! ```text
+//! whole      W              m·n numbers
+//! low rank   up · down      r·(m + n)
+//! sum        base + up·down m·n + r·(m + n)      m outputs × n inputs, up m × r, down r × n
+//! ```
+//!
+//! Sizes, plans and file layouts need no more than this, so they are known before any weight is compressed.
 
 use std::fmt;
 
 use crate::{Format, Result, Scheme, Shape};
 
-/// How the numbers of a matrix are kept.
+/// The number format of one matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// Floating-point numbers, in a format that the model decides.
+    /// Floats, in the format of the output checkpoint.
     Float,
-    /// Integers of a few bits.
+    /// Integer codes of a few bits, with scales.
     Quantised(Scheme),
 }
 
-/// A pair without its numbers.
+/// The form of a low-rank pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairForm {
-    /// Columns of `up`, rows of `down`.
+    /// r: the columns of `up` and the rows of `down`.
     pub rank: usize,
     /// How `up` is kept.
     pub up: Precision,
@@ -24,18 +32,18 @@ pub struct PairForm {
     pub down: Precision,
 }
 
-/// How a weight is put together, without the numbers: what a plan can say of a factor.
+/// The structure of a weight, with the precision of each matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// One matrix.
+    /// One matrix, m × n.
     Whole(Precision),
-    /// Two thin matrices.
+    /// Two thin matrices whose product takes the weight's place.
     LowRank(PairForm),
-    /// A matrix and two thin ones.
+    /// A matrix, usually quantised, plus a low-rank correction of its error.
     Sum {
         /// How the matrix is kept.
         base: Precision,
-        /// What is added to it.
+        /// The low-rank correction.
         correction: PairForm,
     },
 }
@@ -66,6 +74,7 @@ impl fmt::Display for PairForm {
         write!(f, "rank {}", self.rank)?;
         match (self.down, self.up) {
             (Precision::Float, Precision::Float) => Ok(()),
+            // The usual case: both are rounded by the same `--factor-bits`.
             (down, up) if down == up => write!(f, ", {down}"),
             (down, up) => write!(f, ", {down} and {up}"),
         }
@@ -73,7 +82,7 @@ impl fmt::Display for PairForm {
 }
 
 impl Precision {
-    /// Whether a matrix of this shape can be kept so: its columns make whole groups.
+    /// Fails where a matrix of this shape cannot be stored so: a group size does not divide its columns.
     pub fn check(self, shape: Shape) -> Result<()> {
         match self {
             Self::Float => Ok(()),
@@ -81,7 +90,7 @@ impl Precision {
         }
     }
 
-    /// Bytes of a matrix where floats have the given format.
+    /// Bytes of a matrix of this shape on disk, with floats in the given format.
     #[must_use]
     pub fn bytes(self, shape: Shape, format: Format) -> usize {
         match self {
@@ -90,7 +99,7 @@ impl Precision {
         }
     }
 
-    /// How it is rounded; none where it is not.
+    /// The quantisation scheme; none for floats.
     #[must_use]
     pub const fn scheme(self) -> Option<Scheme> {
         match self {
@@ -101,7 +110,7 @@ impl Precision {
 }
 
 impl PairForm {
-    /// Two matrices of floating-point numbers.
+    /// A pair of float matrices.
     #[must_use]
     pub const fn float(rank: usize) -> Self {
         Self {
@@ -111,7 +120,7 @@ impl PairForm {
         }
     }
 
-    /// Two matrices that are rounded alike.
+    /// A pair of matrices rounded by one scheme.
     #[must_use]
     pub const fn quantised(rank: usize, scheme: Scheme) -> Self {
         let precision = Precision::Quantised(scheme);
@@ -124,16 +133,16 @@ impl PairForm {
 }
 
 impl Form {
-    /// A weight of floating-point numbers as it is.
+    /// A float weight, unchanged.
     pub const WHOLE: Self = Self::Whole(Precision::Float);
 
-    /// Two thin matrices of floating-point numbers.
+    /// A low-rank pair of floats.
     #[must_use]
     pub const fn low_rank(rank: usize) -> Self {
         Self::LowRank(PairForm::float(rank))
     }
 
-    /// A weight that is rounded, and corrected by a pair of floating-point numbers unless its rank is 0.
+    /// A quantised weight, with a float correction of the given rank unless that is 0.
     #[must_use]
     pub const fn quantised(scheme: Scheme, correction: usize) -> Self {
         let base = Precision::Quantised(scheme);
@@ -146,7 +155,8 @@ impl Form {
         }
     }
 
-    /// Every matrix that a weight of this shape consists of: `down` before `up`, a base before both.
+    /// The matrices of a weight of this shape, with their precision and shape: base, `down`, `up`. Files list them in
+    /// this order.
     #[must_use]
     pub fn stores(self, weight: Shape) -> Vec<(Precision, Shape)> {
         let Shape { rows, cols } = weight;
@@ -163,20 +173,20 @@ impl Form {
         }
     }
 
-    /// Whether a weight of this shape can have the form.
+    /// Fails where a group size does not divide the columns of one of the matrices. The rank is the step's to check.
     pub fn check(self, weight: Shape) -> Result<()> {
         let mut stores = self.stores(weight).into_iter();
         stores.try_for_each(|(precision, shape)| precision.check(shape))
     }
 
-    /// How many numbers the weight then takes, however few bits each has.
+    /// The numbers that are stored, however few bits each has: m·n, r·(m + n), or both together.
     #[must_use]
     pub fn parameters(self, weight: Shape) -> usize {
         let stores = self.stores(weight).into_iter();
         stores.map(|(_, shape)| shape.size()).sum()
     }
 
-    /// The rank of a weight that is kept as two thin matrices and nothing else.
+    /// The rank of a low-rank pair; none for other structures.
     #[must_use]
     pub const fn rank(self) -> Option<usize> {
         match self {
@@ -185,7 +195,7 @@ impl Form {
         }
     }
 
-    /// The rank of what is added to a base; 0 where nothing is.
+    /// The rank of the correction of a sum; 0 for other structures.
     #[must_use]
     pub const fn correction(self) -> usize {
         match self {

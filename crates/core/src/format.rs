@@ -1,4 +1,6 @@
-//! How a number is kept on disk.
+//! The floating-point formats of a checkpoint, and conversion from and to `f32`.
+//!
+//! All computation is in `f32` or `f64`; formats matter only where tensors are read and written.
 
 use std::{fmt, str::FromStr};
 
@@ -29,7 +31,8 @@ impl Format {
         }
     }
 
-    /// The little-endian bytes of the numbers, each rounded to nearest.
+    /// The little-endian bytes of the numbers, each rounded to the nearest of the format, halves to even. What `f16`
+    /// cannot hold becomes infinite.
     #[must_use]
     pub fn encode(self, numbers: &[f32]) -> Vec<u8> {
         match self {
@@ -53,7 +56,7 @@ impl Format {
         numbers
     }
 
-    /// The same into memory that is there already; as many numbers as both sides have.
+    /// [`decode`](Self::decode) into existing memory; stops at the shorter of the two sides.
     pub fn decode_into(self, bytes: &[u8], numbers: &mut [f32]) {
         match self {
             Self::F32 => {
@@ -61,8 +64,8 @@ impl Format {
                 pairs.for_each(|(x, &b)| *x = f32::from_le_bytes(b));
             }
             Self::F16 => decode_halves(bytes, numbers),
-            // Not by `bf16::to_f32`, whose look at NaNs keeps the loop from vectors: the bits are the upper
-            // half of an `f32`'s, and a NaN stays one.
+            // Not by `bf16::to_f32`, whose check for NaN prevents vectorisation: a bf16 is the upper half of an
+            // `f32`, and a NaN stays a NaN.
             Self::Bf16 => {
                 let pairs = numbers.iter_mut().zip(bytes.as_chunks().0);
                 pairs.for_each(|(x, &b)| {
@@ -72,7 +75,7 @@ impl Format {
         }
     }
 
-    /// The name that `torch_dtype` has in a `config.json`.
+    /// The value of `torch_dtype` in a `config.json`.
     #[must_use]
     pub const fn torch_name(self) -> &'static str {
         match self {
@@ -83,7 +86,8 @@ impl Format {
     }
 }
 
-/// Some thousand at a time, for the processor's own conversion of many.
+/// Through a buffer on the stack, a thousand at a time: the conversion of a whole slice uses the processor's own
+/// instructions (F16C), but wants halves that are aligned.
 fn decode_halves(bytes: &[u8], numbers: &mut [f32]) {
     let mut halves = [f16::ZERO; 1024];
     let runs = bytes.chunks(2 * halves.len());

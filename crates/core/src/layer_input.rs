@@ -1,4 +1,8 @@
-//! Where activations enter linear weights: some weights share what they read.
+//! The inputs of linear weights: which activations each weight reads, and which weights share them.
+//!
+//! A block has four: one for query, key and value, one for the output projection, one for gate and up, one for down.
+//! Weights with the same input have the same H = Σ x xᵀ, so it is measured, damped and factorised once for all of
+//! them.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,22 +10,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Role, Site};
 
-/// Which of a block's activations.
+/// One of the four activations of a block that linear weights read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InputKind {
     /// The normed residual stream that query, key and value read.
     Attention,
-    /// The mixed values of all heads, which the output weight reads.
+    /// The concatenated outputs of all attention heads, before the output projection.
     Output,
     /// The normed residual stream that gate and up read.
     FeedForward,
-    /// The gated activations that the down weight reads.
+    /// The gated activations act(gate) ∘ up, which the down projection reads.
     Down,
 }
 
 impl InputKind {
-    /// In the order in which a block comes by them.
+    /// All of them, in the order of the forward pass.
     pub const ALL: [Self; 4] = [Self::Attention, Self::Output, Self::FeedForward, Self::Down];
 
     /// The word used in evidence files and messages.
@@ -35,7 +39,7 @@ impl InputKind {
         }
     }
 
-    /// One of the weights that read it; they all have the same inputs.
+    /// One of the weights that read it, for questions that all of them answer alike, such as the number of inputs.
     #[must_use]
     pub const fn reader(self) -> Role {
         match self {
@@ -46,7 +50,7 @@ impl InputKind {
         }
     }
 
-    /// The weights that read it.
+    /// All weights that read it, in the order of [`Role::ALL`].
     #[must_use]
     pub const fn readers(self) -> &'static [Role] {
         match self {
@@ -75,7 +79,8 @@ impl LayerInput {
     }
 }
 
-/// Which of some sites read each input, by their places; embedding and head read none.
+/// Groups sites by their layer input: the positions in `sites` of those that read it, in ascending order. Embedding
+/// and head come under none.
 #[must_use]
 pub fn by_input(sites: impl IntoIterator<Item = Site>) -> BTreeMap<Option<LayerInput>, Vec<usize>> {
     let mut readers: BTreeMap<Option<LayerInput>, Vec<usize>> = BTreeMap::new();
@@ -92,7 +97,7 @@ impl fmt::Display for LayerInput {
 }
 
 impl Role {
-    /// What the weights of the role read.
+    /// The layer input that weights of this role read.
     #[must_use]
     pub const fn input_kind(self) -> InputKind {
         match self {
@@ -105,7 +110,7 @@ impl Role {
 }
 
 impl Site {
-    /// The input that a weight of a block reads; none for embedding and head.
+    /// The layer input that a weight of a block reads; none for embedding and head, whose inputs are not measured.
     #[must_use]
     pub const fn input(self) -> Option<LayerInput> {
         match self {

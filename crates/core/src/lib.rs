@@ -2,8 +2,11 @@
 //!
 //! A decoder has seven linear weights per block. Each is a [`Site`]; a method is asked for a
 //! [`Plan`] of [`Step`]s over sites under a [`Budget`], and then turns each step into [`Edit`]s: this
-//! site becomes that [`Factor`]. What running the model over text tells comes in as [`Evidence`]. Nothing here knows files, networks or tensors of a framework:
-//! weights come in through [`Weights`] as plain row-major [`Matrix`] values.
+//! site becomes that [`Factor`]. Calibration statistics (H = Σ x xᵀ of a layer input, gradients of the loss) come in
+//! as [`Evidence`]. Nothing here knows files, networks or tensors of a framework: weights come in through
+//! [`Weights`] as plain row-major [`Matrix`] values in `f32`, out × in.
+//!
+//! The laws that every method must obey are in [`testing`]; [`laws!`](crate::laws) makes one test of each.
 //!
 //! ```
 //! use compress_core::{Factor, Matrix};
@@ -33,7 +36,7 @@ mod survey;
 pub mod testing;
 
 pub use budget::Budget;
-// What weights and measurements are made of.
+// Re-exported, so that a method's crate needs no dependency on the numerics for its signatures.
 pub use compress_numerics::{Matrix, Shape, Symmetric, f16, packed::Bits};
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Needs, TokenWeights};

@@ -1,4 +1,4 @@
-//! The contract: a method plans steps, and turns a step into edits.
+//! The contract of a compression method: plan steps for a budget, then turn steps into edits.
 
 use std::fmt::Debug;
 
@@ -12,40 +12,48 @@ use crate::{Budget, Error, Factor, Form, Needs, Result, Shape, Site, Survey, Tok
 ///
 /// - a [`Survey`] has the measurements that [`needs_to_plan`](Self::needs_to_plan) names when a plan is asked for,
 ///   and those that [`needs`](Self::needs) names when steps are carried out;
-/// - under refit, [`Survey::weight`] gives the target that was solved for in the place of the weight, and
-///   [`Survey::activations`] what enters the weight behind the compressed blocks before it. A method does the same
+/// - under refit, [`Survey::weight`] gives the refit target in the place of the weight, and
+///   [`Survey::activations`] the H of the layer input behind the compressed blocks before it. A method does the same
 ///   with either;
-/// - all steps whose weights read one layer input come in one call of [`compress`](Self::compress), so that what they share
-///   (a factorisation of H) is made once. Calls for different inputs may come from different threads at the same time.
+/// - all steps whose weights read one layer input come in one call of [`compress`](Self::compress), so that what they
+///   share (a factorisation of H) is made once. Calls for different inputs may come from different threads at the
+///   same time.
 pub trait Method: Sync + Serialize {
     /// One unit of work: what to compress, and how far. Methods with the same step can carry out
     /// each other's plans.
     type Step: Step;
 
-    /// Those of its own options, as serialised, that decide a plan and nothing behind it.
+    /// The serialised options that only planning depends on: the same plan carried out under other values of them
+    /// gives the same factors.
     const PLANNING: &'static [&'static str] = &[];
 
     /// The method's name on the command line and in plans.
     fn name(&self) -> &'static str;
 
-    /// The measurements that planning rests on.
+    /// The measurements that planning needs; nothing unless a method ranks sites by their spectra or errors.
     fn needs_to_plan(&self) -> Needs {
         Needs::NOTHING
     }
 
-    /// The measurements that carrying out a step rests on, which another method may have planned.
+    /// The measurements that carrying out a step needs. It takes the step, since another method may have planned it.
     fn needs(&self, step: &Self::Step) -> Needs;
 
-    /// Decides every step; no weight is rewritten. What would not shrink gets no step.
+    /// Decides the steps for the chosen sites; no weight is rewritten. Sites that would not shrink get no step.
     ///
-    /// Without a budget the method's own options say how far to go.
+    /// Without a budget the method's own options say how far to go. Fails where a measurement is missing or a weight
+    /// that has to be looked at is damaged.
     fn plan(&self, survey: &Survey<'_>, budget: Option<Budget>) -> Result<Vec<Self::Step>>;
 
-    /// Carries out steps; gives the edits of one after the other.
+    /// Carries out steps, and returns the edits in the order of the steps.
+    ///
+    /// Fails where a step does not fit its weight, a measurement is missing, or a number is not finite. The result has
+    /// the same bytes on any number of threads.
     fn compress(&self, steps: &[Self::Step], survey: &Survey<'_>) -> Result<Vec<Edit>>;
 
-    /// The bytes that [`compress`](Self::compress) holds at most for the steps of one layer input on so many
-    /// threads: weights of the given shapes, an H as the survey hands it out, and all that is made of them.
+    /// The peak bytes of [`compress`](Self::compress) for the steps of one layer input on so many threads: weights of
+    /// the given shapes, H as the survey hands it out, and everything derived from them.
+    ///
+    /// [`memory_is_predicted`](crate::testing::memory_is_predicted) measures that this is right to a tenth.
     fn memory(
         &self,
         steps: &[Self::Step],
@@ -54,21 +62,21 @@ pub trait Method: Sync + Serialize {
     ) -> Result<usize>;
 }
 
-/// What a plan consists of. A step predicts the form of every weight it touches, so that sizes are
-/// known, and files laid out, before any work is done.
+/// One step of a plan. It predicts the form of every weight that it touches, so that sizes are known, and files laid
+/// out, before any work is done.
 pub trait Step: Clone + Debug + Send + Sync + Serialize + DeserializeOwned {
-    /// What steps of this kind are called in plans.
+    /// The name of this kind of step in plans.
     const KIND: &'static str;
 
     /// Every site that the step changes, and the form that it will have.
     fn forms(&self) -> Vec<(Site, Form)>;
 
-    /// How much each token counts in the H that it is carried out by.
+    /// The token weights of the H that the step is carried out with.
     fn tokens(&self) -> TokenWeights {
         TokenWeights::Uniform
     }
 
-    /// Whether the weights can take those forms.
+    /// Fails where a site does not exist or its shape does not admit the form.
     fn check(&self, shape: impl Fn(Site) -> Result<Shape>) -> Result<()>;
 }
 
@@ -77,19 +85,20 @@ pub trait Step: Clone + Debug + Send + Sync + Serialize + DeserializeOwned {
 pub struct Edit {
     /// Where.
     pub site: Site,
-    /// What takes the weight's place.
+    /// The factor that takes the weight's place, as it will be stored.
     pub factor: Factor,
-    /// ‖W − Ŵ‖² / ‖W‖² in the norm that the method minimises.
+    /// The relative squared error ‖W − Ŵ‖² / ‖W‖² in the norm that the method minimises.
     pub error: f64,
 }
 
-/// Cut a weight to a rank: the step of every method that keeps two factors per weight.
+/// Truncation of a weight to a rank: the step of every method whose factors are a low-rank pair, so that svd, fwsvd
+/// and welore can carry out each other's plans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Truncate {
     /// Which weight.
     pub site: Site,
-    /// To which rank.
+    /// The rank to cut to, in 1..=min(out, in).
     pub rank: usize,
 }
 

@@ -1,4 +1,7 @@
-//! A plan: what will be done to which sites, how far, and what that saves.
+//! A plan: the steps for the sites of a model, in a file that one may read, edit and hand to another method.
+//!
+//! A plan is made by [`Method::plan`], written as JSON, and checked against the model when it is carried out. Unknown
+//! fields are refused, so that a misspelt one is not silently ignored.
 
 mod head;
 
@@ -10,43 +13,43 @@ use crate::{Budget, Error, Form, Method, Needs, Result, Site, Step, Survey, Toke
 
 pub use head::{Kind, Version};
 
-/// Which model a plan was made for.
+/// The model that a plan was made for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceId {
     /// The name it was given by: a path or a hub id.
     pub name: String,
-    /// Digest of its weights.
+    /// A digest of its weights, by which a changed model is noticed.
     pub digest: String,
 }
 
-/// A list of steps that one may print, edit, compare, and hand to another method with the same step.
+/// A list of steps, and what they were decided from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(bound(deserialize = "S: Step"), deny_unknown_fields)]
 pub struct Plan<S: Step> {
-    /// The version of this form.
+    /// The version of the plan format.
     pub version: Version,
-    /// The kind of its steps.
+    /// The kind of its steps; any method with this kind can carry the plan out.
     pub kind: Kind<S>,
-    /// The method that made it.
+    /// The name of the method that made it.
     pub method: String,
     /// The model it was made for.
     pub source: SourceId,
-    /// The budget that it was made for; absent in a plan written by hand.
+    /// The budget that it was made for; absent in a plan written by hand, or by a method without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Budget>,
-    /// What to do; in `WeLore`'s terms the low-rank components, LRC.
+    /// The steps; in `WeLore`'s terms the low-rank components, LRC.
     pub steps: Vec<Planned<S>>,
     /// Weights that were chosen but stay whole, N-LRC in those terms; informative.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub whole: Vec<Site>,
 }
 
-/// A step, and what it is estimated to save.
+/// A step, and the parameters that it saves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(bound(deserialize = "S: Step"), deny_unknown_fields)]
 pub struct Planned<S: Step> {
-    /// What to do.
+    /// The step itself.
     pub step: S,
     /// Parameters of the touched weights before and after; informative, recomputed when carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,14 +57,16 @@ pub struct Planned<S: Step> {
 }
 
 impl<S: Step> Plan<S> {
-    /// Reads a plan; one of another version or kind is refused as that, and so is whatever field is not
-    /// known. Whether it fits a model, [`check`](Self::check) says.
+    /// Reads a plan from JSON. A plan of another version or of another kind of steps is refused with an error that says
+    /// so; so is an unknown field. Whether it fits a model, [`check`](Self::check) says.
     pub fn parse(text: &[u8]) -> Result<Self> {
+        // First: a step of another kind would be reported as an unknown field.
         head::check::<S>(text)?;
         serde_json::from_slice(text).map_err(Error::Plan)
     }
 
-    /// Puts a method's steps into a plan, with what each saves.
+    /// Wraps a method's steps, with the parameters before and after each. Fails where a step names a site that the
+    /// model does not have.
     pub fn new(
         method: &str,
         source: SourceId,
@@ -100,8 +105,8 @@ impl<S: Step> Plan<S> {
         })
     }
 
-    /// Checks a plan, which may have been written by hand, against the model: every site exists, none
-    /// is touched twice, every form is possible.
+    /// Checks a plan, which may have been written by hand, against the model: every site exists, none is touched twice,
+    /// every form is possible for its shape. The first error is returned.
     pub fn check(&self, survey: &Survey<'_>) -> Result<()> {
         let mut seen = HashSet::new();
         for planned in &self.steps {
@@ -115,14 +120,15 @@ impl<S: Step> Plan<S> {
         Ok(())
     }
 
-    /// How much each token counts where any step weighs them.
+    /// The token weights that its steps ask for; one pass over the text serves all steps, so the strongest wins.
     #[must_use]
     pub fn tokens(&self) -> TokenWeights {
         let tokens = self.steps.iter().map(|planned| planned.step.tokens());
+        // `Uniform` comes first in the order of the variants.
         tokens.max().unwrap_or_default()
     }
 
-    /// The measurements that carrying out its steps by a method rests on.
+    /// The union of the measurements that carrying out its steps by a method needs.
     #[must_use]
     pub fn needs<M: Method<Step = S>>(&self, method: &M) -> Needs {
         let needs = self.steps.iter();
@@ -130,7 +136,7 @@ impl<S: Step> Plan<S> {
         needs.fold(Needs::NOTHING, Needs::and)
     }
 
-    /// Every site that changes, and the form that it will have.
+    /// Every site that changes, and the form that it will have: enough to lay out the output's files beforehand.
     #[must_use]
     pub fn forms(&self) -> Vec<(Site, Form)> {
         self.steps

@@ -1,11 +1,11 @@
-//! A weight of few bits: codes, a scale per group of inputs, and a zero point where they are not
+//! A quantised weight: packed integer codes, a scale per group of inputs, and zero points where the grid is not
 //! symmetric.
 //!
 //! ```text
 //! W[i, j] = (code[i, j] − zero[i, j / g]) · scale[i, j / g]
 //! ```
 //!
-//! What it holds are the tensors that compressed-tensors calls `pack-quantized`:
+//! Its parts are the tensors of the `pack-quantized` format of compressed-tensors:
 //!
 //! | tensor | numbers |
 //! |---|---|
@@ -14,7 +14,8 @@
 //! | `weight_zero_point` | i32, ⌈out·b / 32⌉ × groups: [`packed_zeros`](Quantised::packed_zeros); none where symmetric |
 //! | `weight_shape` | i64, the two numbers of the shape |
 //!
-//! A scale may be negative: then the greatest magnitude lies on the other side of 0.
+//! A scale may be negative: then the extra level of two's complement lies above 0 instead of below. Every constructor
+//! checks counts and ranges, so that kernels need not.
 //!
 //! ```
 //! use compress_core::{Bits, Quantised, Scheme, Shape, f16};
@@ -32,7 +33,7 @@ use compress_numerics::packed::{Packed, code, pack, pack_down, unpack, unpack_do
 
 use crate::{Error, Grid, Matrix, Result, Scheme, Shape, f16};
 
-/// A weight rounded to few bits.
+/// A quantised weight, out × in, packed as on disk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantised {
     shape: Shape,
@@ -44,8 +45,11 @@ pub struct Quantised {
 }
 
 impl Quantised {
-    /// From codes, row after row, and what each group has: scales, and zero points unless symmetric;
-    /// both out × groups. Fails where any of them does not fit the shape or the scheme.
+    /// From codes, out × in row after row, and the scales and zero points of each group, out × groups (zero points only
+    /// unless symmetric).
+    ///
+    /// Fails where a count does not fit the shape or the scheme, a code or zero point is out of range, or a scale is
+    /// not finite.
     pub fn from_codes(
         shape: Shape,
         scheme: Scheme,
@@ -63,8 +67,9 @@ impl Quantised {
         Self::from_parts(shape, scheme, packed, scales, zeros)
     }
 
-    /// Every number of a weight to the nearest of the finest grid that covers its group; all of them must
-    /// be finite.
+    /// Rounds to nearest (RTN) under absmax grids: each number by itself to the grid that covers its group.
+    ///
+    /// Fails where the group size does not divide the columns, or a number is not finite.
     pub fn nearest(weight: &Matrix, scheme: Scheme) -> Result<Self> {
         let shape = weight.shape();
         scheme.check(shape)?;
@@ -76,6 +81,7 @@ impl Quantised {
         }
         let mut codes = Vec::with_capacity(shape.size());
         let (mut scales, mut zeros) = (Vec::new(), Vec::new());
+        // Groups divide the columns, so chunks of the whole matrix never cross from one row into the next.
         for group in weight.data().chunks(scheme.group_of(shape.cols)) {
             let grid = Grid::absmax(scheme, group);
             let code = |&x: &f32| grid.code(grid.nearest(f64::from(x)));
@@ -88,7 +94,8 @@ impl Quantised {
         Self::from_codes(shape, scheme, &codes, scales, zeros)
     }
 
-    /// From the packed words of a file, with the zero points unpacked ([`unpack_zeros`](Self::unpack_zeros)).
+    /// From packed words as a file has them, with the zero points already unpacked
+    /// ([`unpack_zeros`](Self::unpack_zeros)). Fails as [`from_codes`](Self::from_codes) does.
     pub fn from_parts(
         shape: Shape,
         scheme: Scheme,
@@ -123,8 +130,8 @@ impl Quantised {
         })
     }
 
-    /// The same with scales that may not be numbers of half precision, as others write them: out × groups,
-    /// row after row. They are kept as they are where rounding would change any.
+    /// The same with scales in `f32`, out × groups, as other tools' files may have them (bf16 or f32). They are kept
+    /// beside the rounded ones only if rounding to `f16` changes any. Fails for a wrong count and non-finite scales.
     pub fn with_fine_scales(mut self, scales: Vec<f32>) -> Result<Self> {
         count("scale", self.scales.len(), scales.len())?;
         let exact = |&scale: &f32| f16::from_f32(scale).to_f32().to_bits() == scale.to_bits();
@@ -146,7 +153,7 @@ impl Quantised {
         self.shape
     }
 
-    /// How it is rounded.
+    /// The quantisation scheme.
     #[must_use]
     pub const fn scheme(&self) -> Scheme {
         self.scheme
@@ -158,32 +165,32 @@ impl Quantised {
         &self.words
     }
 
-    /// The scales, out × groups, row after row; rounded where there are [finer](Self::fine_scales) ones.
+    /// The scales, out × groups, row after row; rounded to `f16` where there are [`fine_scales`](Self::fine_scales).
     #[must_use]
     pub fn scales(&self) -> &[f16] {
         &self.scales
     }
 
-    /// The scales in single precision; none where those in half precision are exact.
+    /// The scales in `f32`, out × groups; empty where the `f16` ones are exact.
     #[must_use]
     pub fn fine_scales(&self) -> &[f32] {
         &self.fine
     }
 
-    /// One scale, by its place in the order of rows and groups.
+    /// One scale, by its index row · groups + group.
     fn scale(&self, index: usize) -> f32 {
         let half = || self.scales.get(index).map(|scale| scale.to_f32());
         let fine = self.fine.get(index).copied();
         fine.or_else(half).unwrap_or_default()
     }
 
-    /// The zero points, out × groups, row after row; none where symmetric.
+    /// The zero points, out × groups, row after row; empty where symmetric.
     #[must_use]
     pub fn zeros(&self) -> &[i8] {
         &self.zeros
     }
 
-    /// One code; none outside the shape.
+    /// One code; none outside the shape. For many codes use [`codes`](Self::codes).
     #[must_use]
     pub fn code(&self, row: usize, col: usize) -> Option<i8> {
         if col >= self.shape.cols {
@@ -194,7 +201,7 @@ impl Quantised {
         code(bits, self.words.get(row * stride..)?, col)
     }
 
-    /// All codes, row after row.
+    /// All codes unpacked, out × in, row after row: a byte each.
     #[must_use]
     pub fn codes(&self) -> Vec<i8> {
         let (bits, cols) = (self.scheme.bits, self.shape.cols);
@@ -202,13 +209,13 @@ impl Quantised {
         runs.flat_map(|run| unpack(bits, run, cols)).collect()
     }
 
-    /// The matrix that it denotes.
+    /// The dequantised matrix, out × in in `f32`.
     #[must_use]
     pub fn dense(&self) -> Matrix {
         self.dense_rows(0..self.shape.rows)
     }
 
-    /// Some rows of it, as far as there are such.
+    /// Some rows of the dequantised matrix; rows beyond the last are left out.
     #[must_use]
     pub fn dense_rows(&self, rows: Range<usize>) -> Matrix {
         let (bits, cols) = (self.scheme.bits, self.shape.cols);
@@ -222,6 +229,7 @@ impl Quantised {
             let pairs = line.chunks_exact_mut(group).zip(codes.chunks_exact(group));
             for (index, (values, codes)) in (row * groups..).zip(pairs) {
                 let scale = self.scale(index);
+                // In 16 bits: code − zero of 8-bit codes needs nine.
                 let zero = i16::from(self.zeros.get(index).copied().unwrap_or_default());
                 for (value, &code) in values.iter_mut().zip(codes) {
                     *value = f32::from(i16::from(code) - zero) * scale;
@@ -231,7 +239,7 @@ impl Quantised {
         dense
     }
 
-    /// As kernels take it.
+    /// The borrowed form that the kernels multiply by.
     pub fn packed(&self) -> Result<Packed<'_>> {
         let group = self.scheme.group_of(self.shape.cols);
         let layout = (self.scheme.bits.count(), group);
@@ -243,13 +251,13 @@ impl Quantised {
         }
     }
 
-    /// Bytes of its tensors on disk.
+    /// Bytes of its tensors on disk, with scales counted as `f16`.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.scheme.bytes(self.shape)
     }
 
-    /// The zero points as a file has them: i32, ⌈out·b / 32⌉ × groups, packed down the outputs.
+    /// The zero points packed down the outputs as in a file: i32, ⌈out·b / 32⌉ × groups; empty where symmetric.
     #[must_use]
     pub fn packed_zeros(&self) -> Vec<u32> {
         if self.scheme.symmetric {
@@ -259,7 +267,8 @@ impl Quantised {
         pack_down(self.scheme.bits, &self.zeros, groups)
     }
 
-    /// Zero points, out × groups, from those of a file; the inverse of [`packed_zeros`](Self::packed_zeros).
+    /// Unpacks the zero points of a file to out × groups; the inverse of [`packed_zeros`](Self::packed_zeros). Fails
+    /// for a wrong count of words.
     pub fn unpack_zeros(shape: Shape, scheme: Scheme, packed: &[u32]) -> Result<Vec<i8>> {
         scheme.check(shape)?;
         countable(shape)?;
@@ -273,7 +282,8 @@ const fn word_count(shape: Shape, scheme: Scheme) -> usize {
     shape.rows * words(scheme.bits, shape.cols)
 }
 
-/// Whether the bits and bytes of a shape can be counted at all: a file may claim any.
+/// Refuses shapes whose size in bits would overflow: a file may claim any, and products of sizes are not checked
+/// further on.
 fn countable(shape: Shape) -> Result<()> {
     let bits = shape.rows.checked_mul(shape.cols);
     if bits.is_some_and(|size| size < usize::MAX / 64) {

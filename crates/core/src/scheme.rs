@@ -1,10 +1,11 @@
-//! How a weight is rounded to few bits: how many, how many inputs share a scale, with or without a
-//! zero point.
+//! How a weight is rounded to few bits: bits per code, inputs per scale, and with or without zero points.
 //!
 //! ```text
 //! value = (code − zero) · scale     −2^(b−1) ≤ code < 2^(b−1)
 //! bits per weight = b + 16 / g      and b / g more where there are zero points
 //! ```
+//!
+//! Groups run along the inputs of a row: g neighbours share a scale, as in GPTQ, AWQ and compressed-tensors.
 
 use std::fmt;
 
@@ -13,20 +14,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Bits, Error, Result, Shape};
 
-/// How a weight is rounded.
+/// A quantisation scheme: uniform integer codes with a scale per group of inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scheme {
-    /// Bits of a code.
+    /// Bits per code, b.
     pub bits: Bits,
-    /// How many inputs share a scale; none where all of a row do.
+    /// Group size g, the number of neighbouring inputs that share a scale; none for one scale per row.
     pub group: Option<usize>,
-    /// Whether 0 has code 0; else every group has a zero point.
+    /// Whether the grid is symmetric, without zero points; else each group has a zero point of b bits.
     pub symmetric: bool,
 }
 
 impl Scheme {
-    /// Symmetric codes with a scale for every `group` inputs.
+    /// A symmetric scheme with a scale per `group` inputs, or per row.
     #[must_use]
     pub const fn symmetric(bits: Bits, group: Option<usize>) -> Self {
         Self {
@@ -36,7 +37,7 @@ impl Scheme {
         }
     }
 
-    /// How many of `inputs` share a scale.
+    /// The group size for a row of `inputs`; at least 1, so that it can be divided by.
     #[must_use]
     pub fn group_of(self, inputs: usize) -> usize {
         self.group.unwrap_or(inputs).max(1)
@@ -48,7 +49,8 @@ impl Scheme {
         inputs.div_ceil(self.group_of(inputs))
     }
 
-    /// Bits per weight of codes, scales and zero points, not counting what rounds up to whole words.
+    /// Bits per weight of codes, `f16` scales and zero points: b + (16 + b) · groups / in, without the zero points' b
+    /// where symmetric. The padding of rows to whole 32-bit words is not counted; [`bytes`](Self::bytes) does.
     #[must_use]
     pub fn bits_per_weight(self, shape: Shape) -> f64 {
         let bits = self.bits.count() as f64;
@@ -56,14 +58,17 @@ impl Scheme {
         bits + (16.0 + zero) * self.groups(shape.cols) as f64 / shape.cols.max(1) as f64
     }
 
-    /// Bytes on disk of a weight of this shape: codes, scales, zero points and the shape itself.
+    /// Bytes on disk of a weight of this shape, out × in: packed codes, `f16` scales, packed zero points and the two
+    /// `i64` of the shape tensor.
     #[must_use]
     pub fn bytes(self, shape: Shape) -> usize {
+        // Of a packed word, a scale, and `weight_shape`, in bytes.
         let (word, half, sizes) = (4, 2, 16);
         let groups = self.groups(shape.cols);
         let zeros = if self.symmetric {
             0
         } else {
+            // Zero points are packed down the outputs, so it is the rows that are rounded up to whole words.
             word * words(self.bits, shape.rows) * groups
         };
         word * shape.rows * words(self.bits, shape.cols)
@@ -72,9 +77,10 @@ impl Scheme {
             + sizes
     }
 
-    /// Whether a weight of this shape can be rounded so: its inputs make whole groups.
+    /// Fails where the inputs of this shape do not make whole groups; the error lists group sizes that would do.
     pub fn check(self, shape: Shape) -> Result<()> {
         let group = self.group_of(shape.cols);
+        // A group of 0 comes from a file; `group_of` takes it for 1, which must not make it valid.
         if self.group != Some(0) && shape.cols.is_multiple_of(group) {
             return Ok(());
         }
@@ -101,12 +107,12 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// Divisors below are looked for one by one; above, only as what these divide a number into. So all are
-/// found of numbers up to 2³², and a file may claim any number of inputs.
+/// Candidate divisors are tried one by one up to this bound; larger divisors are found as the quotients. All divisors
+/// of numbers up to 2³² are found that way, and the bound keeps the search short where a file claims 2⁶⁰ inputs.
 const MOST: usize = 1 << 16;
 
-/// The group sizes that divide a number of inputs, of those that kernels like: whole multiples of
-/// eight, at least sixteen; any divisor where there are none such.
+/// The divisors of a number of inputs that kernels run well with: multiples of eight, at least sixteen; all divisors
+/// found where there is none such.
 fn sizes_that_fit(inputs: usize) -> Vec<usize> {
     let small = (1..=MOST.min(inputs.isqrt())).filter(|size| inputs.is_multiple_of(*size));
     let mut divisors: Vec<usize> = small.flat_map(|size| [size, inputs / size]).collect();

@@ -1,4 +1,6 @@
-//! Where a weight sits in the network.
+//! The address of a weight in a decoder: block and role, embedding, or head.
+//!
+//! Addresses are parsed once, where text comes in; behind that nothing matches tensor names.
 
 use std::{fmt, str::FromStr};
 
@@ -26,7 +28,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// In the order in which a block applies them.
+    /// All of them, in the order of the forward pass.
     pub const ALL: [Self; 7] = [
         Self::Query,
         Self::Key,
@@ -37,7 +39,7 @@ impl Role {
         Self::Down,
     ];
 
-    /// The word used in plans, tables and selections.
+    /// The word used in plans, tables and selections, such as `query`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -72,13 +74,14 @@ impl FromStr for Role {
     }
 }
 
-/// One weight matrix of the network, written `3.query`, `embedding` or `head`.
+/// One weight matrix of the network, written `3.query`, `embedding` or `head`. The order of sites is the order of the
+/// network, so that sorted maps list them from input to output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Site {
     /// The embedding of tokens: vocabulary × hidden.
     Embedding,
-    /// A linear weight of a block: out × in.
+    /// A linear weight of a block: out × in, applied as W x.
     Block {
         /// Index of the block, from 0.
         layer: usize,
@@ -96,7 +99,7 @@ impl Site {
         Self::Block { layer, role }
     }
 
-    /// The linear weights of a network of `layers` blocks, in the order of the network.
+    /// The 7 · `layers` linear weights of a network, in the order of the forward pass.
     pub fn blocks(layers: usize) -> impl Iterator<Item = Self> {
         (0..layers).flat_map(|layer| Role::ALL.map(|role| Self::Block { layer, role }))
     }

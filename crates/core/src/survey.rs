@@ -1,4 +1,13 @@
-//! What is known of a model: its sites, shapes and weights, and the evidence from running it.
+//! A model as a method sees it: its sites, their shapes and weights, and the evidence of a calibration text.
+//!
+//! ```text
+//! W        out × in     the weight of a site, or the refit target that takes its place
+//! H        in × in      Σ x xᵀ over the layer input x of a site
+//! G        out × out    Σ g gᵀ over the gradients g of the loss by a site's outputs
+//! ```
+//!
+//! Weights and evidence are loaded one at a time and not cached here; only spectra are, since planning asks for
+//! them again at every budget.
 
 use std::{
     collections::BTreeMap,
@@ -9,28 +18,36 @@ use crate::{
     Error, Evidence, Factor, Matrix, Result, Scheme, Shape, Site, Symmetric, TokenWeights,
 };
 
-/// Whoever can hand out the weights of a model, one at a time.
+/// A source of the weights of a model, one at a time: a checkpoint on disk, or a model in memory.
+///
+/// [`load`](Self::load) may be called from several threads at the same time.
 pub trait Weights: Sync {
-    /// The sites there are and the shape of each, out × in.
+    /// The sites with a whole weight, and the shape of each, out × in. Weights that are factored already are not among
+    /// them.
     fn shapes(&self) -> BTreeMap<Site, Shape>;
 
-    /// The weight of one site; fails when it is damaged.
+    /// The weight of one site, out × in in `f32`, whatever the format on disk. Fails where the site does not exist or
+    /// its tensor cannot be read; numbers that are not finite are refused by [`Survey::weight`].
     fn load(&self, site: Site) -> Result<Matrix>;
 }
 
-/// The sites that a method may touch.
+/// The sites that a method may touch, with access to their weights and evidence.
 pub struct Survey<'a> {
     weights: &'a dyn Weights,
     evidence: Option<&'a dyn Evidence>,
     shapes: BTreeMap<Site, Shape>,
     chosen: Vec<Site>,
+    /// Refit targets, out × in; the sites without one keep the weight of the model.
     targets: BTreeMap<Site, Matrix>,
+    /// By site and name of the norm: eigenvalues, largest first.
     spectra: Mutex<BTreeMap<(Site, &'static str), Vec<f64>>>,
+    /// How low-rank factors are rounded in the output; none where they are stored as floats.
     factors: Option<Scheme>,
 }
 
 impl<'a> Survey<'a> {
-    /// Surveys a model; methods plan for the sites for which `choose` says yes.
+    /// Surveys a model without evidence; methods plan for the sites for which `choose` says yes. The other sites keep
+    /// their shapes and weights here, but get no steps.
     pub fn new(weights: &'a dyn Weights, choose: impl Fn(Site) -> bool) -> Self {
         let shapes = weights.shapes();
         let chosen = shapes
@@ -49,7 +66,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// The same with measurements.
+    /// The same with the measurements of a calibration text.
     #[must_use]
     pub fn with_evidence(self, evidence: &'a dyn Evidence) -> Self {
         Self {
@@ -58,31 +75,37 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// The same where some weights are to become something else than they are: under refit what was solved
-    /// for, so that they make good for the errors of the blocks before them.
+    /// The same under refit: [`weight`](Self::weight) then gives the least-squares target that was solved for a site,
+    /// which makes good for the errors of the compressed blocks before it, instead of the weight of the model.
     #[must_use]
     pub fn with_targets(self, targets: BTreeMap<Site, Matrix>) -> Self {
         Self { targets, ..self }
     }
 
-    /// The same for an output whose low-rank factors are rounded, where a scheme is given.
+    /// The same for an output whose low-rank factors are rounded to the given scheme; floats where it is none.
     #[must_use]
     pub fn storing_factors(self, factors: Option<Scheme>) -> Self {
         Self { factors, ..self }
     }
 
-    /// A factor as it will be stored and read back; none where that is as it is. What rounding costs is part
-    /// of a method's error.
+    /// A low-rank factor after rounding to the output's scheme; none where nothing is rounded.
+    ///
+    /// Methods report the error of this factor, so that the cost of rounding is part of it. Fails where the scheme's
+    /// groups do not divide the factors' columns, or where a factor is not finite.
     pub fn stored(&self, factor: &Factor) -> Result<Option<Factor>> {
         match (factor, self.factors) {
             (Factor::LowRank(pair), Some(scheme)) => {
                 Ok(Some(Factor::LowRank(pair.quantised(scheme)?)))
             }
+            // The correction of a sum stays in floats: it is meant to be loaded as an adapter.
             _ => Ok(None),
         }
     }
 
-    /// H = Σ x xᵀ over what enters a site; in × in.
+    /// H = Σ x xᵀ over the layer input of a site; in × in.
+    ///
+    /// Fails for embedding and head, which have no measured input, without evidence, and where H is zero: then no token
+    /// of the text reached the weight, and any cut would look exact.
     pub fn activations(&self, site: Site) -> Result<Symmetric> {
         let what = "activations";
         let input = site.input().ok_or(Error::NotMeasured { site })?;
@@ -90,7 +113,8 @@ impl<'a> Survey<'a> {
         used(site, what, sum.trace(), sum)
     }
 
-    /// The same with tokens counted as `tokens` says.
+    /// The same with tokens weighted as `tokens` says: Σ a x xᵀ for keys and values under
+    /// [`TokenWeights::Attention`], the plain H for every other site.
     pub fn activations_by(&self, site: Site, tokens: TokenWeights) -> Result<Symmetric> {
         let Some(layer) = site.layer().filter(|_| tokens.are_weighted(site)) else {
             return self.activations(site);
@@ -100,32 +124,39 @@ impl<'a> Survey<'a> {
         used(site, what, sum.trace(), sum)
     }
 
-    /// G = Σ g gᵀ over the gradients of the loss by a site's outputs; out × out.
+    /// G = Σ g gᵀ over the gradients of the loss by a site's outputs; out × out. Fails without evidence, and where all
+    /// gradients are zero.
     pub fn output_gradients(&self, site: Site) -> Result<Symmetric> {
         let what = "gradients";
         let sum = self.evidence(site, what)?.output_gradients(site)?;
         used(site, what, sum.trace(), sum)
     }
 
-    /// The Fisher information of each input of a site; in.
+    /// The Fisher information of each input of a site, summed over its outputs; a vector of length in. Fails as
+    /// [`output_gradients`](Self::output_gradients) does.
     pub fn input_fisher(&self, site: Site) -> Result<Vec<f64>> {
         let what = "gradients";
         let fisher = self.evidence(site, what)?.input_fisher(site)?;
         used(site, what, fisher.iter().sum(), fisher)
     }
 
-    /// What each rank of a weight is worth in a norm of the given name, largest first: what
-    /// `decompose` finds, once; measured norms are remembered beside what they were measured by.
+    /// The spectrum of a weight in the norm of the given name: the squared error that each rank removes, largest first,
+    /// min(out, in) numbers.
+    ///
+    /// Calls `decompose` only where the spectrum is not known. Where the evidence is kept on disk, the spectrum is
+    /// kept beside it, so that planning for a second budget costs no eigendecomposition.
     pub fn spectrum(
         &self,
         site: Site,
         norm: &'static str,
         decompose: impl FnOnce(&Matrix) -> Result<Vec<f64>>,
     ) -> Result<Vec<f64>> {
+        // A poisoned lock is used as it is: entries are inserted whole, so a panic elsewhere leaves none half-written.
         let known = || self.spectra.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(spectrum) = known().get(&(site, norm)) {
             return Ok(spectrum.clone());
         }
+        // The lock is not held from here on: a decomposition takes seconds, and other sites are decomposed meanwhile.
         let remembered = self.evidence.map(|found| found.spectrum(site, norm));
         let spectrum = if let Some(spectrum) = remembered.transpose()?.flatten() {
             spectrum
@@ -144,26 +175,26 @@ impl<'a> Survey<'a> {
         self.evidence.ok_or(Error::NoEvidence { site, what })
     }
 
-    /// Whoever hands out the weights.
+    /// The source of the weights, without refit targets in their places.
     #[must_use]
     pub const fn weights(&self) -> &'a dyn Weights {
         self.weights
     }
 
-    /// Whether a method is to plan for a site.
+    /// Whether a method may plan steps for a site.
     #[must_use]
     pub fn has(&self, site: Site) -> bool {
         self.chosen.contains(&site)
     }
 
-    /// The sites that a method is to plan for, in the order of the network, with their shapes.
+    /// The chosen sites in the order of the network, with their shapes, out × in.
     pub fn sites(&self) -> impl Iterator<Item = (Site, Shape)> {
         self.chosen
             .iter()
             .filter_map(|site| Some((*site, *self.shapes.get(site)?)))
     }
 
-    /// The shape of any site of the model.
+    /// The shape of any site of the model, chosen or not; fails where the model has no whole weight there.
     pub fn shape(&self, site: Site) -> Result<Shape> {
         self.shapes
             .get(&site)
@@ -171,9 +202,13 @@ impl<'a> Survey<'a> {
             .ok_or(Error::NoSuchSite { site })
     }
 
-    /// What a step at this site is to approximate, all of its numbers finite: the weight of the model, or under
-    /// refit the target that was solved for it.
+    /// The matrix that a step at this site approximates, out × in: under refit the site's target, otherwise the
+    /// weight of the model.
+    ///
+    /// Fails where the model has no such site, the source fails, or a number is NaN or infinite; the error names the
+    /// first such number. Every call loads the weight anew.
     pub fn weight(&self, site: Site) -> Result<Matrix> {
+        // First, so that a site that does not exist is reported as that, and not as an error of the source.
         self.shape(site)?;
         let target = self.targets.get(&site).cloned();
         let weight = target.map_or_else(|| self.weights.load(site), Ok)?;
@@ -189,7 +224,8 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// What was measured, unless all of it is zero: then it says nothing about the site.
+/// Passes a measurement on unless its sum is zero: then the calibration text never exercised the site, and every cut
+/// of it would have the error 0. (A NaN is refused as well: it is not above 0.)
 fn used<T>(site: Site, what: &'static str, sum: f64, measured: T) -> Result<T> {
     if sum > 0.0 {
         Ok(measured)

@@ -1,4 +1,7 @@
-//! The laws that every method obeys, stated once; a method's tests instantiate them by [`laws!`](crate::laws).
+//! The laws that every method obeys, stated once; a method's tests instantiate them with [`laws!`](crate::laws).
+//!
+//! Each law is a function of a method that panics where the law is broken, and runs on small made-up models: [`Toy`]
+//! with [`ToyEvidence`], or wider ones where threads or memory are concerned.
 
 #![expect(
     clippy::missing_panics_doc,
@@ -21,12 +24,13 @@ use crate::{
     Site, SourceId, Step, Survey, Symmetric, Weights,
 };
 
-/// A model in memory: square, wide and tall weights with decaying spectra.
+/// A model of two blocks in memory: square, wide and tall weights (24 × 24, 8 × 24, 40 × 24, 24 × 40) with decaying
+/// spectra.
 #[derive(Clone, Debug)]
 pub struct Toy(BTreeMap<Site, Matrix>);
 
 impl Toy {
-    /// Two layers, the same for the same seed.
+    /// The same weights for the same seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut random = Random(seed);
@@ -63,7 +67,7 @@ impl Weights for Toy {
     }
 }
 
-/// Made-up measurements for the toy: positive definite, with spectra that fall.
+/// Made-up measurements for the toy, the same in each run: positive definite, with decaying spectra.
 #[derive(Clone, Copy, Debug)]
 pub struct ToyEvidence;
 
@@ -101,7 +105,7 @@ impl Evidence for ToyEvidence {
 ///
 /// ```ignore
 /// compress_core::laws!(BOTH);
-/// compress_core::laws!(EACH => edits_are_what_the_step_foretold, nothing_in_a_plan_is_ignored);
+/// compress_core::laws!(EACH => edits_are_what_the_step_predicted, nothing_in_a_plan_is_ignored);
 /// ```
 #[macro_export]
 macro_rules! laws {
@@ -165,7 +169,7 @@ pub fn nothing_grows_and_the_budget_is_met<M: Method>(method: &M) -> Result<()> 
             );
             kept.insert(site, form.parameters(shape));
         }
-        // Rank one is the least that a weight can have.
+        // Where even rank one everywhere exceeds the budget, it is the least that a plan can do.
         let least: usize = survey
             .sites()
             .map(|(_, shape)| shape.low_rank_size(1))
@@ -191,6 +195,7 @@ pub fn more_budget_never_hurts<M: Method>(method: &M) -> Result<()> {
             error += edit.error;
         }
         assert!(
+            // Equal plans give equal errors, up to the rounding of factors to `f32`.
             error <= last * (1.0 + 1e-6),
             "{percent} %: {error} after {last}"
         );
@@ -219,6 +224,7 @@ pub fn edits_are_what_the_step_predicted<M: Method>(method: &M) -> Result<()> {
             let dense = Factor::whole(factor.dense()?).apply(&x)?;
             let distance = factor.apply(&x)?.squared_distance(&dense);
             assert!(
+                // Squared: 10⁻⁵ in length, some hundred roundings of `f32`.
                 distance <= 1e-10 * dense.squared_norm(),
                 "{site}: {distance}"
             );
@@ -260,6 +266,7 @@ pub fn nothing_in_a_plan_is_ignored<M: Method>(method: &M) -> Result<()> {
         serde_json::to_value(read(&written)?).map_err(Error::Plan)?,
         written
     );
+    // Into every object of the plan, nested ones as well, one unknown field at a time.
     for place in objects(&written, "") {
         let mut changed = written.clone();
         let fields = changed.pointer_mut(&place).and_then(Value::as_object_mut);
@@ -283,7 +290,7 @@ pub fn nothing_in_a_plan_is_ignored<M: Method>(method: &M) -> Result<()> {
     Ok(())
 }
 
-/// Where there are objects within a value, itself among them.
+/// The JSON pointers of all objects within a value, itself among them.
 fn objects(value: &Value, at: &str) -> Vec<String> {
     let (own, inner): (_, Vec<(String, &Value)>) = match value {
         Value::Object(fields) => {

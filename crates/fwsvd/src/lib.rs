@@ -1,4 +1,4 @@
-//! Fisher-weighted SVD: the truncation that a loss minds least, as far as its gradients tell.
+//! Fisher-weighted SVD: the truncation that minimises an estimate of the change of the loss, from its gradients.
 //!
 //! ```text
 //! ΔL ≈ ½ Σ_ij I_ij (W − Ŵ)²_ij      I_ij = Σ_samples (∂L/∂w_ij)²
@@ -44,13 +44,13 @@ use compress_core::{Budget, Edit, Method, Needs, Result, Shape, Site, Survey, Tr
 use compress_svd::{Norm, carry_out, memory, uniform};
 use serde::Serialize;
 
-/// Which approximation of the Fisher information.
+/// An approximation of a weight's Fisher information.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fisher {
-    /// A number for each input: the paper's, whose weights have inputs as rows.
+    /// A number for each input, f_j: the paper's (equation 8), whose weights have inputs as rows.
     Rows,
-    /// A matrix for the inputs and one for the outputs.
+    /// G ⊗ H, a matrix for the outputs and one for the inputs.
     #[default]
     Kronecker,
 }
@@ -79,7 +79,7 @@ impl FromStr for Fisher {
 /// Fisher-weighted SVD at the same kept fraction everywhere.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct FwSvd {
-    /// Which approximation of the Fisher information.
+    /// The approximation of the Fisher information, which decides the norm of the cuts.
     pub fisher: Fisher,
 }
 

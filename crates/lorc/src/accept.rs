@@ -1,4 +1,4 @@
-//! Whether a correction is worth its bits.
+//! Whether a correction is worth its bits, against as many more bits for the codes.
 //!
 //! ```text
 //! Δb more bits for the codes would cut the error's power to 4^−Δb;
@@ -6,16 +6,18 @@
 //! gain(r) = −½ log₂(1 − captured) − Δb     in bits per weight; worth it where above 0
 //! ```
 //!
-//! λ is the spectrum of the error in the norm that matters. That of white noise captures about 4r / n,
-//! and is never worth it.
+//! λ is the spectrum of the rounding error in the norm of the metric. White noise of an n × n weight has about 4r / n
+//! of its energy in r ranks, and is never worth a correction. That an error's power falls by 4 with each bit holds down
+//! to 3 bits; at 2 bits corrections gain more than this rule predicts.
 
 use compress_core::Shape;
 
 use crate::Keep;
 
-/// How many bits per weight the codes would need besides a correction's own to be as good without it, for
-/// the ranks 1, 2, … of an error with the given spectrum, largest first, as long as its two factors have
-/// fewer numbers than the weight. Of no error, nothing.
+/// The gain in bits per weight of a correction of rank 1, 2, …, as far as its factors have fewer numbers than the
+/// weight: the bits that codes would need in addition to reach the same error, less the correction's own.
+///
+/// `spectrum` is that of the rounding error, largest first. Nothing where the error is zero.
 pub fn gains(spectrum: &[f64], shape: Shape, keep: Keep) -> impl Iterator<Item = f64> {
     let all: f64 = spectrum.iter().sum();
     let spectrum = if all > 0.0 { spectrum } else { &[] };
@@ -23,14 +25,15 @@ pub fn gains(spectrum: &[f64], shape: Shape, keep: Keep) -> impl Iterator<Item =
     let ranks = ranks.zip(spectrum);
     ranks.scan(all, move |left, (rank, value)| {
         *left -= value;
-        // Some of it is rounding: no correction is worth more than 24 bits.
+        // The rest of a sum less its parts may be rounding only. No correction is worth more than 24 bits, the
+        // precision of `f32`.
         let power = (*left / all).max(4.0_f64.powi(-24));
         Some(-0.5 * power.log2() - keep.bits_per_weight(shape, rank))
     })
 }
 
-/// The rank of each weight's correction, from the spectrum of its error: the one common rank at which
-/// corrections gain most, for the weights that gain by it, and 0 for the others.
+/// The rank of each weight's correction, from its shape and the spectrum of its error: the one common rank with the
+/// greatest total gain, for the weights that gain by it, and 0 for the others.
 #[must_use]
 pub fn auto_ranks(errors: &[(Shape, Vec<f64>)], keep: Keep) -> Vec<usize> {
     let gains = errors
@@ -49,7 +52,7 @@ pub fn auto_ranks(errors: &[(Shape, Vec<f64>)], keep: Keep) -> Vec<usize> {
     gains.iter().map(here).collect()
 }
 
-/// What a weight gains by a correction that it need not take.
+/// The gain of a weight that may also go without: at least 0.
 fn worth(gains: &[f64], rank: usize) -> f64 {
     let gain = rank.checked_sub(1).and_then(|index| gains.get(index));
     gain.map_or(0.0, |gain| gain.max(0.0))

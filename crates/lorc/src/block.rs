@@ -1,14 +1,17 @@
-//! A band of rows in integers and grids, column after column, while they are being chosen.
+//! A band of rows while it is rounded: levels and grids, column after column.
+//!
+//! GPTQ and refinement walk along the columns, so that levels and grids of neighbouring rows lie side by side, for
+//! vector instructions; the packed form wants rows, and [`QuantisedBlock::written`] turns it.
 
 use compress_core::{Quantised, Result, Scheme, Shape, f16};
 use compress_numerics::linalg::Single;
 
 use crate::grids::Grids;
 
-/// Rows that are written together: a cache line of a column.
+/// Rows that are transposed together: the codes of a column are read a cache line at a time.
 const ROWS: usize = 16;
 
-/// Some rows of a weight, rounded.
+/// A rounded band of rows.
 pub(crate) struct QuantisedBlock {
     pub integers: Single, // m × n, integers
     pub grids: Grids,
@@ -16,7 +19,7 @@ pub(crate) struct QuantisedBlock {
 }
 
 impl QuantisedBlock {
-    /// What rounding lost of the weight; m × n.
+    /// W − Q, the rounding error of the band, in the memory of the weight; m × n.
     pub fn residual(&self, mut weight: Single) -> Single {
         for j in 0..weight.cols() {
             let steps = self.grids.of(j / self.group).steps;
@@ -27,7 +30,7 @@ impl QuantisedBlock {
         weight
     }
 
-    /// Codes, scales and zero points, row after row.
+    /// Codes, scales and zero points, row after row; the code is level + zero point.
     pub fn written(&self, scheme: Scheme) -> Parts {
         let (rows, cols) = (self.integers.rows(), self.integers.cols());
         let mut codes = vec![0; rows * cols];
@@ -56,7 +59,7 @@ impl QuantisedBlock {
     }
 }
 
-/// What a quantised weight is made of, or a band of it.
+/// The parts of a quantised weight, or of a band of its rows.
 #[derive(Default)]
 pub(crate) struct Parts {
     pub codes: Vec<i8>,
@@ -65,7 +68,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// From bands, the first rows first.
+    /// Concatenates bands, the first rows first.
     pub fn joined(bands: Vec<Self>) -> Self {
         let codes = bands.iter().map(|band| band.codes.len()).sum();
         let mut whole = Self {
@@ -80,7 +83,7 @@ impl Parts {
         whole
     }
 
-    /// As it is stored.
+    /// Packs the parts. Fails where a count or a code does not fit the shape and the scheme.
     pub fn assemble(self, shape: Shape, scheme: Scheme) -> Result<Quantised> {
         Quantised::from_codes(shape, scheme, &self.codes, self.scales, self.zeros)
     }

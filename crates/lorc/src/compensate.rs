@@ -1,11 +1,12 @@
-//! A low-rank term for what rounding lost.
+//! The low-rank correction of a rounding error.
 //!
 //! ```text
 //! E = W − Q          m × n
-//! E ≈ A · B          A: m × r, B: r × n, the nearest of that rank in the norm of a metric
+//! E ≈ A · B          A: m × r, B: r × n, the best of rank r in the norm of a metric
 //! ```
 //!
-//! Under the plain metric this is LoRC; under that of the activations it is closed in the same way
+//! Under the plain metric this is `LoRC` (arXiv 2303.08302); under the activation metric, as in QERA (arXiv
+//! 2410.06040), it has a closed form as well
 //! ([`compress_svd::truncate_under`]), and captures far more. Factors are returned as they will be read
 //! back: rounded to `f16`, or to 8 bits with a scale per column of A and row of B.
 
@@ -13,19 +14,19 @@ use compress_core::{Bits, Factor, Matrix, Pair, Quantised, Result, Scheme, Shape
 use compress_svd::{Metric, truncate, truncate_under};
 use serde::{Deserialize, Serialize};
 
-/// How the factors of a correction are kept.
+/// The number format of a correction's factors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
-    /// In `f16`.
+    /// `f16`.
     #[default]
     Half,
-    /// In 8 bits, with an `f16` scale for each component on either side.
+    /// 8 bits, with an `f16` scale for each column of A and row of B.
     Int8,
 }
 
 impl Keep {
-    /// Bits per weight that a correction of a given rank costs.
+    /// The bits per weight that a correction of the given rank adds: 16 r (m + n) / (m n) in `f16`.
     #[must_use]
     pub fn bits_per_weight(self, shape: Shape, rank: usize) -> f64 {
         let (bits, scales) = match self {
@@ -35,7 +36,7 @@ impl Keep {
         (bits * shape.low_rank_size(rank) + scales) as f64 / shape.size().max(1) as f64
     }
 
-    /// A matrix as it will be read back, if each of its rows is a component.
+    /// A matrix as it will be read back; each of its rows is a component.
     fn kept(self, mut components: Matrix) -> Result<Matrix> {
         match self {
             Self::Half => {
@@ -51,7 +52,8 @@ impl Keep {
     }
 }
 
-/// The factors of rank `rank` that make the best of an error, up: m × r and down: r × n.
+/// The best correction of rank `rank` of an error, m × n: up, m × r, and down, r × n, rounded as stored. Fails where
+/// the rank is outside 1..=min(m, n).
 pub fn compensate(
     error: &Matrix,
     metric: &Metric,

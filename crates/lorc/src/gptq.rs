@@ -1,15 +1,16 @@
-//! GPTQ: each weight to the nearest number of its grid, its error made good by the weights after it.
+//! GPTQ: rounds one input after the other, and makes its error good by the weights of later inputs.
 //!
 //! ```text
 //! for each input j:    q_j = nearest(w_j)                   one column of W at a time, m
 //!                      w_k −= (w_j − q_j) · feedback[j, k]   for all inputs k after it
 //! ```
 //!
-//! A group's grid is chosen when its first column comes, from the weights as they are then. Where the
-//! [`Hessian`] has act-order, groups are still those of neighbouring inputs, so that nothing
-//! need be stored about the order; their grids are chosen from the weights as they were.
+//! A group's grid is chosen when its first column is due, from the weights as they are by then. Where the
+//! [`Hessian`] has act-order, groups are still those of neighbouring inputs, so that no order (`g_idx`)
+//! need be stored; their grids are chosen beforehand, from the weights as they were.
 //!
-//! Within a panel of few columns all is in `f64`; what a panel takes from the columns after it is one product
+//! Cost: m·n² operations for an m × n weight. Within a panel of few columns all is in `f64`; what a panel subtracts
+//! from the columns after it is one product
 //! in `f32`.
 //!
 //! # References
@@ -28,7 +29,7 @@ use crate::{
     Hessian, Scaling, block::QuantisedBlock, grids::Grids, hessian::NEAR, rtn, sweep::Sweep,
 };
 
-/// Rounds a band of rows, m × n.
+/// Rounds a band of rows, m × n; importance and feedback are those of the Hessian.
 pub(crate) fn gptq(
     weight: &Single,
     hessian: &Hessian,
@@ -47,6 +48,8 @@ pub(crate) fn gptq(
             (block, weight.clone(), group)
         }
         Some(order) => {
+            // Only its grids are used: every level is assigned again below. A group's columns come at any time in
+            // act-order, so its grid cannot wait for them.
             let block = rtn::nearest(weight, &hessian.importance, scheme, scaling);
             (block, permuted(weight, order), cols)
         }
@@ -64,6 +67,7 @@ pub(crate) fn gptq(
     block
 }
 
+/// The columns in the order of rounding.
 fn permuted(weight: &Single, order: &[usize]) -> Single {
     let mut turned = Single::zeros(weight.rows(), weight.cols());
     for (place, &input) in order.iter().enumerate() {
@@ -73,17 +77,18 @@ fn permuted(weight: &Single, order: &[usize]) -> Single {
     turned
 }
 
-/// How a band is rounded.
+/// The constants of a band's rounding.
 struct Band<'a> {
     hessian: &'a Hessian,
     scheme: Scheme,
     scaling: Scaling,
-    /// How many columns must be up to date together.
+    /// Columns that must have all earlier updates when the first of them is rounded: those of a group, whose grid is
+    /// chosen then; in act-order all are alike.
     together: usize,
 }
 
 impl Band<'_> {
-    /// Rounds some columns, whole groups or part of one.
+    /// Rounds some columns, whole groups or part of one, in `f64`; `moved` gets their rounding errors.
     fn panel(
         &self,
         block: &mut QuantisedBlock,
@@ -92,6 +97,7 @@ impl Band<'_> {
         moved: &mut Single,
     ) {
         let group = block.group;
+        // A group wider than the panel: its grid needs columns that are not in the panel, so it is chosen in `f32`.
         if self.begins(columns.start, group) && group > columns.len() {
             let whole = columns.start..columns.start + group;
             self.open(block, pending, whole, columns.start);
@@ -121,12 +127,12 @@ impl Band<'_> {
         }
     }
 
-    /// Whether a group begins at a column, and its grids are to be chosen then.
+    /// Whether a grid is to be chosen at this column; never in act-order, where all are chosen beforehand.
     const fn begins(&self, place: usize, group: usize) -> bool {
         self.hessian.order.is_none() && place.is_multiple_of(group)
     }
 
-    /// Chooses the grids of a group, of some columns that are inputs from `input` on.
+    /// Chooses the grids of a group from some columns, which are the inputs from `input` on.
     fn open<T: Real>(
         &self,
         block: &mut QuantisedBlock,

@@ -1,4 +1,5 @@
-//! The grids of a band of rows, so laid out that those of neighbouring rows are neighbours.
+//! The grids of a band of rows, group after group, with those of neighbouring rows side by side for vector
+//! instructions.
 
 #![expect(
     clippy::inline_always,
@@ -7,7 +8,8 @@
 
 use compress_core::{Grid, Scheme, f16};
 
-/// Adding and subtracting it rounds a small `f32` to the nearest integer, halves to even: 1.5 · 2²³.
+/// Adding and subtracting 1.5 · 2²³ rounds a small `f32` to the nearest integer, halves to even, in two vectorisable
+/// additions.
 pub const ROUNDER: f32 = 12_582_912.0;
 
 /// The same for `f64`: 1.5 · 2⁵².
@@ -22,7 +24,7 @@ pub struct Grids {
     zeros: Vec<f32>, // groups × m, 0 where symmetric
 }
 
-/// The grids of all rows in one group.
+/// The grids of all rows for one group; levels lie between `least` and `greatest` less the zero point.
 #[derive(Clone, Copy)]
 pub struct Line<'a> {
     pub steps: &'a [f32],
@@ -32,7 +34,7 @@ pub struct Line<'a> {
 }
 
 impl Grids {
-    /// Of no group yet.
+    /// No group yet, for so many rows.
     pub const fn new(rows: usize, scheme: Scheme) -> Self {
         Self {
             rows,
@@ -42,7 +44,7 @@ impl Grids {
         }
     }
 
-    /// Appends the grids of a group, row after row.
+    /// Appends a group: one grid per row.
     pub fn extend(&mut self, grids: impl IntoIterator<Item = Grid>) {
         for grid in grids {
             self.steps.push(grid.scale.to_f32());
@@ -50,7 +52,7 @@ impl Grids {
         }
     }
 
-    /// Those of one group.
+    /// The grids of one group; empty beyond the last.
     pub fn of(&self, group: usize) -> Line<'_> {
         let places = group * self.rows..(group + 1) * self.rows;
         Line {
@@ -61,7 +63,7 @@ impl Grids {
         }
     }
 
-    /// The steps of one group, to be changed, and the zero points.
+    /// The scales of one group, mutable, and its zero points.
     pub fn of_mut(&mut self, group: usize) -> (&mut [f32], &[f32]) {
         let places = group * self.rows..(group + 1) * self.rows;
         let steps = self.steps.get_mut(places.clone()).unwrap_or_default();
@@ -77,7 +79,7 @@ impl Grids {
 }
 
 impl Line<'_> {
-    /// The integers nearest to some weights, one of each row, and what each loses.
+    /// Rounds one weight of each row to its nearest level, and returns the errors w − level · scale.
     #[inline(always)]
     pub fn round(self, weights: &[f64], integers: &mut [f32], errors: &mut [f64]) {
         let grids = self.steps.iter().zip(self.zeros);
@@ -86,6 +88,7 @@ impl Line<'_> {
             let (step, zero) = (f64::from(*step), f64::from(*zero));
             let least = f64::from(self.least) - zero;
             let greatest = f64::from(self.greatest) - zero;
+            // As `Grid::level` does, written out for all rows at once.
             let nearest = w / step;
             let above = if nearest > least { nearest } else { least };
             let within = if above < greatest { above } else { greatest };
@@ -95,8 +98,8 @@ impl Line<'_> {
         }
     }
 
-    /// Moves integers of one column to where the error is least, given its slope by each weight and its
-    /// curvature; by how much each value moves.
+    /// Coordinate descent: moves the level of one column in each row to where the error is least with all else held,
+    /// given the slope (R H)[:, j] and the curvature H[j, j]; `moved` is by how much each value changes.
     #[inline(always)]
     pub fn refine(self, slope: &[f32], curvature: f32, integers: &mut [f32], moved: &mut [f32]) {
         let inverse = curvature.recip();
@@ -111,7 +114,7 @@ impl Line<'_> {
     }
 }
 
-/// The integer nearest to x within two others.
+/// x rounded to the nearest integer, halves to even, within two others.
 #[inline(always)]
 pub fn nearest(x: f32, least: f32, greatest: f32) -> f32 {
     let above = if x > least { x } else { least };

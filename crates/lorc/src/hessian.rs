@@ -1,34 +1,34 @@
-//! What rounding must know of a layer input: how an error at one input is best made good at later ones.
+//! H of a layer input prepared for GPTQ: the inverse root, importance of inputs, and H itself for refinement.
 //!
 //! ```text
-//! H ← Σ x xᵀ, 1 where an input was never used, plus damping · mean(diag H) on the diagonal
+//! H ← Σ x xᵀ + damping · mean(diag H) · I, with H[j, j] = 1 where an input is always 0
 //! H⁻¹ = Uᵀ U,   U upper triangular
-//! feedback[j, k] = U[j, k] / U[j, j]     what an error of 1 at input j takes from weight k > j
-//! importance[j] = 1 / U[j, j]²           what it then costs
+//! feedback[j, k] = U[j, k] / U[j, j]     what an error of 1 at input j subtracts from weight k > j
+//! importance[j] = 1 / U[j, j]²           the squared error that is left of it after that
 //! ```
 //!
-//! One factorisation serves all weights that read the input. It is made in `f64` in the memory of H; what is
-//! kept of it are n² numbers in `f32`, feedback above the diagonal and H below it. Only what of the feedback
-//! is near the diagonal is kept in `f64` as well: there weights are rounded one by one.
+//! One factorisation, 2/3·n³ operations, serves all weights that read the input. It is made in `f64` in the memory of
+//! H; n² numbers of it are kept in `f32`, feedback above the diagonal and H below it. Only the feedback
+//! near the diagonal is kept in `f64` as well: there weights are rounded one by one.
 //!
-//! With act-order, inputs are rounded in order of falling H[j, j] rather than as they come, so that those
-//! that matter most are made good by all others.
+//! With act-order, inputs are rounded in the order of falling H[j, j] rather than in their own: the errors of those
+//! that matter most then have all others to make them good.
 
 use std::ops::Range;
 
 use compress_core::{Result, Symmetric};
 use compress_numerics::linalg::{Indefinite, InverseRoot, Rows, Single};
 
-/// What is added to the diagonal, of its mean, where nobody says otherwise.
+/// The usual damping, as a fraction of the mean of H's diagonal: that of GPTQ's published code.
 pub const DAMPING: f64 = 0.01;
 
-/// How often the damping is made tenfold where H is singular all the same.
+/// Tries of factorising; after each failure ten times as much damping is added.
 const ATTEMPTS: usize = 6;
 
-/// How far from the diagonal feedback is kept in `f64`.
+/// The width of the band right of the diagonal in which feedback is kept in `f64`: the columns of GPTQ's panels.
 pub(crate) const NEAR: usize = 256;
 
-/// A prepared H = Σ x xᵀ.
+/// H = Σ x xᵀ of one layer input, n × n, factorised for rounding. It takes 4·n² + 2048·n bytes.
 #[derive(Clone, Debug)]
 pub struct Hessian {
     square: Vec<f32>, // n × n: feedback above the diagonal, in the order of rounding; H below it
@@ -39,12 +39,15 @@ pub struct Hessian {
 }
 
 impl Hessian {
-    /// Prepares H for rounding, usually with [`DAMPING`]; `act_order` is whether inputs are to be rounded in
-    /// order of falling H[j, j].
+    /// Factorises H for rounding, usually with [`DAMPING`]; with `act_order` inputs are rounded in the order of falling
+    /// H[j, j].
     ///
-    /// Where H is singular in spite of its damping, it is damped more.
+    /// Where H is not positive definite in spite of its damping, it is damped more; fails where it never is, as with
+    /// numbers that are not finite.
     pub fn new(mut h: Symmetric, damping: f64, act_order: bool) -> Result<Self> {
         let n = h.size();
+        // An input that was 0 for all tokens has no row in H: any positive number makes it definite and couples it to
+        // nothing.
         let dead = h.diagonal_mut().filter(|x| **x <= 0.0);
         dead.for_each(|x| *x = 1.0);
         let order = act_order.then(|| by_act_order(&h));
@@ -54,6 +57,7 @@ impl Hessian {
         let root = loop {
             match InverseRoot::new(damped) {
                 Err(Indefinite(same)) if attempt < ATTEMPTS => {
+                    // Where no damping was asked for, a multiple of 0 would not help.
                     let more = 10_f64.powi(attempt as i32) * damping.max(1e-6);
                     damped = same.plus_diagonal(more * mean);
                     attempt += 1;
@@ -76,6 +80,7 @@ impl Hessian {
         let (mut square, mut near) = (vec![0.0; n * n], vec![0.0; n * NEAR]);
         root.into_rows(|i, row| {
             let (of_h, of_root) = row.split_at(i);
+            // The rows come in the order of rounding; H is kept in the order of inputs, as refinement wants it.
             if order.is_none() {
                 let row = square[i * n..].iter_mut().zip(of_h);
                 row.for_each(|(x, y)| *x = *y as f32);
@@ -100,23 +105,24 @@ impl Hessian {
         }
     }
 
-    /// n, how many inputs there are.
+    /// n, the number of inputs.
     #[must_use]
     pub fn size(&self) -> usize {
         self.importance.len()
     }
 
-    /// Feedback, above the diagonal, in the order of rounding.
+    /// Feedback, above the diagonal, n × n in the order of rounding.
     pub(crate) fn feedback(&self) -> Rows<'_, f32> {
         Rows::full(&self.square, self.size())
     }
 
-    /// The same up to [`NEAR`] numbers from the diagonal.
+    /// The same in `f64`, up to [`NEAR`] numbers right of the diagonal.
     pub(crate) fn feedback_near(&self) -> Rows<'_, f64> {
         Rows::right_of_diagonal(&self.near, NEAR)
     }
 
-    /// `residual · H[:, columns]`, m × c.
+    /// `residual · H[:, columns]`, m × c, from the lower triangle: minus half the gradient of tr(R H Rᵀ) by the values
+    /// of Q in these columns.
     pub(crate) fn slope(&self, residual: &Single, columns: Range<usize>) -> Single {
         let (n, width, h) = (self.size(), columns.len(), self.feedback());
         let mut slope = Single::zeros(residual.rows(), width);
@@ -134,7 +140,7 @@ impl Hessian {
         slope
     }
 
-    /// `H[columns, columns]`, row after row.
+    /// `H[columns, columns]`, c × c, row after row, with both triangles.
     pub(crate) fn corner(&self, columns: Range<usize>) -> Vec<f32> {
         let (h, width) = (self.feedback(), columns.len());
         let mut corner = vec![0.0; width * width];
@@ -150,7 +156,7 @@ impl Hessian {
     }
 }
 
-/// The inputs in order of falling H[j, j].
+/// The inputs in order of falling H[j, j]; equal ones in their own order, so that the result is the same everywhere.
 fn by_act_order(h: &Symmetric) -> Vec<usize> {
     let diagonal: Vec<f64> = h.diagonal().collect();
     let mut order: Vec<usize> = (0..diagonal.len()).collect();
@@ -158,6 +164,7 @@ fn by_act_order(h: &Symmetric) -> Vec<usize> {
     order
 }
 
+/// H with rows and columns in the order of rounding; unchanged without one.
 fn permuted(h: Symmetric, order: Option<&[usize]>) -> Symmetric {
     let Some(order) = order else {
         return h;

@@ -1,7 +1,7 @@
-//! The search for a scale, of some rows side by side.
+//! The search for a scale, 16 rows side by side.
 //!
-//! Written as loops over as many numbers as vector registers hold, of which the compiler makes vector
-//! instructions; [`vectorized`] picks those that the processor has.
+//! Written as loops over arrays of as many numbers as vector registers hold, which the compiler turns into vector
+//! instructions; [`vectorized`] picks the widest that the processor has.
 
 #![expect(
     clippy::inline_always,
@@ -14,43 +14,45 @@ use half::slice::HalfFloatSliceExt as _;
 
 use crate::grids::nearest;
 
-/// Rows side by side: two registers of eight.
+/// Rows per step: two AVX2 registers of eight.
 pub const LANES: usize = 16;
 
-/// A number of each.
+/// One number per row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lanes(pub [f32; LANES]);
 
-/// How many scales are tried of each sign, down to [`SMALLEST`] of the absmax one.
+/// Scales that are tried for each sign, evenly spaced from the absmax one down to [`SMALLEST`] of it.
 const TRIED: usize = 32;
 
-/// The least fraction of the absmax scale that is tried.
+/// The smallest scale that is tried, as a fraction of the absmax one.
 const SMALLEST: f32 = 0.2;
 
-/// How often the scale is fitted to the integers.
+/// Least-squares fits of the scale to its levels after the search; it stops as soon as nothing changes.
 const FITS: usize = 4;
 
-/// A grid of each row.
+/// One candidate grid per row.
 #[derive(Clone, Copy)]
 struct Candidates {
     step: Lanes,
     zero: Lanes,
 }
 
-/// What is searched: some rows of a group, column after column.
+/// The weights of a group in some rows, column after column, and the importance of its columns.
 struct Group<'a> {
     weights: &'a [Lanes],
     importance: &'a [f32],
     scheme: Scheme,
 }
 
-/// The grids of least error: none is worse than the absmax ones.
+/// The grids of least weighted squared error, one for each of `absmax`, at most [`LANES`]; none is worse than its
+/// absmax grid.
 pub fn search(scheme: Scheme, absmax: &[Grid], weights: &[Lanes], importance: &[f32]) -> Vec<Grid> {
     let group = Group {
         weights,
         importance,
         scheme,
     };
+    // Lanes beyond the last row search a group of some earlier rows' weights; their result is dropped.
     let mut start = Candidates {
         step: Lanes([1.0; LANES]),
         zero: Lanes::default(),
@@ -71,6 +73,7 @@ pub fn search(scheme: Scheme, absmax: &[Grid], weights: &[Lanes], importance: &[
 impl Group<'_> {
     #[inline(always)]
     fn best(&self, absmax: Candidates) -> Candidates {
+        // The absmax grid is the first candidate, so that the result is never worse.
         let mut best = (self.error(&absmax), absmax);
         let signs: &[f32] = if self.scheme.symmetric {
             &[1.0, -1.0]
@@ -103,7 +106,7 @@ impl Group<'_> {
         best.1
     }
 
-    /// The least and the greatest weight of each row, and 0.
+    /// The least and the greatest weight of each row, 0 included, so that 0 stays within the grid.
     #[inline(always)]
     fn ends(&self) -> (Lanes, Lanes) {
         let (mut least, mut greatest) = (Lanes::default(), Lanes::default());
@@ -134,7 +137,7 @@ impl Group<'_> {
         Candidates { step, zero }
     }
 
-    /// The integers' reach in each row.
+    /// The least and the greatest level of each row.
     #[inline(always)]
     fn reach(&self, grid: &Candidates) -> (Lanes, Lanes) {
         let bits = self.scheme.bits;
@@ -147,7 +150,7 @@ impl Group<'_> {
         (least, greatest)
     }
 
-    /// The scale that suits the integers of a grid best.
+    /// The least-squares scale for the levels that a grid gives: Σ h w level / Σ h level².
     #[inline(always)]
     fn fitted(&self, grid: Candidates) -> Candidates {
         let (inverse, (least, greatest)) = (inverse(grid.step), self.reach(&grid));
@@ -161,6 +164,7 @@ impl Group<'_> {
         }
         let mut step = grid.step;
         for i in 0..LANES {
+            // A scale of 0 is no scale; a group of zeros keeps the one that it has.
             if along.0[i] > 0.0 && across.0[i] != 0.0 {
                 step.0[i] = across.0[i] / along.0[i];
             }
@@ -169,7 +173,7 @@ impl Group<'_> {
         Candidates { step, ..grid }
     }
 
-    /// Takes those of some other grids that are better.
+    /// Takes over, row by row, the candidates that are better. Strictly, so that the first of equals wins everywhere.
     #[inline(always)]
     fn consider(&self, best: &mut (Lanes, Candidates), other: Candidates) {
         let error = self.error(&other);
@@ -182,7 +186,7 @@ impl Group<'_> {
         }
     }
 
-    /// The weighted squared error of rounding.
+    /// The weighted squared error of each row, `Σ_j h_j (w_j − s · level_j)²`.
     #[inline(always)]
     fn error(&self, grid: &Candidates) -> Lanes {
         let (inverse, (least, greatest)) = (inverse(grid.step), self.reach(grid));

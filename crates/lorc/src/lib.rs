@@ -1,4 +1,4 @@
-//! Weights of few bits, what rounding loses made good by a low-rank term.
+//! `LoRC`: post-training quantisation of weights, with a low-rank correction of the rounding error.
 //!
 //! ```text
 //! Ŵ = Q + A · B       Q: m × n, b bits per number and a scale per group of g inputs
@@ -6,9 +6,9 @@
 //! bits per weight = b + 16 / g + 16 r (m + n) / (m n)
 //! ```
 //!
-//! [`round`] does it for one weight. Codes come from rounding to nearest, or from GPTQ, which makes an
-//! error at one input good at later ones and needs H = Σ x xᵀ of a calibration text ([`Hessian`]); either
-//! may search its scales, and be refined. The term costs bits as more codes would, and
+//! [`round`] does it for one weight. Codes come from rounding to nearest, or from GPTQ, which compensates the
+//! error at one input by later inputs and needs H = Σ x xᵀ of a calibration text ([`Hessian`]); either
+//! may search its scales (`mse`), and be refined by coordinate descent. The correction costs bits as more codes would;
 //! [`gains`] says where it is worth them.
 //!
 //! GPTQ takes m·n² operations for an m × n weight, nearly all of them in matrix products, and n³ once for

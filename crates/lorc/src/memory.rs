@@ -1,4 +1,4 @@
-//! The bytes that rounding needs, predicted: those of whole matrices, which are all that count where they are
+//! Predicted peak memory of rounding: the bytes of whole matrices, which are all that count where they are
 //! large.
 //!
 //! ```text
@@ -14,10 +14,10 @@ use compress_svd::{Norm, memory_of_cut, memory_of_metric, memory_together};
 
 use crate::{Round, hessian::NEAR, method::by_input, quantise::BAND};
 
-/// Numbers of a band that a thread holds at a time, for each of its weights.
+/// Matrices of a band's size that a thread holds at a time: weights, pending, moved, levels, and a part of H.
 const BANDS: usize = 5;
 
-/// What rounding the weights of one layer input holds at its peak.
+/// The peak bytes of rounding the weights of one layer input on so many threads.
 pub(crate) fn memory(
     steps: &[Round],
     shape: &dyn Fn(Site) -> Result<Shape>,
@@ -35,7 +35,7 @@ pub(crate) fn memory(
     Ok(inputs.into_iter().max().unwrap_or(0))
 }
 
-/// Of the weights that have the same H.
+/// For the weights that share an H: the larger of the peaks of its factorisation and of the rounding after it.
 fn of_input(readers: &[(&Round, Shape)], threads: usize) -> usize {
     let n = readers.first().map_or(0, |(_, shape)| shape.cols);
     let corrected = |step: &Round, shape: &Shape| {
@@ -58,10 +58,11 @@ fn of_input(readers: &[(&Round, Shape)], threads: usize) -> usize {
     let weights = readers.iter().map(|(step, shape)| of_weight(step, *shape));
     let bands = threads * BANDS * BAND * n * size_of::<f32>();
     let rounding = kept + memory_together(weights, threads) + bands;
+    // The factorisation is over, and most of its memory free, when rounding begins.
     metric + factorised.max(rounding)
 }
 
-/// Of one weight.
+/// For one weight, without what is shared.
 fn of_weight(step: &Round, shape: Shape) -> usize {
     let weight = size_of::<f32>() * shape.size();
     let quantised =

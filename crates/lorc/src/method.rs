@@ -1,4 +1,4 @@
-//! LoRC as a method: the same rounding for every chosen weight.
+//! `LoRC` as a [`Method`]: the same options for every chosen weight, one factorisation of H per layer input.
 
 use std::collections::BTreeMap;
 
@@ -16,39 +16,39 @@ use crate::{
     round::lost,
 };
 
-/// Quantise, then compensate.
+/// Quantisation with a low-rank correction, at a fixed number of bits.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Lorc {
-    /// How each weight is rounded.
+    /// The options of every weight, but for the rank under `auto_rank`.
     pub options: RoundingOptions,
-    /// Whether the rank is chosen in place of the one in `options`: one for all weights, but only for
-    /// those where it is worth its bits ([`auto_ranks`]).
+    /// Whether the rank is chosen in place of the one in `options`: one rank for all weights, and 0 for those where it
+    /// is not worth its bits ([`auto_ranks`]). Planning then rounds every weight once.
     pub auto_rank: bool,
-    /// In which norm a correction is the best.
+    /// The norm in which corrections are optimal.
     pub metric: Norm,
-    /// How much each token counts, for codes, scales and correction.
+    /// The token weights of H, for codes, scales and correction alike.
     pub tokens: TokenWeights,
 }
 
-/// Round a weight, and correct it.
+/// The step: round a weight, and correct it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Round {
     /// Which weight.
     pub site: Site,
-    /// In which norm the correction is the best.
+    /// The norm in which the correction is optimal, and the error reported.
     pub metric: Norm,
-    /// How much each token counts.
+    /// The token weights of its H.
     #[serde(default)]
     pub tokens: TokenWeights,
-    /// How.
+    /// Scheme, algorithm, rank.
     pub options: RoundingOptions,
 }
 
 impl Method for Lorc {
     type Step = Round;
 
-    /// Steps say all.
+    /// All of them: a step has its own copy of each.
     const PLANNING: &'static [&'static str] = &["options", "auto_rank", "metric", "tokens"];
 
     fn name(&self) -> &'static str {
@@ -67,10 +67,11 @@ impl Method for Lorc {
         needs(&step.options, step.metric, step.tokens)
     }
 
-    /// What decides is the bits: a budget of parameters says nothing here.
+    /// A step for every chosen site. The options decide the size by bits; a budget of parameters is ignored, since
+    /// rounding keeps their number.
     fn plan(&self, survey: &Survey<'_>, _: Option<Budget>) -> Result<Vec<Round>> {
         let sites: Vec<(Site, Shape)> = survey.sites().collect();
-        // Before anything is rounded to find a rank.
+        // Impossible options are refused before hours are spent on rounding for the choice of a rank.
         for &(site, shape) in &sites {
             let step = self.step(site, shape, self.options.rank);
             step.check(|_| Ok(shape))?;
@@ -108,7 +109,7 @@ impl Method for Lorc {
 }
 
 impl Lorc {
-    /// The step for a weight, whose correction has the given rank or as much of it as there can be.
+    /// The step for a weight; the rank is cut to min(m, n), so that one rank goes for all shapes.
     fn step(&self, site: Site, shape: Shape, rank: usize) -> Round {
         Round {
             site,
@@ -121,7 +122,8 @@ impl Lorc {
         }
     }
 
-    /// The rank of each weight's correction: one where it is worth its bits, 0 elsewhere.
+    /// The rank of each weight's correction, from the spectra of all rounding errors: one where it is worth its bits, 0
+    /// elsewhere.
     fn ranks(&self, sites: &[(Site, Shape)], survey: &Survey<'_>) -> Result<Vec<usize>> {
         let step = |(site, shape): &(Site, Shape)| self.step(*site, *shape, self.options.rank);
         let steps: Vec<Round> = sites.iter().map(step).collect();
@@ -141,8 +143,8 @@ impl Lorc {
     }
 }
 
-/// The places of the steps whose weights have the same H: those of one layer input, key and value apart where
-/// their tokens are weighted.
+/// The positions of steps whose weights share a prepared H: those of one layer input, apart where tokens are weighted
+/// (keys and values against the query) or the order of rounding differs.
 pub(crate) fn by_input(steps: &[Round]) -> Vec<Vec<usize>> {
     let mut inputs: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (place, step) in steps.iter().enumerate() {
@@ -153,11 +155,11 @@ pub(crate) fn by_input(steps: &[Round]) -> Vec<Vec<usize>> {
     inputs.into_values().collect()
 }
 
-/// What is made of an H, for all weights that have the same.
+/// The two things derived from one H, for all weights that share it.
 struct Input {
-    /// Where codes or scales look at it.
+    /// Its factorisation for GPTQ, importance and refinement; none where no step needs it.
     hessian: Option<Hessian>,
-    /// Where a correction does.
+    /// The metric of corrections, damped far less; none where no step asks for it.
     weighting: Option<Weighting>,
 }
 
@@ -172,11 +174,13 @@ impl Input {
             readers.iter().any(|step| step.options.needs_hessian()),
             readers.iter().any(of_metric),
         );
+        // A root of H is needed only to cut errors with more outputs than inputs, on their side.
         let mut rooted = false;
         for step in readers.iter().filter(|step| of_metric(step)) {
             let shape = survey.shape(step.site)?;
             rooted |= step.options.rank > 0 && shape.rows > shape.cols;
         }
+        // Loaded for each use, since both consume it.
         let h = || survey.activations_by(first.site, first.tokens);
         let mut weighting = by_metric.then(|| h().map(|h| Metric::activation(h).inputs));
         if rooted {
@@ -215,7 +219,8 @@ impl Round {
         })
     }
 
-    /// What each rank of a correction would be worth.
+    /// The spectrum of the rounding error in the norm of the correction: the squared error that each rank removes,
+    /// largest first.
     fn spectrum_of_error(&self, input: &Input, survey: &Survey<'_>) -> Result<Vec<f64>> {
         let (weight, metric) = (survey.weight(self.site)?, self.metric(input, survey)?);
         let rounded = quantise(&weight, self.hessian(input), &self.options)?;
@@ -227,7 +232,7 @@ impl Round {
         input.hessian.as_ref().filter(|_| needed)
     }
 
-    /// The norm of the correction.
+    /// The norm of the correction, with the shared weighting of the inputs where there is one.
     fn metric(&self, input: &Input, survey: &Survey<'_>) -> Result<Metric> {
         match (self.metric, &input.weighting) {
             (Norm::Activation, Some(inputs)) => Ok(Metric {
@@ -247,6 +252,7 @@ impl Step for Round {
         vec![(self.site, Form::quantised(scheme, rank))]
     }
 
+    /// Uniform where H is not used at all, so that no attention is measured for nothing.
     fn tokens(&self) -> TokenWeights {
         if self.options.needs_hessian() || self.metric.needs().activations {
             self.tokens
@@ -260,7 +266,7 @@ impl Step for Round {
     }
 }
 
-/// The measurements that rounding so rests on.
+/// The measurements that these options need.
 fn needs(options: &RoundingOptions, metric: Norm, tokens: TokenWeights) -> Needs {
     let metric = metric.needs();
     let activations = options.needs_hessian() || metric.activations;

@@ -1,4 +1,4 @@
-//! How a weight is rounded and compensated.
+//! The options of rounding and correcting one weight, as a plan's steps have them.
 
 use std::str::FromStr;
 
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Keep, Scaling};
 
-/// How weights get their codes.
+/// The algorithm that assigns codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantizer {
-    /// Round to nearest.
+    /// Round to nearest (RTN): each number by itself.
     #[default]
     Nearest,
-    /// GPTQ.
+    /// GPTQ (arXiv 2210.17323): column by column, the error made good by later columns. Needs H.
     Gptq,
 }
 
@@ -30,37 +30,38 @@ impl FromStr for Quantizer {
     }
 }
 
-/// Weights are refined so often at most: after a few times nothing changes any more.
+/// Most refinements that a plan may ask for; after a few of them no code moves any more.
 const MOST_REFINEMENTS: usize = 1000;
 
-/// Corrections are made anew so often at most.
+/// Most alternations that a plan may ask for.
 const MOST_ALTERNATIONS: usize = 1000;
 
-/// All that there is to choose.
+/// All choices for one weight; the fields of a plan's `options`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoundingOptions {
-    /// Bits, groups, symmetry.
+    /// Bits per code, group size, zero points.
     pub scheme: Scheme,
-    /// How weights get their codes.
+    /// The algorithm that assigns codes.
     pub quantizer: Quantizer,
-    /// Whether GPTQ rounds inputs in the order of falling H[j, j] (act-order) rather than as they come.
+    /// Whether GPTQ rounds inputs in the order of falling H[j, j] (act-order) rather than in their own. Groups stay
+    /// those of neighbouring inputs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub act_order: bool,
-    /// How groups get their scales.
+    /// How the scale of a group is chosen.
     pub scaling: Scaling,
-    /// How often scales and codes are fitted to the Hessian afterwards.
+    /// Passes of coordinate descent over scales and codes under H afterwards; each takes four times as long as GPTQ.
     pub refinements: usize,
-    /// Rank of the correction; 0 for none.
+    /// Rank r of the correction A · B, at most min(m, n); 0 for none.
     pub rank: usize,
-    /// How the correction's factors are kept.
+    /// The number format of the correction's factors.
     pub keep: Keep,
-    /// How often the weight less its correction is quantised again.
+    /// How often W − A · B is quantised again and corrected again; the best round is kept.
     pub alternations: usize,
 }
 
 impl RoundingOptions {
-    /// Round to nearest, nothing else.
+    /// Round to nearest under absmax grids, without correction: needs no data.
     #[must_use]
     pub fn nearest(scheme: Scheme) -> Self {
         Self {
@@ -75,13 +76,14 @@ impl RoundingOptions {
         }
     }
 
-    /// Whether codes or scales look at what enters the weight.
+    /// Whether codes or scales depend on H: under GPTQ, searched scales and refinement.
     #[must_use]
     pub fn needs_hessian(&self) -> bool {
         self.quantizer == Quantizer::Gptq || self.scaling == Scaling::Mse || self.refinements > 0
     }
 
-    /// Refuses numbers that would keep a run busy for ever, and groups or ranks that a weight cannot have.
+    /// Fails where the group size does not divide the inputs, the rank exceeds min(m, n), or a count is so large that a
+    /// run would not end.
     pub fn check(&self, site: Site, shape: Shape) -> Result<()> {
         self.scheme.check(shape)?;
         let (rank, limit) = (self.rank, shape.full_rank());
@@ -108,7 +110,8 @@ impl RoundingOptions {
         }
     }
 
-    /// Bits per weight of codes, scales, zero points and correction.
+    /// Bits per weight of codes, scales, zero points and correction: b + 16 / g + 16 r (m + n) / (m n), for a symmetric
+    /// grid and factors in `f16`.
     #[must_use]
     pub fn bits_per_weight(&self, shape: Shape) -> f64 {
         self.scheme.bits_per_weight(shape) + self.keep.bits_per_weight(shape, self.rank)

@@ -1,4 +1,6 @@
-//! A weight in codes: a first rounding, then refinement, bands of rows side by side.
+//! Quantisation of one weight: a first rounding, then refinement, bands of rows in parallel.
+//!
+//! Rows of W do not interact under tr(R H Rᵀ), so bands of them are independent; all share one [`Hessian`].
 
 use compress_core::{Error, Matrix, Quantised, Result, Shape};
 use compress_numerics::linalg::Single;
@@ -12,11 +14,13 @@ use crate::{
     rtn::nearest,
 };
 
-/// Rows that are rounded together, by one thread. However many of those there are, the bytes are the same.
+/// Rows of a band, rounded by one thread. Bands do not depend on the number of threads, and so neither do the bytes.
 pub(crate) const BAND: usize = 256;
 
-/// Quantises a weight, out × in, by the Hessian of what enters it. Only rounding to nearest without
-/// refinement does without; all weights then matter alike where scales are searched.
+/// Quantises a weight, out × in, under the Hessian of its layer input.
+///
+/// Without one, rounding to nearest works, and searched scales count all inputs alike. Fails where GPTQ or refinement
+/// has no Hessian, its size is not that of the inputs, or the group size does not divide them.
 pub fn quantise(
     weight: &Matrix,
     hessian: Option<&Hessian>,
@@ -34,7 +38,7 @@ pub fn quantise(
     Parts::joined(bands).assemble(shape, scheme)
 }
 
-/// Some rows of a weight in integers.
+/// A band of rows, rounded and refined.
 fn rounded(band: Single, hessian: Option<&Hessian>, options: &RoundingOptions) -> QuantisedBlock {
     let (scheme, scaling) = (options.scheme, options.scaling);
     let Some(hessian) = hessian else {
@@ -48,7 +52,7 @@ fn rounded(band: Single, hessian: Option<&Hessian>, options: &RoundingOptions) -
     block
 }
 
-/// Whether there is a Hessian where one is needed, and of the weight's size.
+/// Fails where a Hessian is needed and missing, or has another size than the weight's inputs.
 fn check(shape: Shape, hessian: Option<&Hessian>, options: &RoundingOptions) -> Result<()> {
     let size = match hessian {
         Some(hessian) => hessian.size(),

@@ -1,14 +1,14 @@
-//! Better integers and scales for a weight that is rounded already, one at a time, all else held.
+//! Refinement of a rounded weight: coordinate descent on scales and codes under tr(R H Rᵀ).
 //!
 //! ```text
-//! R = W − Q   m × n      the error of the outputs is tr(R H Rᵀ);   G = R H is its slope
-//! s += G_g · level_g / (level_g H_gg level_gᵀ)              the best scale of one group
-//! integer[j] += G[j] / (H[j, j] · s), rounded                 then the best integer of each of its weights
+//! R = W − Q   m × n      the error of the outputs is tr(R H Rᵀ);   G = R H is minus half its gradient by Q
+//! s += G_g · level_gᵀ / (level_g H_gg level_gᵀ)             the best scale of one group
+//! level[j] += G[j] / (H[j, j] · s), rounded                  then the best level of each of its weights
 //! ```
 //!
-//! GPTQ makes an error good only at later inputs; this lets earlier ones answer too, and goes from the last
+//! GPTQ makes an error good only at later inputs; here earlier ones answer too. Groups are taken from the last
 //! inputs, which bear what is left, to the first. No step makes the error larger. The slope of some groups at a
-//! time is found anew from what is lost by then: 2 m n² operations for all of them, nearly all there are.
+//! time is computed anew from the residual: 2 m n² operations for all of them, nearly all there are.
 
 use std::ops::Range;
 
@@ -20,13 +20,14 @@ use compress_numerics::{
 
 use crate::{Hessian, block::QuantisedBlock, grids::Grids, sweep::Sweep};
 
-/// Columns whose slope is found together.
+/// Columns whose slope is computed by one product.
 const PANEL: usize = 256;
 
-/// How often those are fitted to each other by that slope: it costs far less than to find it.
+/// Passes over the groups of a panel with one computed slope, which is updated within the panel: a pass costs far less
+/// than a new slope.
 const FITS: usize = 2;
 
-/// Fits scales and integers, some groups after the other, `rounds` times.
+/// Fits scales and levels, a panel of groups at a time, `rounds` times; `weight` is the band before rounding, m × n.
 pub(crate) fn refine(
     block: &mut QuantisedBlock,
     weight: Single,
@@ -48,7 +49,7 @@ pub(crate) fn refine(
     }
 }
 
-/// Fits the groups of some columns.
+/// Fits the groups of one panel, and updates the residual.
 fn panel(
     block: &mut QuantisedBlock,
     residual: &mut Single,
@@ -71,7 +72,7 @@ fn panel(
     }
 }
 
-/// Fits one group after the other, of columns from `start` on; by how much each value moves.
+/// Fits the panel's groups in turn, columns from `start` on; returns how much each value moves, m × panel.
 fn groups(
     block: &mut QuantisedBlock,
     slope: Single,
@@ -95,8 +96,8 @@ fn groups(
     sweep.moved
 }
 
-/// Fits the scales of the group that begins at a column, of which `h` is the part of H; by how much each value
-/// moves. The slope follows.
+/// Fits the scales of the group that begins at column `first`, with `h` its part of H; returns how much each value
+/// moves, and updates the slope by that.
 fn fit_scales(
     block: &mut QuantisedBlock,
     first: usize,
@@ -133,13 +134,13 @@ fn fit_scales(
     moved
 }
 
-/// Adds the products of two columns' elements, row by row.
+/// Adds the elementwise products of two columns.
 fn add_products(sums: &mut [f64], a: &[f32], b: &[f32]) {
     let places = sums.iter_mut().zip(a.iter().zip(b));
     places.for_each(|(sum, (a, b))| *sum += f64::from(*a) * f64::from(*b));
 }
 
-/// Moves each scale to where the error is least, if that makes it less once it is rounded; by how much.
+/// Moves each scale to its least-squares optimum; returns by how much. `across` is G · levelᵀ, `along` level H levelᵀ.
 fn change(
     grids: &mut Grids,
     group: usize,
@@ -149,12 +150,14 @@ fn change(
 ) -> Vec<f32> {
     let (steps, zeros) = grids.of_mut(group);
     let one = |((step, zero), (across, along)): ((&mut f32, &f32), (&f64, &f64))| {
+        // All levels are 0: no scale makes a difference.
         if *along <= 0.0 {
             return 0.0;
         }
         let scale = f64::from(*step) + across / along;
         let better = Grid::new(scheme, scale as f32, *zero as i8).scale.to_f32();
         let change = better - *step;
+        // The change of the error by a step of the rounded scale: rounding to `f16` may overshoot the optimum.
         let by = f64::from(change);
         if by * (by * along - 2.0 * across) < 0.0 {
             *step = better;
@@ -167,7 +170,8 @@ fn change(
     steps.iter_mut().zip(zeros).zip(sums).map(one).collect()
 }
 
-/// Fits the integers of the group that begins at a column; by how much each value moves.
+/// Fits the levels of the group that begins at column `first`, one column after the other; returns how much each value
+/// moves.
 fn fit_levels(block: &mut QuantisedBlock, first: usize, slope: Single, h: Rows<'_, f32>) -> Single {
     let group = slope.cols();
     let line = block.grids.of(first / group);

@@ -1,10 +1,12 @@
-//! One weight, rounded and compensated.
+//! One weight, rounded and corrected, alternating if asked to.
 //!
 //! ```text
-//! L ← 0;  repeat:  Q ← quantise(W − L),  L ← the best rank-r term for W − Q
+//! L ← 0;  repeat:  Q ← quantise(W − L),  L ← the best rank-r approximation of W − Q
 //! ```
 //!
-//! What is kept is the round with the least error ‖W − Q − L‖ in the norm of the metric.
+//! The best round is kept, that with the least error ‖W − Q − L‖ in the norm of the metric, since a round may be worse
+//! than the one before. One round is `LoRC` (arXiv 2303.08302), more are as in CALDERA (arXiv
+//! 2405.18886). Costs per round a quantisation and one symmetric eigendecomposition of the shorter side.
 
 use compress_core::{Matrix, Quantised, Result};
 use compress_numerics::linalg::product;
@@ -13,20 +15,23 @@ use rayon::prelude::*;
 
 use crate::{Hessian, RoundingOptions, compensate, quantise, quantise::BAND};
 
-/// W ≈ quantised + up · down.
+/// A rounded weight, W ≈ quantised + up · down.
 #[derive(Clone, Debug)]
 pub struct Rounded {
-    /// Q
+    /// Q, m × n.
     pub quantised: Quantised,
-    /// m × r
+    /// m × r, as it will be stored; none where the rank is 0.
     pub up: Option<Matrix>,
-    /// r × n
+    /// r × n, as it will be stored; none where the rank is 0.
     pub down: Option<Matrix>,
     /// ‖W − Q − up · down‖² / ‖W‖² in the norm of the metric.
     pub error: f64,
 }
 
-/// Rounds a weight and makes good what that loses, in the norm of a metric.
+/// Rounds a weight, m × n, and corrects the rounding error in the norm of a metric.
+///
+/// Fails where the options need a [`Hessian`] and there is none, its size is not n, the group size does not divide n,
+/// or the rank exceeds min(m, n).
 pub fn round(
     weight: &Matrix,
     hessian: Option<&Hessian>,
@@ -34,6 +39,7 @@ pub fn round(
     options: &RoundingOptions,
 ) -> Result<Rounded> {
     let whole = metric.squared_norm(weight)?;
+    // The first round has no correction to subtract yet.
     let mut best = once(weight, weight, hessian, metric, options)?;
     let mut last = best.clone();
     for _ in 0..options.alternations {
@@ -52,7 +58,7 @@ pub fn round(
     Ok(best)
 }
 
-/// Quantises `rest`, compensates what is then missing of `weight`; the error is not yet relative.
+/// One round: quantises `rest`, and corrects by W − Q of the whole weight. The error is absolute.
 fn once(
     weight: &Matrix,
     rest: &Matrix,
@@ -86,7 +92,7 @@ fn once(
     })
 }
 
-/// ‖W − Q‖², of which only a band of rows at a time is there.
+/// ‖W − Q‖², dequantising a band of rows at a time instead of all of Q.
 fn squared_distance(weight: &Matrix, quantised: &Quantised) -> Result<f64> {
     let cols = weight.cols().max(1);
     let bands = weight.data().par_chunks(BAND * cols).enumerate();
@@ -98,7 +104,7 @@ fn squared_distance(weight: &Matrix, quantised: &Quantised) -> Result<f64> {
     Ok(distances.collect::<Result<Vec<f64>>>()?.iter().sum())
 }
 
-/// W − Q
+/// W − Q, dense.
 pub(crate) fn lost(weight: &Matrix, quantised: &Quantised) -> Matrix {
     let mut lost = quantised.dense();
     let pairs = lost.data_mut().iter_mut().zip(weight.data());

@@ -1,4 +1,4 @@
-//! Round to nearest: every weight to the nearest number of its group's grid.
+//! Round to nearest (RTN): every weight to the nearest number of its group's grid.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use compress_numerics::{
 
 use crate::{Scaling, block::QuantisedBlock, grids::Grids};
 
-/// Rounds a band of rows, m × n. Errors matter by `importance`, n, where scales are searched.
+/// Rounds a band of rows, m × n. `importance`, n, weights the errors of each input where scales are searched.
 pub(crate) fn nearest(
     weight: &Single,
     importance: &[f64],
@@ -43,7 +43,7 @@ pub(crate) fn nearest(
     block
 }
 
-/// The grid of each row for some columns that share one, and matter by `importance`; m.
+/// The grids of a group's columns, one per row; `importance` weights the errors of each column.
 pub(crate) fn grids<T: Real>(
     weight: &Dense<T>,
     columns: Range<usize>,

@@ -1,14 +1,16 @@
-//! The grid of a group, found by trying: clipping a few large weights makes all others finer.
+//! Search of a group's scale for the least squared error: clipping a few large weights makes the grid finer for all
+//! others.
 //!
 //! ```text
 //! minimise Σ_j h_j (w_j − s · level_j(w_j / s))²   over s = t · s₀,   s₀ the absmax scale
-//! then     s = Σ h w integer / Σ h level²             given the integers, until they stay
+//! then     s = Σ h w level / Σ h level²               given the levels, until they stay
 //! ```
 //!
-//! A symmetric grid has one more integer below 0 than above; where the largest weights are positive, a
+//! A symmetric grid has one level more below 0 than above; where the largest weights are positive, a
 //! negative s serves them better, so both signs are tried.
 //!
-//! Some rows are searched side by side, in vector instructions; each by itself.
+//! Rows are searched 16 at a time in vector instructions; none affects another. The weights h are the importance of
+//! inputs under GPTQ's feedback ([`Hessian`](crate::Hessian)), so that the search minimises what is left after it.
 
 use std::str::FromStr;
 
@@ -22,11 +24,11 @@ use crate::lanes::{LANES, Lanes, search};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scaling {
-    /// It reaches the weight of largest magnitude.
+    /// Absmax: the grid reaches the weight of largest magnitude.
     #[default]
     #[serde(rename = "absmax", alias = "covering")]
     AbsMax,
-    /// A search for the least weighted squared error.
+    /// The scale with the least weighted squared error, by search; never worse than absmax.
     #[serde(alias = "searched")]
     Mse,
 }
@@ -36,7 +38,7 @@ impl FromStr for Scaling {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
-            // The second of each is its earlier name.
+            // The second of each is an earlier name, which scripts and plans may still have.
             "absmax" | "covering" => Ok(Self::AbsMax),
             "mse" | "searched" => Ok(Self::Mse),
             _ => Err("a scaling is absmax or mse".into()),
@@ -45,7 +47,8 @@ impl FromStr for Scaling {
 }
 
 impl Scaling {
-    /// The grid of each row of a group, given by its columns; errors in a column matter by `importance`.
+    /// The grid of each row of a group, given by its columns of m numbers each; `importance` weights the errors of each
+    /// column.
     pub(crate) fn grids<T: Real>(
         self,
         scheme: Scheme,

@@ -1,13 +1,13 @@
-//! Going through the columns of a matrix in order, where what is done to one changes all later ones.
+//! A sweep over the columns of a matrix in order, where each one updates all later ones: the loop of GPTQ.
 //!
 //! ```text
 //! for j in 0..n:   moved[:, j] ← visit(pending[:, j])
 //!                  pending[:, k] −= moved[:, j] · coefficients[j, k]   for k > j
 //! ```
 //!
-//! The columns are halved again and again: the right half gets what the left half moved by one product
-//! of matrices, m × l by l × r. Only within the last few columns it is done one by one. So nearly all
-//! of the m·n² operations are those of a matrix product.
+//! The columns are halved recursively: the right half gets the updates of the left half by one product
+//! of matrices, m × l by l × r; only within the last few columns they are applied one by one. So nearly all
+//! of the m·n² operations are those of a matrix product. (GPTQ's published code uses blocks of 128 columns.)
 
 use std::ops::Range;
 
@@ -16,24 +16,24 @@ use compress_numerics::{
     linalg::{Dense, Real, Rows},
 };
 
-/// Up to so many columns are done one by one.
+/// Below so many columns a product would cost more than it saves, and updates are applied one by one.
 const FEW: usize = 16;
 
-/// Columns of coefficients that are copied at a time, for a faster product.
+/// Columns of coefficients that are copied at a time, for a faster product without a copy of all.
 const COPIED: usize = 512;
 
-/// A pass through all columns.
+/// The state of one sweep.
 pub struct Sweep<'a, T> {
-    /// What the columns are before their turn; m × n.
+    /// The columns, up to date when their turn comes; m × n.
     pub pending: Dense<T>,
-    /// What was done to them; m × n.
+    /// What the visit of each column moved; m × n.
     pub moved: Dense<T>,
-    /// How it changes later ones; n × n, read above the diagonal.
+    /// By what a move updates later columns; n × n, read above the diagonal.
     pub coefficients: Rows<'a, T>,
 }
 
 impl<'a, T: Real> Sweep<'a, T> {
-    /// Ready for the first column.
+    /// A sweep before its first column; `pending` and `coefficients` have one width.
     #[must_use]
     pub fn new(pending: Dense<T>, coefficients: Rows<'a, T>) -> Self {
         let moved = Dense::zeros(pending.rows(), pending.cols());
@@ -44,8 +44,8 @@ impl<'a, T: Real> Sweep<'a, T> {
         }
     }
 
-    /// Visits one column after the other. Whenever the first of a group is, all of its group are
-    /// up to date.
+    /// Visits column by column: `visit` gets the index and all pending columns, and writes what it moved. When the
+    /// first column of a group is visited, all columns of the group are up to date.
     pub fn columns(&mut self, group: usize, visit: &mut impl FnMut(usize, &Dense<T>, &mut [T])) {
         let cut = |range: &Range<usize>| split(range, group).or_else(|| halve(range, FEW));
         self.run(0..self.pending.cols(), &cut, &mut |sweep, range| {
@@ -56,7 +56,7 @@ impl<'a, T: Real> Sweep<'a, T> {
         });
     }
 
-    /// Visits one group of columns after the other.
+    /// Visits group by group, all of whose columns are up to date with earlier groups.
     pub fn groups(
         &mut self,
         group: usize,
@@ -68,8 +68,8 @@ impl<'a, T: Real> Sweep<'a, T> {
         });
     }
 
-    /// Visits some columns at a time, at most `width`: whole groups, or part of one. Whenever a part is the
-    /// first of its group, all of its group are up to date.
+    /// Visits panels of at most `width` columns: whole groups, or part of one. When the first part of a group is
+    /// visited, all columns of the group are up to date.
     pub fn panels(
         &mut self,
         group: usize,
@@ -85,6 +85,7 @@ impl<'a, T: Real> Sweep<'a, T> {
         });
     }
 
+    /// Splits a range where `cut` says, visits the left half, updates the right half and visits it.
     fn run(
         &mut self,
         range: Range<usize>,
@@ -100,7 +101,7 @@ impl<'a, T: Real> Sweep<'a, T> {
         self.run(right, cut, visit);
     }
 
-    /// Takes what some columns moved from all later ones, some of those at a time.
+    /// Updates the columns of `right` by what those of `left` moved, by products.
     fn pass_on_all(&mut self, left: Range<usize>, right: Range<usize>) {
         for first in right.clone().step_by(COPIED) {
             let some = first..right.end.min(first + COPIED);
@@ -110,7 +111,7 @@ impl<'a, T: Real> Sweep<'a, T> {
         }
     }
 
-    /// Takes what column `j` moved from some later columns.
+    /// Updates some later columns by what column `j` moved.
     fn pass_on(&mut self, j: usize, later: Range<usize>) {
         let (moved, pending) = (self.moved.column(j), &mut self.pending);
         let coefficients = self.coefficients;
@@ -127,13 +128,13 @@ impl<'a, T: Real> Sweep<'a, T> {
     }
 }
 
-/// The middle, at the border of a group; none within one.
+/// The middle group border of a range; none where it has a single group.
 fn split(range: &Range<usize>, group: usize) -> Option<usize> {
     let groups = range.len() / group.max(1);
     (groups > 1).then(|| range.start + groups / 2 * group)
 }
 
-/// The middle; none where there are no more than so many.
+/// The middle of a range; none where it has no more than `few` columns.
 fn halve(range: &Range<usize>, few: usize) -> Option<usize> {
     (range.len() > few).then(|| usize::midpoint(range.start, range.end))
 }

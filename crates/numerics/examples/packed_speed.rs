@@ -1,4 +1,4 @@
-//! How fast a token of SmolLM2-135M's size is multiplied by packed weights, beside what bounds it.
+//! The speed of packed products for a token of SmolLM2-135M, beside the bounds of memory and of thread hand-over.
 //!
 //! All weights of 30 blocks and the head are touched in turn, so that caches hold what they hold in
 //! decoding. A time is the sum of the best times of each product: other programs on the machine cost
@@ -113,6 +113,7 @@ fn report(what: &str, weights: &[Weight], x: &[f32]) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let alone = pool.map(|pool| pool.install(|| best(weights.len(), multiply)));
     let alone = alone.unwrap_or(Ok(f64::NAN))?;
+    // The bound of memory: every word is read once, and nothing else is done with it.
     let floor = best(weights.len(), |index| {
         let words = weights[index].words.iter();
         black_box(words.fold(0_u64, |sum, &word| sum.wrapping_add(u64::from(word))));
@@ -200,7 +201,7 @@ fn prefill(random: &mut Random) -> Result<()> {
     Ok(())
 }
 
-/// What it takes to hand nothing to the pool, and to meet in a loop.
+/// The time to hand an empty task to the pool.
 fn hand_over() {
     let mut joined = f64::INFINITY;
     for _ in 0..2000 {

@@ -1,24 +1,24 @@
-//! Shapes that do not fit, and iterations that do not converge.
+//! The errors of the numerics: shapes that do not fit, packings that are not known, iterations that do not converge.
 
 use crate::Shape;
 
-/// The result of a computation on matrices.
+/// The result of a computation that may fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// One variant per cause.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A matrix whose data does not fill its shape.
+    /// A slice whose length is not that of the shape.
     #[error("a {shape} matrix needs {} numbers, got {found}", shape.size())]
     Length {
         /// The shape asked for.
         shape: Shape,
-        /// How many numbers came.
+        /// The length of the slice.
         found: usize,
     },
 
-    /// Two matrices that cannot be multiplied.
+    /// Two matrices whose inner dimensions differ.
     #[error("cannot multiply a {left} matrix by a {right} matrix")]
     Product {
         /// Shape of the left matrix.
@@ -27,7 +27,7 @@ pub enum Error {
         right: Shape,
     },
 
-    /// A packed weight whose parts do not fit each other.
+    /// A packed weight whose counts of words, scales or zero points do not fit its shape, bits and group size.
     #[error(
         "a packed {shape} weight of {bits} bits in groups of {group} has other numbers of words, scales or zero points"
     )]
@@ -40,28 +40,28 @@ pub enum Error {
         group: usize,
     },
 
-    /// An iteration of the linear algebra did not converge.
+    /// A decomposition that failed: not converged, not positive definite, or with results that are not finite.
     #[error("the {what} of a {shape} matrix did not converge")]
     Convergence {
-        /// Which decomposition.
+        /// The decomposition.
         what: &'static str,
-        /// Of which matrix.
+        /// The shape of the matrix.
         shape: Shape,
     },
 
-    /// More singular vectors than there are, or none.
+    /// A number of eigenvectors or singular vectors outside 1..=n.
     #[error("a rank of {count} is not within 1..={limit}")]
     Count {
-        /// How many were asked for.
+        /// The number asked for.
         count: usize,
-        /// How many there are.
+        /// The number that exist.
         limit: usize,
     },
 
-    /// A number of bits that integers are not packed with.
+    /// A code width that cannot be packed.
     #[error("`{text}` is not a number of bits: 2, 3, 4 or 8")]
     Bits {
-        /// What was given.
+        /// The text or number given.
         text: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Small kernels on slices: what a network does between its matrix products, for one token or many.
+//! Small kernels on slices: the steps of a network between its matrix products, for one token or many.
 //!
 //! A tensor library allocates and dispatches a dozen times for each of these steps, which takes longer than the step itself
 //! when there is one token. Loops are written so that the compiler vectorises them; [`vectorized`] picks the widest

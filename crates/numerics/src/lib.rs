@@ -10,8 +10,9 @@
 //! | [`kernels`] | dot products, exponentials, `SwiGLU`, RMS norm, rotary embedding, attention of one query, spin pool |
 //! | [`packed`] | integers of 2, 3, 4 or 8 bits in 32-bit words, and products with them |
 //!
-//! Work is shared between threads in pieces that the shapes alone decide, and each piece is computed by one thread: every
-//! result has the same bytes on any number of threads.
+//! Work is shared between threads in pieces that the shapes alone decide, and each piece is computed by one thread, so
+//! every result has the same bytes on any number of threads. Sums over data and decompositions of them are in `f64`,
+//! what belongs to a network in `f32`.
 //!
 //! ```
 //! use compress_numerics::{Matrix, linalg::product};

@@ -1,4 +1,7 @@
 //! A dense row-major `f32` matrix, and its shape.
+//!
+//! The type of weights and factors everywhere; decompositions copy into the column-major
+//! [`Dense`](crate::linalg::Dense).
 
 use std::fmt;
 
@@ -22,7 +25,7 @@ impl Shape {
         Self { rows, cols }
     }
 
-    /// How many numbers a matrix of this shape holds, m·n.
+    /// m·n, the numbers of a dense matrix of this shape. Does not check for overflow.
     #[must_use]
     pub const fn size(self) -> usize {
         self.rows * self.cols
@@ -34,19 +37,20 @@ impl Shape {
         self.rows.min(self.cols)
     }
 
-    /// Parameters of a factorisation of rank `rank`: r·(m + n).
+    /// r·(m + n), the parameters of a low-rank pair of rank r.
     #[must_use]
     pub const fn low_rank_size(self, rank: usize) -> usize {
         rank * (self.rows + self.cols)
     }
 
-    /// m·n / (m + n): from this rank on, two factors are no smaller than the matrix.
+    /// The break-even rank m·n / (m + n): from this rank on, a low-rank pair has no fewer parameters than the matrix.
+    /// Half of the full rank for a square matrix.
     #[must_use]
     pub fn break_even_rank(self) -> f64 {
         self.size() as f64 / (self.rows + self.cols) as f64
     }
 
-    /// Whether two factors of rank `rank` are smaller than the matrix.
+    /// Whether a low-rank pair of this rank has fewer parameters than the matrix.
     #[must_use]
     pub const fn shrinks_at(self, rank: usize) -> bool {
         self.low_rank_size(rank) < self.size()
@@ -67,7 +71,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// A matrix from its numbers, row after row; an error when they do not fill the shape.
+    /// A matrix from its numbers, row after row; fails where their count is not rows · cols.
     pub fn new(rows: usize, cols: usize, data: Vec<f32>) -> Result<Self> {
         let shape = Shape::new(rows, cols);
         if data.len() == shape.size() {
@@ -90,7 +94,7 @@ impl Matrix {
         }
     }
 
-    /// A matrix from a function of row and column.
+    /// A matrix from a function of row and column, called row after row.
     pub fn from_fn(rows: usize, cols: usize, mut f: impl FnMut(usize, usize) -> f32) -> Self {
         let data = (0..rows)
             .flat_map(|i| (0..cols).map(move |j| (i, j)))
@@ -143,7 +147,7 @@ impl Matrix {
         self.data.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
     }
 
-    /// `‖M − N‖²_F` of two matrices of one shape, summed in `f64`.
+    /// `‖M − N‖²_F` of two matrices of one shape, which is not checked; summed in `f64`.
     #[must_use]
     pub fn squared_distance(&self, other: &Self) -> f64 {
         self.data
@@ -153,7 +157,7 @@ impl Matrix {
             .sum()
     }
 
-    /// Row, column and value of the first number that is NaN or infinite.
+    /// Row, column and value of the first number, row after row, that is NaN or infinite.
     #[must_use]
     pub fn first_non_finite(&self) -> Option<(usize, usize, f32)> {
         let index = self.data.iter().position(|x| !x.is_finite())?;

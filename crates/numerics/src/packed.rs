@@ -6,9 +6,9 @@
 //! ```
 //!
 //! A row of W is a stream of codes u, element i at bits i·bits and up, the low end first, filled to a
-//! whole number of 32-bit words. A few rows of x are multiplied straight from the words, which are
-//! read once and never written out: decoding is as fast as memory gives them. Many rows are worth
-//! unpacking a panel of W at a time into the cache, for a product of matrices.
+//! whole number of 32-bit words. For a few rows of x (decoding) the codes are unpacked in registers, and each word is
+//! read once: the cost is that of reading the weight from memory. For many rows (prefill) a panel
+//! of W at a time is unpacked into the cache, for a product of matrices.
 
 mod bits;
 mod codes;
@@ -31,26 +31,27 @@ use crate::{
 };
 use row::Row;
 
-/// Up to so many rows of x, each is multiplied by the packed weight for itself.
+/// Up to so many rows of x are multiplied one by one by the packed words; more are worth unpacking the weight.
 const FEW: usize = 8;
 
-/// Numbers of an unpacked panel: half of a core's second-level cache, 512 KiB.
+/// Numbers of an unpacked panel, 512 KiB: half of a core's second-level cache.
 const PANEL: usize = 1 << 17;
 
-/// Rows whose scales are converted at a time.
+/// Rows whose scales are converted to `f32` together.
 const SCALED: usize = 16;
 
-/// Rows of the weight that all rows of x are multiplied by before the next: they fit the first cache.
+/// Rows of the weight that all rows of x are multiplied by before the next ones, so that their words stay in the
+/// first-level cache.
 const KEPT: usize = 64;
 
-/// Weights that are worth a thread, to wake which takes some 30 µs: a head is worth several, a weight of
-/// a small model's blocks none but this one.
+/// Parameters that are worth waking a thread for, which takes some 30 µs: a head is worth several threads, a weight of
+/// a small model's blocks only the caller's.
 const EACH: usize = 1 << 19;
 
-/// Bands of outputs for each thread: if they end at different times, then by little.
+/// Bands of outputs per thread, so that one that is late costs little at the end.
 const BANDS: usize = 8;
 
-/// A packed weight in someone else's memory.
+/// A borrowed packed weight, out × in.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'a> {
     shape: Shape,
@@ -63,8 +64,9 @@ pub struct Packed<'a> {
 }
 
 impl<'a> Packed<'a> {
-    /// Codes of 2, 3, 4 or 8 bits: out × ⌈in·bits/32⌉ words, and out × groups scales and zero points,
-    /// which are empty where all are 0. A group is a divisor of the inputs, or all of them.
+    /// From its parts: out × ⌈in·bits/32⌉ words, out × groups scales, and as many zero points, or none where all are 0.
+    ///
+    /// Fails where the width is not 2, 3, 4 or 8, the group does not divide the inputs, or a count does not fit.
     pub fn new(
         shape: Shape,
         (bits, group): (usize, usize),
@@ -96,7 +98,7 @@ impl<'a> Packed<'a> {
         Err(Error::Packing { shape, bits, group })
     }
 
-    /// The same with scales in single precision, out × groups, in place of those in half precision.
+    /// The same with `f32` scales, out × groups, which then go before the `f16` ones. Fails for another count.
     pub fn with_fine_scales(self, fine: &'a [f32]) -> Result<Self> {
         let Self {
             shape, bits, group, ..
@@ -114,13 +116,13 @@ impl<'a> Packed<'a> {
         self.shape
     }
 
-    /// Bits of a code, and inputs of a group.
+    /// Bits per code, and inputs per group.
     #[must_use]
     pub const fn format(&self) -> (usize, usize) {
         (self.bits, self.group)
     }
 
-    /// One row as it is multiplied by, in numbers: the embedding of a token is one.
+    /// One dequantised row: the embedding of a token is one. Panics outside the matrix.
     #[must_use]
     pub fn row(&self, index: usize) -> Vec<f32> {
         let mut numbers = vec![0.0; self.shape.cols];
@@ -128,15 +130,17 @@ impl<'a> Packed<'a> {
         numbers
     }
 
-    /// What x, one row, becomes for [`multiply`](Self::multiply): the same for all weights of one width, one
-    /// grouping and one number of inputs. None where no kernel fits: groups that end within a word,
-    /// more than 65,536 of them, rows of less than eight words.
+    /// Rearranges one row of x for [`multiply`](Self::multiply). The result serves all weights of one width, group size
+    /// and number of inputs.
+    ///
+    /// None where the kernel does not fit: groups that end within a word, more than 65,536 of them, rows of fewer than
+    /// eight words. Such weights are unpacked.
     #[must_use]
     pub fn spread(&self, x: &[f32]) -> Option<Spread> {
         Spread::new(x, self)
     }
 
-    /// Some of the outputs for one row of x, from the output `first` on, on this thread.
+    /// Some of the outputs for one row of x, on this thread: `out[k] = Σ_i W[first + k, i] x[i]`.
     pub fn multiply(&self, x: &Spread, first: usize, out: &mut [f32]) {
         match self.bits {
             2 => self.multiply_by::<2>(x, first, out),
@@ -180,7 +184,7 @@ impl<'a> Packed<'a> {
         fine.unwrap_or_else(|| self.scales[index].to_f32())
     }
 
-    /// The scales from a place on, as many as there is room for.
+    /// The scales from an index on, as many as `scales` has room for, in `f32`.
     fn scales_from(&self, first: usize, scales: &mut [f32]) {
         if self.fine.is_empty() {
             let packed = &self.scales[first..][..scales.len()];
@@ -208,10 +212,10 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// `x · Wᵀ`, t × out.
+/// `x · Wᵀ`, t × out from t × in; fails where the inputs differ.
 ///
-/// Within a pool of threads that share other work it uses its own thread only, else all cores. The
-/// result does not depend on their number.
+/// On a thread of a rayon pool it uses that thread only, otherwise all cores. The result does not depend on their
+/// number.
 pub fn product_of_packed(x: Slab<'_>, weight: Packed<'_>) -> Result<Vec<f32>> {
     let (left, right) = (x.shape(), weight.shape);
     if left.cols != right.cols {
@@ -224,7 +228,7 @@ pub fn product_of_packed(x: Slab<'_>, weight: Packed<'_>) -> Result<Vec<f32>> {
     {
         return Ok(of_few(&few, weight));
     }
-    // No more rows than leave each core a panel.
+    // In the cache, but not so tall that some cores get no panel.
     let panel = (PANEL / right.cols.max(1)).min(right.rows.div_ceil(rayon::current_num_threads()));
     let unpack = |first: usize, rows: &mut [f32]| {
         let rows = rows.chunks_exact_mut(right.cols.max(1));
@@ -237,13 +241,14 @@ pub fn product_of_packed(x: Slab<'_>, weight: Packed<'_>) -> Result<Vec<f32>> {
     Ok(products.into_iter().flatten().collect())
 }
 
-/// Shares the outputs between the cores; each reads its part of the weight once for all rows of x.
+/// Products of a few rows of x, t × out. Cores share the outputs; each reads its part of the weight once for all rows.
 fn of_few(x: &[Spread], weight: Packed<'_>) -> Vec<f32> {
     let outputs = weight.shape.rows;
     let mut out = vec![0.0; x.len() * outputs];
     let threads = threads(weight.shape.size(), EACH);
     let count = if threads == 1 { 1 } else { threads * BANDS };
     let band = outputs.div_ceil(count).max(1);
+    // For each band its outputs of every row of x, so that one thread owns them all.
     let mut bands: Vec<Vec<&mut [f32]>> = (0..count).map(|_| Vec::new()).collect();
     for row in out.chunks_mut(outputs.max(1)) {
         let parts = bands.iter_mut().zip(row.chunks_mut(band));

@@ -1,13 +1,14 @@
-//! Random numbers that are the same everywhere.
+//! Pseudo-random numbers that are the same on every machine.
 
 use crate::{Matrix, Shape, Symmetric};
 
-/// A small generator: good enough for test matrices and for drawing windows.
+/// A linear congruential generator of 64 bits; its state is the seed. Good enough for test matrices, for drawing
+/// windows of a text and for shuffling them; not for cryptography.
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);
 
 impl Random {
-    /// A number in [0, 1).
+    /// A number in [0, 1), of 24 random bits.
     pub fn uniform(&mut self) -> f32 {
         // Knuth's multiplier and increment for 64 bits; the upper bits are the random ones.
         self.0 = self
@@ -17,12 +18,13 @@ impl Random {
         (self.0 >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    /// A number of mean 0 and variance 1, near enough to normal (a sum of twelve uniform ones).
+    /// A number of mean 0 and variance 1, approximately normal: a sum of twelve uniform ones less 6 (Irwin & Hall). It
+    /// takes additions only, and so has the same bits everywhere, and never exceeds 6.
     pub fn normal(&mut self) -> f32 {
         (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
     }
 
-    /// Puts things in any order: Fisher and Yates' shuffle.
+    /// Shuffles in place (Fisher & Yates).
     pub fn shuffle<T>(&mut self, things: &mut [T]) {
         for last in (1..things.len()).rev() {
             let other = (f64::from(self.uniform()) * (last + 1) as f64) as usize;
@@ -35,7 +37,7 @@ impl Random {
         Matrix::from_fn(rows, cols, |_, _| self.normal())
     }
 
-    /// Σ x xᵀ of noise whose channels are smaller and smaller.
+    /// Σ x xᵀ of 2·size noise vectors whose channels decay: a positive definite n × n matrix with a falling spectrum.
     pub fn gram(&mut self, size: usize) -> Symmetric {
         let mut gram = Symmetric::zeros(size);
         for _ in 0..2 * size {
@@ -49,7 +51,7 @@ impl Random {
         gram
     }
 
-    /// Noise whose inputs matter less and less: a spectrum that decays as a real weight's does.
+    /// A random weight whose columns decay, so that its spectrum falls as that of a trained weight does.
     pub fn weight(&mut self, shape: Shape) -> Matrix {
         Matrix::from_fn(shape.rows, shape.cols, |_, j| {
             self.normal() / (1.0 + 0.2 * j as f32)

@@ -1,6 +1,7 @@
-//! A symmetric matrix of `f64`: what sums of outer products over data give.
+//! A symmetric `f64` matrix, stored as its lower triangle: the type of H = Σ x xᵀ and G = Σ g gᵀ.
 //!
-//! Kept is the lower triangle, row after row, so that element (i, j ≤ i) is number i (i + 1) / 2 + j.
+//! The triangle lies row after row, so that element (i, j ≤ i) is number i (i + 1) / 2 + j. That halves the memory of
+//! what is kept for every layer input; decompositions unfold it to n × n in place.
 
 use std::{mem, ops::Range};
 
@@ -21,7 +22,7 @@ impl Symmetric {
         }
     }
 
-    /// From its lower triangle, row after row; none when the length is not n·(n + 1) / 2.
+    /// From its lower triangle, row after row; none where the length is not n·(n + 1) / 2.
     #[must_use]
     pub fn from_lower(size: usize, lower: Vec<f64>) -> Option<Self> {
         (lower.len() == start(size)).then_some(Self { size, lower })
@@ -33,7 +34,7 @@ impl Symmetric {
         &self.lower
     }
 
-    /// The lower triangle, given up.
+    /// The lower triangle, row after row, without a copy.
     #[must_use]
     pub fn into_lower(self) -> Vec<f64> {
         self.lower
@@ -45,7 +46,7 @@ impl Symmetric {
         self.size
     }
 
-    /// One element.
+    /// Element (i, j), on either side of the diagonal; panics outside the matrix.
     #[must_use]
     pub fn at(&self, i: usize, j: usize) -> f64 {
         self.lower[start(i.max(j)) + i.min(j)]
@@ -57,13 +58,13 @@ impl Symmetric {
         &self.lower[start(i)..start(i + 1)]
     }
 
-    /// All rows up to the diagonal, to be changed.
+    /// All rows up to and with the diagonal element, mutable.
     pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f64]> {
         self.bands_mut(1).map(|(_, row)| row)
     }
 
-    /// The rows up to the diagonal, so many at a time, to be changed: which they are, and their numbers
-    /// one row after the other.
+    /// Bands of `height` rows each (fewer in the last), mutable: the indices of the rows, and their numbers up to and
+    /// with the diagonal, one row after the other. The bands are disjoint, so that threads can fill them side by side.
     pub fn bands_mut(&mut self, height: usize) -> impl Iterator<Item = (Range<usize>, &mut [f64])> {
         let (size, height) = (self.size, height.max(1));
         let mut rest = self.lower.as_mut_slice();
@@ -81,18 +82,18 @@ impl Symmetric {
         (0..self.size).map(|i| self.at(i, i))
     }
 
-    /// The diagonal, to be changed.
+    /// The diagonal, mutable.
     pub fn diagonal_mut(&mut self) -> impl Iterator<Item = &mut f64> {
         self.rows_mut().filter_map(<[f64]>::last_mut)
     }
 
-    /// The sum of the diagonal.
+    /// The sum of the diagonal; for Σ x xᵀ the sum of all squared inputs.
     #[must_use]
     pub fn trace(&self) -> f64 {
         self.diagonal().sum()
     }
 
-    /// Adds a number to every element of the diagonal.
+    /// A + number · I: damping.
     #[must_use]
     pub fn plus_diagonal(mut self, number: f64) -> Self {
         self.diagonal_mut().for_each(|x| *x += number);
@@ -106,7 +107,7 @@ impl Symmetric {
     }
 }
 
-/// Where row i of a lower triangle begins; of n rows, its length.
+/// The offset of row i of a lower triangle, which is also the length of a triangle of i rows.
 const fn start(i: usize) -> usize {
     i * (i + 1) / 2
 }

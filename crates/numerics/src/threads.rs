@@ -1,11 +1,11 @@
-//! How many threads a piece of work is worth, and how many pieces are begun at a time.
+//! How many threads a piece of work is worth, and how many pieces are in progress at a time.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-/// One for each so many numbers, at least one and at most all cores; one within a pool of threads, which
-/// share other work.
+/// The threads worth using for work on `numbers` numbers: one for each `each` of them, between one and all cores.
+/// Within a rayon pool it is one, since the pool's other threads have other work.
 #[must_use]
 pub fn threads(numbers: usize, each: usize) -> usize {
     if rayon::current_thread_index().is_some() {
@@ -14,19 +14,21 @@ pub fn threads(numbers: usize, each: usize) -> usize {
     (numbers / each).clamp(1, rayon::current_num_threads())
 }
 
-/// Does some pieces of work, the first ones first, and gives what they give in their order; at the first
-/// failure it begins no more.
+/// Runs `work` for the indices 0..count, in ascending order of starts, and returns the results in the order of the
+/// indices. After the first failure no more are started, and one of the errors is returned.
 ///
-/// No more are under way than `limit`, nor than there are threads: a thread that waits for work within a
-/// piece would otherwise begin another one, and hold what both of them need.
+/// At most `limit` are in progress, and at most one per thread. Rayon's own parallel iterators do not promise that: a
+/// thread that waits inside one item may steal the next, and then holds the memory of both.
 pub fn side_by_side<T: Send, E: Send>(
     count: usize,
     limit: usize,
     work: impl Fn(usize) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    // A lane takes the next index until none is left, so that it never holds more than one item.
     let one_after_the_other = |_| {
         let mut done = Vec::new();
+        // Relaxed is enough: one item more or less after a failure does not matter.
         while !failed.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= count {

@@ -6,12 +6,13 @@
 //! ‖W − Ŵ‖² = Σ_{i>r} σᵢ²,  the least of any matrix of rank r
 //! ```
 //!
-//! That is the error of the weights; what matters is that of the outputs, `‖(W − Ŵ) H^½‖²` with
-//! H = Σ x xᵀ over the inputs of a calibration text. Under this metric the same rank costs far less,
-//! and the optimum is as closed: [`truncate_under`].
+//! That is the error of the weights; the model feels that of the outputs, `‖(W − Ŵ) H^½‖²` with
+//! H = Σ x xᵀ over the layer inputs of a calibration text. Under this metric the same rank costs far less,
+//! and the optimum has a closed form as well: [`truncate_under`].
 //!
 //! Every weight keeps the same fraction of its parameters, so r = max(1, ⌊keep·m·n / (m + n)⌋). A
-//! weight takes the time of one symmetric eigendecomposition of its shorter side ([`truncate`]).
+//! weight takes the time of one symmetric eigendecomposition of its shorter side ([`truncate`]); under a metric that of
+//! two products with H besides. What would not shrink stays whole.
 //!
 //! ```
 //! use compress_numerics::Random;
@@ -53,7 +54,7 @@ pub use under::{spectrum_under, truncate_under};
 /// Truncated SVD at the same kept fraction everywhere.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Svd {
-    /// Which error is made small: [`Norm::Plain`] or [`Norm::Activation`].
+    /// The norm in which the error is minimised: [`Norm::Plain`] or [`Norm::Activation`].
     pub norm: Norm,
 }
 
@@ -86,7 +87,11 @@ impl Method for Svd {
     }
 }
 
-/// Truncates weights in the given norm; those that read one layer input share its H.
+/// Carries out steps in the given norm, one layer input after the other; weights that share one share its H, and its
+/// root where one is needed. Edits are returned in the order of the steps.
+///
+/// Fails where a rank does not fit its weight, evidence is missing or zero, a weight is not finite, or an
+/// eigendecomposition does not converge.
 pub fn carry_out(steps: &[Truncate], survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
     let mut edits = BTreeMap::new();
     for places in by_input(steps.iter().map(|step| step.site)).into_values() {
@@ -97,16 +102,18 @@ pub fn carry_out(steps: &[Truncate], survey: &Survey<'_>, norm: Norm) -> Result<
     Ok(edits.into_values().collect())
 }
 
-/// Truncates weights that read one layer input.
+/// Truncates the weights that read one layer input, in parallel.
 fn together(steps: &[&Truncate], survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
     let mut rooted = false;
     for step in steps {
         step.check(|site| survey.shape(site))?;
-        // Weights with more outputs than inputs are cut on their side, by a root of H.
+        // Weights with more outputs than inputs are cut on their side, where H takes the part of G and needs a root:
+        // n³ / 3 operations, made once here for all of them.
         let shape = survey.shape(step.site)?;
         rooted |= shape.rows > shape.cols;
     }
     let site = steps.first().map(|step| step.site);
+    // The Fisher information of inputs is another for each weight, even of one layer input.
     let shared = site.filter(|_| norm.shares_inputs());
     let shared = shared.map(|site| norm.inputs(site, survey)).transpose()?;
     let shared = if rooted {
@@ -118,7 +125,7 @@ fn together(steps: &[&Truncate], survey: &Survey<'_>, norm: Norm) -> Result<Vec<
     steps.par_iter().map(cut).collect()
 }
 
-/// Truncates one weight, by what is shared of its norm.
+/// Truncates one weight, with the shared weighting of its inputs where there is one.
 fn cut(
     step: &Truncate,
     survey: &Survey<'_>,
@@ -131,6 +138,7 @@ fn cut(
         Metric::PLAIN
     } else {
         let inputs = match inputs {
+            // A clone of the pointer.
             Some(shared) => shared.clone(),
             None => norm.inputs(site, survey)?,
         };
@@ -142,6 +150,7 @@ fn cut(
     } else {
         truncate_under(&metric, &weight, step.rank)?
     };
+    // Where factors are rounded as well, the error that is reported is that of the rounded ones.
     let (factor, error) = match survey.stored(&factor)? {
         Some(stored) => {
             let error = metric.relative_error(&weight, &stored.dense()?)?;
@@ -156,7 +165,7 @@ fn cut(
     })
 }
 
-/// A step for every weight that shrinks when it keeps the given fraction of its parameters.
+/// A step for every chosen weight that shrinks at the uniform rank; none at keep 1.
 #[must_use]
 pub fn uniform(survey: &Survey<'_>, budget: Budget) -> Vec<Truncate> {
     let step = |(site, shape): (Site, Shape)| {
@@ -166,7 +175,8 @@ pub fn uniform(survey: &Survey<'_>, budget: Budget) -> Vec<Truncate> {
     survey.sites().filter_map(step).collect()
 }
 
-/// The rank at which two factors keep the given fraction of a weight's parameters, at least 1.
+/// r = max(1, ⌊keep · m·n / (m + n)⌋: the rank at which a low-rank pair keeps the given fraction of a weight's
+/// parameters (SVD-LLM, arXiv 2403.07378, section 3).
 #[must_use]
 pub fn uniform_rank(shape: Shape, budget: Budget) -> usize {
     ((budget.fraction() * shape.break_even_rank()) as usize).max(1)

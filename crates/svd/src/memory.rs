@@ -1,4 +1,4 @@
-//! The bytes that cuts need, predicted: those of whole matrices, which are all that count where they are large.
+//! Predicted peak memory of cuts: the bytes of whole matrices, which are all that count where they are large.
 //!
 //! ```text
 //! s, l     the shorter and the longer side of a weight
@@ -14,7 +14,7 @@ use compress_numerics::linalg::EIGEN_SQUARES;
 
 use crate::Norm;
 
-/// What cutting the weights of one layer input in some norm holds at its peak.
+/// The peak bytes of cutting the weights of one layer input in a norm, on so many threads. Fails where `shape` does.
 pub fn memory(
     steps: &[Truncate],
     norm: Norm,
@@ -35,7 +35,8 @@ pub fn memory(
     Ok(shared + cuts)
 }
 
-/// Of pieces that are done side by side where there is more than one thread, else one after the other.
+/// The peak of pieces of work that run side by side where there is more than one thread, else one after the other.
+/// With few threads and many pieces that is an upper bound.
 pub fn memory_together(each: impl Iterator<Item = usize>, threads: usize) -> usize {
     if threads > 1 {
         each.sum()
@@ -44,14 +45,14 @@ pub fn memory_together(each: impl Iterator<Item = usize>, threads: usize) -> usi
     }
 }
 
-/// Of a metric of n inputs, and of its root where that is needed.
+/// The bytes of an n × n metric, lower triangle, and of its root where `rooted`.
 #[must_use]
 pub const fn memory_of_metric(n: usize, rooted: bool) -> usize {
     let triangle = size_of::<f64>() * n * (n + 1) / 2;
     triangle + if rooted { size_of::<f64>() * n * n } else { 0 }
 }
 
-/// Of a weight and its cut, without the metric of its inputs.
+/// The bytes of a weight and of its cut at the peak, without the metric of its inputs.
 #[must_use]
 pub fn memory_of_cut(shape: Shape, norm: Norm) -> usize {
     let (short, size) = (shape.full_rank(), shape.size());
@@ -63,13 +64,15 @@ pub fn memory_of_cut(shape: Shape, norm: Norm) -> usize {
     let eigen = EIGEN_SQUARES * square;
     let by_outputs = norm == Norm::Kronecker;
     let on_its_side = shape.rows > shape.cols;
-    // M H is another matrix than M, and M than W, where the one or the other side has a metric.
+    // M H is another matrix than M where the longer side has a metric; a root is applied, making M another matrix than
+    // W, where the shorter side has one.
     let (weighted, rooted) = if on_its_side {
         (by_outputs, norm.shares_inputs())
     } else {
         (true, by_outputs)
     };
     let held = if weighted { 2 * wide } else { wide };
+    // The root of the inputs' metric is shared, and counted with that; the root of G is the weight's own.
     let root = if on_its_side { 0 } else { square };
     let rooting = if rooted { 2 * wide + root } else { wide };
     let outputs = if by_outputs {

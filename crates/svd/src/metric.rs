@@ -1,5 +1,5 @@
-//! Truncation in a norm that data gives: the error of the outputs, or of the loss, in place of that
-//! of the weights.
+//! Metrics: norms ‖G^½ (W − Ŵ) H^½‖ in which the error is that of the outputs, or of the loss, in place of that
+//! of the weights; and the truncation under them.
 //!
 //! ```text
 //! minimise ‖G^½ (W − Ŵ) H^½‖²  over Ŵ of rank r
@@ -12,7 +12,7 @@
 //!
 //! Neither G nor H is inverted, so both may be singular; only kept eigenvalues are divided by. A
 //! matrix with more rows than columns is treated on its side, with G and H changing places, so that
-//! the eigenproblem is always that of the shorter side. All in `f64`: the spectra of H and G fall
+//! the eigenproblem is always that of the shorter side. All is in `f64`: the spectra of H and G fall
 //! over many orders of magnitude.
 
 use std::sync::Arc;
@@ -23,25 +23,25 @@ use rayon::prelude::*;
 
 use crate::root::Root;
 
-/// Added to the diagonal of measured metrics, as a fraction of its mean, so that directions that the
-/// calibration text never used still count for a little.
+/// Damping of measured metrics, as a fraction of the mean of the diagonal, so that directions that the calibration text
+/// never used still count for a little. Far less than GPTQ's: nothing is inverted here.
 const DAMPING: f64 = 1e-8;
 
-/// Rows of which the norm is found together.
+/// Rows whose norm is computed together, so that no whole copy in `f64` is made.
 const BAND: usize = 256;
 
-/// How much errors in each direction of one side of a weight matter.
+/// The weighting of errors on one side of a weight, inputs or outputs.
 #[derive(Clone, Debug)]
 pub enum Weighting {
-    /// All alike.
+    /// The identity.
     Even,
-    /// Each coordinate by a number of its own, at least 0.
+    /// A diagonal matrix: each coordinate by a number of its own, at least 0.
     Diagonal(Vec<f64>),
-    /// By a positive semidefinite matrix, which all weights of a layer input may share.
+    /// A positive semidefinite matrix, shared by all weights of a layer input.
     Full(Arc<Full>),
 }
 
-/// A positive semidefinite matrix, and its root where that was found beforehand.
+/// A positive semidefinite n × n matrix, and its root where that was computed beforehand.
 #[derive(Debug)]
 pub struct Full {
     matrix: Symmetric,
@@ -51,20 +51,20 @@ pub struct Full {
 /// The norm ‖G^½ · H^½‖ in which the error of a weight is measured.
 #[derive(Clone, Debug)]
 pub struct Metric {
-    /// G: m outputs.
+    /// G: m × m, of the outputs.
     pub outputs: Weighting,
-    /// H: n inputs.
+    /// H: n × n, of the inputs.
     pub inputs: Weighting,
 }
 
 impl Metric {
-    /// The error of the weights themselves.
+    /// The Frobenius norm: the error of the weights themselves.
     pub const PLAIN: Self = Self {
         outputs: Weighting::Even,
         inputs: Weighting::Even,
     };
 
-    /// Whether it is the error of the weights themselves.
+    /// Whether it is the Frobenius norm, for which there is a faster cut in `f32`.
     #[must_use]
     pub const fn is_plain(&self) -> bool {
         matches!(
@@ -76,7 +76,7 @@ impl Metric {
         )
     }
 
-    /// The error of the outputs W x over the data, from H = Σ x xᵀ.
+    /// The activation metric, the squared error of the outputs W x over a text, from H = Σ x xᵀ, n × n.
     #[must_use]
     pub fn activation(h: Symmetric) -> Self {
         Self {
@@ -85,8 +85,8 @@ impl Metric {
         }
     }
 
-    /// Σ over samples of the change of the loss, from H = Σ x xᵀ and G = Σ g gᵀ: the Fisher
-    /// information of the weight taken as the Kronecker product of the two.
+    /// The Kronecker metric, an estimate of the change of the loss, from G = Σ g gᵀ and H = Σ x xᵀ: the Fisher
+    /// information of the weight is taken for G ⊗ H (K-FAC, Martens & Grosse 2015).
     #[must_use]
     pub fn kronecker(g: Symmetric, h: Symmetric) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl Metric {
         }
     }
 
-    /// Each input by its Fisher information.
+    /// The metric of FWSVD's paper: each input weighted by its Fisher information, n numbers.
     #[must_use]
     pub fn input_fisher(mut fisher: Vec<f64>) -> Self {
         let floor = DAMPING * fisher.iter().sum::<f64>() / fisher.len().max(1) as f64;
@@ -108,7 +108,8 @@ impl Metric {
 }
 
 impl Metric {
-    /// ‖G^½ M H^½‖² of an m × n matrix: the sum of M ∘ (G M H).
+    /// ‖G^½ M H^½‖² of an m × n matrix: the sum of the elements of M ∘ (G M H), which needs no root. Costs a product
+    /// with each metric; fails where the sizes differ.
     pub fn squared_norm(&self, m: &Matrix) -> Result<f64> {
         if self.is_plain() {
             return Ok(m.squared_norm());
@@ -122,7 +123,7 @@ impl Metric {
         Ok(dot(&m.transposed(), &weighted))
     }
 
-    /// Of which only a band of rows at a time is there in `f64`.
+    /// The same with G = I, a band of rows at a time in `f64`.
     fn squared_norm_by_inputs(&self, m: &Matrix) -> Result<f64> {
         let cols = m.cols();
         let bands = m.data().par_chunks(BAND * cols.max(1));
@@ -135,7 +136,7 @@ impl Metric {
         Ok(norms.collect::<Result<Vec<f64>>>()?.iter().sum())
     }
 
-    /// ‖W − Ŵ‖² / ‖W‖² in this norm; 0 of nothing.
+    /// ‖W − Ŵ‖² / ‖W‖² in this norm, of two matrices of one shape; 0 where W is 0.
     pub fn relative_error(&self, weight: &Matrix, other: &Matrix) -> Result<f64> {
         let mut lost = weight.clone();
         let pairs = lost.data_mut().iter_mut().zip(other.data());
@@ -146,7 +147,7 @@ impl Metric {
     }
 }
 
-/// The sum of the products of two matrices' elements, unless rounding makes less than nothing of it.
+/// The sum of elementwise products. A squared norm is not negative, so neither is the result, whatever rounding does.
 fn dot(a: &Double, b: &Double) -> f64 {
     let column = |j: usize| -> f64 {
         let pairs = a.column(j).iter().zip(b.column(j));
@@ -156,17 +157,18 @@ fn dot(a: &Double, b: &Double) -> f64 {
 }
 
 impl Weighting {
-    /// By a sum over data, damped a little.
+    /// From a sum over data, with [`DAMPING`] of its mean diagonal added.
     pub(crate) fn damped(h: Symmetric) -> Self {
         let mean = h.trace() / h.size().max(1) as f64;
         let matrix = h.plus_diagonal(DAMPING * mean);
         Self::Full(Arc::new(Full { matrix, root: None }))
     }
 
-    /// The same with its root, for weights that share it.
+    /// The same with its root computed once, for weights that share it: n³ / 3 operations. Fails where none is found.
     pub fn rooted(self) -> Result<Self> {
         match self {
             Self::Full(full) if full.root.is_none() => {
+                // In place where nobody else holds it: H may take gigabytes.
                 let matrix = match Arc::try_unwrap(full) {
                     Ok(full) => full.matrix,
                     Err(shared) => shared.matrix.clone(),
@@ -178,13 +180,13 @@ impl Weighting {
         }
     }
 
-    /// Whether all directions matter alike.
+    /// Whether it is the identity.
     #[must_use]
     pub const fn is_even(&self) -> bool {
         matches!(self, Self::Even)
     }
 
-    /// `x · H` for the rows of x.
+    /// `x · H` for the rows of x, k × n.
     pub(crate) fn applied(&self, x: &Double) -> Result<Double> {
         match self {
             Self::Even => Ok(x.clone()),
@@ -193,7 +195,7 @@ impl Weighting {
         }
     }
 
-    /// `Lᵀ · x` with L Lᵀ = G.
+    /// `Lᵀ · x` with L Lᵀ = G, for the columns of x, n × k. Computes the root here where that was not done beforehand.
     pub(crate) fn root_applied(&self, x: Double) -> Result<Double> {
         match self {
             Self::Even => Ok(x),
@@ -206,7 +208,7 @@ impl Weighting {
     }
 }
 
-/// The roots of numbers that are no less than 0 but for rounding.
+/// Square roots; numbers that rounding made negative count as 0.
 pub(crate) fn roots(squares: &[f64]) -> Vec<f64> {
     squares.iter().map(|x| x.max(0.0).sqrt()).collect()
 }

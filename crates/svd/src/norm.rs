@@ -1,4 +1,4 @@
-//! The norms that a survey's evidence gives for the error of a weight.
+//! The norms by name, and how each is made of a survey's evidence.
 
 use compress_core::{Needs, Result, Site, Survey};
 use compress_numerics::linalg::singular_values;
@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Metric, Weighting, spectrum_under};
 
-/// Which error of a weight is made small.
+/// The error of a weight that a cut minimises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Norm {
-    /// That of the weight itself: ‖W − Ŵ‖. Needs no data.
+    /// The error of the weight itself: ‖W − Ŵ‖. Needs no data.
     #[default]
     Plain,
-    /// That of its outputs on a calibration text: ‖(W − Ŵ) H^½‖.
+    /// The error of its outputs on a calibration text: ‖(W − Ŵ) H^½‖, H = Σ x xᵀ (SVD-LLM, arXiv 2403.07378).
     Activation,
-    /// Each input by its Fisher information: ‖(W − Ŵ) diag(f)^½‖.
+    /// Inputs weighted by their Fisher information: ‖(W − Ŵ) diag(f)^½‖ (FWSVD, arXiv 2207.00112).
     InputFisher,
-    /// The change of the loss, estimated by the Fisher information of both sides: ‖G^½ (W − Ŵ) H^½‖.
+    /// The estimated change of the loss: ‖G^½ (W − Ŵ) H^½‖, G = Σ g gᵀ (GFWSVD, arXiv 2505.17974).
     Kronecker,
 }
 
 impl Norm {
-    /// The word for it.
+    /// Its name in plans, on the command line and beside kept spectra.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Norm {
         }
     }
 
-    /// The measurements that make it.
+    /// The measurements that it is made of.
     #[must_use]
     pub const fn needs(self) -> Needs {
         Needs {
@@ -43,7 +43,7 @@ impl Norm {
         }
     }
 
-    /// The norm of one weight.
+    /// The metric of one weight. Fails where a measurement is missing or zero.
     pub fn metric(self, site: Site, survey: &Survey<'_>) -> Result<Metric> {
         Ok(Metric {
             outputs: self.outputs(site, survey)?,
@@ -51,13 +51,13 @@ impl Norm {
         })
     }
 
-    /// Whether all weights that read one layer input weigh their inputs alike.
+    /// Whether all weights that read one layer input have the same weighting of inputs, H.
     #[must_use]
     pub const fn shares_inputs(self) -> bool {
         self.needs().activations
     }
 
-    /// How the inputs of a weight are weighed.
+    /// The weighting of a weight's inputs. Fails where the measurement is missing or zero.
     pub fn inputs(self, site: Site, survey: &Survey<'_>) -> Result<Weighting> {
         Ok(match self {
             Self::Plain => Weighting::Even,
@@ -66,7 +66,7 @@ impl Norm {
         })
     }
 
-    /// How the outputs of a weight are weighed.
+    /// The weighting of a weight's outputs. Fails where the measurement is missing or zero.
     pub fn outputs(self, site: Site, survey: &Survey<'_>) -> Result<Weighting> {
         Ok(match self {
             Self::Plain | Self::Activation | Self::InputFisher => Weighting::Even,
@@ -74,8 +74,10 @@ impl Norm {
         })
     }
 
-    /// What each rank of a weight is worth in this norm, largest first: squared singular values where
-    /// it is plain. Cutting to rank r costs the sum of those after the first r.
+    /// The spectrum of a weight in this norm, largest first: the squared singular values where it is plain, else the
+    /// eigenvalues of [`spectrum_under`]. Cutting to rank r costs the sum of those after the first r.
+    ///
+    /// One eigendecomposition, unless the survey knows the spectrum already.
     pub fn spectrum(self, site: Site, survey: &Survey<'_>) -> Result<Vec<f64>> {
         survey.spectrum(site, self.name(), |weight| match self {
             Self::Plain => Ok(singular_values(weight)?.iter().map(|s| s * s).collect()),

@@ -1,31 +1,35 @@
-//! The best approximation of a matrix by two factors of a given rank.
+//! The best approximation of a matrix by a low-rank pair in the Frobenius norm (Eckart & Young 1936).
 //!
-//! The factors come from the eigenvectors of the Gram matrix of the shorter side. That costs a
+//! ```text
+//! m ≤ n:   W Wᵀ = Q Λ Qᵀ   Ŵ = Q_r (Q_rᵀ W)        otherwise:   Wᵀ W = Q Λ Qᵀ   Ŵ = (W Q_r) Q_rᵀ
+//! ```
+//!
+//! The eigenvectors are those of the Gram matrix of the shorter side. That costs a
 //! third of a thin SVD, but squares the condition number, so singular values below about 3·10⁻⁴ of
-//! the largest drown in the rounding of `f32`. Where what is cut away is that small, the
+//! the largest drown in the rounding of `f32`. Where the part that is cut away is that small, the
 //! decomposition is done again in `f64`; `benches/factorise.rs` compares the routes.
 
 use compress_core::{Factor, Matrix, Result};
 use compress_numerics::linalg::{Eigen, product, product_of_transposed, short_gram};
 
-/// Below this share of ‖W‖² the cut-off part is no longer exact to 0.1 % in `f32`.
+/// Below this share of ‖W‖² the part that is cut away is no longer exact to 0.1 % in `f32`.
 const SMALL_TAIL: f64 = 1e-3;
 
-/// A truncated weight, and what the truncation cost.
+/// A truncated weight, and its error.
 #[derive(Clone, Debug)]
 pub struct Truncated {
-    /// up · down
+    /// up · down: m × r and r × n, floats.
     pub factor: Factor,
-    /// Σ_{i>r} σᵢ² / Σ σᵢ²
+    /// The relative squared error Σ_{i>r} σᵢ² / Σ σᵢ², in the norm of the cut.
     pub error: f64,
 }
 
-/// Cuts an m × n weight to rank `rank`; an error outside 1..=min(m, n).
+/// Cuts an m × n weight to rank `rank`. Fails outside 1..=min(m, n), and where the decomposition does not converge.
 ///
-/// The singular values are split evenly between the two factors, so that both have entries of like
+/// The singular values are split evenly between the two factors, Σ^½ to each, so that both have entries of like
 /// size, which suits half-precision formats and training.
 pub fn truncate(weight: &Matrix, rank: usize) -> Result<Truncated> {
-    // Squares of very large weights overflow in f32, which shows as a failure to converge.
+    // Squares of very large weights overflow in `f32`, which shows as a failure to converge; in `f64` they do not.
     let eigen = match short_gram::<f32>(weight).top_eigenvectors(rank) {
         Ok(coarse) if tail(&coarse, rank) > SMALL_TAIL => coarse,
         _ => short_gram::<f64>(weight).top_eigenvectors(rank)?,
@@ -50,6 +54,7 @@ fn tail(eigen: &Eigen, rank: usize) -> f64 {
 /// With Q the r top eigenvectors: W ≈ Q·(Qᵀ W) if W has no more rows than columns, else (W Q)·Qᵀ.
 fn factors(weight: &Matrix, eigen: &Eigen) -> Result<Factor> {
     let basis = &eigen.vectors; // short side × r
+    // λ^¼ = σ^½. The tail of the spectrum may be negative by rounding.
     let roots: Vec<f32> = (0..basis.cols())
         .map(|i| {
             eigen
@@ -62,6 +67,7 @@ fn factors(weight: &Matrix, eigen: &Eigen) -> Result<Factor> {
                 .sqrt() as f32
         })
         .collect();
+    // σ^−½; a component with σ = 0 becomes 0 instead of being divided by it.
     let inverse: Vec<f32> = roots
         .iter()
         .map(|&s| if s > 0.0 { s.recip() } else { 0.0 })

@@ -1,15 +1,22 @@
-//! The cut of one weight under a metric: see [`metric`](crate::Metric) for the formulas.
+//! The cut of one weight under a metric; formulas at [`metric`](crate::Metric).
+//!
+//! Published code takes the Cholesky factor of H and its inverse, which fails for singular H. Here neither is inverted:
+//! with U from M H Mᵀ the same optimum is (W H Mᵀ U Λ⁻¹)(Uᵀ M), and only kept eigenvalues are divided by. One symmetric
+//! eigendecomposition of the shorter side, and two products with a metric, in `f64`.
 
 use compress_core::{Factor, Matrix, Result};
 use compress_numerics::linalg::Double;
 
 use crate::{Metric, Truncated};
 
-/// Cuts an m × n weight to rank `rank` with the least error in the given norm; an error outside
-/// 1..=min(m, n).
+/// Cuts an m × n weight to rank `rank` with the least error in the given norm.
+///
+/// Fails outside 1..=min(m, n), where the sizes of the metric are not those of the weight, and where the decomposition
+/// does not converge.
 pub fn truncate_under(metric: &Metric, weight: &Matrix, rank: usize) -> Result<Truncated> {
     let sides = Sides::new(metric, weight)?;
     let (values, vectors) = sides.gram()?.top_eigenvectors(rank)?;
+    // Eigenvalues of a Gram matrix; below 0 they are rounding.
     let values: Vec<f64> = values.into_iter().map(|x| x.max(0.0)).collect();
     let all: f64 = values.iter().sum();
     let kept: f64 = values.iter().take(rank).sum();
@@ -31,15 +38,15 @@ pub fn truncate_under(metric: &Metric, weight: &Matrix, rank: usize) -> Result<T
     })
 }
 
-/// What each rank is worth in the given norm: the eigenvalues λ, largest first, min(m, n) of them.
-/// Cutting to rank r costs the sum of those after the first r.
+/// The spectrum of a weight in the given norm: the eigenvalues λ of M H Mᵀ, largest first, min(m, n) of them. Cutting
+/// to rank r costs the sum of those after the first r.
 pub fn spectrum_under(metric: &Metric, weight: &Matrix) -> Result<Vec<f64>> {
     let gram = Sides::new(metric, weight)?.gram()?;
     let values = gram.eigenvalues()?;
     Ok(values.into_iter().map(|x| x.max(0.0)).collect())
 }
 
-/// What a weight with its shorter side first becomes under a metric; m ≤ n.
+/// A weight under a metric, its shorter side first; m ≤ n, and G is the metric of that side.
 struct Sides {
     rooted: Double,           // M = Lᵀ W: m × n
     weighted: Option<Double>, // M H: m × n; none where H = I
@@ -75,7 +82,7 @@ impl Sides {
     }
 }
 
-/// A weight with its shorter side first.
+/// A weight in `f64`, transposed where it has more rows than columns.
 fn wide(weight: &Matrix) -> Double {
     let (rows, cols) = (weight.rows(), weight.cols());
     if rows <= cols {
@@ -84,14 +91,15 @@ fn wide(weight: &Matrix) -> Double {
     Double::from_fn(cols, rows, |i, j| f64::from(weight.data()[j * cols + i]))
 }
 
-/// A and B from the eigenvalues and the top eigenvectors U.
+/// A = W H Mᵀ U Λ⁻¹, m × r, and B = Uᵀ M, r × n, from the eigenvalues and the top eigenvectors U.
 fn factors(values: &[f64], u: Double, sides: Sides, weight: &Matrix) -> Result<(Double, Double)> {
     let down = u.transposed_times(&sides.rooted)?;
     if sides.even {
+        // With L = I, A is U: M = W, and W H Wᵀ U = U Λ.
         return Ok((u, down));
     }
-    // W (H Mᵀ U) Λ⁻¹
-    // What is below the rounding of the largest says nothing, and would be divided by.
+    // A = W (H Mᵀ U) Λ⁻¹, from the right, so that no product is larger than m × n × r.
+    // Eigenvalues below the rounding of the largest are noise, which a division would blow up.
     let noise = f64::EPSILON * u.rows() as f64 * values.first().copied().unwrap_or_default();
     let inverse = |x: &f64| if *x > noise { x.recip() } else { 0.0 };
     let inverses: Vec<f64> = values.iter().map(inverse).collect();
@@ -100,13 +108,14 @@ fn factors(values: &[f64], u: Double, sides: Sides, weight: &Matrix) -> Result<(
     Ok((wide(weight).times(&inward)?.scaled_columns(&inverses), down))
 }
 
-/// Gives each component the same length in both factors, so that their entries are of like size,
-/// which suits half-precision formats and training.
+/// Scales each component to the same length in both factors, so that their entries are of like size, which suits
+/// half-precision formats and training.
 fn balanced(up: Double, down: Double) -> (Double, Double) {
     let left = up.column_norms();
     let right = down.transposed().column_norms();
     let scale = |(l, r): (&f64, &f64)| {
         let scale = (r / l).sqrt();
+        // A component of length 0 on either side stays as it is.
         if scale.is_finite() && scale > 0.0 {
             scale
         } else {

@@ -1,31 +1,40 @@
-//! Ranks for all weights by one threshold, found for a budget.
+//! Ranks for all weights under one budget: a greedy hand-out by score, which is one threshold for all.
+//!
+//! ```text
+//! repeat   the weight with the best offer takes it: one rank at m + n parameters,
+//!          or (envelope) all remaining ranks for m·n − r (m + n)
+//! until    the best offer does not fit what is left of keep · Σ m·n
+//! ```
+//!
+//! Scores never increase within a weight, so that handing out the largest first is the same as a threshold, found
+//! exactly. Cost: a heap operation per rank.
 
 use std::{cmp::Ordering, collections::BinaryHeap, str::FromStr};
 
 use compress_core::{Budget, Shape, Site, Truncate};
 use serde::Serialize;
 
-/// A weight that ranks are handed out to.
+/// A weight, and the scores of its ranks.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// Which weight.
     pub site: Site,
     /// Its shape.
     pub shape: Shape,
-    /// What each of its ranks is worth, never increasing.
+    /// The score of each of its ranks, never increasing.
     pub scores: Vec<f64>,
 }
 
-/// What the budget counts.
+/// The parameters that a budget counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Count {
-    /// Every rank at m + n parameters, even those of a weight that then stays whole: what that saves
-    /// is not spent. For comparison with published figures.
+    /// Every rank at m + n parameters, even those of a weight that then stays whole: the parameters that this saves
+    /// are not spent. As published figures count, for comparison with them.
     Ranks,
-    /// What is stored: a weight that reaches its break-even rank stays whole and counts m · n.
+    /// The parameters that are stored: a weight that reaches its break-even rank stays whole and counts m · n.
     Stored,
-    /// What is stored; and a weight stays whole as soon as that is worth its price.
+    /// The parameters that are stored; and a weight stays whole as soon as its remaining ranks together are worth that.
     #[default]
     Envelope,
 }
@@ -43,25 +52,26 @@ impl FromStr for Count {
     }
 }
 
-/// Ranks that fit a budget.
+/// The result of a hand-out: steps within the budget.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Allocation {
     /// The weights that become low-rank (LRC). Whatever has no step stays whole (N-LRC).
     pub steps: Vec<Truncate>,
-    /// The least score that was bought: with any higher threshold the plan is another.
+    /// The least score that was bought, the threshold τ; infinite where nothing was.
     pub threshold: f64,
 }
 
-/// Hands out ranks, the largest score first, until the budget is spent; each weight has rank 1 at least.
+/// Hands out ranks, the largest score first, until the budget is spent. Each weight has rank 1 at least, so that a
+/// budget below that is exceeded.
 ///
-/// It ends at the first rank that does not fit, so that less than one is left: to pass it over for smaller
+/// It ends at the first rank that does not fit, so that less than one rank is left: to skip it for smaller
 /// ones would let a larger budget keep less.
 #[must_use]
 pub fn allocate(candidates: &[Candidate], budget: Budget, count: Count) -> Allocation {
     allocate_above(f64::NEG_INFINITY, candidates, budget, count)
 }
 
-/// The same for scores of at least `threshold`.
+/// The same for scores of at least `threshold` only.
 fn allocate_above(
     threshold: f64,
     candidates: &[Candidate],
@@ -85,7 +95,8 @@ fn allocate_above(
             least = offer.score;
             weight.held = offer.gives;
         } else if offer.gives == Held::Whole && weight.may_stay_whole {
-            // Nor later: what a rank takes from its price it takes from the budget as well.
+            // Staying whole will not fit later either: a rank takes as much from its price as from the budget. The
+            // weight goes on rank by rank.
             weight.may_stay_whole = false;
         } else {
             break;
@@ -98,25 +109,25 @@ fn allocate_above(
     }
 }
 
-/// What a weight has been given.
+/// The state of a weight: its rank so far, or whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
     Rank(usize),
     Whole,
 }
 
-/// A weight while ranks are handed out.
+/// A weight during the hand-out.
 struct Weight<'a> {
     candidate: &'a Candidate,
     count: Count,
     held: Held,
-    /// Whether it may skip ranks to stay whole.
+    /// Whether it may still be offered to stay whole at once.
     may_stay_whole: bool,
-    /// Σ of the scores from each rank on.
+    /// Σ of the scores from each rank on, so that an offer takes constant time.
     tails: Vec<f64>,
 }
 
-/// What a weight would take next.
+/// The next thing that a weight could take, and its price.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Offer {
     score: f64,
@@ -143,7 +154,7 @@ impl<'a> Weight<'a> {
         }
     }
 
-    /// The best of what it can take next; `index` is its own.
+    /// The best offer to this weight, whose index is given; none where it is whole, or has all ranks.
     fn offer(&self, index: usize) -> Option<Offer> {
         let Held::Rank(rank) = self.held else {
             return None;
@@ -166,19 +177,21 @@ impl<'a> Weight<'a> {
             weight: index,
             gives: Held::Whole,
         };
+        // The next rank reaches break-even: the whole weight costs no more, and is exact.
         if !shape.shrinks_at(rank + 1) {
             return rank_more.map(|offer| whole(offer.score));
         }
-        // The remaining ranks for the price of so many.
+        // Worth per m + n parameters, as the score of a single rank is: the slope of the envelope.
         let ranks = price as f64 / shape.low_rank_size(1) as f64;
         let skipping = self.tails.get(rank).map(|tail| whole(tail / ranks));
         match (rank_more, skipping.filter(|_| self.may_stay_whole)) {
+            // On the upper concave envelope the steeper segment comes first.
             (Some(one), Some(all)) if all.score >= one.score => Some(all),
             (one, _) => one,
         }
     }
 
-    /// What is to be done with it; nothing where it stays whole.
+    /// The step of the weight; none where it stays whole.
     fn step(&self) -> Option<Truncate> {
         let Candidate { site, shape, .. } = *self.candidate;
         match self.held {
@@ -190,7 +203,7 @@ impl<'a> Weight<'a> {
 
 impl Eq for Offer {}
 
-/// By score; of equal ones the earlier weight's first.
+/// By score; of equal ones the earlier weight first, so that plans do not depend on the heap.
 impl Ord for Offer {
     fn cmp(&self, other: &Self) -> Ordering {
         let by_score = self.score.total_cmp(&other.score);

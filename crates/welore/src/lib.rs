@@ -1,19 +1,22 @@
-//! `WeLore`: every weight gets the rank that it deserves, by one threshold on the spectra of all.
+//! `WeLore`: non-uniform ranks for truncated SVD, by one threshold on the spectra of all weights.
 //!
 //! ```text
 //! rank of W = #{ i : score(W, i) ≥ τ }       τ such that the parameters meet the budget
 //!
 //! minmax   (σᵢ − σ_min) / (σ_max − σ_min)     the paper's
-//! energy   λᵢ / Σλ / (m + n)                  λ of W H Wᵀ: what share of its outputs, per parameter
-//! loss     λᵢ / (m + n)                       λ of (G^½ W H^½)²: what loss, per parameter
+//! energy   λᵢ / Σλ / (m + n)                  λ of W H Wᵀ: the share of the outputs' energy, per parameter
+//! loss     λᵢ / (m + n)                       λ of (G^½ W H^½)²: the estimated loss, per parameter
 //! ```
 //!
 //! A rank costs m + n parameters, so that a weight above its break-even rank m·n / (m + n) stays whole:
 //! the paper's N-LRC, beside the low-rank components, LRC, that may be fine-tuned. The first two scores
-//! are normalised within each weight and say nothing of how much the weight matters; the third needs no
+//! are normalised within each weight, and say nothing of how much the weight matters; the third needs no
 //! normalisation, since its eigenvalues estimate the change of the loss itself.
 //!
-//! Spectra that fall slowly make bad pairs of factors: half of the parameters of a square weight buy a
+//! It needs the spectra of all chosen weights in the norm of the score before any rank is known: one eigendecomposition
+//! per weight, kept beside the evidence, so that a second budget costs none.
+//!
+//! Weights whose spectra fall slowly are bad low-rank pairs: half of the parameters of a square weight buy a
 //! quarter of a flat spectrum. [`Count::Envelope`] sees that: a weight stays whole as soon as all of
 //! its remaining ranks together are worth their price, which is the upper concave envelope of worth
 //! against parameters, and optimal up to the last weight.
@@ -50,14 +53,15 @@ pub use score::Score;
 /// Truncated SVD at the ranks that one threshold gives.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Welore {
-    /// What the threshold runs over; it also says which error the cut makes small.
+    /// The score that the threshold runs over; it also decides the norm of the cuts.
     pub score: Score,
-    /// What the budget counts.
+    /// The parameters that the budget counts.
     pub count: Count,
 }
 
 impl Welore {
-    /// Every chosen weight with the scores of its ranks.
+    /// The chosen weights with the scores of their ranks, largest first. Decomposes every weight whose spectrum is not
+    /// kept; fails where evidence is missing or a decomposition does not converge.
     pub fn candidates(&self, survey: &Survey<'_>) -> Result<Vec<Candidate>> {
         let sites: Vec<_> = survey.sites().collect();
         let one = |&(site, shape)| {
@@ -92,6 +96,7 @@ impl Method for Welore {
 
     fn plan(&self, survey: &Survey<'_>, budget: Option<Budget>) -> Result<Vec<Truncate>> {
         let budget = budget.unwrap_or(Budget::USUAL);
+        // No spectrum is needed to keep everything.
         if budget == Budget::ALL {
             return Ok(Vec::new());
         }

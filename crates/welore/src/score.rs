@@ -1,4 +1,8 @@
-//! What a rank is worth: the numbers that one threshold runs over.
+//! The score of a rank: the numbers that one threshold runs over, for all weights together.
+//!
+//! ```text
+//! minmax   (σᵢ − σ_min) / (σ_max − σ_min)     energy   λᵢ / Σλ / (m + n)     loss   λᵢ / (m + n)
+//! ```
 
 use std::str::FromStr;
 
@@ -6,15 +10,15 @@ use compress_core::Shape;
 use compress_svd::Norm;
 use serde::Serialize;
 
-/// What a threshold runs over.
+/// The score of a rank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Score {
-    /// The paper's: singular values, from 0 for the least of a weight to 1 for its largest.
+    /// The paper's (equation 4): singular values, min-max normalised within the weight. Needs no data.
     MinMax,
-    /// The share of a weight's outputs on a text, per parameter.
+    /// The share of the energy of a weight's outputs on a calibration text, per parameter. Needs H.
     Energy,
-    /// The estimated change of the loss, per parameter.
+    /// The estimated change of the loss, per parameter. Needs H and G. Not normalised: loss compares across weights.
     #[default]
     Loss,
 }
@@ -30,7 +34,7 @@ impl Score {
         }
     }
 
-    /// The score of each rank, largest first, from a spectrum λ of squares.
+    /// The score of each rank, largest first, from a spectrum λ of squared singular values, largest first.
     #[must_use]
     pub fn of(self, spectrum: &[f64], shape: Shape) -> Vec<f64> {
         let per_parameter = shape.low_rank_size(1) as f64;
@@ -51,6 +55,7 @@ impl Score {
             }
             Self::Energy => {
                 let all: f64 = spectrum.iter().sum();
+                // A weight without energy has scores of 0, not NaN.
                 let all = if all > 0.0 { all } else { 1.0 };
                 spectrum.iter().map(|x| x / all / per_parameter).collect()
             }

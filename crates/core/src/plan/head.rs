@@ -1,7 +1,7 @@
-//! What a plan says first: the version of its form, and the kind of its steps.
+//! The head of a plan: the version of its format, and the kind of its steps.
 //!
-//! Both are read before the rest, so that a plan of another kind is refused as that, and not for the first
-//! field that its steps have otherwise.
+//! Both are checked before the rest is parsed, so that a plan of another kind is refused with that reason, and not
+//! with the first unknown field of its steps.
 
 use std::marker::PhantomData;
 
@@ -9,12 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{Error, Result, Step};
 
-/// The version of the form in which plans are written; there is one.
+/// The version of the plan format; only one exists. Parsing any other number fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Version;
 
 impl Version {
-    /// Its number.
+    /// The number in the file.
     pub const NUMBER: u64 = 1;
 }
 
@@ -56,7 +56,7 @@ impl<'de, S: Step> Deserialize<'de> for Kind<S> {
     }
 }
 
-/// Refuses a text whose plan is of another version or kind than those whose steps are `S`.
+/// Refuses a plan of another version, or of another kind than [`Step::KIND`] of `S`; a text that is not JSON too.
 pub fn check<S: Step>(text: &[u8]) -> Result<()> {
     let head: Head = serde_json::from_slice(text).map_err(Error::Plan)?;
     match head.version {
@@ -86,9 +86,10 @@ fn other_kind<S: Step>(found: &str, maker: &str) -> Error {
     }
 }
 
-/// What is read first; the rest is not looked at.
+/// The fields that are read first; all others are ignored here, and parsed afterwards.
 #[derive(Deserialize)]
 struct Head {
+    // Any JSON value: a version of another type is reported as a version, not as a syntax error.
     version: Option<serde_json::Value>,
     kind: Option<String>,
     method: Option<String>,

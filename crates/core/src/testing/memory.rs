@@ -1,11 +1,13 @@
-//! The law that the memory which a method needs is predicted.
+//! The law that a method predicts the memory that it needs.
+//!
+//! Measured is the peak of resident memory (`VmHWM` of `/proc/self/status`), in a process of its own per case.
 
 use std::{env, fs, process::Command};
 
 use super::threads::{WIDE, Wide};
 use crate::{Budget, Error, Method, Result, Role, Site, Survey};
 
-/// Large enough that whole matrices are what counts.
+/// Large enough that matrices outweigh everything else: 1536 × 3072 takes 19 MB in `f32`.
 const LARGE: Wide = Wide {
     hidden: 1536,
     gated: 3072,
@@ -13,22 +15,22 @@ const LARGE: Wide = Wide {
     decay: 3.0,
 };
 
-/// Streams with one weight, two of more outputs than inputs, and one of fewer.
+/// Layer inputs with one reader, with two of more outputs than inputs, and with one of fewer.
 const STREAMS: [&[Role]; 3] = [&[Role::Output], &[Role::Gate, Role::Up], &[Role::Down]];
 
-/// Which case a process is to measure; the variable of a process that was started for one.
+/// The environment variable by which a child process is told which case to measure.
 const CASE: &str = "COMPRESS_TEST_CASE";
 
-/// Law: what carrying out the steps of a layer input takes of memory, on 2 threads, is what was predicted, to a tenth;
-/// less than that only where several weights need not hold most at the same time.
+/// Law: the peak memory of carrying out the steps of a layer input, on 2 threads, is within a tenth of the prediction;
+/// below that only with several readers, which need not reach their peaks at the same time.
 ///
-/// A process is measured, for each method and input a new one, so that nothing is left in it from before: the
-/// test itself, started again. It must be the only one of its file. Where the system does not tell, nothing is
-/// measured.
+/// Each case runs in a new process, the test's own binary started again, so that no memory is left in it from before.
+/// It must therefore be the only test of its file. Where `/proc` does not exist nothing is measured.
 pub fn memory_is_predicted<M: Method>(methods: &[M]) -> Result<()> {
     let case = env::var(CASE).ok().and_then(|case| case.parse().ok());
     let cases = methods.len() * STREAMS.len();
     if let Some(case) = case {
+        // In a child: measure the one case.
         let case: usize = case;
         return measure(
             &methods[case / STREAMS.len()],
@@ -40,7 +42,7 @@ pub fn memory_is_predicted<M: Method>(methods: &[M]) -> Result<()> {
         let program = env::current_exe().map_err(Error::source)?;
         let run = Command::new(program)
             .env(CASE, case.to_string())
-            // What is let go goes back to the system, as it does with matrices of gigabytes.
+            // Makes glibc return freed blocks of this size to the system, as it does with matrices of gigabytes anyway.
             .env("MALLOC_MMAP_THRESHOLD_", "65536")
             .output();
         let run = run.map_err(Error::source)?;
@@ -61,7 +63,7 @@ fn measure<M: Method>(method: &M, readers: &[Role]) -> Result<()> {
         pool.install(|| method.compress(&steps, survey).map(drop))?;
         method.memory(&steps, &|site| survey.shape(site), 2)
     };
-    // Once for little, so that code and threads are there.
+    // A small run first, so that code pages, thread stacks and the allocator's arenas are not counted.
     carry_out(&Survey::new(&WIDE, chosen).with_evidence(&WIDE))?;
     let Some(before) = told("VmRSS:") else {
         return Ok(());
@@ -77,7 +79,7 @@ fn measure<M: Method>(method: &M, readers: &[Role]) -> Result<()> {
     Ok(())
 }
 
-/// A line of what the system tells of this process, in bytes.
+/// A line of `/proc/self/status`, in bytes; none on other systems.
 fn told(name: &str) -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with(name))?;

@@ -1,4 +1,4 @@
-//! The law that bytes do not depend on how many threads there are.
+//! The law that results have the same bytes on any number of threads.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use crate::{
     Survey, Symmetric, Weights,
 };
 
-/// One block of such sizes, and made-up measurements of it.
+/// A model of one block with the given widths, and made-up measurements of it.
 pub struct Wide {
-    /// Inputs and outputs of a block.
+    /// Width of the residual stream.
     pub hidden: usize,
-    /// Those of its gated activations.
+    /// Width of the gated activations.
     pub gated: usize,
     /// By how many powers of e a weight's columns fall from the first to the last, at most to a thousandth.
     pub decay: f32,
 }
 
-/// Larger than the pieces that threads share.
+/// Wider than one tile of a parallel product, so that work really is shared between threads.
 pub const WIDE: Wide = Wide {
     hidden: 320,
     gated: 576,
@@ -43,7 +43,7 @@ fn block_role(site: Site) -> Result<Role> {
     site.role().ok_or(Error::NotMeasured { site })
 }
 
-/// Some outer products on a diagonal that falls.
+/// A decaying diagonal plus 40 outer products: positive definite, far from diagonal.
 fn gram(size: usize, seed: u64) -> Symmetric {
     let mut random = Random(seed);
     let mut gram = Symmetric::zeros(size);

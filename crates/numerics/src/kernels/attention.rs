@@ -1,4 +1,4 @@
-//! Attention of one query over the keys and values of its head.
+//! Attention of one query over the keys and values of its head: decoding with a cache.
 //!
 //! ```text
 //! h = Σ softmax(K q / √d) V
@@ -11,8 +11,8 @@ use super::{
     exponential::exp,
 };
 
-/// Σ softmax(K q / √d) V of one query, d, over the keys and values of its head, time × d: those that
-/// are remembered, and those that are new.
+/// Σ softmax(K q / √d) V of one query, d, over the keys and values of its head, each time × d, row after row: the
+/// cached ones, then the new ones. There must be at least one; `out` has d numbers.
 pub fn attend_one(query: &[f32], keys: [&[f32]; 2], values: [&[f32]; 2], out: &mut [f32]) {
     let size = query.len().max(1);
     let seen = keys.iter().map(|keys| keys.len() / size).sum();
@@ -46,6 +46,7 @@ fn attend(
         }
         rest = after;
     }
+    // The softmax is shifted by the largest score, so that no exponential overflows.
     let most = fold(
         &weights,
         f32::NEG_INFINITY,

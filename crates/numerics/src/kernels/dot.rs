@@ -1,10 +1,10 @@
-//! Sums of products: a matrix that lies row after row, times one vector.
+//! Dot products: a row-major matrix times one vector.
 //!
 //! ```text
 //! y = W x,  W: out × in
 //! ```
 //!
-//! With one vector there is nothing to keep in the cache: W is read once, and that is what it costs.
+//! With one vector no number of W is used twice: the cost is that of reading W from memory once.
 
 #![expect(
     clippy::inline_always,
@@ -13,13 +13,14 @@
 
 use pulp::Arch;
 
-/// Sums that run side by side: two or four vectors of them, so that none waits for the one before.
+/// Partial sums side by side: two vectors of AVX-512 or four of AVX2, so that no addition waits for the latency of the
+/// one before.
 const LANES: usize = 32;
 
-/// One vector of them.
+/// Partial sums of what is left of a row, and the last steps: one AVX2 vector.
 const FEW: usize = 8;
 
-/// One product for each row, on this thread.
+/// y = W x for `out.len()` rows of `x.len()` numbers, on this thread.
 pub fn multiply_rows(rows: &[f32], x: &[f32], out: &mut [f32]) {
     Arch::new().dispatch(
         #[inline(always)]
@@ -31,7 +32,7 @@ pub fn multiply_rows(rows: &[f32], x: &[f32], out: &mut [f32]) {
     );
 }
 
-/// Σ a b
+/// Σ a b; always in the same order for the same length, up to whether the processor fuses additions.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a, b) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
@@ -40,14 +41,14 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     } else {
         joined(lanes(a.0, b.0), |a, b| a + b)
     };
-    // Rows of a low-rank factor may be no longer than this.
+    // Rows of a low-rank factor may be no longer than this: 32 lanes would leave all of them to the scalar rest.
     let (a, b) = (a.1.as_chunks::<FEW>(), b.1.as_chunks::<FEW>());
     let few = joined_few(lanes(a.0, b.0), |a, b| a + b);
     let rest = a.1.iter().zip(b.1);
     rest.fold(whole + few, |sum, (a, b)| sum + a * b)
 }
 
-/// Σ a b, lane by lane.
+/// Σ a b, lane by lane; without the joining of lanes.
 #[inline(always)]
 fn lanes<const N: usize>(a: &[[f32; N]], b: &[[f32; N]]) -> [f32; N] {
     let mut sums = [0.0; N];
@@ -59,7 +60,7 @@ fn lanes<const N: usize>(a: &[[f32; N]], b: &[[f32; N]]) -> [f32; N] {
     sums
 }
 
-/// All numbers made one by an operation, in whatever order.
+/// All numbers joined by an operation whose order does not matter but for rounding; `start` is its neutral element.
 #[inline(always)]
 pub(crate) fn fold(numbers: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [start; LANES];
@@ -73,7 +74,8 @@ pub(crate) fn fold(numbers: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) 
     rest.iter().fold(all, |all, x| join(all, *x))
 }
 
-/// The upper half joined to the lower, until one is left. In steps of known length, which stay in registers.
+/// Joins the upper half to the lower, until one is left. The arrays have constant lengths, so that they stay in
+/// registers.
 #[inline(always)]
 fn joined(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let lanes: [f32; 16] = std::array::from_fn(|i| join(lanes[i], lanes[i + 16]));

@@ -1,13 +1,18 @@
-//! exp of many numbers at a time.
+//! Exponentials of many numbers at a time, and log Σ exp.
 //!
-//! Written so that the compiler makes vector instructions of it, which it cannot of a call of
+//! ```text
+//! exp(x) = 2ⁿ · exp(r)      n = round(x / ln 2),   r = x − n ln 2,   |r| ≤ ½ ln 2
+//! ```
+//!
+//! Written without branches, so that the compiler makes vector instructions of it, which it cannot of a call of
 //! `f32::exp`; `pulp` picks the widest that the processor has.
 
 use std::f32::consts::LOG2_E;
 
 use pulp::Arch;
 
-/// Replaces each number by its exponential, to 2 units in the last place (4 above 88); below −87 by 0.
+/// Replaces each number by its exponential, to 2 units in the last place up to 88; below −87 by 0. Between 88 and the
+/// overflow of `f32` at 88.7 only the order of magnitude is right.
 pub fn exponentiate(numbers: &mut [f32]) {
     Arch::new().dispatch(
         #[inline(always)]
@@ -15,7 +20,8 @@ pub fn exponentiate(numbers: &mut [f32]) {
     );
 }
 
-/// log Σ exp of some numbers; none where one of them is not finite.
+/// log Σ exp of some numbers, the normaliser of a softmax; none where one of them is not finite, as the logits of a
+/// damaged model are.
 #[must_use]
 pub fn log_sum_exp(numbers: &[f32]) -> Option<f64> {
     Arch::new().dispatch(
@@ -28,6 +34,7 @@ pub fn log_sum_exp(numbers: &[f32]) -> Option<f64> {
             let mut sums = [0.0; LANES]; // of the exponentials
             let mut zeros = [0.0; LANES]; // of x·0, which is NaN where x is not finite
             let chunks = numbers.chunks_exact(LANES);
+            // The last numbers are filled up to whole lanes, so that there is no scalar loop at the end.
             let mut rest = [f32::MIN; LANES]; // whose exponential is 0
             let count = chunks.remainder().len();
             rest[..count].copy_from_slice(chunks.remainder());
@@ -43,10 +50,11 @@ pub fn log_sum_exp(numbers: &[f32]) -> Option<f64> {
     )
 }
 
-/// Sums that run side by side.
+/// Partial sums side by side; each one goes through few numbers, so that `f32` is enough for it.
 const LANES: usize = 64;
 
-/// exp(x) = 2ⁿ · exp(r), n the integer nearest to x·log₂e, |r| ≤ ½ ln 2, exp(r) by its series.
+/// exp(x) = 2ⁿ · exp(r), exp(r) by its Taylor polynomial of degree 7, whose remainder on |r| ≤ ½ ln 2 is below half a
+/// unit in the last place.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     /// Adding and subtracting this rounds to an integer: 1.5 · 2²³.
@@ -54,6 +62,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     /// ln 2 in two parts, the first with so few bits that n times it is exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 
+    // Keeps 2ⁿ among the normal numbers; what is outside is put right at the end, without branches.
     let inside = x.clamp(-87.0, 88.0);
     let n = (inside * LOG2_E + ROUND) - ROUND;
     let r = (inside - n * LN_2[0]) - n * LN_2[1];
@@ -67,9 +76,11 @@ pub(crate) fn exp(x: f32) -> f32 {
         1.0,
     ];
     let power = series.iter().fold(1.0 / 5040.0, |sum, c| sum * r + c);
+    // 2ⁿ by its exponent bits.
     let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
     let result = power * scale;
     let result = if x < -87.0 { 0.0 } else { result };
+    // Grows to infinity with x, so that an overflow is not hidden; NaNs, which the conversion of n lost, come back.
     if x > 88.0 {
         (x - 88.0) * f32::MAX + result
     } else if x.is_nan() {

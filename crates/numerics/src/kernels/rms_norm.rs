@@ -4,7 +4,7 @@ use pulp::Arch;
 
 use super::dot::dot;
 
-/// x ⊙ gain / √(mean x² + ε)
+/// x ⊙ gain / √(mean x² + ε); x and gain have one length.
 #[must_use]
 pub fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
     Arch::new().dispatch(

@@ -7,7 +7,8 @@
 
 use pulp::Arch;
 
-/// Turns the pairs of channels (i, i + d/2) of each head, by d/2 cosines and sines.
+/// Rotates the pairs of channels (i, i + d/2) of each head by the angles of one position, given as d/2 cosines and
+/// sines. `heads` is heads × d.
 pub fn rotate_halves(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
     Arch::new().dispatch(
         #[inline(always)]

@@ -1,10 +1,10 @@
-//! Threads that help to make one vector after the other.
+//! A thread pool for one token: helpers that spin for work instead of sleeping.
 //!
-//! A token of a small model takes some 150 vectors of some 50 µs each, and to wake a thread takes nearly
-//! as long: so helpers live for a token, and look out for work in a loop. A vector is made in parts,
-//! which whoever comes first takes; and as a part is the same whoever makes it, one that a helper does
-//! not finish in time, because its core does something else, is made once more. So nobody waits for a
-//! helper, not even for its end: what it works on is its own, too.
+//! A token of a small model takes some 150 vectors of some 50 µs each, and waking a thread takes nearly
+//! as long. So helpers live for a token and poll for work in a loop. A vector is made in parts,
+//! which threads take first come, first served; and since a part is the same whoever makes it, one that a helper does
+//! not finish in time, because its core has other work, is made again by the caller. So nobody waits for a
+//! helper, not even for its end: what it works on is its own, too. Results do not depend on the number of threads.
 
 use std::{
     hint::spin_loop,
@@ -17,26 +17,26 @@ use std::{
     thread,
 };
 
-/// Parts of a vector for each thread: if they end at different times, then by little.
+/// Parts per thread: more than one, so that a thread that is late costs little at the end.
 const PARTS: usize = 2;
 
-/// Turns of a loop, some 20 µs, after which a helper lets other programs have its core, and after which
-/// nobody waits for a helper.
+/// Turns of the polling loop, some 20 µs: after so many a helper yields its core to other programs, and the caller
+/// makes a helper's part itself.
 const TURNS: usize = 1 << 10;
 
-/// Helpers of the thread that has work.
+/// The helpers of the thread that has work. They end when this is dropped.
 pub struct SpinPool {
     helpers: Vec<Sender<Weak<Job>>>,
 }
 
-/// What makes a part of a vector: which vector, and which pieces of it.
+/// Makes the given pieces of the vector with the given index.
 type Make = dyn Fn(usize, Range<usize>) -> Vec<f32> + Send + Sync;
 
-/// Vectors to be made.
+/// Vectors to be made, shared by the caller (strongly) and the helpers (weakly).
 struct Job {
     make: Box<Make>,
     parts: Vec<Part>,
-    /// How many parts somebody has taken.
+    /// The number of parts that have been taken.
     taken: AtomicUsize,
 }
 
@@ -46,13 +46,13 @@ struct Part {
     numbers: OnceLock<Vec<f32>>,
 }
 
-/// Works until there is nobody any more to give work.
+/// A helper's loop, until the pool is dropped.
 fn help(jobs: &Receiver<Weak<Job>>) {
     let mut turns = 0;
     loop {
         match jobs.try_recv() {
             Ok(job) => {
-                // One that is over by now is gone.
+                // A job that is already finished is freed, and the weak pointer says so.
                 if let Some(job) = job.upgrade() {
                     job.work();
                 }
@@ -63,13 +63,14 @@ fn help(jobs: &Receiver<Weak<Job>>) {
                 turns += 1;
                 spin_loop();
             }
+            // Still polls, but lets other programs run first: between two vectors the caller does other work.
             Err(TryRecvError::Empty) => thread::yield_now(),
         }
     }
 }
 
 impl SpinPool {
-    /// So many threads, this one included; fewer where the system gives no more.
+    /// A pool of so many threads, the caller included; fewer where the system refuses to start more.
     #[must_use]
     pub fn new(threads: usize) -> Self {
         let helper = |_| {
@@ -82,13 +83,17 @@ impl SpinPool {
         }
     }
 
-    /// Makes vectors of so many pieces each. `make` is told which of them it is, and which pieces; what it
-    /// gives for neighbouring pieces is put together.
+    /// Makes N vectors of `counts` pieces each, on all threads, the caller included.
+    ///
+    /// `make` is given the index of a vector and a range of its pieces; its results for neighbouring ranges are
+    /// concatenated. It may be called twice for the same pieces, and so must give the same numbers each time. A panic
+    /// in `make` on the caller's thread passes through.
     pub fn make<const N: usize>(
         &self,
         counts: [usize; N],
         make: impl Fn(usize, Range<usize>) -> Vec<f32> + Send + Sync + 'static,
     ) -> [Vec<f32>; N] {
+        // Alone: whole vectors at once, without an allocation per part.
         if self.helpers.is_empty() {
             return std::array::from_fn(|vector| make(vector, 0..counts[vector]));
         }
@@ -121,14 +126,15 @@ impl SpinPool {
 }
 
 impl Job {
-    /// Makes parts until all are taken.
+    /// Takes and makes parts until all are taken; run by the caller and all helpers at the same time.
     fn work(&self) {
         while let Some(part) = self.parts.get(self.taken.fetch_add(1, Ordering::Relaxed)) {
+            // Fails where the caller lost patience and made the part itself; the numbers are the same.
             let _ = part.numbers.set(self.made(part));
         }
     }
 
-    /// The vectors; parts that others have taken are waited for, a little.
+    /// Concatenates the parts. A part that another thread has taken is waited for at most [`TURNS`], then made here.
     fn finish<const N: usize>(&self) -> [Vec<f32>; N] {
         let mut vectors = [const { Vec::new() }; N];
         for part in &self.parts {

@@ -1,4 +1,4 @@
-//! What lies between the two inner weights of a gated feed-forward layer, and the backward pass through it.
+//! The `SwiGLU` activation of a gated feed-forward layer (Shazeer 2020, arXiv 2002.05202), and its backward pass.
 //!
 //! ```text
 //! y = silu(g) ⊙ u,   silu(g) = g σ(g),   σ(g) = 1 / (1 + e^−g)
@@ -12,7 +12,7 @@ use pulp::Arch;
 
 use super::exponential::exp;
 
-/// silu(gate) ⊙ up, in the place of the gate.
+/// silu(gate) ⊙ up, written over the gate; stops at the shorter slice.
 pub fn swiglu(gate: &mut [f32], up: &[f32]) {
     Arch::new().dispatch(
         #[inline(always)]
@@ -24,7 +24,7 @@ pub fn swiglu(gate: &mut [f32], up: &[f32]) {
     );
 }
 
-/// From the gradient by its result to those by gate and up, which take their places.
+/// The vjp: from the gradient by the result, those by gate and by up, written over their places.
 pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], gradient: &[f32]) {
     Arch::new().dispatch(
         #[inline(always)]

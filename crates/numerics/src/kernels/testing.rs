@@ -1,8 +1,8 @@
-//! What the tests of kernels share.
+//! Helpers of the kernels' tests.
 
 use crate::Random;
 
-/// Normal numbers.
+/// Normal random numbers, the same for the same seed.
 pub fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut random = Random(seed);
     (0..count).map(|_| random.normal()).collect()

@@ -1,4 +1,4 @@
-//! The Cholesky decomposition in place, and what comes of it, on all cores.
+//! The Cholesky decomposition of a positive definite matrix in place, and the inverse root from it, on all cores.
 //!
 //! ```text
 //! A = L Lᵀ                          n × n, positive definite; L lower triangular
@@ -7,8 +7,9 @@
 //! A[i, j] −= L[i, P] L[j, P]ᵀ
 //! ```
 //!
-//! Threads share bands of rows. A band writes itself only; what it reads of others, n numbers for each column
-//! of a panel, is copied first. Panels and bands have a fixed size, and each piece is done by one thread: so
+//! The right-looking blocked algorithm, n³ / 3 operations, nearly all of them in matrix products. Threads share bands
+//! of rows. A band writes itself only; what it reads of others, n numbers for each column of a panel, is copied
+//! first. Panels and bands have a fixed size, and each piece is done by one thread: so
 //! the bytes are the same for any number of threads.
 
 use faer::{
@@ -29,22 +30,22 @@ use rayon::prelude::*;
 use super::square::Square;
 use crate::{Error, Result, Shape, Symmetric};
 
-/// Columns of a panel, and rows of a band.
+/// Columns of a panel, and rows of a band. Changing it changes the order of summation, and so the bytes of results.
 const PANEL: usize = 256;
 
-/// Right-hand sides that are solved for together.
+/// Right-hand sides that a thread solves for together, so that L is read once for all of them.
 const SIDES: usize = 64;
 
-/// A = L Lᵀ
+/// The Cholesky factor L of A = L Lᵀ, n × n in `f64`. It needs 8·n² bytes.
 #[derive(Clone, Debug)]
 pub struct Cholesky(Square);
 
-/// A matrix that has no Cholesky decomposition, as it was.
+/// A matrix that is not positive definite, given back unchanged, so that the caller can damp it more and try again.
 #[derive(Clone, Debug)]
 pub struct Indefinite(pub Symmetric);
 
 impl Indefinite {
-    /// The error for whoever has no other way.
+    /// The error for callers that cannot go on.
     #[must_use]
     pub fn error(&self) -> Error {
         undefined(self.0.size())
@@ -59,7 +60,7 @@ fn undefined(n: usize) -> Error {
 }
 
 impl Cholesky {
-    /// Decomposes a matrix in its own memory, which grows to n × n; an error where it is not positive definite.
+    /// Decomposes a matrix in its own memory, which grows to n × n; fails where it is not positive definite.
     pub fn new(matrix: Symmetric) -> Result<Self> {
         let mut square = Square::unfolded(matrix);
         if factor(&mut square.numbers, square.size) {
@@ -75,12 +76,13 @@ impl Cholesky {
         self.0.size
     }
 
-    /// Turns T into the X with `X · A = T`; both m × n, row after row.
+    /// Solves `X · A = T` in place of T; both m × n, row after row. A is symmetric, so that each row is one system.
     pub fn solve(&self, sides: &mut [f64]) {
         let n = self.0.size;
         let l = MatRef::from_row_major_slice(&self.0.numbers, n, n);
         sides.par_chunks_mut(SIDES * n.max(1)).for_each(|band| {
             let count = band.len() / n;
+            // Rows of T are the columns of Tᵀ, as faer solves for them.
             let mut x = MatRef::from_column_major_slice(&*band, n, count).to_owned();
             solve_lower_triangular_in_place(l, x.as_mut(), Par::Seq);
             solve_upper_triangular_in_place(l.transpose(), x.as_mut(), Par::Seq);
@@ -89,7 +91,8 @@ impl Cholesky {
         });
     }
 
-    /// `Lᵀ · x` for the columns of an n × k matrix.
+    /// `Lᵀ · x` for the columns of an n × k matrix; fails where x has not n rows. (The root of A that a norm ‖A^½ x‖
+    /// needs.)
     pub fn root_times(&self, x: &super::Double) -> Result<super::Double> {
         let n = self.0.size;
         let l = MatRef::from_row_major_slice(&self.0.numbers, n, n);
@@ -116,7 +119,7 @@ impl Cholesky {
     }
 }
 
-/// The upper triangular U with Uᵀ U = A⁻¹, and A itself.
+/// The upper triangular U with Uᵀ U = A⁻¹, and A itself: GPTQ's inverse root of H.
 #[derive(Clone, Debug)]
 pub struct InverseRoot {
     square: Square, // U on and above the diagonal, A below it
@@ -127,8 +130,8 @@ pub struct InverseRoot {
 impl InverseRoot {
     /// Finds U in A's own memory, which grows to n × n; gives A back where it is not positive definite.
     ///
-    /// From the Cholesky factor of A turned back to front, A = R Rᵀ with R upper triangular: then U = R⁻¹, and
-    /// the inverse itself is never formed.
+    /// With J the exchange matrix, the Cholesky factor of J A J reversed back is R, upper triangular with A = R Rᵀ;
+    /// then U = R⁻¹. The inverse of A is never formed, as it is in GPTQ's published code, which decomposes it again.
     pub fn new(matrix: Symmetric) -> std::result::Result<Self, Indefinite> {
         let mut square = Square::unfolded(matrix);
         let diagonal = square.diagonal();
@@ -157,8 +160,7 @@ impl InverseRoot {
         self.square.diagonal()
     }
 
-    /// Hands out row after row, the last one first, and lets go of its memory: in row i the numbers before the
-    /// i-th are those of A, the others those of U.
+    /// Hands out rows, the last one first: in row i the numbers before the i-th are those of A, the others those of U.
     pub fn into_rows(self, mut take: impl FnMut(usize, &[f64])) {
         let Square { size, numbers } = self.square;
         for i in (0..size).rev() {
@@ -167,7 +169,8 @@ impl InverseRoot {
     }
 }
 
-/// Replaces the lower triangle by L; false where A is not positive definite.
+/// Replaces the lower triangle and the diagonal by L; false where A is not positive definite, and the triangle is then
+/// overwritten in part.
 fn factor(numbers: &mut [f64], n: usize) -> bool {
     for first in (0..n).step_by(PANEL) {
         let end = n.min(first + PANEL);
@@ -177,6 +180,7 @@ fn factor(numbers: &mut [f64], n: usize) -> bool {
         let Some(root) = factor_corner(corner, n, first) else {
             return false;
         };
+        // The copy that bands read of each other, while they are written.
         let mut panel = vec![0.0; (n - end) * width]; // L[below, P]
         let copies = panel.par_chunks_mut(PANEL * width);
         let bands = below.par_chunks_mut(PANEL * n).zip(copies);
@@ -197,7 +201,7 @@ fn factor(numbers: &mut [f64], n: usize) -> bool {
     true
 }
 
-/// The factor of a panel's own rows, put in place; none where they are not positive definite.
+/// The Cholesky factor of a panel's diagonal block, put in place; none where it is not positive definite.
 fn factor_corner(rows: &mut [f64], n: usize, first: usize) -> Option<Mat<f64>> {
     let width = rows.len() / n;
     let mut corner = Mat::from_fn(width, width, |i, j| rows[i * n + first + j]);
@@ -215,6 +219,7 @@ fn factor_corner(rows: &mut [f64], n: usize, first: usize) -> Option<Mat<f64>> {
             row[first + j] = corner[(i, j)];
         }
     }
+    // Infinities pass the check for positive pivots.
     let finite = (0..width).all(|i| corner[(i, i)].is_finite());
     finite.then_some(corner)
 }
@@ -281,7 +286,7 @@ fn invert(numbers: &mut [f64], n: usize) {
     }
 }
 
-/// The inverse of a panel's own rows, put in place.
+/// The inverse of a panel's diagonal block, put in place.
 fn invert_corner(rows: &mut [f64], n: usize, first: usize) -> Mat<f64> {
     let width = rows.len() / n;
     let corner = Mat::from_fn(width, width, |i, j| rows[i * n + first + j]);

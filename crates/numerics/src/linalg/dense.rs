@@ -1,4 +1,7 @@
-//! A matrix column after column, in `f64` for what would drown in the rounding of `f32`, or in `f32`.
+//! A column-major matrix in `f64` or `f32`, the owner of what decompositions and products work on.
+//!
+//! Spectra of H and G fall over many orders of magnitude, and small eigenvalues drown in the rounding of `f32`; so
+//! [`Double`] is the usual one, and [`Single`] serves where `f32` is enough.
 
 use std::ops::Range;
 
@@ -12,10 +15,10 @@ use super::{
 };
 use crate::{Error, Matrix, Result, Shape, Symmetric};
 
-/// Columns of a symmetric matrix that are unfolded together.
+/// Columns of a symmetric matrix that a thread unfolds at a time, instead of all n × n.
 const COLUMNS: usize = 256;
 
-/// A matrix, column after column.
+/// A column-major matrix.
 #[derive(Clone, Debug)]
 pub struct Dense<T>(pub(super) Mat<T>);
 
@@ -33,7 +36,7 @@ impl<T: Real> From<&Matrix> for Dense<T> {
 }
 
 impl<T: Real> Dense<T> {
-    /// A matrix from its numbers, row after row; an error when they do not fill the shape.
+    /// A matrix from its numbers, row after row; fails where their count is not rows · cols.
     pub fn new(rows: usize, cols: usize, numbers: &[T]) -> Result<Self> {
         let (shape, found) = (Shape::new(rows, cols), numbers.len());
         if found != shape.size() {
@@ -56,7 +59,7 @@ impl<T: Real> Dense<T> {
         Self(Mat::zeros(rows, cols))
     }
 
-    /// `self + scale · other`, of one shape.
+    /// `self + scale · other`; fails where the shapes differ.
     pub fn plus(mut self, scale: T, other: &Self) -> Result<Self> {
         let shape = |m: &Self| Shape::new(m.rows(), m.cols());
         if shape(&self) != shape(other) {
@@ -82,7 +85,7 @@ impl<T: Real> Dense<T> {
         self.0.ncols()
     }
 
-    /// `self · right`, m×k by k×n.
+    /// `self · right`, m×k by k×n; fails where the k differ, as all products do.
     pub fn times(&self, right: &Self) -> Result<Self> {
         multiply(self.0.as_ref(), right.0.as_ref())
     }
@@ -97,7 +100,8 @@ impl<T: Real> Dense<T> {
         multiply(self.0.as_ref(), right.0.transpose())
     }
 
-    /// The lower triangle of `self · rightᵀ`, both n×k, where that product is symmetric; n×n.
+    /// The lower triangle of `self · rightᵀ`, both n×k, where that product is symmetric; n×n, zeros above the diagonal.
+    /// Half of the work of [`times_transposed`](Self::times_transposed).
     pub fn symmetric_product(&self, right: &Self) -> Result<Self> {
         let shape = |m: &Self| Shape::new(m.rows(), m.cols());
         if shape(self) != shape(right) {
@@ -114,19 +118,19 @@ impl<T: Real> Dense<T> {
         Ok(Self(out))
     }
 
-    /// Some columns.
+    /// A copy of some columns.
     #[must_use]
     pub fn part(&self, columns: Range<usize>) -> Self {
         Self(self.0.subcols(columns.start, columns.len()).to_owned())
     }
 
-    /// The matrix on its side.
+    /// A transposed copy.
     #[must_use]
     pub fn transposed(&self) -> Self {
         Self(self.0.transpose().to_owned())
     }
 
-    /// Multiplies each column by a number of its own.
+    /// `self · diag(by)`.
     #[must_use]
     pub fn scaled_columns(mut self, by: &[T]) -> Self {
         for (j, &number) in by.iter().enumerate().take(self.cols()) {
@@ -135,7 +139,7 @@ impl<T: Real> Dense<T> {
         self
     }
 
-    /// Multiplies each row by a number of its own.
+    /// `diag(by) · self`.
     #[must_use]
     pub fn scaled_rows(mut self, by: &[T]) -> Self {
         for j in 0..self.cols() {
@@ -145,30 +149,33 @@ impl<T: Real> Dense<T> {
         self
     }
 
-    /// For a symmetric matrix: all eigenvalues, largest first, and the eigenvectors of the `count`
-    /// largest as columns. Reads the lower triangle.
+    /// The eigenvalues of a symmetric matrix, largest first, all n of them, and the eigenvectors of the `count` largest
+    /// as orthonormal columns, n × count. Reads the lower triangle; works on one thread.
+    ///
+    /// Fails where `count` is outside 1..=n or the iteration does not converge, as with numbers that are not finite.
     pub fn top_eigenvectors(self, count: usize) -> Result<(Vec<f64>, Self)> {
         let (values, vectors) = eigen::decompose(self.0, count)?;
         Ok((values, Self(vectors)))
     }
 
-    /// For a symmetric matrix: all eigenvalues, largest first. Reads the lower triangle.
+    /// The eigenvalues of a symmetric matrix, largest first. Reads the lower triangle. Much faster than with vectors:
+    /// the reduction to tridiagonal form is all that counts.
     pub fn eigenvalues(self) -> Result<Vec<f64>> {
         eigen::eigenvalues(self.0)
     }
 
-    /// One column.
+    /// One column; panics outside the matrix.
     #[must_use]
     pub fn column(&self, j: usize) -> &[T] {
         self.0.col_as_slice(j)
     }
 
-    /// One column, to be changed.
+    /// One column, mutable.
     pub fn column_mut(&mut self, j: usize) -> &mut [T] {
         self.0.col_as_slice_mut(j)
     }
 
-    /// Adds `scale · left[:, inner] · right` to some columns, on one thread.
+    /// Adds `scale · left[:, inner] · right` to the columns `target`, on this thread. A rank-k update; shapes must fit.
     pub fn add_product(
         &mut self,
         target: Range<usize>,
@@ -188,7 +195,7 @@ impl<T: Real> Dense<T> {
         );
     }
 
-    /// Its numbers, row after row.
+    /// A row-major copy of its numbers.
     #[must_use]
     pub fn row_major(&self) -> Vec<T> {
         let cols = self.cols();
@@ -205,7 +212,7 @@ impl<T: Real> Dense<T> {
 }
 
 impl Single {
-    /// Some columns in `f64`.
+    /// A copy of some columns in `f64`.
     #[must_use]
     pub fn widened(&self, columns: Range<usize>) -> Double {
         let part = self.0.subcols(columns.start, columns.len());
@@ -222,7 +229,7 @@ impl From<&Symmetric> for Double {
 }
 
 impl Double {
-    /// `self · h`, m×n by n×n, of which a few columns at a time are unfolded.
+    /// `self · h`, m×n by n×n, where h is unfolded a few columns at a time on each thread. Fails where the n differ.
     pub fn times_symmetric(&self, h: &Symmetric) -> Result<Self> {
         let (rows, n) = (self.rows(), h.size());
         if self.cols() != n {

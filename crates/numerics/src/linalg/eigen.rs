@@ -1,7 +1,13 @@
 //! Eigenvalues and eigenvectors of symmetric matrices, each on one thread.
 //!
-//! A reduction to tridiagonal form is bound by memory, and faer's own parallelism makes its bytes depend
-//! on the number of threads; so weights are what threads share.
+//! ```text
+//! A = Q T Qᵀ           reduction to tridiagonal form by Householder reflections, 4/3·n³
+//! T = S Λ Sᵀ           divide and conquer
+//! V = Q S[:, top r]    only the wanted vectors are taken back, 2·n²·r
+//! ```
+//!
+//! The reduction is bound by memory bandwidth, and faer's own parallelism makes its bytes depend on the number of
+//! threads; so threads share weights, not the decomposition of one.
 
 use faer::{
     Accum, Conj, Mat, Par, Spec,
@@ -25,14 +31,14 @@ use super::{
 };
 use crate::{Error, Matrix, Result, Shape};
 
-/// Columns of a matrix that are there in the precision of its Gram matrix at a time.
+/// Columns that are converted to the precision of the Gram matrix at a time, so that no whole copy in `f64` is made.
 const PART: usize = 1024;
 
-/// n × n matrices that an eigendecomposition holds at its peak: the given one, the eigenvectors, and two of
-/// their halves' while they are joined.
+/// Peak memory of an eigendecomposition with vectors, in n × n matrices: the given one, the eigenvectors, and two more
+/// in the workspace of divide and conquer. For predictions of memory.
 pub const EIGEN_SQUARES: usize = 4;
 
-/// Eigenvalues of a symmetric matrix, largest first, and the eigenvectors of the first few.
+/// The eigenvalues of a symmetric matrix, and the eigenvectors of the largest.
 #[derive(Clone, Debug)]
 pub struct Eigen {
     /// All n eigenvalues, largest first.
@@ -41,9 +47,10 @@ pub struct Eigen {
     pub vectors: Matrix,
 }
 
-/// The Gram matrix of the shorter side: `W·Wᵀ` if W has no more rows than columns, else `Wᵀ·W`.
+/// The Gram matrix of the shorter side: `W·Wᵀ` if W has no more rows than columns, else `Wᵀ·W`; n = min(rows, cols).
 ///
-/// `T` is the precision in which it is summed. Only the lower triangle is filled.
+/// `T` is the precision in which it is summed. Only the lower triangle is filled. Its eigenvalues are the squared
+/// singular values of W: half of the digits are lost.
 #[must_use]
 pub fn short_gram<T: Real>(w: &Matrix) -> Gram<T> {
     let wide = if w.rows() <= w.cols() {
@@ -66,7 +73,8 @@ pub fn short_gram<T: Real>(w: &Matrix) -> Gram<T> {
 pub struct Gram<T>(Mat<T>);
 
 impl<T: Real> Gram<T> {
-    /// All eigenvalues, largest first, and the eigenvectors of the `count` largest.
+    /// All eigenvalues, largest first, and the eigenvectors of the `count` largest, rounded to `f32`. Fails where
+    /// `count` is outside 1..=n, or nothing converges: squares of large weights may overflow in `f32`.
     pub fn top_eigenvectors(self, count: usize) -> Result<Eigen> {
         let (values, top) = decompose(self.0, count)?;
         let vectors = Matrix::from_fn(top.nrows(), count, |i, j| top[(i, j)].to_f32());
@@ -88,11 +96,11 @@ pub(super) fn eigenvalues<T: Real>(symmetric: Mat<T>) -> Result<Vec<f64>> {
     descending(&values)
 }
 
-/// All eigenvalues of a symmetric matrix, largest first, and the eigenvectors of the `count` largest
-/// as columns in that order. Reads the lower triangle.
+/// All eigenvalues of a symmetric matrix, largest first, and the eigenvectors of the `count` largest as columns in
+/// that order. Reads the lower triangle.
 ///
-/// Reduces the matrix to tridiagonal form, solves that, and takes only the wanted vectors back
-/// through the reflections: at 40 % of the vectors that saves a third of the whole.
+/// Only the wanted vectors are taken back through the reflections: with 40 % of the vectors that saves a third of the
+/// whole time.
 pub(super) fn decompose<T: Real>(symmetric: Mat<T>, count: usize) -> Result<(Vec<f64>, Mat<T>)> {
     let n = symmetric.nrows();
     if !(1..=n).contains(&count) {
@@ -104,6 +112,7 @@ pub(super) fn decompose<T: Real>(symmetric: Mat<T>, count: usize) -> Result<(Vec
     solve(&diagonal, &below, &mut values, Some(&mut vectors))?;
     // Ascending, so the wanted ones are the last columns.
     let mut top = vectors.subcols_mut(n - count, count);
+    // A matrix of one element has no reflections.
     if n > 1 {
         reflect(
             reflections.submatrix(1, 0, n - 1, n - 1),
@@ -125,15 +134,16 @@ pub(super) fn decompose<T: Real>(symmetric: Mat<T>, count: usize) -> Result<(Vec
     ))
 }
 
-/// The singular values of a matrix, largest first.
+/// The singular values of a matrix, largest first, min(rows, cols) of them.
 ///
-/// From the Gram matrix in `f64`, so that values down to 10⁻⁷ of the largest are meaningful.
+/// From the Gram matrix in `f64`: rounding of 10⁻¹⁶ in squares, so that values above some 10⁻⁷ of the largest are
+/// meaningful, as many digits as the `f32` weight itself has.
 pub fn singular_values(w: &Matrix) -> Result<Vec<f64>> {
     let squares = short_gram::<f64>(w).eigenvalues()?;
     Ok(squares.into_iter().map(|x| x.max(0.0).sqrt()).collect())
 }
 
-/// Reflections below the diagonal, their block coefficients, the diagonal and what is below it.
+/// The Householder vectors below the diagonal, their block coefficients, the diagonal and the subdiagonal.
 type Tridiagonal<T> = (Mat<T>, Mat<T>, Diag<T>, Diag<T>);
 
 fn tridiagonal<T: Real>(mut a: Mat<T>) -> Tridiagonal<T> {
@@ -161,7 +171,7 @@ fn tridiagonal<T: Real>(mut a: Mat<T>) -> Tridiagonal<T> {
     (a, blocks, diagonal, below)
 }
 
-/// The eigenvalues of a tridiagonal matrix in rising order, and its eigenvectors as columns.
+/// The eigenvalues of a tridiagonal matrix in ascending order, and its eigenvectors as columns where asked for.
 fn solve<T: Real>(
     diagonal: &Diag<T>,
     below: &Diag<T>,
@@ -186,7 +196,7 @@ fn solve<T: Real>(
     solved.map_err(|_| failed(n))
 }
 
-/// In falling order; an error where one is not finite.
+/// Reverses to descending order; fails where one is not finite, which the iteration need not notice.
 fn descending<T: Real>(values: &Diag<T>) -> Result<Vec<f64>> {
     let rising = values.column_vector().iter();
     let values: Vec<f64> = rising.rev().map(|x| x.to_f64()).collect();

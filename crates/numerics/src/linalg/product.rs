@@ -1,7 +1,8 @@
-//! Products of matrices, one tile of the result after the other, tiles in parallel.
+//! Products of matrices on all cores, one tile of the result at a time.
 //!
-//! Tiles depend on the shape alone, and each is one thread's work: so the bytes are the same for any number
-//! of threads.
+//! The result is halved along its longer side until a tile is small enough; halves are joined by rayon. Tiles depend
+//! on the shape alone, and each is computed by one thread over the whole inner dimension: so the bytes are the same
+//! for any number of threads, which faer's own parallelism does not promise.
 
 use faer::{
     Accum, MatMut, MatRef, Par,
@@ -14,18 +15,20 @@ use faer::{
 use super::{Real, fit};
 use crate::{Matrix, Result};
 
-/// Rows and columns of a tile, at most: below it, reading the factors anew for each tile would show.
+/// Most rows and columns of a tile. Each tile reads its rows of a and columns of b anew; with smaller ones that would
+/// show.
 const TILE: usize = 512;
 
-/// Where tiles end: whole vectors and whole cache lines.
+/// Tiles end at multiples of this: whole vectors, and whole cache lines of the result, which two threads would
+/// otherwise both write to.
 const STEP: usize = 64;
 
-/// `a · b`, m×k by k×n.
+/// `a · b`, m×k by k×n; fails where the k differ.
 pub fn product(a: &Matrix, b: &Matrix) -> Result<Matrix> {
     multiply(view(a), view(b))
 }
 
-/// `aᵀ · b`, k×m by k×n.
+/// `aᵀ · b`, k×m by k×n; fails where the k differ.
 pub fn product_of_transposed(a: &Matrix, b: &Matrix) -> Result<Matrix> {
     multiply(view(a).transpose(), view(b))
 }
@@ -39,7 +42,7 @@ fn multiply(a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<Matrix> {
     Ok(out)
 }
 
-/// `target = scale · a · b`, or that added to it; shapes fit.
+/// `target = scale · a · b`, or that added to it; shapes must fit.
 pub(super) fn multiply_tiles<T: Real>(
     target: MatMut<'_, T>,
     how: Accum,
@@ -70,7 +73,8 @@ pub(super) fn multiply_tiles<T: Real>(
     }
 }
 
-/// The lower triangle of `a · bᵀ`, both n×k, where that product is symmetric; or that added to it.
+/// The lower triangle of `a · bᵀ`, both n×k, where that product is symmetric; or that added to it. Half of the work
+/// of the whole product; what is above the diagonal is not written.
 pub(super) fn multiply_lower_tiles<T: Real>(
     target: MatMut<'_, T>,
     how: Accum,
@@ -91,6 +95,7 @@ pub(super) fn multiply_lower_tiles<T: Real>(
             Par::Seq,
         );
     }
+    // The quadrant below the diagonal is a whole product; the two on the diagonal are triangles again.
     let middle = half(n);
     let (upper, _, below, lower) = target.split_at_mut(middle, middle);
     let ((a, a_below), (b, b_below)) = (a.split_at_row(middle), b.split_at_row(middle));

@@ -1,14 +1,14 @@
-//! The two precisions.
+//! The two precisions that linear algebra is generic over.
 
 use faer::traits::RealField;
 
-/// The two precisions of a matrix: `f32` and `f64`.
+/// A precision of matrices: `f32` or `f64`.
 pub trait Real: RealField + Copy {
-    /// From a weight's number.
+    /// From `f32`, exactly.
     fn from_f32(x: f32) -> Self;
-    /// To a factor's number.
+    /// Rounded to `f32`.
     fn to_f32(self) -> f32;
-    /// Exactly.
+    /// To `f64`, exactly.
     fn to_f64(self) -> f64;
 }
 

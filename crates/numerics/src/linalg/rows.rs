@@ -1,4 +1,7 @@
-//! A matrix in someone else's memory, row after row, of which parts are multiplied by.
+//! Borrowed row-major matrices, whole or banded, and blocks of them as right factors of products.
+//!
+//! GPTQ reads U, the inverse root of H, in this way: rounding moves on along the diagonal, and only a band of U right
+//! of it is kept.
 
 use std::ops::Range;
 
@@ -6,10 +9,10 @@ use faer::MatRef;
 
 use super::Real;
 
-/// Element (i, j) is number i · stride + j − shift.
+/// A borrowed matrix: element (i, j) is number i · stride + j − shift.
 ///
-/// With a stride below the width it is a matrix of which only what is near the diagonal is kept, and only that
-/// may be read.
+/// With a stride below the width it is a band matrix, of which only what is near the diagonal is stored, and only
+/// that may be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a, T> {
     numbers: &'a [T],
@@ -17,11 +20,11 @@ pub struct Rows<'a, T> {
     shift: usize,
 }
 
-/// A part of a matrix.
+/// A view of a block, in whatever layout.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a, T>(pub(super) MatRef<'a, T>);
 
-/// A part of a matrix, copied column after column: a product by it is up to twice as fast.
+/// A block copied to column-major order: a product by it is up to twice as fast as by rows that lie far apart.
 #[derive(Clone, Debug)]
 pub struct Columns<T> {
     numbers: Vec<T>,
@@ -29,11 +32,11 @@ pub struct Columns<T> {
     cols: usize,
 }
 
-/// Rows and columns that are turned together: a cache line of each.
+/// Rows and columns that are transposed together: a cache line of `f32` each way.
 const TILE: usize = 16;
 
 impl<T: Real> Columns<T> {
-    /// All of it.
+    /// A view of all of it.
     #[must_use]
     pub fn block(&self) -> Block<'_, T> {
         Block(MatRef::from_column_major_slice(
@@ -45,7 +48,7 @@ impl<T: Real> Columns<T> {
 }
 
 impl<T> Block<'_, T> {
-    /// The part on its side.
+    /// The transposed view; no number is moved.
     #[must_use]
     pub fn transposed(self) -> Self {
         Self(self.0.transpose())
@@ -63,7 +66,8 @@ impl<'a, T: Real> Rows<'a, T> {
         }
     }
 
-    /// Of each row the `width` numbers right of the diagonal.
+    /// A band matrix: of each row the `width` numbers right of the diagonal, without the diagonal itself. Rows lie
+    /// `width` numbers apart, so that a step down and right is one of `stride` + 1 = `width`.
     #[must_use]
     pub const fn right_of_diagonal(numbers: &'a [T], width: usize) -> Self {
         Self {
@@ -73,7 +77,7 @@ impl<'a, T: Real> Rows<'a, T> {
         }
     }
 
-    /// The same without so many of the first rows and columns.
+    /// The trailing matrix without the first `first` rows and columns.
     #[must_use]
     pub fn after(self, first: usize) -> Self {
         let skipped = first * (self.stride + 1);
@@ -81,13 +85,13 @@ impl<'a, T: Real> Rows<'a, T> {
         Self { numbers, ..self }
     }
 
-    /// One element.
+    /// One element; the caller keeps within the stored band.
     #[must_use]
     pub fn at(self, i: usize, j: usize) -> T {
         self.numbers[i * self.stride + j - self.shift]
     }
 
-    /// A part of it.
+    /// A view of a block; panics where it reaches beyond the stored numbers.
     #[must_use]
     pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> Block<'a, T> {
         let (height, width) = (rows.len(), cols.len());
@@ -100,7 +104,7 @@ impl<'a, T: Real> Rows<'a, T> {
         Block(part)
     }
 
-    /// A copy of a part of it.
+    /// A column-major copy of a block.
     #[must_use]
     pub fn columns(self, rows: Range<usize>, cols: Range<usize>) -> Columns<T> {
         let (height, width) = (rows.len(), cols.len());

@@ -1,4 +1,10 @@
-//! Products of matrices that belong to a network: row after row, in someone else's memory.
+//! Products of borrowed row-major matrices: the activations, weights and gradients of a network.
+//!
+//! ```text
+//! y  = x Wᵀ        t × out      forward        Right::Transposed
+//! ∂x = ∂y W        t × in       backward       Right::AsIs
+//! ∂W = ∂yᵀ x       out × in     backward       product_of_transposed_slabs
+//! ```
 
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use rayon::iter::{IndexedParallelIterator as _, IntoParallelIterator as _, ParallelIterator as _};
@@ -6,7 +12,7 @@ use rayon::iter::{IndexedParallelIterator as _, IntoParallelIterator as _, Paral
 use super::{fit, product::multiply_tiles};
 use crate::{Error, Result, Shape};
 
-/// A row-major matrix in someone else's memory.
+/// A borrowed row-major `f32` matrix, whose rows may lie further apart than they are long.
 #[derive(Clone, Copy, Debug)]
 pub struct Slab<'a> {
     data: &'a [f32],
@@ -15,13 +21,15 @@ pub struct Slab<'a> {
 }
 
 impl<'a> Slab<'a> {
-    /// The matrix of the given shape at the start of a slice; an error when the slice is too short.
+    /// The matrix of the given shape at the start of a slice; fails where the slice is too short.
     pub fn new(data: &'a [f32], shape: Shape) -> Result<Self> {
         Self::strided(data, shape, shape.cols)
     }
 
-    /// The same with rows that begin `stride` numbers apart.
+    /// The same with rows that begin `stride` numbers apart, as one head among all of them does. Fails where the slice
+    /// is too short or rows would overlap.
     pub fn strided(data: &'a [f32], shape: Shape, stride: usize) -> Result<Self> {
+        // The last row need not be followed by a whole stride.
         let needed = shape.rows.saturating_sub(1) * stride + shape.cols;
         if data.len() < needed || stride < shape.cols {
             let found = data.len();
@@ -40,7 +48,7 @@ impl<'a> Slab<'a> {
         self.shape
     }
 
-    /// One row.
+    /// One row; panics outside the matrix.
     #[must_use]
     pub fn row(self, index: usize) -> &'a [f32] {
         &self.data[index * self.stride..][..self.shape.cols]
@@ -52,7 +60,7 @@ impl<'a> Slab<'a> {
     }
 }
 
-/// Which side of a product is meant on its side.
+/// Whether the right factor of a product is transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
     /// `a · b`
@@ -61,9 +69,10 @@ pub enum Right {
     Transposed,
 }
 
-/// `a · b` or `a · bᵀ` of matrices that belong to a network, row after row.
+/// `a · b` or `a · bᵀ` into new memory, row-major. Fails where the inner dimensions differ.
 ///
-/// Within a pool of threads that share other work it uses its own thread only, else all cores.
+/// On a thread of a rayon pool it uses that thread only, since the pool's other threads have other work; otherwise all
+/// cores.
 pub fn product_of_slabs(a: Slab<'_>, b: Slab<'_>, right: Right) -> Result<Vec<f32>> {
     let cols = match right {
         Right::AsIs => b.shape.cols,
@@ -74,11 +83,11 @@ pub fn product_of_slabs(a: Slab<'_>, b: Slab<'_>, right: Right) -> Result<Vec<f3
     Ok(out)
 }
 
-/// `a · bᵀ`, t × n, for each of some matrices a, with a matrix b of n rows that is never there as a whole:
-/// `unpack` writes rows of it, from the given one on, and each core keeps at most `panel` of them at a time.
+/// `a · bᵀ`, t × n, for each of some matrices a, where b (n rows) is never in memory as a whole: `unpack` writes
+/// rows of it, from the given one on, and each core holds a panel of at most `panel` rows at a time.
 ///
-/// Each element is summed as [`product_of_slabs`] sums it; so no panel but a matrix of one row has a single
-/// row, for which there is another kernel.
+/// Each element is summed as [`product_of_slabs`] sums it. Therefore no panel has a single row unless b has only one:
+/// faer multiplies a vector by another kernel, which sums in another order. Fails where `unpack` does.
 pub fn product_by_panels<E: Send>(
     a: &[Slab<'_>],
     rows: usize,
@@ -91,6 +100,7 @@ pub fn product_by_panels<E: Send>(
     // One list of targets for each panel: its columns of every product.
     let mut targets: Vec<Vec<MatMut<'_, f32>>> = ends.iter().map(|_| Vec::new()).collect();
     for (a, out) in a.iter().zip(&mut out) {
+        // faer's views split by columns, safely; a slice of row-major numbers would not.
         let mut rest = MatMut::from_row_major_slice_mut(out, a.shape.rows, rows);
         let mut first = 0;
         for (&end, targets) in ends.iter().zip(&mut targets) {
@@ -117,7 +127,8 @@ pub fn product_by_panels<E: Send>(
     Ok(out)
 }
 
-/// Where panels of at most so many rows end, but none of a single row where there are more.
+/// The ends of panels of at most `panel` rows, at least 3, so that the last but one can give a row to a last one that
+/// would have a single row.
 fn ends_of_panels(rows: usize, panel: usize) -> Vec<usize> {
     let panel = panel.max(3);
     let mut ends: Vec<usize> = (panel..rows).step_by(panel).collect();
@@ -130,7 +141,7 @@ fn ends_of_panels(rows: usize, panel: usize) -> Vec<usize> {
     ends
 }
 
-/// `aᵀ · b`, m × n from t × m and t × n: the gradient of a weight is such a product.
+/// `aᵀ · b`, m × n from t × m and t × n: the gradient of a weight is such a product. Fails where the t differ.
 pub fn product_of_transposed_slabs(a: Slab<'_>, b: Slab<'_>) -> Result<Vec<f32>> {
     let shape = Shape::new(a.shape.cols, b.shape.cols);
     let mut out = vec![0.0; shape.size()];
@@ -138,12 +149,12 @@ pub fn product_of_transposed_slabs(a: Slab<'_>, b: Slab<'_>) -> Result<Vec<f32>>
     Ok(out)
 }
 
-/// Adds `aᵀ · b` to numbers that are there already.
+/// Adds `aᵀ · b` to existing numbers: a gradient over further windows.
 pub fn add_product_of_transposed(sums: &mut [f32], a: Slab<'_>, b: Slab<'_>) -> Result<()> {
     write_product(sums, a.view().transpose(), b.view(), Accum::Add)
 }
 
-/// [`product_of_slabs`] into memory that is there already and exactly large enough.
+/// [`product_of_slabs`] into existing memory. Fails where its length is not that of the result.
 pub fn product_into(out: &mut [f32], a: Slab<'_>, b: Slab<'_>, right: Right) -> Result<()> {
     let b = match right {
         Right::AsIs => b.view(),

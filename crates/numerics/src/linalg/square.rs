@@ -1,16 +1,17 @@
-//! A symmetric matrix unfolded, n × n, row after row, for decompositions in place.
+//! A symmetric matrix unfolded to n × n, row after row, for decompositions in place.
 //!
-//! A decomposition fills the lower triangle; what is above the diagonal stays, and so the matrix is there for
-//! whoever needs it afterwards.
+//! A decomposition overwrites the lower triangle and the diagonal; the upper triangle keeps the matrix, so that it can
+//! be given back where the decomposition fails, and read beside the factor where it succeeds.
 
 use rayon::prelude::*;
 
 use crate::Symmetric;
 
-/// Rows that are unfolded together: a cache line of a column and one more.
+/// Rows that are mirrored together. Columns are read 16 numbers wide: two cache lines, so that none is read for one
+/// number.
 const BAND: usize = 16;
 
-/// n × n numbers, row after row.
+/// n × n numbers, row after row, both triangles filled.
 #[derive(Clone, Debug)]
 pub(super) struct Square {
     pub size: usize,
@@ -18,11 +19,12 @@ pub(super) struct Square {
 }
 
 impl Square {
-    /// In the memory of the triangle, which grows: no other copy is made.
+    /// In the memory of the triangle, which grows to n × n: no other copy is made.
     pub fn unfolded(symmetric: Symmetric) -> Self {
         let size = symmetric.size();
         let mut numbers = symmetric.into_lower();
         numbers.resize(size * size, 0.0);
+        // From the last row on: a row moves to a higher place, over rows that have moved already.
         for i in (1..size).rev() {
             numbers.copy_within(start(i)..start(i + 1), i * size);
         }
@@ -31,7 +33,7 @@ impl Square {
         square
     }
 
-    /// Copies what is below the diagonal to above it.
+    /// Copies the lower triangle to the upper one, a band of rows at a time.
     fn mirror(&mut self) {
         let n = self.size;
         for first in (0..n).step_by(BAND) {
@@ -43,7 +45,7 @@ impl Square {
                     band[j * n + first + i] = band[i * n + first + j];
                 }
             }
-            // Each row of the band is a column below it.
+            // The rest of each row of the band is a column of the rows below it.
             let rows = band.par_chunks_mut(n).enumerate();
             rows.for_each(|(i, row)| {
                 let column = below.iter().skip(first + i).step_by(n);
@@ -52,14 +54,16 @@ impl Square {
         }
     }
 
-    /// Turns rows and columns back to front: what was below the diagonal is above it.
+    /// Reverses the order of rows and of columns, which swaps the triangles: in a square the numbers are simply
+    /// reversed.
     pub fn turn(&mut self) {
         self.numbers.reverse();
     }
 
-    /// The symmetric matrix that is below the diagonal, and has this diagonal; in the same memory.
+    /// The symmetric matrix of the strictly lower triangle and the given diagonal, in the same memory.
     pub fn folded(mut self, diagonal: &[f64]) -> Symmetric {
         let n = self.size;
+        // From the first row on: rows move to lower places.
         for (i, x) in diagonal.iter().enumerate() {
             self.numbers.copy_within(i * n..i * n + i, start(i));
             self.numbers[start(i) + i] = *x;

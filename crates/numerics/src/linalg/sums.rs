@@ -1,18 +1,27 @@
-//! Sums of outer products over tokens, a band of rows at a time.
+//! Sums of outer products over tokens, Σ x xᵀ and Σ x yᵀ, a band of rows of the result at a time.
+//!
+//! ```text
+//! H[band] += X[:, band]ᵀ X      X: t × n, H: n × n, lower triangle
+//! ```
+//!
+//! Cost: t·n² floating-point operations for all bands of H. Products are `f32` matrix products over runs of tokens;
+//! the sums of runs go on in `f64`.
 
 use std::{mem, ops::Range};
 
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 
-/// How many products are summed in `f32` before the sum goes on in `f64`.
+/// Tokens whose products are summed in `f32` before the sum goes on in `f64`: few enough that rounding stays at that of
+/// the products themselves, and enough for a fast matrix product.
 const RUN: usize = 256;
 
-/// Adds `Σ x xᵀ` over the rows x of a t × n matrix to some rows of a symmetric n × n matrix.
+/// Adds `Σ x xᵀ` over the rows x of a t × n matrix to the given rows of a symmetric n × n matrix.
 ///
 /// `band` holds those rows up to their diagonal elements, as [`Symmetric::bands_mut`](crate::Symmetric::bands_mut)
-/// hands them out. Bands are what threads share a sum by: each element is summed in the same order,
-/// whatever the bands.
+/// hands them out. Bands are independent, so threads can share a sum by them; each element is summed in the same
+/// order whatever the bands.
 pub fn add_outer_products(band: &mut [f64], rows: Range<usize>, n: usize, x: &[f32]) {
+    // Columns beyond the last row of the band lie above its diagonal, and are not computed.
     let width = rows.end;
     add_runs(rows.clone(), width, (x, n), (x, n), |run| {
         let mut rest = &mut *band;
@@ -24,7 +33,8 @@ pub fn add_outer_products(band: &mut [f64], rows: Range<usize>, n: usize, x: &[f
     });
 }
 
-/// Adds `Σ x yᵀ` over the rows x of a t × m and y of a t × n matrix to some rows of an m × n matrix.
+/// Adds `Σ x yᵀ` over the rows x of a t × m and y of a t × n matrix to the rows of an m × n matrix from `first` on, as
+/// many as `band` holds. x and y come with their widths m and n.
 pub fn add_cross_products(band: &mut [f64], first: usize, x: (&[f32], usize), y: (&[f32], usize)) {
     let rows = first..first + band.len() / y.1;
     add_runs(rows, y.1, x, y, |run| add_to(band, run));
@@ -35,8 +45,8 @@ fn add_to(sums: &mut [f64], added: &[f32]) {
     pairs.for_each(|(sum, x)| *sum += f64::from(*x));
 }
 
-/// Hands out the sums of x yᵀ over one run of rows after the other: of some columns of x and the first
-/// `width` columns of y. x and y with their widths.
+/// Passes to `add`, for each run of tokens, the `f32` sum of x yᵀ over that run: of the given columns of x and the
+/// first `width` columns of y, `columns.len()` × width. x and y come with their widths.
 fn add_runs(
     columns: Range<usize>,
     width: usize,

@@ -1,4 +1,4 @@
-//! How many bits a rounded number has, and the codes that gives it: −2^(b−1) to 2^(b−1) − 1.
+//! The widths of integer codes: 2, 3, 4 and 8 bits, in two's complement, −2^(b−1) to 2^(b−1) − 1.
 
 use std::{fmt, str::FromStr};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Bits of a code.
+/// Bits per code, b.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 pub enum Bits {
@@ -21,10 +21,10 @@ pub enum Bits {
 }
 
 impl Bits {
-    /// All there are, fewest first.
+    /// All widths, ascending.
     pub const ALL: [Self; 4] = [Self::Two, Self::Three, Self::Four, Self::Eight];
 
-    /// The number itself.
+    /// b as a number.
     #[must_use]
     pub const fn count(self) -> usize {
         match self {
@@ -52,7 +52,7 @@ impl Bits {
         -1 - self.least()
     }
 
-    /// How many steps there are from the least code to the greatest, 2^b − 1.
+    /// The steps from the least code to the greatest, 2^b − 1; as bits, the mask of a code.
     #[must_use]
     pub const fn steps(self) -> u8 {
         self.greatest().abs_diff(self.least())

@@ -1,21 +1,21 @@
-//! Codes of a few bits in 32-bit words, as compressed-tensors packs them.
+//! Packing of integer codes into 32-bit words, as compressed-tensors does it.
 //!
 //! ```text
 //! u = code + 2^(b−1)     element i of a run is at bit i·b of it, lowest bit first
 //! ```
 //!
-//! The stream is dense: codes of three bits cross from one word into the next. A run begins at a word
-//! of its own, and what its last word does not need is zero.
+//! The stream is dense: codes of three bits cross from one word into the next. Each run (a row, or a column of zero
+//! points) begins at a new word, and the unused bits of its last word are zero.
 
 use super::Bits;
 
-/// Words that a run of codes takes.
+/// The words of a run of codes: ⌈codes·b / 32⌉.
 #[must_use]
 pub const fn words(bits: Bits, codes: usize) -> usize {
     (codes * bits.count()).div_ceil(32)
 }
 
-/// Appends a run of codes to the words.
+/// Packs a run of codes and appends its words. Codes must be in range, which is not checked.
 pub fn pack(bits: Bits, codes: impl Iterator<Item = i8>, words: &mut Vec<u32>) {
     let (mut held, mut filled) = (0_u64, 0);
     for code in codes {
@@ -33,7 +33,7 @@ pub fn pack(bits: Bits, codes: impl Iterator<Item = i8>, words: &mut Vec<u32>) {
     }
 }
 
-/// Code `index` of a run; none outside it.
+/// Unpacks the code at `index` of a run; none outside it.
 #[must_use]
 pub fn code(bits: Bits, run: &[u32], index: usize) -> Option<i8> {
     let (word, bit) = (index * bits.count() / 32, index * bits.count() % 32);
@@ -44,7 +44,7 @@ pub fn code(bits: Bits, run: &[u32], index: usize) -> Option<i8> {
     Some((i16::from(unsigned) + i16::from(bits.least())) as i8)
 }
 
-/// All `count` codes of a run.
+/// Unpacks `count` codes of a run; words that are missing count as zero.
 pub fn unpack(bits: Bits, run: &[u32], count: usize) -> impl Iterator<Item = i8> {
     let (mut rest, mut held, mut filled) = (run.iter(), 0_u64, 0);
     (0..count).map(move |_| {
@@ -52,6 +52,7 @@ pub fn unpack(bits: Bits, run: &[u32], count: usize) -> impl Iterator<Item = i8>
             held |= u64::from(rest.next().copied().unwrap_or_default()) << filled;
             filled += 32;
         }
+        // 2^b − 1 is the mask as well.
         let unsigned = held as u8 & bits.steps();
         held >>= bits.count();
         filled -= bits.count();
@@ -59,7 +60,7 @@ pub fn unpack(bits: Bits, run: &[u32], count: usize) -> impl Iterator<Item = i8>
     })
 }
 
-/// The columns of a row-major matrix of codes, each packed as a run; words × cols.
+/// Packs each column of a row-major matrix of codes as a run: words × cols. Zero points are stored so.
 #[must_use]
 pub fn pack_down(bits: Bits, codes: &[i8], cols: usize) -> Vec<u32> {
     let mut runs = Vec::new(); // cols × words
@@ -69,7 +70,7 @@ pub fn pack_down(bits: Bits, codes: &[i8], cols: usize) -> Vec<u32> {
     transposed(&runs, cols)
 }
 
-/// The inverse of [`pack_down`]; rows × cols.
+/// The inverse of [`pack_down`]: rows × cols.
 #[must_use]
 pub fn unpack_down(bits: Bits, packed: &[u32], rows: usize, cols: usize) -> Vec<i8> {
     let length = words(bits, rows);

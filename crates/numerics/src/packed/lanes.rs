@@ -1,4 +1,4 @@
-//! Eight numbers at a time.
+//! Eight numbers at a time: the vector instructions of the packed kernels.
 //!
 //! Written out because the compiler does not find these instructions by itself in the loops of
 //! [`row`](super::row). Sixteen at a time, by AVX-512, a first version was no more than a tenth faster
@@ -11,10 +11,10 @@
 
 use pulp::{cast, f32x8, u32x8};
 
-/// How many.
+/// Numbers per vector.
 pub const LANES: usize = 8;
 
-/// The few operations that a product needs, on a processor that has them.
+/// The operations that the packed dot product needs, on a processor that has them.
 pub trait Lanes: Copy {
     /// Eight words.
     type Words: Copy;
@@ -25,15 +25,15 @@ pub trait Lanes: Copy {
     fn words(self, words: [u32; LANES]) -> Self::Words;
     /// From memory.
     fn floats(self, floats: [f32; LANES]) -> Self::Floats;
-    /// The bits that the mask has too.
+    /// Bitwise and with the same mask for all.
     fn and(self, words: Self::Words, mask: u32) -> Self::Words;
-    /// The bits of both.
+    /// Bitwise or.
     fn or(self, a: Self::Words, b: Self::Words) -> Self::Words;
-    /// Each word to the right by its own number of bits; 0 from 32 on.
+    /// Shifts each word right by a count of its own; a count of 32 or more gives 0.
     fn right(self, words: Self::Words, by: [u32; LANES]) -> Self::Words;
-    /// Each word to the left by its own number of bits.
+    /// Shifts each word left by a count of its own, below 32.
     fn left(self, words: Self::Words, by: [u32; LANES]) -> Self::Words;
-    /// Words below 2³¹ as numbers.
+    /// Words below 2³¹ converted to floats (AVX2 converts signed integers only).
     fn convert(self, words: Self::Words) -> Self::Floats;
     /// a + b
     fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
@@ -99,7 +99,7 @@ impl Lanes for pulp::x86::V3 {
     }
 }
 
-/// On any other processor, with whatever instructions the compiler finds.
+/// The same on any other processor, with the instructions that the compiler finds.
 #[derive(Clone, Copy, Debug)]
 pub struct Plain;
 

@@ -1,11 +1,11 @@
-//! One packed row times a few numbers: what decoding spends its time on.
+//! The dot product of a packed row and x: the inner loop of decoding.
 //!
 //! ```text
 //! y = Σ_groups s · Σ (u − 2^(bits−1) − z) · x
 //! ```
 //!
-//! Codes u become floats in registers, three instructions for eight of them: mask, convert, multiply
-//! and add. A row is read from its first word to its last and is not interleaved with its neighbours:
+//! Codes u become floats in registers, three instructions for eight of them: mask, convert, fused multiply-add.
+//! A row is read from its first word to its last and is not interleaved with its neighbours:
 //! two rows at once took up to twice as long from memory.
 
 #![expect(
@@ -18,10 +18,10 @@ use super::{
     spread::{Block, Places, Spread},
 };
 
-/// A row of a weight.
+/// One row of a packed weight.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
-    /// Its codes.
+    /// Its packed codes.
     pub words: &'a [u32],
     /// The scale of each group.
     pub scales: &'a [f32],
@@ -29,7 +29,7 @@ pub struct Row<'a> {
     pub zeros: &'a [i8],
 }
 
-/// The products of some rows and x, by the widest instructions that the processor has.
+/// The dot products of some rows with x, with the widest instructions that the processor has.
 pub fn products<'a, const BITS: usize>(
     out: &mut [f32],
     x: &Spread,
@@ -45,7 +45,7 @@ pub fn products<'a, const BITS: usize>(
     each::<_, BITS>(Plain, out, x, row);
 }
 
-/// Decides once what does not change from row to row.
+/// Chooses the kernel once for all rows: lanes per scale, and with or without zero points, as constants.
 #[inline(always)]
 pub fn each<'a, L: Lanes, const BITS: usize>(
     lanes: L,
@@ -76,7 +76,7 @@ fn all<'a, L: Lanes, const BITS: usize, const SHARED: usize, const SYMMETRIC: bo
     }
 }
 
-/// The product of a row and x.
+/// The dot product of a row and x. Scales multiply the sum of a block's lane, so that codes need not be scaled.
 #[inline(always)]
 fn product<L: Lanes, const BITS: usize, const SHARED: usize, const SYMMETRIC: bool>(
     lanes: L,
@@ -87,7 +87,7 @@ fn product<L: Lanes, const BITS: usize, const SHARED: usize, const SYMMETRIC: bo
     let mut total = lanes.floats([0.0; LANES]);
     for (block, numbers) in x.blocks.iter().zip(x.numbers.chunks_exact(per_word)) {
         let words = Words::<L, BITS>::load(lanes, row.words, block.at);
-        // Four sums side by side: one alone would wait for itself.
+        // Four sums side by side, since each fused multiply-add waits for the one before it in the same sum.
         let mut sums = [lanes.floats([0.0; LANES]); 4];
         sums[0] = lanes.floats(start::<BITS, SYMMETRIC>(row.zeros, block));
         for (part, numbers) in numbers.chunks_exact(per_part).enumerate() {
@@ -107,7 +107,8 @@ fn product<L: Lanes, const BITS: usize, const SHARED: usize, const SYMMETRIC: bo
     (halves[0] + halves[2]) + (halves[1] + halves[3])
 }
 
-/// Where the sums of a block start: at what the codes are too large by, times Σ x.
+/// The start of a block's sums: −(2^(bits − 1) + zero) · Σ x per lane, so that offset and zero point cost nothing per
+/// code.
 #[inline(always)]
 fn start<const BITS: usize, const SYMMETRIC: bool>(zeros: &[i8], block: &Block) -> [f32; LANES] {
     if SYMMETRIC {
@@ -120,7 +121,7 @@ fn start<const BITS: usize, const SYMMETRIC: bool>(zeros: &[i8], block: &Block) 
     })
 }
 
-/// The scale of each lane; so many neighbours have the same.
+/// The scale of each lane, where `SHARED` neighbours have the same.
 #[inline(always)]
 fn by_lane<const SHARED: usize>(scales: &[f32], block: &Block) -> [f32; LANES] {
     let scale = |lane: usize| scales[usize::from(block.group[lane])];
@@ -134,17 +135,17 @@ fn by_lane<const SHARED: usize>(scales: &[f32], block: &Block) -> [f32; LANES] {
     }
 }
 
-/// Words of 3-bit codes begin with the last 0, 1 or 2 bits of a code that the word before began, in
-/// turn; thirty bits of whole codes follow.
+/// Words of 3-bit codes begin, in turn, with the last 0, 1 or 2 bits of a code that begins in the word before; thirty
+/// bits of whole codes follow. (32 = 30 + 2 = 1 + 30 + 1 = 2 + 30.)
 const BEGUN: [[u32; LANES]; 3] = in_turn([0, 1, 2]);
 
-/// The code after those begins this far up …
+/// The code that crosses into the next word begins at this bit (32: there is none) …
 const LOW: [[u32; LANES]; 3] = in_turn([30, 31, 32]);
 
-/// … and its upper part, at the start of the next word, belongs this far up.
+/// … and its upper part, at the start of the next word, is moved up by this much.
 const HIGH: [[u32; LANES]; 3] = in_turn([2, 1, 0]);
 
-/// What eight words need from the first, second or third word of the pattern on.
+/// A pattern of three for eight lanes, for blocks that begin at its first, second or third word.
 const fn in_turn(pattern: [u32; 3]) -> [[u32; LANES]; 3] {
     let mut lanes = [[0; LANES]; 3];
     let mut i = 0;
@@ -158,9 +159,9 @@ const fn in_turn(pattern: [u32; 3]) -> [[u32; LANES]; 3] {
 /// Eight words of a row, ready to give their codes.
 #[derive(Clone, Copy)]
 struct Words<L: Lanes, const BITS: usize> {
-    /// Codes of 3 bits are moved to the lowest bits, whatever their word's place in the pattern.
+    /// The words; of 3 bits with their whole codes moved to the lowest bits, wherever the word is in the pattern.
     whole: L::Words,
-    /// Of 3 bits: the code that begins in one word and ends in the next.
+    /// Of 3 bits: the code that crosses into the next word.
     across: L::Words,
 }
 
@@ -183,7 +184,7 @@ impl<L: Lanes, const BITS: usize> Words<L, BITS> {
         }
     }
 
-    /// Moves the codes of a part to where those of the first one are.
+    /// Shifts the codes of a part to where those of the first part are, so that the same masks serve all parts.
     #[inline(always)]
     fn part(&self, lanes: L, part: usize) -> Self {
         let per_part = const { Places::of(BITS).per_part };
@@ -194,7 +195,7 @@ impl<L: Lanes, const BITS: usize> Words<L, BITS> {
         Self { whole, ..*self }
     }
 
-    /// The k-th code of each word, times a power of two that x is divided by.
+    /// The k-th code of each word, times the power of two that [`Spread`] divided x by.
     #[inline(always)]
     fn codes(&self, lanes: L, k: usize) -> L::Floats {
         let (mask, bit) = ((1 << BITS) - 1, BITS * k);
@@ -206,7 +207,7 @@ impl<L: Lanes, const BITS: usize> Words<L, BITS> {
     }
 }
 
-/// The first eight words; zeros where the row is over.
+/// The first eight words; filled up with zeros at the end of the row.
 #[inline(always)]
 fn eight(row: &[u32]) -> [u32; LANES] {
     if let Some(words) = row.first_chunk() {

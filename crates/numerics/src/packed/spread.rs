@@ -1,47 +1,47 @@
-//! The other factor of a product, in the order in which the codes of packed words come out.
+//! A row of x rearranged to the order in which the codes of packed words are unpacked in registers.
 //!
-//! Eight words of a row are taken at a time, one to a lane, and of each the lowest code first: so the
-//! numbers that the k-th codes of eight words meet are brought side by side here, once for all rows of
-//! the weight. A code that is masked out of its word and not shifted is too large by a power of two;
-//! its number is made smaller by as much, which is exact.
+//! Eight words of a row are loaded at a time, one per lane, and their codes taken from the lowest up. The
+//! numbers of x that the k-th codes of eight words multiply are brought side by side here, once for all rows of
+//! the weight. A code that is masked out of its word without a shift is too large by a power of two;
+//! its x is divided by the same power, which is exact.
 
 use super::{Packed, lanes::LANES};
 
-/// One row of x, spread for the weights of one packing.
+/// One row of x, rearranged for the weights of one width, group size and number of inputs.
 #[derive(Clone, Debug)]
 pub struct Spread {
-    /// Eight words of a row after the other; the last eight end with the row.
+    /// The blocks of eight words, in order; the last one ends with the row, and may overlap the one before.
     pub(super) blocks: Vec<Block>,
-    /// Per block, what the k-th codes of its words meet.
+    /// For each block and k, the numbers that the k-th codes of its words multiply.
     pub(super) numbers: Vec<[f32; LANES]>,
-    /// How many neighbouring lanes surely share a scale: 1, 2, 4 or 8.
+    /// Neighbouring lanes that always share a scale, so that it can be loaded once: 1, 2, 4 or 8.
     pub(super) shared: usize,
 }
 
-/// How many groups of a row can be told apart by sixteen bits.
+/// Most groups of a row: a block numbers them in sixteen bits.
 const MOST_GROUPS: usize = 1 << 16;
 
-/// Eight words.
+/// Eight consecutive words of each row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
-    /// The first of them, counted from the row's first.
+    /// The index of the first in its row.
     pub at: usize,
-    /// Which of the row's groups each lies in.
+    /// The group of each word.
     pub group: [u16; LANES],
-    /// −2^(bits − 1) · Σ x: what codes without a sign are too large by.
+    /// −2^(bits − 1) · Σ x per lane: codes are stored unsigned, and this takes their offset off the product.
     pub start: [f32; LANES],
 }
 
-/// How the codes of one width lie in their words.
+/// The layout of the codes of one width in their words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
-    /// After this many words the pattern repeats …
+    /// Words after which the pattern repeats …
     words: usize,
-    /// … and after this many codes.
+    /// … and the codes in them.
     codes: usize,
-    /// The most codes that begin in one word.
+    /// Most codes that begin in one word.
     pub per_word: usize,
-    /// Of these, so many are masked out before the rest is shifted down; the masks for a few stay in registers.
+    /// Of these, the codes that are masked out before the word is shifted; masks for a few stay in registers.
     pub per_part: usize,
 }
 
@@ -69,7 +69,7 @@ impl Places {
         }
     }
 
-    /// The codes that begin in a word.
+    /// The indices of the codes that begin in a word of a row.
     const fn begin(self, word: usize) -> std::ops::Range<usize> {
         let (period, place) = (word / self.words, word % self.words);
         let first = period * self.codes + place * self.per_word;
@@ -80,13 +80,13 @@ impl Places {
 }
 
 impl Spread {
-    /// Spreads a row of as many numbers as the weight has inputs; none where the kernel of
-    /// [`row`](super::row) does not fit the packing: groups that end within a word, more of them than
-    /// a [`Block`] can number, or tiny rows.
+    /// Rearranges a row of as many numbers as the weight has inputs; none where the kernel of [`row`](super::row) does
+    /// not fit the packing: groups that end within a word, more of them than a [`Block`] can number, or rows of fewer
+    /// than eight words.
     pub(super) fn new(x: &[f32], weight: &Packed<'_>) -> Option<Self> {
         let places = Places::of(weight.bits);
         let words = weight.row_words();
-        // Words of a group; a single group may end where it likes.
+        // Words per group. A single group may end within a word: its scale goes for the whole row.
         let span = match weight.groups() {
             1 => words.next_multiple_of(LANES),
             _ if weight.group.is_multiple_of(places.codes) => {
@@ -110,7 +110,7 @@ impl Spread {
                 group: std::array::from_fn(|lane| ((at + lane) / span) as u16),
                 start: [0.0; LANES],
             };
-            // Lanes before `first` were in the block before.
+            // Lanes before `first` were in the block before; their x stays 0, so that nothing is counted twice.
             for lane in first - at..LANES {
                 let met = places.begin(at + lane);
                 let met = &x[met.start.min(x.len())..met.end.min(x.len())];
@@ -130,7 +130,8 @@ fn offset(bits: usize) -> f32 {
     -((1 << (bits - 1)) as f32)
 }
 
-/// By how much a masked k-th code is too large, inverted; the last of a word is shifted to its end.
+/// The power of two that undoes the position of a masked k-th code. The last code of a word is shifted down instead,
+/// because a masked top bit would make it negative when converted.
 fn shrink(bits: usize, k: usize) -> f32 {
     let bit = k % Places::of(bits).per_part * bits;
     match bit + bits {

@@ -1,4 +1,4 @@
-//! The codes of a row as numbers, in their order: for products that are worth it.
+//! Unpacks the codes of a row to floats in their order: for products of many rows, which are worth a panel of numbers.
 
 #![expect(
     clippy::inline_always,
@@ -7,11 +7,13 @@
 
 use pulp::Arch;
 
-/// As many codes as there is room for, without their sign: 0 … 2^bits − 1.
+/// Unpacks as many codes as `numbers` has room for, unsigned: 0 … 2^bits − 1. The caller subtracts the offset and the
+/// zero point.
 pub fn codes(words: &[u32], bits: usize, numbers: &mut [f32]) {
     Arch::new().dispatch(
         #[inline(always)]
         || match bits {
+            // Widths that divide 32 have no code across two words, and a loop of constant length per word.
             2 => within_words::<2, 16>(words, numbers),
             4 => within_words::<4, 8>(words, numbers),
             8 => within_words::<8, 4>(words, numbers),
