@@ -1,6 +1,7 @@
 //! The command line. Help texts, completions and documentation come from here.
 
 mod methods;
+mod options;
 mod planning;
 mod scoring;
 mod tune;

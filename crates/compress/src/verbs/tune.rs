@@ -74,21 +74,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         }
         Err(error) => return Err(leave(error, writer)),
     };
-    let record = |measured| task.record(task.json(&effort, &curve, measured)?);
-    let published = publish(writer, &record(None)?, &task.card(None))?;
-    // The model is finished and in its place: nothing that goes wrong from here on takes it away.
-    task.draw(&curve)?;
-    let measure = |text: ScoringText| {
-        let written = Checkpoint::open(published.path())?;
-        task.measure(text, &written)
-    };
-    let measured = text.map(measure).transpose();
-    let measured = measured.with_context(|| not_evaluated(published.path()))?;
-    if measured.is_some() {
-        published.describe(&record(measured.as_ref())?, &task.card(measured.as_ref()))?;
-    }
-    interrupt::say(None);
-    task.tell(&effort, &curve, measured.as_ref())?;
+    task.publish(writer, (&effort, &curve), text)?;
     Ok(Outcome::Kept)
 }
 
@@ -218,6 +204,30 @@ impl Task<'_> {
             diverged: ending.diverged,
         };
         Ok((effort, journal.curve))
+    }
+
+    /// Gives the model its name, then runs it where a text is given, and tells of it.
+    fn publish(
+        &self,
+        writer: Writer<'_>,
+        (effort, curve): (&Effort, &[Point]),
+        text: Option<ScoringText>,
+    ) -> Result<()> {
+        let record = |measured| self.record(self.json(effort, curve, measured)?);
+        let published = publish(writer, &record(None)?, &self.card(None))?;
+        // The model is finished and in its place: nothing that goes wrong from here on takes it away.
+        self.draw(curve)?;
+        let measure = |text: ScoringText| {
+            let written = Checkpoint::open(published.path())?;
+            self.measure(text, &written)
+        };
+        let measured = text.map(measure).transpose();
+        let measured = measured.with_context(|| not_evaluated(published.path()))?;
+        if measured.is_some() {
+            published.describe(&record(measured.as_ref())?, &self.card(measured.as_ref()))?;
+        }
+        interrupt::say(None);
+        self.tell(effort, curve, measured.as_ref())
     }
 
     fn draw(&self, curve: &[Point]) -> Result<()> {
