@@ -27,7 +27,7 @@ def main():
         # Pairs of factors run by a modelling file that lies beside the weights: hence trust_remote_code.
         tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=True)
         model = AutoModelForCausalLM.from_pretrained(out, trust_remote_code=True, dtype=torch.float32).eval()
-        prompt = tokenizer(a.prompt, return_tensors="pt")
+        prompt = tokenizer(a.prompt, return_tensors="pt", return_token_type_ids=False)
         text = tokenizer.decode(model.generate(**prompt, max_new_tokens=20, do_sample=False)[0], skip_special_tokens=True)
     print(text)
     if len(text.split()) <= len(a.prompt.split()):
