@@ -172,6 +172,7 @@ pub enum Error {
     Source(Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Numbers separated by commas.
 fn list(numbers: &[usize]) -> String {
     let words: Vec<_> = numbers.iter().map(ToString::to_string).collect();
     words.join(", ")

@@ -68,6 +68,7 @@ impl Hessian {
         Ok(Self::of(root, order))
     }
 
+    /// Copies the inverse root to the `f32` square and the `f64` band, row by row, while its own memory is let go.
     fn of(root: InverseRoot, order: Option<Vec<usize>>) -> Self {
         let n = root.size();
         let input = |place: usize| order.as_ref().map_or(place, |order| order[place]);

@@ -1,6 +1,9 @@
 //! Predicted peak memory of rounding: the bytes of whole matrices, which are all that count where they are
 //! large.
 //!
+//! H is unfolded, factorised and copied once per layer input; weights that share it are then rounded side by side.
+//! Rounding to nearest without a Hessian has none of the terms in n².
+//!
 //! ```text
 //! 4 n² + 8 n²    H while it is unfolded to be factorised in f64
 //! 8 n² + 4 n²    that while it is copied to f32, which is what stays

@@ -1,6 +1,8 @@
 //! Quantisation of one weight: a first rounding, then refinement, bands of rows in parallel.
 //!
-//! Rows of W do not interact under tr(R H Rᵀ), so bands of them are independent; all share one [`Hessian`].
+//! Rows of W do not interact under tr(R H Rᵀ), so bands of them are independent; all share one [`Hessian`]. A band is
+//! column-major `f32` while it is rounded, and packed when it is finished, so that a whole weight in that form never
+//! exists.
 
 use compress_core::{Error, Matrix, Quantised, Result, Shape};
 use compress_numerics::linalg::Single;
@@ -34,6 +36,7 @@ pub fn quantise(
         let band = Single::new(numbers.len() / shape.cols, shape.cols, numbers)?;
         Ok(rounded(band, hessian, options).written(scheme))
     };
+    // Each band is a task of its own: rayon must not join several to one.
     let bands = bands.with_max_len(1).map(written).collect::<Result<_>>()?;
     Parts::joined(bands).assemble(shape, scheme)
 }

@@ -1,7 +1,7 @@
 //! A dense row-major `f32` matrix, and its shape.
 //!
-//! The type of weights and factors everywhere; decompositions copy into the column-major
-//! [`Dense`](crate::linalg::Dense).
+//! The type of weights and factors everywhere. Norms and distances are summed in `f64`; decompositions copy into the
+//! column-major [`Dense`](crate::linalg::Dense).
 
 use std::fmt;
 

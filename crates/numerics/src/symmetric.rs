@@ -49,6 +49,7 @@ impl Symmetric {
     /// Element (i, j), on either side of the diagonal; panics outside the matrix.
     #[must_use]
     pub fn at(&self, i: usize, j: usize) -> f64 {
+        // Above the diagonal the mirrored element.
         self.lower[start(i.max(j)) + i.min(j)]
     }
 

@@ -64,6 +64,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 
     // Keeps 2ⁿ among the normal numbers; what is outside is put right at the end, without branches.
     let inside = x.clamp(-87.0, 88.0);
+    // ln 2 is subtracted in two parts: r would lose the low bits of x by a single product n · ln 2.
     let n = (inside * LOG2_E + ROUND) - ROUND;
     let r = (inside - n * LN_2[0]) - n * LN_2[1];
     let series = [

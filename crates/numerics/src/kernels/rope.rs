@@ -1,8 +1,8 @@
-//! Rotary position embedding (Su et al. 2021, arXiv 2104.09864) of one token, in the layout of Hugging Face: channel i is
-//! paired with channel i + d/2.
+//! Rotary position embedding of one token (Su et al. 2021, arXiv 2104.09864), in the layout of Hugging Face: channel i
+//! is paired with channel i + d/2.
 //!
 //! ```text
-//! (a, b) ← (a cos − b sin, b cos + a sin)
+//! (a, b) ← (a cos − b sin, b cos + a sin)      a: channel i, b: channel i + d/2, angle: position · θᵢ
 //! ```
 
 use pulp::Arch;

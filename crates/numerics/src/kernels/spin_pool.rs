@@ -40,9 +40,13 @@ struct Job {
     taken: AtomicUsize,
 }
 
+/// Neighbouring pieces of one vector, made by one thread.
 struct Part {
+    /// The index of the vector.
     vector: usize,
+    /// The pieces of that vector.
     pieces: Range<usize>,
+    /// The result of whoever was first.
     numbers: OnceLock<Vec<f32>>,
 }
 
@@ -112,6 +116,7 @@ impl SpinPool {
             let firsts = (0..counts[vector]).step_by(length);
             firsts.map(move |first| part(vector, first))
         });
+        // The caller alone holds the job: with its end, helpers that come late find nothing to do.
         let job = Arc::new(Job {
             make: Box::new(make),
             parts: parts.collect(),
@@ -143,12 +148,14 @@ impl Job {
                 turns += 1;
                 spin_loop();
             }
+            // Late, most likely because the helper's core runs another program: made here instead of waiting.
             let numbers = part.numbers.get_or_init(|| self.made(part));
             vectors[part.vector].extend_from_slice(numbers);
         }
         vectors
     }
 
+    /// Makes a part, without putting it in place.
     fn made(&self, part: &Part) -> Vec<f32> {
         (self.make)(part.vector, part.pieces.clone())
     }

@@ -30,6 +30,7 @@ pub type Single = Dense<f32>;
 
 impl<T: Real> From<&Matrix> for Dense<T> {
     fn from(m: &Matrix) -> Self {
+        // faer fills column after column; one pass transposes and widens.
         let at = |i, j| T::from_f32(m.data()[i * m.cols() + j]);
         Self(Mat::from_fn(m.rows(), m.cols(), at))
     }
@@ -260,6 +261,7 @@ impl Double {
     }
 }
 
+/// `a · b` into new memory, in tiles.
 fn multiply<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<Dense<T>> {
     fit(a, b)?;
     let mut out = Mat::zeros(a.nrows(), b.ncols());

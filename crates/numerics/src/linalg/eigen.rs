@@ -60,6 +60,7 @@ pub fn short_gram<T: Real>(w: &Matrix) -> Gram<T> {
     };
     let n = wide.nrows();
     let mut gram = Mat::zeros(n, n);
+    // A symmetric rank-k update per part, its lower triangle only.
     for first in (0..wide.ncols()).step_by(PART) {
         let part = wide.subcols(first, PART.min(wide.ncols() - first));
         let part = Mat::from_fn(n, part.ncols(), |i, j| T::from_f32(part[(i, j)]));
@@ -110,7 +111,7 @@ pub(super) fn decompose<T: Real>(symmetric: Mat<T>, count: usize) -> Result<(Vec
     let mut values = Diag::zeros(n);
     let mut vectors = Mat::zeros(n, n);
     solve(&diagonal, &below, &mut values, Some(&mut vectors))?;
-    // Ascending, so the wanted ones are the last columns.
+    // faer orders ascending, so the wanted vectors are the last columns.
     let mut top = vectors.subcols_mut(n - count, count);
     // A matrix of one element has no reflections.
     if n > 1 {
@@ -146,6 +147,7 @@ pub fn singular_values(w: &Matrix) -> Result<Vec<f64>> {
 /// The Householder vectors below the diagonal, their block coefficients, the diagonal and the subdiagonal.
 type Tridiagonal<T> = (Mat<T>, Mat<T>, Diag<T>, Diag<T>);
 
+/// Reduces a symmetric matrix to tridiagonal form in its own memory, by blocked Householder reflections.
 fn tridiagonal<T: Real>(mut a: Mat<T>) -> Tridiagonal<T> {
     let n = a.nrows();
     let mut blocks = Mat::zeros(recommended_block_size::<T>(n, n), n.saturating_sub(1));
@@ -207,6 +209,7 @@ fn descending<T: Real>(values: &Diag<T>) -> Result<Vec<f64>> {
     }
 }
 
+/// The error of an eigendecomposition of an n × n matrix.
 fn failed(n: usize) -> Error {
     Error::Convergence {
         what: "eigendecomposition",
@@ -214,6 +217,7 @@ fn failed(n: usize) -> Error {
     }
 }
 
+/// Scratch memory for faer.
 fn workspace(request: StackReq) -> MemBuffer {
     MemBuffer::new(request)
 }

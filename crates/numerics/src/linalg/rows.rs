@@ -95,6 +95,7 @@ impl<'a, T: Real> Rows<'a, T> {
     #[must_use]
     pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> Block<'a, T> {
         let (height, width) = (rows.len(), cols.len());
+        // An empty block may begin beyond the stored numbers.
         if height * width == 0 {
             return Block(MatRef::from_row_major_slice(&[], height, width));
         }
@@ -109,6 +110,7 @@ impl<'a, T: Real> Rows<'a, T> {
     pub fn columns(self, rows: Range<usize>, cols: Range<usize>) -> Columns<T> {
         let (height, width) = (rows.len(), cols.len());
         let mut numbers = vec![T::from_f32(0.0); height * width];
+        // Tile by tile: reading rows and writing columns at once, one of them always leaves the cache.
         for top in (0..height).step_by(TILE) {
             let bottom = height.min(top + TILE);
             for left in (0..width).step_by(TILE) {
