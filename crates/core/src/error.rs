@@ -129,7 +129,7 @@ pub enum Error {
     Parse {
         /// The text.
         text: String,
-        /// What would have been accepted, with an example.
+        /// The kind of text that would have been accepted, with an example.
         expected: &'static str,
     },
 

@@ -27,7 +27,7 @@ pub struct Grid {
     pub scale: f16,
     /// The code of the value 0; 0 for symmetric schemes.
     pub zero: i8,
-    // The same in `f64`, because rounding loops use them for every number.
+    // Scale and ends of the levels in `f64`, as rounding loops use them for every number.
     step: f64,
     least: f64,
     greatest: f64,

@@ -10,8 +10,8 @@
 //! ([`compress_svd::truncate_under`]), and captures far more. Factors are returned as they will be read
 //! back: rounded to `f16`, or to 8 bits with a scale per column of A and row of B.
 //!
-//! It takes one symmetric eigendecomposition of the shorter side of the error. The error that is reported elsewhere is
-//! measured with the rounded factors.
+//! It takes one symmetric eigendecomposition of the shorter side of the error. The error that `round`
+//! reports is measured with the rounded factors.
 
 use compress_core::{Bits, Factor, Matrix, Pair, Quantised, Result, Scheme, Shape, Store, f16};
 use compress_svd::{Metric, truncate, truncate_under};
@@ -68,6 +68,7 @@ pub fn compensate(
     } else {
         truncate_under(metric, error, rank)?
     };
+    // A cut always is a pair of floats; the error is for the type's other variants.
     let Factor::LowRank(Pair {
         up: Store::Float(up),
         down: Store::Float(down),

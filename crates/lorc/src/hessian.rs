@@ -13,6 +13,11 @@
 //!
 //! With act-order, inputs are rounded in the order of falling H[j, j] rather than in their own: the errors of those
 //! that matter most then have all others to make them good.
+//!
+//! # References
+//!
+//! Frantar et al., *GPTQ*, arXiv 2210.17323: damping and the Cholesky reformulation; act-order is that of its
+//! published code (`--act-order`).
 
 use std::ops::Range;
 

@@ -51,6 +51,7 @@ fn of_input(readers: &[(&Round, Shape)], threads: usize) -> usize {
     } else {
         0
     };
+    // The band of feedback that is kept in `f64`.
     let near = size_of::<f64>() * NEAR * n;
     let (factorised, kept) = if readers.iter().any(|(step, _)| step.options.needs_hessian()) {
         let wide = size_of::<f64>() * n * n;
@@ -70,12 +71,14 @@ fn of_weight(step: &Round, shape: Shape) -> usize {
     let weight = size_of::<f32>() * shape.size();
     let quantised =
         (step.options.scheme.bits_per_weight(shape) * shape.size() as f64 / 8.0) as usize;
+    // A byte per code, once in bands and once joined; packed afterwards.
     let codes = 2 * size_of::<i8>() * shape.size();
     let lost = match (step.options.rank, step.metric) {
         (0, Norm::Plain) => 0,
         (0, _) => weight,
         (_, metric) => memory_of_cut(shape, metric),
     };
+    // The weight less its correction, in every round but the first.
     let rest = if step.options.alternations > 0 {
         weight
     } else {

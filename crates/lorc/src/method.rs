@@ -85,6 +85,7 @@ impl Method for Lorc {
         } else {
             vec![self.options.rank; sites.len()]
         };
+        // Sites without a correction get a step too: they are rounded all the same.
         let steps = sites.into_iter().zip(ranks);
         let steps = steps.map(|((site, shape), rank)| self.step(site, shape, rank));
         Ok(steps.collect())
@@ -169,7 +170,8 @@ struct Input {
 }
 
 impl Input {
-    /// Loads and prepares H as far as the steps of its readers need it. All of them agree in `tokens` and `act_order`.
+    /// Loads and prepares H as far as the steps of its readers need it. They agree in `act_order` and in whether tokens are
+    /// weighted, by [`by_input`].
     fn of(readers: &[Round], survey: &Survey<'_>) -> Result<Self> {
         let Some(first) = readers.first() else {
             let (hessian, weighting) = (None, None);
@@ -247,7 +249,7 @@ impl Round {
                 outputs: Weighting::Even,
                 inputs: inputs.clone(),
             }),
-            // Norms without a shared H: the plain one, and those by gradients.
+            // Norms whose weighting is not shared here: the plain one, and those by gradients.
             (other, _) => other.metric(self.site, survey),
         }
     }

@@ -1,8 +1,8 @@
 //! Quantisation of one weight: a first rounding, then refinement, bands of rows in parallel.
 //!
 //! Rows of W do not interact under tr(R H Rᵀ), so bands of them are independent; all share one [`Hessian`]. A band is
-//! column-major `f32` while it is rounded, and packed when it is finished, so that a whole weight in that form never
-//! exists.
+//! column-major `f32` while it is rounded, and a byte per code when it is finished, so that a whole weight in the first
+//! form never exists.
 
 use compress_core::{Error, Matrix, Quantised, Result, Shape};
 use compress_numerics::linalg::Single;
@@ -45,6 +45,7 @@ pub fn quantise(
 fn rounded(band: Single, hessian: Option<&Hessian>, options: &RoundingOptions) -> QuantisedBlock {
     let (scheme, scaling) = (options.scheme, options.scaling);
     let Some(hessian) = hessian else {
+        // Without data all inputs count alike.
         return nearest(&band, &vec![1.0; band.cols()], scheme, scaling);
     };
     let mut block = match options.quantizer {

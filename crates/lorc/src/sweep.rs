@@ -29,7 +29,7 @@ const COPIED: usize = 512;
 pub struct Sweep<'a, T> {
     /// The columns, up to date when their turn comes; m × n.
     pub pending: Dense<T>,
-    /// What the visit of each column moved; m × n.
+    /// The moves, as the visit of each column wrote them; m × n.
     pub moved: Dense<T>,
     /// By what a move updates later columns; n × n, read above the diagonal.
     pub coefficients: Rows<'a, T>,

@@ -10,8 +10,8 @@
 //! read once: the cost is that of reading the weight from memory. For many rows (prefill) a panel
 //! of W at a time is unpacked into the cache, for a product of matrices.
 //!
-//! The layout is that of compressed-tensors' `pack-quantized`, so that tensors are multiplied as they lie in a mapped
-//! file. Symmetric weights have no zero points; the 2^(bits−1) is there because codes are stored unsigned.
+//! The layout is that of compressed-tensors' `pack-quantized`, so that the words of a file are multiplied as they are.
+//! Symmetric weights have no zero points; the 2^(bits−1) is there because codes are stored unsigned.
 
 mod bits;
 mod codes;
@@ -151,6 +151,9 @@ impl<'a> Packed<'a> {
     }
 
     /// Some of the outputs for one row of x, on this thread: `out[k] = Σ_i W[first + k, i] x[i]`.
+    ///
+    /// `x` must come from [`spread`](Self::spread) of a weight of the same width, group size and number of inputs. That
+    /// is not checked; rows beyond the last panic.
     pub fn multiply(&self, x: &Spread, first: usize, out: &mut [f32]) {
         match self.bits {
             2 => self.multiply_by::<2>(x, first, out),

@@ -68,7 +68,7 @@ fn measure<M: Method>(method: &M, readers: &[Role]) -> Result<()> {
         return Ok(());
     };
     let predicted = carry_out(&Survey::new(&LARGE, chosen).with_evidence(&LARGE))?;
-    // The peak since the process began, less what was resident before: the small run's peak is far below.
+    // Of the whole process so far: the small run's peak is far below that of the large one.
     let taken = told("VmHWM:").unwrap_or(before).saturating_sub(before);
     let ratio = taken as f64 / predicted as f64;
     assert!(

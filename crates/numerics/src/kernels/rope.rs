@@ -8,7 +8,7 @@
 use pulp::Arch;
 
 /// Rotates the pairs of channels (i, i + d/2) of each head by the angles of one position, given as d/2 cosines and
-/// sines. `heads` is heads × d.
+/// sines. `heads` is heads × d, in place. With negated sines it is its own inverse, and so its vjp.
 pub fn rotate_halves(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
     Arch::new().dispatch(
         #[inline(always)]

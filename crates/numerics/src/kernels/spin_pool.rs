@@ -5,6 +5,9 @@
 //! which threads take first come, first served; and since a part is the same whoever makes it, one that a helper does
 //! not finish in time, because its core has other work, is made again by the caller. So nobody waits for a
 //! helper, not even for its end: what it works on is its own, too. Results do not depend on the number of threads.
+//!
+//! Helpers keep their cores busy even when there is no work, so a pool should live no longer than the decoding that it
+//! serves. Each vector costs one message per helper, and one allocation per part.
 
 use std::{
     hint::spin_loop,

@@ -14,6 +14,11 @@
 //! of rows. A band writes itself only; what it reads of others, n numbers for each column of a panel, is copied
 //! first. Panels and bands have a fixed size, and each piece is done by one thread: so
 //! the bytes are the same for any number of threads.
+//!
+//! # References
+//!
+//! Golub & Van Loan, *Matrix Computations*, section 4.2; the inverse root is that of GPTQ's Cholesky reformulation,
+//! Frantar et al., arXiv 2210.17323.
 
 use faer::{
     Accum, Mat, MatMut, MatRef, Par,
@@ -128,7 +133,7 @@ impl Cholesky {
 #[derive(Clone, Debug)]
 pub struct InverseRoot {
     square: Square, // U on and above the diagonal, A below it
-    /// The diagonal of A.
+    /// The diagonal of A, n numbers, which U overwrites in the square.
     pub diagonal: Vec<f64>,
 }
 
@@ -160,7 +165,7 @@ impl InverseRoot {
         self.square.size
     }
 
-    /// The diagonal of U.
+    /// The diagonal of U, n numbers: the pivots by which GPTQ divides.
     #[must_use]
     pub fn root_diagonal(&self) -> Vec<f64> {
         self.square.diagonal()

@@ -8,6 +8,11 @@
 //!
 //! The reduction is bound by memory bandwidth, and faer's own parallelism makes its bytes depend on the number of
 //! threads; so threads share weights, not the decomposition of one.
+//!
+//! # References
+//!
+//! Golub & Van Loan, *Matrix Computations*, section 8.3 (tridiagonal reduction); Gu & Eisenstat, *A divide-and-conquer
+//! algorithm for the symmetric tridiagonal eigenproblem*, SIAM J. Matrix Anal. Appl. 1995.
 
 use faer::{
     Accum, Conj, Mat, Par, Spec,

@@ -104,7 +104,7 @@ pub fn product_by_panels<E: Send>(
     // One list of targets for each panel: its columns of every product.
     let mut targets: Vec<Vec<MatMut<'_, f32>>> = ends.iter().map(|_| Vec::new()).collect();
     for (a, out) in a.iter().zip(&mut out) {
-        // faer's views split by columns, safely; a slice of row-major numbers would not.
+        // A band of columns of a row-major slice is not contiguous; a view of it can be split into such bands.
         let mut rest = MatMut::from_row_major_slice_mut(out, a.shape.rows, rows);
         let mut first = 0;
         for (&end, targets) in ends.iter().zip(&mut targets) {
