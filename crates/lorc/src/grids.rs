@@ -106,7 +106,7 @@ impl Line<'_> {
     }
 
     /// Coordinate descent: moves the level of one column in each row to where the error is least with all else held,
-    /// given the slope (R H)[:, j] and the curvature H[j, j]; `moved` is by how much each value changes.
+    /// given the slope `(R H)[:, j]` and the curvature `H[j, j]`; `moved` is by how much each value changes.
     #[inline(always)]
     pub fn refine(self, slope: &[f32], curvature: f32, integers: &mut [f32], moved: &mut [f32]) {
         // Of the curvature, once for all rows; the step differs from row to row.

@@ -170,8 +170,8 @@ struct Input {
 }
 
 impl Input {
-    /// Loads and prepares H as far as the steps of its readers need it. They agree in `act_order` and in whether tokens are
-    /// weighted, by [`by_input`].
+    /// Loads and prepares H as far as the steps of its readers need it. They agree in `act_order` and in whether tokens
+    /// are weighted, by [`by_input`].
     fn of(readers: &[Round], survey: &Survey<'_>) -> Result<Self> {
         let Some(first) = readers.first() else {
             let (hessian, weighting) = (None, None);
