@@ -48,7 +48,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fisher {
-    /// A number for each input: the paper's (equation 8), whose weights have inputs as rows.
+    /// A number for each input, `f_j`: the paper's (equation 8), whose weights have inputs as rows.
     Rows,
     /// G ⊗ H, a matrix for the outputs and one for the inputs.
     #[default]

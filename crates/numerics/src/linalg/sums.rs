@@ -47,7 +47,7 @@ fn add_to(sums: &mut [f64], added: &[f32]) {
 }
 
 /// Passes to `add`, for each run of tokens, the `f32` sum of x yᵀ over that run: of the given columns of x and the
-/// first `width` columns of y, row after row. x and y come with their widths.
+/// first `width` columns of y, `columns.len()` × width. x and y come with their widths.
 fn add_runs(
     columns: Range<usize>,
     width: usize,
