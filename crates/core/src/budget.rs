@@ -1,4 +1,7 @@
 //! How far a model is to be compressed: the fraction of parameters that stay.
+//!
+//! Parameters are counted, not bytes: quantisation has the same number of them. Methods of quantisation ignore a budget
+//! and go by their bits.
 
 use std::str::FromStr;
 

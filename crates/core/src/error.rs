@@ -129,7 +129,7 @@ pub enum Error {
     Parse {
         /// The text.
         text: String,
-        /// What would have been accepted, with an example.
+        /// The kind of text that would have been accepted, with an example.
         expected: &'static str,
     },
 
@@ -172,6 +172,7 @@ pub enum Error {
     Source(Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Numbers separated by commas.
 fn list(numbers: &[usize]) -> String {
     let words: Vec<_> = numbers.iter().map(ToString::to_string).collect();
     words.join(", ")

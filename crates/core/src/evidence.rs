@@ -81,7 +81,7 @@ impl Needs {
         gradients: false,
     };
 
-    /// The union of two sets of needs.
+    /// The union of two sets of needs; a pass over the text serves both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self {

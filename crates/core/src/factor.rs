@@ -136,6 +136,7 @@ impl Pair {
         self.up.apply(&self.down.dense())
     }
 
+    /// up · (down · x), r·(in + out)·t operations instead of in·out·t.
     fn apply(&self, x: &Matrix) -> Result<Matrix> {
         self.up.apply(&self.down.apply(x)?)
     }
@@ -237,6 +238,7 @@ impl Factor {
     }
 }
 
+/// Adds a matrix of the same shape in place.
 fn add(sum: &mut Matrix, more: &Matrix) {
     let pairs = sum.data_mut().iter_mut().zip(more.data());
     pairs.for_each(|(x, y)| *x += y);

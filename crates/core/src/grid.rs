@@ -8,6 +8,9 @@
 //!
 //! Halves are rounded to even; max and min include 0, so that 0 is represented exactly. Scales are rounded to `f16`
 //! at once, as they are stored, so that codes are chosen for the scale that a reader of the file will have.
+//!
+//! One level lies further below 0 than above; a negative scale turns that round, and [`Grid::absmax`] gives a positive
+//! one always.
 
 use half::f16;
 
@@ -24,7 +27,7 @@ pub struct Grid {
     pub scale: f16,
     /// The code of the value 0; 0 for symmetric schemes.
     pub zero: i8,
-    // The same in `f64`, because rounding loops use them for every number.
+    // Scale and ends of the levels in `f64`, as rounding loops use them for every number.
     step: f64,
     least: f64,
     greatest: f64,

@@ -1,4 +1,7 @@
 //! The contract of a compression method: plan steps for a budget, then turn steps into edits.
+//!
+//! Planning and carrying out are separate, so that a plan can be read, edited and compared before hours are spent, and
+//! carried out by another method. Both see the model through a [`Survey`].
 
 use std::fmt::Debug;
 

@@ -2,6 +2,14 @@
 //!
 //! A plan is made by [`Method::plan`], written as JSON, and checked against the model when it is carried out. Unknown
 //! fields are refused, so that a misspelt one is not silently ignored.
+//!
+//! ```text
+//! version, kind   the format, and the kind of steps (which methods can carry them out)
+//! method, source  who made it, and of which model
+//! keep            the budget, if there was one
+//! steps           each with the parameters before and after
+//! whole           chosen sites that get no step
+//! ```
 
 mod head;
 

@@ -278,6 +278,7 @@ impl Quantised {
     }
 }
 
+/// The packed words of a weight.
 const fn word_count(shape: Shape, scheme: Scheme) -> usize {
     shape.rows * words(scheme.bits, shape.cols)
 }
@@ -295,6 +296,7 @@ fn countable(shape: Shape) -> Result<()> {
     })
 }
 
+/// Fails where a part has another length than the shape and the scheme ask for.
 fn count(what: &'static str, wanted: usize, found: usize) -> Result<()> {
     if wanted == found {
         return Ok(());
@@ -305,6 +307,7 @@ fn count(what: &'static str, wanted: usize, found: usize) -> Result<()> {
     })
 }
 
+/// Fails where a code or zero point needs more bits than the scheme has.
 fn in_range(what: &'static str, scheme: Scheme, codes: &[i8]) -> Result<()> {
     let range = scheme.bits.least()..=scheme.bits.greatest();
     match codes.iter().find(|code| !range.contains(code)) {

@@ -1,6 +1,11 @@
 //! The address of a weight in a decoder: block and role, embedding, or head.
 //!
 //! Addresses are parsed once, where text comes in; behind that nothing matches tensor names.
+//!
+//! ```text
+//! embedding   vocabulary × hidden        3.query, 3.key, 3.value, 3.output   attention of block 3
+//! head        vocabulary × hidden        3.gate, 3.up, 3.down                its feed-forward layer
+//! ```
 
 use std::{fmt, str::FromStr};
 

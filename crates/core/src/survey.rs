@@ -171,6 +171,7 @@ impl<'a> Survey<'a> {
         Ok(spectrum)
     }
 
+    /// The evidence, or the error that names the missing measurement.
     fn evidence(&self, site: Site, what: &'static str) -> Result<&'a dyn Evidence> {
         self.evidence.ok_or(Error::NoEvidence { site, what })
     }

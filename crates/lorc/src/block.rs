@@ -13,8 +13,11 @@ const ROWS: usize = 16;
 
 /// A rounded band of rows.
 pub(crate) struct QuantisedBlock {
+    /// Levels, code − zero point, as floats: every operation on them is one of vectors of floats.
     pub integers: Single, // m × n, integers
+    /// The scales and zero points, groups × m.
     pub grids: Grids,
+    /// The group size.
     pub group: usize, // how many columns share a grid
 }
 
@@ -62,8 +65,11 @@ impl QuantisedBlock {
 /// The parts of a quantised weight, or of a band of its rows.
 #[derive(Default)]
 pub(crate) struct Parts {
+    /// Rows × in, row after row.
     pub codes: Vec<i8>,
+    /// Rows × groups.
     pub scales: Vec<f16>,
+    /// Rows × groups; empty where symmetric.
     pub zeros: Vec<i8>,
 }
 

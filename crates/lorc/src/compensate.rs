@@ -9,6 +9,9 @@
 //! 2410.06040), it has a closed form as well
 //! ([`compress_svd::truncate_under`]), and captures far more. Factors are returned as they will be read
 //! back: rounded to `f16`, or to 8 bits with a scale per column of A and row of B.
+//!
+//! It takes one symmetric eigendecomposition of the shorter side of the error. The error that `round`
+//! reports is measured with the rounded factors.
 
 use compress_core::{Bits, Factor, Matrix, Pair, Quantised, Result, Scheme, Shape, Store, f16};
 use compress_svd::{Metric, truncate, truncate_under};
@@ -65,6 +68,7 @@ pub fn compensate(
     } else {
         truncate_under(metric, error, rank)?
     };
+    // A cut always is a pair of floats; the error is for the type's other variants.
     let Factor::LowRank(Pair {
         up: Store::Float(up),
         down: Store::Float(down),
@@ -73,9 +77,11 @@ pub fn compensate(
         let (count, limit) = (rank, error.shape().full_rank());
         return Err(compress_numerics::Error::Count { count, limit }.into());
     };
+    // Columns of A and rows of B are the components, and each has a scale of its own in 8 bits.
     Ok((transposed(&keep.kept(transposed(&up))?), keep.kept(down)?))
 }
 
+/// The transpose, so that each column of A is a row.
 fn transposed(m: &Matrix) -> Matrix {
     Matrix::from_fn(m.cols(), m.rows(), |i, j| m.data()[j * m.cols() + i])
 }

@@ -29,7 +29,9 @@ use crate::{
     Hessian, Scaling, block::QuantisedBlock, grids::Grids, hessian::NEAR, rtn, sweep::Sweep,
 };
 
-/// Rounds a band of rows, m × n; importance and feedback are those of the Hessian.
+/// Rounds a band of rows, m × n, of a weight with the given Hessian, n × n.
+///
+/// The columns are taken in the order of rounding; grids and levels of the result are in the order of inputs.
 pub(crate) fn gptq(
     weight: &Single,
     hessian: &Hessian,
@@ -88,7 +90,8 @@ struct Band<'a> {
 }
 
 impl Band<'_> {
-    /// Rounds some columns, whole groups or part of one, in `f64`; `moved` gets their rounding errors.
+    /// Rounds the columns of one panel: whole groups, or part of one. `pending`, m × n, has all updates of earlier
+    /// panels; `moved`, m × n, gets the rounding errors, which the sweep takes from later panels.
     fn panel(
         &self,
         block: &mut QuantisedBlock,

@@ -1,5 +1,8 @@
 //! The grids of a band of rows, group after group, with those of neighbouring rows side by side for vector
 //! instructions.
+//!
+//! The arithmetic is that of [`Grid`]: `value = level · s`, levels clamped to the range of the codes less the zero
+//! point, halves to even. It is repeated here for whole columns, in which a call per number would prevent vectors.
 
 #![expect(
     clippy::inline_always,
@@ -27,9 +30,13 @@ pub struct Grids {
 /// The grids of all rows for one group; levels lie between `least` and `greatest` less the zero point.
 #[derive(Clone, Copy)]
 pub struct Line<'a> {
+    /// s of each row.
     pub steps: &'a [f32],
+    /// The zero point of each row.
     pub zeros: &'a [f32],
+    /// The least code, −2^(b−1).
     pub least: f32,
+    /// The greatest code, 2^(b−1) − 1.
     pub greatest: f32,
 }
 
@@ -99,9 +106,10 @@ impl Line<'_> {
     }
 
     /// Coordinate descent: moves the level of one column in each row to where the error is least with all else held,
-    /// given the slope (R H)[:, j] and the curvature H[j, j]; `moved` is by how much each value changes.
+    /// given the slope `(R H)[:, j]` and the curvature `H[j, j]`; `moved` is by how much each value changes.
     #[inline(always)]
     pub fn refine(self, slope: &[f32], curvature: f32, integers: &mut [f32], moved: &mut [f32]) {
+        // Of the curvature, once for all rows; the step differs from row to row.
         let inverse = curvature.recip();
         let grids = self.steps.iter().zip(self.zeros);
         let out = integers.iter_mut().zip(moved);

@@ -13,6 +13,11 @@
 //!
 //! With act-order, inputs are rounded in the order of falling H[j, j] rather than in their own: the errors of those
 //! that matter most then have all others to make them good.
+//!
+//! # References
+//!
+//! Frantar et al., *GPTQ*, arXiv 2210.17323: damping and the Cholesky reformulation; act-order is that of its
+//! published code (`--act-order`).
 
 use std::ops::Range;
 
@@ -68,6 +73,7 @@ impl Hessian {
         Ok(Self::of(root, order))
     }
 
+    /// Copies the inverse root to the `f32` square and the `f64` band, row by row, while its own memory is let go.
     fn of(root: InverseRoot, order: Option<Vec<usize>>) -> Self {
         let n = root.size();
         let input = |place: usize| order.as_ref().map_or(place, |order| order[place]);

@@ -1,7 +1,8 @@
 //! The search for a scale, 16 rows side by side.
 //!
 //! Written as loops over arrays of as many numbers as vector registers hold, which the compiler turns into vector
-//! instructions; [`vectorized`] picks the widest that the processor has.
+//! instructions; [`vectorized`] picks the widest that the processor has. Every lane does the same operations in the
+//! same order whatever the others hold, so that a row's grid does not depend on its neighbours.
 
 #![expect(
     clippy::inline_always,
@@ -33,7 +34,9 @@ const FITS: usize = 4;
 /// One candidate grid per row.
 #[derive(Clone, Copy)]
 struct Candidates {
+    /// s, one of the `f16` numbers.
     step: Lanes,
+    /// The zero point; 0 where symmetric.
     zero: Lanes,
 }
 
@@ -75,6 +78,7 @@ impl Group<'_> {
     fn best(&self, absmax: Candidates) -> Candidates {
         // The absmax grid is the first candidate, so that the result is never worse.
         let mut best = (self.error(&absmax), absmax);
+        // An asymmetric grid covers both sides as they are; turning it round changes nothing.
         let signs: &[f32] = if self.scheme.symmetric {
             &[1.0, -1.0]
         } else {
@@ -84,6 +88,7 @@ impl Group<'_> {
         for sign in signs {
             for i in 0..TRIED {
                 let t = 1.0 - (1.0 - SMALLEST) * i as f32 / (TRIED - 1) as f32;
+                // The zero point depends on the range, so an asymmetric candidate is built from clipped ends.
                 let drawn = if self.scheme.symmetric {
                     Candidates {
                         step: halves(times(absmax.step, sign * t)),

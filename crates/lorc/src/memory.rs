@@ -1,6 +1,9 @@
 //! Predicted peak memory of rounding: the bytes of whole matrices, which are all that count where they are
 //! large.
 //!
+//! H is unfolded, factorised and copied once per layer input; weights that share it are then rounded side by side.
+//! Rounding to nearest without a Hessian has none of the terms in n².
+//!
 //! ```text
 //! 4 n² + 8 n²    H while it is unfolded to be factorised in f64
 //! 8 n² + 4 n²    that while it is copied to f32, which is what stays
@@ -48,6 +51,7 @@ fn of_input(readers: &[(&Round, Shape)], threads: usize) -> usize {
     } else {
         0
     };
+    // The band of feedback that is kept in `f64`.
     let near = size_of::<f64>() * NEAR * n;
     let (factorised, kept) = if readers.iter().any(|(step, _)| step.options.needs_hessian()) {
         let wide = size_of::<f64>() * n * n;
@@ -67,12 +71,14 @@ fn of_weight(step: &Round, shape: Shape) -> usize {
     let weight = size_of::<f32>() * shape.size();
     let quantised =
         (step.options.scheme.bits_per_weight(shape) * shape.size() as f64 / 8.0) as usize;
+    // A byte per code, once in bands and once joined; packed afterwards.
     let codes = 2 * size_of::<i8>() * shape.size();
     let lost = match (step.options.rank, step.metric) {
         (0, Norm::Plain) => 0,
         (0, _) => weight,
         (_, metric) => memory_of_cut(shape, metric),
     };
+    // The weight less its correction, in every round but the first.
     let rest = if step.options.alternations > 0 {
         weight
     } else {

@@ -1,4 +1,8 @@
 //! `LoRC` as a [`Method`]: the same options for every chosen weight, one factorisation of H per layer input.
+//!
+//! It needs no data for rounding to nearest with absmax scales and a plain correction. GPTQ, searched scales,
+//! refinement and the activation metric need H; attention-weighted tokens need another H for keys and values. Weights
+//! are rounded independently of each other, but under refit every H is measured behind the rounded blocks before it.
 
 use std::collections::BTreeMap;
 
@@ -81,6 +85,7 @@ impl Method for Lorc {
         } else {
             vec![self.options.rank; sites.len()]
         };
+        // Sites without a correction get a step too: they are rounded all the same.
         let steps = sites.into_iter().zip(ranks);
         let steps = steps.map(|((site, shape), rank)| self.step(site, shape, rank));
         Ok(steps.collect())
@@ -128,6 +133,7 @@ impl Lorc {
         let step = |(site, shape): &(Site, Shape)| self.step(*site, *shape, self.options.rank);
         let steps: Vec<Round> = sites.iter().map(step).collect();
         let inputs = by_input(&steps);
+        // Layer inputs in parallel, each with its H: as many as there are threads.
         let spectra = side_by_side(inputs.len(), usize::MAX, |index| {
             let places = &inputs[index];
             let readers: Vec<Round> = places.iter().map(|&place| steps[place]).collect();
@@ -164,6 +170,8 @@ struct Input {
 }
 
 impl Input {
+    /// Loads and prepares H as far as the steps of its readers need it. They agree in `act_order` and in whether tokens
+    /// are weighted, by [`by_input`].
     fn of(readers: &[Round], survey: &Survey<'_>) -> Result<Self> {
         let Some(first) = readers.first() else {
             let (hessian, weighting) = (None, None);
@@ -195,6 +203,7 @@ impl Input {
 }
 
 impl Round {
+    /// Rounds and corrects one weight.
     fn carry_out(&self, input: &Input, survey: &Survey<'_>) -> Result<Edit> {
         let Self { site, options, .. } = *self;
         let (weight, metric) = (survey.weight(site)?, self.metric(input, survey)?);
@@ -227,6 +236,7 @@ impl Round {
         spectrum_under(&metric, &lost(&weight, &rounded))
     }
 
+    /// The factorised H, unless this step does without.
     fn hessian<'a>(&self, input: &'a Input) -> Option<&'a Hessian> {
         let needed = self.options.needs_hessian();
         input.hessian.as_ref().filter(|_| needed)
@@ -239,6 +249,7 @@ impl Round {
                 outputs: Weighting::Even,
                 inputs: inputs.clone(),
             }),
+            // Norms whose weighting is not shared here: the plain one, and those by gradients.
             (other, _) => other.metric(self.site, survey),
         }
     }

@@ -1,4 +1,14 @@
 //! The options of rounding and correcting one weight, as a plan's steps have them.
+//!
+//! | option | what it buys | cost |
+//! |---|---|---|
+//! | `scheme` | b bits per code, an `f16` scale per g inputs | b + 16 / g bits per weight |
+//! | `quantizer: gptq` | errors that later inputs make good | H, m·n² operations |
+//! | `act_order` | the largest inputs are rounded first | scales chosen before any error is known |
+//! | `scaling: mse` | clipping where it lowers the error | some 70 evaluations of each group |
+//! | `refinements` | scales and codes that fit each other under H | H, 4·m·n² operations each |
+//! | `rank`, `keep` | a correction A · B of the error | 16 or 8 bits times r (m + n) |
+//! | `alternations` | codes that fit the correction | a whole round each |
 
 use std::str::FromStr;
 

@@ -1,6 +1,8 @@
 //! Quantisation of one weight: a first rounding, then refinement, bands of rows in parallel.
 //!
-//! Rows of W do not interact under tr(R H Rᵀ), so bands of them are independent; all share one [`Hessian`].
+//! Rows of W do not interact under tr(R H Rᵀ), so bands of them are independent; all share one [`Hessian`]. A band is
+//! column-major `f32` while it is rounded, and a byte per code when it is finished, so that a whole weight in the first
+//! form never exists.
 
 use compress_core::{Error, Matrix, Quantised, Result, Shape};
 use compress_numerics::linalg::Single;
@@ -34,6 +36,7 @@ pub fn quantise(
         let band = Single::new(numbers.len() / shape.cols, shape.cols, numbers)?;
         Ok(rounded(band, hessian, options).written(scheme))
     };
+    // Each band is a task of its own: rayon must not join several to one.
     let bands = bands.with_max_len(1).map(written).collect::<Result<_>>()?;
     Parts::joined(bands).assemble(shape, scheme)
 }
@@ -42,6 +45,7 @@ pub fn quantise(
 fn rounded(band: Single, hessian: Option<&Hessian>, options: &RoundingOptions) -> QuantisedBlock {
     let (scheme, scaling) = (options.scheme, options.scaling);
     let Some(hessian) = hessian else {
+        // Without data all inputs count alike.
         return nearest(&band, &vec![1.0; band.cols()], scheme, scaling);
     };
     let mut block = match options.quantizer {

@@ -9,6 +9,9 @@
 //! GPTQ makes an error good only at later inputs; here earlier ones answer too. Groups are taken from the last
 //! inputs, which bear what is left, to the first. No step makes the error larger. The slope of some groups at a
 //! time is computed anew from the residual: 2 m n² operations for all of them, nearly all there are.
+//!
+//! Each change is the exact minimiser of a quadratic in one scale or one level, rounded to what can be stored; a scale
+//! whose rounding would lose more than the change gains stays as it is.
 
 use std::ops::Range;
 
@@ -39,9 +42,11 @@ pub(crate) fn refine(
         return;
     }
     let (cols, group) = (weight.cols(), block.group);
+    // Whole groups, since a scale belongs to all columns of one.
     let width = (PANEL / group).max(1) * group;
     let mut residual = block.residual(weight);
     for _ in 0..rounds {
+        // Backwards: GPTQ has left the errors to the last inputs.
         for start in (0..cols).step_by(width).rev() {
             let columns = start..cols.min(start + width);
             panel(block, &mut residual, hessian, columns, scheme);
@@ -116,6 +121,7 @@ fn fit_scales(
         (integers, columns.clone()),
         part.transposed(),
     );
+    // In `f64`: a scale is a quotient of sums over the group.
     let (mut across, mut along) = (vec![0.0; rows], vec![0.0; rows]);
     for (j, column) in columns.clone().enumerate() {
         add_products(&mut across, integers.column(column), slope.column(j));

@@ -68,6 +68,7 @@ fn once(
 ) -> Result<Rounded> {
     let quantised = quantise(rest, hessian, options)?;
     if options.rank == 0 {
+        // The plain distance needs no dense Q.
         let error = if metric.is_plain() {
             squared_distance(weight, &quantised)?
         } else {
@@ -112,6 +113,7 @@ pub(crate) fn lost(weight: &Matrix, quantised: &Quantised) -> Matrix {
     lost
 }
 
+/// a − b, of one shape.
 fn difference(a: &Matrix, b: &Matrix) -> Matrix {
     let mut a = a.clone();
     let pairs = a.data_mut().iter_mut().zip(b.data());

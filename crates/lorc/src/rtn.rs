@@ -1,4 +1,10 @@
-//! Round to nearest (RTN): every weight to the nearest number of its group's grid.
+//! Round to nearest (RTN): every weight to the nearest number of its group's grid, by itself.
+//!
+//! ```text
+//! level[i, j] = round(clamp(w[i, j] / s[i, j / g]))
+//! ```
+//!
+//! No error is made good by other weights, so that no H is needed; m·n operations.
 
 use std::ops::Range;
 

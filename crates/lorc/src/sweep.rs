@@ -8,6 +8,9 @@
 //! The columns are halved recursively: the right half gets the updates of the left half by one product
 //! of matrices, m × l by l × r; only within the last few columns they are applied one by one. So nearly all
 //! of the m·n² operations are those of a matrix product. (GPTQ's published code uses blocks of 128 columns.)
+//!
+//! The order of operations depends on the number of columns and the group size only, and so the bytes do not depend on
+//! threads.
 
 use std::ops::Range;
 
@@ -26,7 +29,7 @@ const COPIED: usize = 512;
 pub struct Sweep<'a, T> {
     /// The columns, up to date when their turn comes; m × n.
     pub pending: Dense<T>,
-    /// What the visit of each column moved; m × n.
+    /// The moves, as the visit of each column wrote them; m × n.
     pub moved: Dense<T>,
     /// By what a move updates later columns; n × n, read above the diagonal.
     pub coefficients: Rows<'a, T>,
@@ -103,6 +106,7 @@ impl<'a, T: Real> Sweep<'a, T> {
 
     /// Updates the columns of `right` by what those of `left` moved, by products.
     fn pass_on_all(&mut self, left: Range<usize>, right: Range<usize>) {
+        // faer multiplies by a column-major copy up to twice as fast; the copy is used for all rows of the band.
         for first in right.clone().step_by(COPIED) {
             let some = first..right.end.min(first + COPIED);
             let by = self.coefficients.columns(left.clone(), some.clone());

@@ -1,7 +1,7 @@
 //! A dense row-major `f32` matrix, and its shape.
 //!
-//! The type of weights and factors everywhere; decompositions copy into the column-major
-//! [`Dense`](crate::linalg::Dense).
+//! The type of weights and factors everywhere. Norms and distances are summed in `f64`; decompositions copy into the
+//! column-major [`Dense`](crate::linalg::Dense).
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Rows × columns; for a weight, output features × input features.
+/// Rows × columns; for a weight, output features × input features, m × n. Displayed as `m×n`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shape {
     /// Output features of a weight.
@@ -63,7 +63,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// A dense matrix, row after row.
+/// A dense `f32` matrix, row after row: 4·m·n bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
     shape: Shape,
@@ -141,7 +141,7 @@ impl Matrix {
         self.data
     }
 
-    /// `‖M‖²_F`, summed in `f64`.
+    /// `‖M‖²_F`, summed in `f64` one number after the other, so that it has the same bytes everywhere.
     #[must_use]
     pub fn squared_norm(&self) -> f64 {
         self.data.iter().map(|&x| f64::from(x) * f64::from(x)).sum()

@@ -9,6 +9,9 @@
 //! whole number of 32-bit words. For a few rows of x (decoding) the codes are unpacked in registers, and each word is
 //! read once: the cost is that of reading the weight from memory. For many rows (prefill) a panel
 //! of W at a time is unpacked into the cache, for a product of matrices.
+//!
+//! The layout is that of compressed-tensors' `pack-quantized`, so that the words of a file are multiplied as they are.
+//! Symmetric weights have no zero points; the 2^(bits−1) is there because codes are stored unsigned.
 
 mod bits;
 mod codes;
@@ -54,12 +57,19 @@ const BANDS: usize = 8;
 /// A borrowed packed weight, out × in.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'a> {
+    /// out × in.
     shape: Shape,
+    /// Bits per code: 2, 3, 4 or 8.
     bits: usize,
+    /// Inputs per group; a divisor of in.
     group: usize,
+    /// out × ⌈in · bits / 32⌉; each row begins a word.
     words: &'a [u32],
+    /// out × groups; not read where `fine` has numbers.
     scales: &'a [f16],
+    /// out × groups, or empty.
     fine: &'a [f32],
+    /// out × groups, or empty where symmetric.
     zeros: &'a [i8],
 }
 
@@ -141,6 +151,9 @@ impl<'a> Packed<'a> {
     }
 
     /// Some of the outputs for one row of x, on this thread: `out[k] = Σ_i W[first + k, i] x[i]`.
+    ///
+    /// `x` must come from [`spread`](Self::spread) of a weight of the same width, group size and number of inputs. That
+    /// is not checked; rows beyond the last panic.
     pub fn multiply(&self, x: &Spread, first: usize, out: &mut [f32]) {
         match self.bits {
             2 => self.multiply_by::<2>(x, first, out),
@@ -150,10 +163,12 @@ impl<'a> Packed<'a> {
         }
     }
 
+    /// [`multiply`](Self::multiply) for a width that the compiler knows, so that masks and shifts are constants.
     fn multiply_by<const BITS: usize>(&self, x: &Spread, first: usize, out: &mut [f32]) {
         let mut scales = vec![0.0; SCALED * self.groups()];
         for (first, out) in (first..).step_by(SCALED).zip(out.chunks_mut(SCALED)) {
             let scales = &mut scales[..out.len() * self.groups()];
+            // Conversion from `f16` of several rows at once: one row may have too few scales for a vector.
             self.scales_from(first * self.groups(), scales);
             row::products::<BITS>(
                 out,
@@ -168,6 +183,7 @@ impl<'a> Packed<'a> {
         }
     }
 
+    /// Dequantises one row: codes as unsigned floats first, then offset, zero point and scale group by group.
     fn unpack(&self, index: usize, numbers: &mut [f32]) {
         unpack::codes(self.words_of(index), self.bits, numbers);
         let zeros = self.zeros_of(index);
@@ -179,6 +195,7 @@ impl<'a> Packed<'a> {
         }
     }
 
+    /// One scale by its index row · groups + group.
     fn scale(&self, index: usize) -> f32 {
         let fine = self.fine.get(index).copied();
         fine.unwrap_or_else(|| self.scales[index].to_f32())
@@ -194,18 +211,22 @@ impl<'a> Packed<'a> {
         }
     }
 
+    /// Groups per row.
     const fn groups(&self) -> usize {
         self.shape.cols / self.group
     }
 
+    /// Words per row; a row begins at a word of its own.
     const fn row_words(&self) -> usize {
         (self.shape.cols * self.bits).div_ceil(32)
     }
 
+    /// The packed codes of a row.
     fn words_of(&self, row: usize) -> &'a [u32] {
         &self.words[row * self.row_words()..][..self.row_words()]
     }
 
+    /// The zero points of a row; empty where symmetric.
     fn zeros_of(&self, row: usize) -> &'a [i8] {
         let all = row * self.groups()..(row + 1) * self.groups();
         self.zeros.get(all).unwrap_or_default()
@@ -223,6 +244,7 @@ pub fn product_of_packed(x: Slab<'_>, weight: Packed<'_>) -> Result<Vec<f32>> {
         return Err(Error::Product { left, right });
     }
     let few = (0..left.rows).map(|row| weight.spread(x.row(row)));
+    // With few rows the product is bound by reading the weight, which is least in its packed form.
     if left.rows <= FEW
         && let Some(few) = few.collect::<Option<Vec<_>>>()
     {
@@ -246,6 +268,7 @@ fn of_few(x: &[Spread], weight: Packed<'_>) -> Vec<f32> {
     let outputs = weight.shape.rows;
     let mut out = vec![0.0; x.len() * outputs];
     let threads = threads(weight.shape.size(), EACH);
+    // One band on a single thread: there is nothing to balance.
     let count = if threads == 1 { 1 } else { threads * BANDS };
     let band = outputs.div_ceil(count).max(1);
     // For each band its outputs of every row of x, so that one thread owns them all.
@@ -256,6 +279,7 @@ fn of_few(x: &[Spread], weight: Packed<'_>) -> Vec<f32> {
     }
     let multiply = |(index, parts): (usize, &mut Vec<&mut [f32]>)| {
         let count = parts.first().map_or(0, |part| part.len());
+        // Weight rows outside, rows of x inside: the words stay in the cache for all rows of x.
         for first in (0..count).step_by(KEPT) {
             for (x, part) in x.iter().zip(&mut *parts) {
                 let end = count.min(first + KEPT);

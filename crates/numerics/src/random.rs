@@ -1,4 +1,4 @@
-//! Pseudo-random numbers that are the same on every machine.
+//! Pseudo-random numbers that are the same on every machine: for tests, examples, and the choice of windows of a text.
 
 use crate::{Matrix, Shape, Symmetric};
 

@@ -1,4 +1,7 @@
 //! How many threads a piece of work is worth, and how many pieces are in progress at a time.
+//!
+//! Nested parallelism is the pitfall: work within a pool's thread should not spread over the pool again, and pieces
+//! that hold gigabytes must not be begun by a thread that only waits.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -45,6 +48,7 @@ pub fn side_by_side<T: Send, E: Send>(
         .map(one_after_the_other)
         .collect::<Result<Vec<_>, E>>()?;
     let mut done: Vec<(usize, T)> = done.into_iter().flatten().collect();
+    // Lanes finish in any order; the results must not show it.
     done.sort_by_key(|(index, _)| *index);
     Ok(done.into_iter().map(|(_, given)| given).collect())
 }

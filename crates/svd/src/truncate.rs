@@ -87,6 +87,7 @@ fn factors(weight: &Matrix, eigen: &Eigen) -> Result<Factor> {
     Ok(Factor::low_rank(up, down))
 }
 
+/// `m · diag(by)`.
 fn scale_columns(m: &mut Matrix, by: &[f32]) {
     let cols = m.cols();
     for row in m.data_mut().chunks_exact_mut(cols) {
@@ -94,6 +95,7 @@ fn scale_columns(m: &mut Matrix, by: &[f32]) {
     }
 }
 
+/// `diag(by) · m`.
 fn scale_rows(m: &mut Matrix, by: &[f32]) {
     let cols = m.cols();
     for (row, s) in m.data_mut().chunks_exact_mut(cols).zip(by) {
@@ -101,6 +103,7 @@ fn scale_rows(m: &mut Matrix, by: &[f32]) {
     }
 }
 
+/// The transpose, row-major.
 fn transposed(m: &Matrix) -> Matrix {
     Matrix::from_fn(m.cols(), m.rows(), |i, j| m.data()[j * m.cols() + i])
 }

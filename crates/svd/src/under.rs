@@ -55,8 +55,10 @@ struct Sides {
 }
 
 impl Sides {
+    /// Applies the metric: one product with the root of the shorter side, one with the matrix of the longer one.
     fn new(metric: &Metric, weight: &Matrix) -> Result<Self> {
         let on_its_side = weight.rows() > weight.cols();
+        // ‖G^½ W H^½‖ = ‖H^½ Wᵀ G^½‖: on its side, G and H change places.
         let (outputs, inputs) = if on_its_side {
             (&metric.inputs, &metric.outputs)
         } else {
@@ -72,6 +74,7 @@ impl Sides {
         })
     }
 
+    /// M H, which is M where H = I.
     fn weighted(&self) -> &Double {
         self.weighted.as_ref().unwrap_or(&self.rooted)
     }

@@ -80,6 +80,7 @@ fn allocate_above(
 ) -> Allocation {
     let all: usize = candidates.iter().map(|c| c.shape.size()).sum();
     let ones: usize = candidates.iter().map(|c| c.shape.low_rank_size(1)).sum();
+    // Rank 1 of every weight is paid first.
     let mut left = ((budget.fraction() * all as f64) as usize).saturating_sub(ones);
     let mut weights: Vec<_> = candidates.iter().map(|c| Weight::new(c, count)).collect();
     let mut queue: BinaryHeap<Offer> = BinaryHeap::new();
@@ -137,6 +138,7 @@ struct Offer {
 }
 
 impl<'a> Weight<'a> {
+    /// A weight of rank 1, whose price the budget has paid already.
     fn new(candidate: &'a Candidate, count: Count) -> Self {
         let mut tails: Vec<f64> = candidate.scores.iter().rev().copied().collect();
         let mut sum = 0.0;

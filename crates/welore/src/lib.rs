@@ -14,7 +14,8 @@
 //! normalisation, since its eigenvalues estimate the change of the loss itself.
 //!
 //! It needs the spectra of all chosen weights in the norm of the score before any rank is known: one eigendecomposition
-//! per weight, kept beside the evidence, so that a second budget costs none.
+//! per weight, kept beside the evidence, so that a second budget costs none. The cut itself is
+//! [`svd`](compress_svd)'s, in the norm of the score.
 //!
 //! Weights whose spectra fall slowly are bad low-rank pairs: half of the parameters of a square weight buy a
 //! quarter of a flat spectrum. [`Count::Envelope`] sees that: a weight stays whole as soon as all of
@@ -80,6 +81,7 @@ impl Welore {
 impl Method for Welore {
     type Step = Truncate;
 
+    /// Counting only decides ranks; the score also decides the norm of the cuts.
     const PLANNING: &'static [&'static str] = &["count"];
 
     fn name(&self) -> &'static str {

@@ -71,6 +71,7 @@ pub fn check<S: Step>(text: &[u8]) -> Result<()> {
     }
 }
 
+/// The error of a plan in another version.
 fn other_version(found: &str) -> Error {
     Error::PlanVersion {
         found: found.into(),
@@ -78,6 +79,7 @@ fn other_version(found: &str) -> Error {
     }
 }
 
+/// The error of a plan with steps of another kind, and the method that carries them out.
 fn other_kind<S: Step>(found: &str, maker: &str) -> Error {
     Error::PlanKind {
         found: found.into(),

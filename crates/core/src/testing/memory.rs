@@ -54,6 +54,7 @@ pub fn memory_is_predicted<M: Method>(methods: &[M]) -> Result<()> {
     Ok(())
 }
 
+/// Measures one case in this process, against the prediction.
 fn measure<M: Method>(method: &M, readers: &[Role]) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2);
     let pool = pool.build().map_err(Error::source)?;
@@ -69,6 +70,7 @@ fn measure<M: Method>(method: &M, readers: &[Role]) -> Result<()> {
         return Ok(());
     };
     let predicted = carry_out(&Survey::new(&LARGE, chosen).with_evidence(&LARGE))?;
+    // Of the whole process so far: the small run's peak is far below that of the large one.
     let taken = told("VmHWM:").unwrap_or(before).saturating_sub(before);
     let ratio = taken as f64 / predicted as f64;
     assert!(

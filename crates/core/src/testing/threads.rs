@@ -28,6 +28,7 @@ pub const WIDE: Wide = Wide {
 };
 
 impl Wide {
+    /// Grouped-query attention: keys and values have half of the heads.
     fn shape(&self, role: Role) -> Shape {
         let (hidden, gated) = (self.hidden, self.gated);
         match role {
@@ -39,6 +40,7 @@ impl Wide {
     }
 }
 
+/// The role of a site; there is nothing but a block.
 fn block_role(site: Site) -> Result<Role> {
     site.role().ok_or(Error::NotMeasured { site })
 }

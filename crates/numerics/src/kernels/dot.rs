@@ -5,6 +5,8 @@
 //! ```
 //!
 //! With one vector no number of W is used twice: the cost is that of reading W from memory once.
+//!
+//! Sums run in 32 lanes, in an order that only the length of a row decides.
 
 #![expect(
     clippy::inline_always,
@@ -32,10 +34,11 @@ pub fn multiply_rows(rows: &[f32], x: &[f32], out: &mut [f32]) {
     );
 }
 
-/// Σ a b; always in the same order for the same length, up to whether the processor fuses additions.
+/// Σ a b, summed in an order that only the length decides.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a, b) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    // The joining of 32 lanes costs more than a short row itself.
     let whole = if a.0.is_empty() {
         0.0
     } else {

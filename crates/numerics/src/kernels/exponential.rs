@@ -4,15 +4,16 @@
 //! exp(x) = 2ⁿ · exp(r)      n = round(x / ln 2),   r = x − n ln 2,   |r| ≤ ½ ln 2
 //! ```
 //!
-//! Written without branches, so that the compiler makes vector instructions of it, which it cannot of a call of
+//! The classical reduction (Cody & Waite 1980) with a Taylor polynomial, which is cheap enough in vectors to need no
+//! table. Written without branches, so that the compiler makes vector instructions of it, which it cannot of a call of
 //! `f32::exp`; `pulp` picks the widest that the processor has.
 
 use std::f32::consts::LOG2_E;
 
 use pulp::Arch;
 
-/// Replaces each number by its exponential, to 2 units in the last place up to 88; below −87 by 0. Between 88 and the
-/// overflow of `f32` at 88.7 only the order of magnitude is right.
+/// Replaces each number by its exponential, to 2 units in the last place up to 88; below −87 by 0. Above 88 the result
+/// is too large, by a quarter at most, and infinite from 88.5 on instead of 88.7.
 pub fn exponentiate(numbers: &mut [f32]) {
     Arch::new().dispatch(
         #[inline(always)]
@@ -65,6 +66,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     // Keeps 2ⁿ among the normal numbers; what is outside is put right at the end, without branches.
     let inside = x.clamp(-87.0, 88.0);
     let n = (inside * LOG2_E + ROUND) - ROUND;
+    // Cody and Waite's reduction: a single product n · ln 2 would round away the low bits of r.
     let r = (inside - n * LN_2[0]) - n * LN_2[1];
     let series = [
         1.0 / 720.0,

@@ -1,10 +1,14 @@
-//! Root-mean-square normalisation (Zhang & Sennrich 2019, arXiv 1910.07467) of one vector.
+//! Root-mean-square normalisation of one vector (Zhang & Sennrich 2019, arXiv 1910.07467).
+//!
+//! ```text
+//! y = x ⊙ gain / √(mean x² + ε)
+//! ```
 
 use pulp::Arch;
 
 use super::dot::dot;
 
-/// x ⊙ gain / √(mean x² + ε); x and gain have one length.
+/// The normalised vector, as long as x. `epsilon` keeps a vector of zeros from a division by zero.
 #[must_use]
 pub fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
     Arch::new().dispatch(

@@ -1,14 +1,14 @@
-//! Rotary position embedding (Su et al. 2021, arXiv 2104.09864) of one token, in the layout of Hugging Face: channel i is
-//! paired with channel i + d/2.
+//! Rotary position embedding of one token (Su et al. 2021, arXiv 2104.09864), in the layout of Hugging Face: channel i
+//! is paired with channel i + d/2.
 //!
 //! ```text
-//! (a, b) ← (a cos − b sin, b cos + a sin)
+//! (a, b) ← (a cos − b sin, b cos + a sin)      a: channel i, b: channel i + d/2, angle: position · θᵢ
 //! ```
 
 use pulp::Arch;
 
 /// Rotates the pairs of channels (i, i + d/2) of each head by the angles of one position, given as d/2 cosines and
-/// sines. `heads` is heads × d.
+/// sines. `heads` is heads × d, in place. With negated sines it is its own inverse, and so its vjp.
 pub fn rotate_halves(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
     Arch::new().dispatch(
         #[inline(always)]

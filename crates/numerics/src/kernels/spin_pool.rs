@@ -5,6 +5,9 @@
 //! which threads take first come, first served; and since a part is the same whoever makes it, one that a helper does
 //! not finish in time, because its core has other work, is made again by the caller. So nobody waits for a
 //! helper, not even for its end: what it works on is its own, too. Results do not depend on the number of threads.
+//!
+//! Helpers keep their cores busy even when there is no work, so a pool should live no longer than the decoding that it
+//! serves. Each vector costs one message per helper, and one allocation per part.
 
 use std::{
     hint::spin_loop,
@@ -40,9 +43,13 @@ struct Job {
     taken: AtomicUsize,
 }
 
+/// Neighbouring pieces of one vector, made by one thread.
 struct Part {
+    /// The index of the vector.
     vector: usize,
+    /// The pieces of that vector.
     pieces: Range<usize>,
+    /// The result of whoever was first.
     numbers: OnceLock<Vec<f32>>,
 }
 
@@ -112,6 +119,7 @@ impl SpinPool {
             let firsts = (0..counts[vector]).step_by(length);
             firsts.map(move |first| part(vector, first))
         });
+        // The caller alone holds the job: with its end, helpers that come late find nothing to do.
         let job = Arc::new(Job {
             make: Box::new(make),
             parts: parts.collect(),
@@ -143,12 +151,14 @@ impl Job {
                 turns += 1;
                 spin_loop();
             }
+            // Late, most likely because the helper's core runs another program: made here instead of waiting.
             let numbers = part.numbers.get_or_init(|| self.made(part));
             vectors[part.vector].extend_from_slice(numbers);
         }
         vectors
     }
 
+    /// Makes a part, without putting it in place.
     fn made(&self, part: &Part) -> Vec<f32> {
         (self.make)(part.vector, part.pieces.clone())
     }

@@ -5,7 +5,7 @@
 //! ∂u = ∂y g σ(g)     ∂g = ∂y u σ(g) (1 + g (1 − σ(g)))
 //! ```
 //!
-//! One pass over the numbers, with exponentials in vector instructions: a call of `expf` for each
+//! One pass over the numbers, in place, with exponentials in vector instructions: a call of `expf` for each
 //! took a tenth of a pass through a network.
 
 use pulp::Arch;

@@ -1,5 +1,8 @@
 //! The Cholesky decomposition of a positive definite matrix in place, and the inverse root from it, on all cores.
 //!
+//! [`Cholesky`] solves systems with H + ε I (refit targets) and gives roots of metrics; [`InverseRoot`] is the U with
+//! Uᵀ U = H⁻¹ of GPTQ.
+//!
 //! ```text
 //! A = L Lᵀ                          n × n, positive definite; L lower triangular
 //! L[P, P] = factor(A[P, P])          for one panel P of columns after the other, i and j rows below it:
@@ -11,6 +14,11 @@
 //! of rows. A band writes itself only; what it reads of others, n numbers for each column of a panel, is copied
 //! first. Panels and bands have a fixed size, and each piece is done by one thread: so
 //! the bytes are the same for any number of threads.
+//!
+//! # References
+//!
+//! Golub & Van Loan, *Matrix Computations*, section 4.2; the inverse root is that of GPTQ's Cholesky reformulation,
+//! Frantar et al., arXiv 2210.17323.
 
 use faer::{
     Accum, Mat, MatMut, MatRef, Par,
@@ -52,6 +60,7 @@ impl Indefinite {
     }
 }
 
+/// The error of a matrix that is not positive definite.
 fn undefined(n: usize) -> Error {
     Error::Convergence {
         what: "Cholesky decomposition",
@@ -84,6 +93,7 @@ impl Cholesky {
             let count = band.len() / n;
             // Rows of T are the columns of Tᵀ, as faer solves for them.
             let mut x = MatRef::from_column_major_slice(&*band, n, count).to_owned();
+            // A = L Lᵀ: forward, then backward substitution.
             solve_lower_triangular_in_place(l, x.as_mut(), Par::Seq);
             solve_upper_triangular_in_place(l.transpose(), x.as_mut(), Par::Seq);
             let columns = band.chunks_exact_mut(n).enumerate();
@@ -123,7 +133,7 @@ impl Cholesky {
 #[derive(Clone, Debug)]
 pub struct InverseRoot {
     square: Square, // U on and above the diagonal, A below it
-    /// The diagonal of A.
+    /// The diagonal of A, n numbers, which U overwrites in the square.
     pub diagonal: Vec<f64>,
 }
 
@@ -136,6 +146,7 @@ impl InverseRoot {
         let mut square = Square::unfolded(matrix);
         let diagonal = square.diagonal();
         square.turn();
+        // Reversed, the factor L of J A J lies below the diagonal; reversed back, R = J L J lies above it.
         let definite = factor(&mut square.numbers, square.size);
         if definite {
             invert(&mut square.numbers, square.size);
@@ -154,7 +165,7 @@ impl InverseRoot {
         self.square.size
     }
 
-    /// The diagonal of U.
+    /// The diagonal of U, n numbers: the pivots by which GPTQ divides.
     #[must_use]
     pub fn root_diagonal(&self) -> Vec<f64> {
         self.square.diagonal()
@@ -177,6 +188,7 @@ fn factor(numbers: &mut [f64], n: usize) -> bool {
         let width = end - first;
         let (above, below) = numbers.split_at_mut(end * n);
         let corner = &mut above[first * n..];
+        // The diagonal block on one thread: 256 columns take little, and all else waits for it.
         let Some(root) = factor_corner(corner, n, first) else {
             return false;
         };
@@ -224,7 +236,8 @@ fn factor_corner(rows: &mut [f64], n: usize, first: usize) -> Option<Mat<f64>> {
     finite.then_some(corner)
 }
 
-/// A[i, j] −= L[i, P] L[j, P]ᵀ for a band's rows i, from `offset` on below the panel, and j ≤ i after the panel.
+/// A[i, j] −= L[i, P] L[j, P]ᵀ for a band's rows i, from `offset` on below the panel, and j ≤ i after the panel. `end`
+/// is the first column after the panel, which is `width` columns wide.
 fn subtract(
     band: &mut [f64],
     n: usize,
@@ -240,6 +253,7 @@ fn subtract(
     let (before, rest) = after.split_at_col_mut(offset);
     let others = panel.subrows(0, offset).transpose();
     matmul(before, Accum::Add, own, others, -1.0, Par::Seq);
+    // The band's own diagonal block is symmetric: its lower triangle is all there is to update.
     let (corner, _) = rest.split_at_col_mut(count);
     matmul_structured(
         corner,
@@ -254,7 +268,8 @@ fn subtract(
     );
 }
 
-/// Replaces L by its inverse M, one panel of columns after the other, the last one first:
+/// Replaces L by its inverse M, one panel of columns after the other, the last one first, so that all rows and columns
+/// below the panel are inverted already:
 /// M[i, P] = −Σ_{j ≤ i} M[i, j] L[j, P] L[P, P]⁻¹ for rows i and j below the panel.
 fn invert(numbers: &mut [f64], n: usize) {
     for first in (0..n).step_by(PANEL).rev() {

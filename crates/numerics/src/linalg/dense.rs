@@ -22,14 +22,15 @@ const COLUMNS: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Dense<T>(pub(super) Mat<T>);
 
-/// In `f64`.
+/// In `f64`, 8 bytes per number: metrics, spectra and whatever is divided by small numbers.
 pub type Double = Dense<f64>;
 
-/// In `f32`.
+/// In `f32`, 4 bytes per number: weights while they are rounded.
 pub type Single = Dense<f32>;
 
 impl<T: Real> From<&Matrix> for Dense<T> {
     fn from(m: &Matrix) -> Self {
+        // faer fills column after column; one pass transposes and widens.
         let at = |i, j| T::from_f32(m.data()[i * m.cols() + j]);
         Self(Mat::from_fn(m.rows(), m.cols(), at))
     }
@@ -90,12 +91,12 @@ impl<T: Real> Dense<T> {
         multiply(self.0.as_ref(), right.0.as_ref())
     }
 
-    /// `selfᵀ · right`, k×m by k×n.
+    /// `selfᵀ · right`, k×m by k×n, without a transposed copy.
     pub fn transposed_times(&self, right: &Self) -> Result<Self> {
         multiply(self.0.transpose(), right.0.as_ref())
     }
 
-    /// `self · rightᵀ`, m×k by n×k.
+    /// `self · rightᵀ`, m×k by n×k, without a transposed copy.
     pub fn times_transposed(&self, right: &Self) -> Result<Self> {
         multiply(self.0.as_ref(), right.0.transpose())
     }
@@ -260,6 +261,7 @@ impl Double {
     }
 }
 
+/// `a · b` into new memory, in tiles.
 fn multiply<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<Dense<T>> {
     fit(a, b)?;
     let mut out = Mat::zeros(a.nrows(), b.ncols());

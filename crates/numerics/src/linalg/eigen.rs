@@ -8,6 +8,11 @@
 //!
 //! The reduction is bound by memory bandwidth, and faer's own parallelism makes its bytes depend on the number of
 //! threads; so threads share weights, not the decomposition of one.
+//!
+//! # References
+//!
+//! Golub & Van Loan, *Matrix Computations*, section 8.3 (tridiagonal reduction); Gu & Eisenstat, *A divide-and-conquer
+//! algorithm for the symmetric tridiagonal eigenproblem*, SIAM J. Matrix Anal. Appl. 1995.
 
 use faer::{
     Accum, Conj, Mat, Par, Spec,
@@ -60,6 +65,7 @@ pub fn short_gram<T: Real>(w: &Matrix) -> Gram<T> {
     };
     let n = wide.nrows();
     let mut gram = Mat::zeros(n, n);
+    // A symmetric rank-k update per part, its lower triangle only.
     for first in (0..wide.ncols()).step_by(PART) {
         let part = wide.subcols(first, PART.min(wide.ncols() - first));
         let part = Mat::from_fn(n, part.ncols(), |i, j| T::from_f32(part[(i, j)]));
@@ -110,7 +116,7 @@ pub(super) fn decompose<T: Real>(symmetric: Mat<T>, count: usize) -> Result<(Vec
     let mut values = Diag::zeros(n);
     let mut vectors = Mat::zeros(n, n);
     solve(&diagonal, &below, &mut values, Some(&mut vectors))?;
-    // Ascending, so the wanted ones are the last columns.
+    // faer orders ascending, so the wanted vectors are the last columns.
     let mut top = vectors.subcols_mut(n - count, count);
     // A matrix of one element has no reflections.
     if n > 1 {
@@ -146,6 +152,7 @@ pub fn singular_values(w: &Matrix) -> Result<Vec<f64>> {
 /// The Householder vectors below the diagonal, their block coefficients, the diagonal and the subdiagonal.
 type Tridiagonal<T> = (Mat<T>, Mat<T>, Diag<T>, Diag<T>);
 
+/// Reduces a symmetric matrix to tridiagonal form in its own memory, by blocked Householder reflections.
 fn tridiagonal<T: Real>(mut a: Mat<T>) -> Tridiagonal<T> {
     let n = a.nrows();
     let mut blocks = Mat::zeros(recommended_block_size::<T>(n, n), n.saturating_sub(1));
@@ -207,6 +214,7 @@ fn descending<T: Real>(values: &Diag<T>) -> Result<Vec<f64>> {
     }
 }
 
+/// The error of an eigendecomposition of an n × n matrix.
 fn failed(n: usize) -> Error {
     Error::Convergence {
         what: "eigendecomposition",
@@ -214,6 +222,7 @@ fn failed(n: usize) -> Error {
     }
 }
 
+/// Scratch memory for faer.
 fn workspace(request: StackReq) -> MemBuffer {
     MemBuffer::new(request)
 }

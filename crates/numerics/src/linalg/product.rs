@@ -33,6 +33,7 @@ pub fn product_of_transposed(a: &Matrix, b: &Matrix) -> Result<Matrix> {
     multiply(view(a).transpose(), view(b))
 }
 
+/// `a · b` into new memory.
 fn multiply(a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<Matrix> {
     fit(a, b)?;
     let mut out = Matrix::zeros(a.nrows(), b.ncols());
@@ -54,6 +55,7 @@ pub(super) fn multiply_tiles<T: Real>(
     if rows.max(cols) <= TILE {
         return matmul(target, how, a, b, scale, Par::Seq);
     }
+    // Along the longer side, so that tiles are nearly square and read least.
     if rows >= cols {
         let middle = half(rows);
         let (upper, lower) = target.split_at_row_mut(middle);
@@ -110,10 +112,12 @@ pub(super) fn multiply_lower_tiles<T: Real>(
     );
 }
 
+/// A middle that whole vectors and cache lines end at.
 fn half(length: usize) -> usize {
     (length / 2).next_multiple_of(STEP)
 }
 
+/// A faer view of a row-major matrix; nothing is copied.
 pub(super) fn view(m: &Matrix) -> MatRef<'_, f32> {
     MatRef::from_row_major_slice(m.data(), m.rows(), m.cols())
 }

@@ -1,4 +1,6 @@
 //! The two precisions that linear algebra is generic over.
+//!
+//! `f64` where errors or spectra are compared, `f32` where a network's numbers are multiplied.
 
 use faer::traits::RealField;
 

@@ -1,7 +1,7 @@
 //! Borrowed row-major matrices, whole or banded, and blocks of them as right factors of products.
 //!
-//! GPTQ reads U, the inverse root of H, in this way: rounding moves on along the diagonal, and only a band of U right
-//! of it is kept.
+//! GPTQ reads its feedback (the rows of U over their diagonal) in this way: all of it in `f32`, and in `f64` a band
+//! right of the diagonal, along which rounding moves on.
 
 use std::ops::Range;
 
@@ -95,6 +95,7 @@ impl<'a, T: Real> Rows<'a, T> {
     #[must_use]
     pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> Block<'a, T> {
         let (height, width) = (rows.len(), cols.len());
+        // An empty block may begin beyond the stored numbers.
         if height * width == 0 {
             return Block(MatRef::from_row_major_slice(&[], height, width));
         }
@@ -109,6 +110,7 @@ impl<'a, T: Real> Rows<'a, T> {
     pub fn columns(self, rows: Range<usize>, cols: Range<usize>) -> Columns<T> {
         let (height, width) = (rows.len(), cols.len());
         let mut numbers = vec![T::from_f32(0.0); height * width];
+        // In tiles: without them either the reads or the writes would touch another cache line for each number.
         for top in (0..height).step_by(TILE) {
             let bottom = height.min(top + TILE);
             for left in (0..width).step_by(TILE) {

@@ -4,6 +4,7 @@
 //! y  = x Wᵀ        t × out      forward        Right::Transposed
 //! ∂x = ∂y W        t × in       backward       Right::AsIs
 //! ∂W = ∂yᵀ x       out × in     backward       product_of_transposed_slabs
+//! W is never there: product_by_panels, with W unpacked a panel of rows at a time
 //! ```
 
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
@@ -15,8 +16,10 @@ use crate::{Error, Result, Shape};
 /// A borrowed row-major `f32` matrix, whose rows may lie further apart than they are long.
 #[derive(Clone, Copy, Debug)]
 pub struct Slab<'a> {
+    /// At least (rows − 1) · stride + cols numbers.
     data: &'a [f32],
     shape: Shape,
+    /// Numbers from the start of a row to that of the next; at least cols.
     stride: usize,
 }
 
@@ -54,6 +57,7 @@ impl<'a> Slab<'a> {
         &self.data[index * self.stride..][..self.shape.cols]
     }
 
+    /// The same for faer.
     fn view(self) -> MatRef<'a, f32> {
         let Shape { rows, cols } = self.shape;
         MatRef::from_row_major_slice_with_stride(self.data, rows, cols, self.stride)
@@ -100,7 +104,7 @@ pub fn product_by_panels<E: Send>(
     // One list of targets for each panel: its columns of every product.
     let mut targets: Vec<Vec<MatMut<'_, f32>>> = ends.iter().map(|_| Vec::new()).collect();
     for (a, out) in a.iter().zip(&mut out) {
-        // faer's views split by columns, safely; a slice of row-major numbers would not.
+        // A band of columns of a row-major slice is not contiguous; a view of it can be split into such bands.
         let mut rest = MatMut::from_row_major_slice_mut(out, a.shape.rows, rows);
         let mut first = 0;
         for (&end, targets) in ends.iter().zip(&mut targets) {
@@ -163,6 +167,7 @@ pub fn product_into(out: &mut [f32], a: Slab<'_>, b: Slab<'_>, right: Right) -> 
     write_product(out, a.view(), b, Accum::Replace)
 }
 
+/// `out = a · b`, or that added to it; fails where the inner dimensions differ or `out` has another length.
 fn write_product(
     out: &mut [f32],
     a: MatRef<'_, f32>,

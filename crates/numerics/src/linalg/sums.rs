@@ -40,6 +40,7 @@ pub fn add_cross_products(band: &mut [f64], first: usize, x: (&[f32], usize), y:
     add_runs(rows, y.1, x, y, |run| add_to(band, run));
 }
 
+/// Adds a run's `f32` sums to the `f64` ones.
 fn add_to(sums: &mut [f64], added: &[f32]) {
     let pairs = sums.iter_mut().zip(added);
     pairs.for_each(|(sum, x)| *sum += f64::from(*x));
@@ -56,6 +57,7 @@ fn add_runs(
 ) {
     let count = columns.len();
     let mut run = vec![0.0_f32; count * width];
+    // Runs begin at multiples of RUN whatever the band, so that every element is rounded at the same places.
     for (x_run, y_run) in x.0.chunks(RUN * x.1).zip(y.0.chunks(RUN * y.1)) {
         let left = MatRef::from_row_major_slice(x_run, x_run.len() / x.1, x.1);
         let right = MatRef::from_row_major_slice(y_run, y_run.len() / y.1, y.1);

@@ -1,4 +1,11 @@
 //! The widths of integer codes: 2, 3, 4 and 8 bits, in two's complement, −2^(b−1) to 2^(b−1) − 1.
+//!
+//! | b | least | greatest | steps | codes per word |
+//! |---|---|---|---|---|
+//! | 2 | −2 | 1 | 3 | 16 |
+//! | 3 | −4 | 3 | 7 | 10 ⅔ |
+//! | 4 | −8 | 7 | 15 | 8 |
+//! | 8 | −128 | 127 | 255 | 4 |
 
 use std::{fmt, str::FromStr};
 
@@ -83,6 +90,7 @@ impl FromStr for Bits {
     }
 }
 
+/// The error of a width that is not known.
 fn not_bits(text: &str) -> Error {
     Error::Bits { text: text.into() }
 }

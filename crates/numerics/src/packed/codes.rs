@@ -6,6 +6,9 @@
 //!
 //! The stream is dense: codes of three bits cross from one word into the next. Each run (a row, or a column of zero
 //! points) begins at a new word, and the unused bits of its last word are zero.
+//!
+//! These functions serve files and checks, a code at a time. Products use the kernels of [`packed`](super), which never
+//! write the codes out.
 
 use super::Bits;
 
@@ -19,6 +22,7 @@ pub const fn words(bits: Bits, codes: usize) -> usize {
 pub fn pack(bits: Bits, codes: impl Iterator<Item = i8>, words: &mut Vec<u32>) {
     let (mut held, mut filled) = (0_u64, 0);
     for code in codes {
+        // Offset binary, as the format has it: the least code is stored as 0.
         let unsigned = i16::from(code) - i16::from(bits.least());
         held |= (unsigned as u64) << filled;
         filled += bits.count();
@@ -38,6 +42,7 @@ pub fn pack(bits: Bits, codes: impl Iterator<Item = i8>, words: &mut Vec<u32>) {
 pub fn code(bits: Bits, run: &[u32], index: usize) -> Option<i8> {
     let (word, bit) = (index * bits.count() / 32, index * bits.count() % 32);
     let low = u64::from(*run.get(word)?);
+    // Only then is the next word read, which need not exist at the end of a run.
     let crosses = bit + bits.count() > 32;
     let high = if crosses { *run.get(word + 1)? } else { 0 };
     let unsigned = ((low | u64::from(high) << 32) >> bit) as u8 & bits.steps();

@@ -7,6 +7,9 @@
 //! Codes u become floats in registers, three instructions for eight of them: mask, convert, fused multiply-add.
 //! A row is read from its first word to its last and is not interleaved with its neighbours:
 //! two rows at once took up to twice as long from memory.
+//!
+//! Σ u · x runs over all codes of a block; offset and zero point are in the start of the sum, and the scale is applied
+//! to the sum of each lane. So a code costs no more than its three instructions.
 
 #![expect(
     clippy::inline_always,
@@ -53,6 +56,7 @@ pub fn each<'a, L: Lanes, const BITS: usize>(
     x: &Spread,
     row: impl Fn(usize) -> Row<'a>,
 ) {
+    // All rows of a weight have zero points, or none has.
     let symmetric = out.is_empty() || row(0).zeros.is_empty();
     match (x.shared, symmetric) {
         (8, true) => all::<L, BITS, 8, true>(lanes, out, x, row),
@@ -86,6 +90,7 @@ fn product<L: Lanes, const BITS: usize, const SHARED: usize, const SYMMETRIC: bo
     let (per_word, per_part) = const { (Places::of(BITS).per_word, Places::of(BITS).per_part) };
     let mut total = lanes.floats([0.0; LANES]);
     for (block, numbers) in x.blocks.iter().zip(x.numbers.chunks_exact(per_word)) {
+        // One load per block; its codes are taken from registers.
         let words = Words::<L, BITS>::load(lanes, row.words, block.at);
         // Four sums side by side, since each fused multiply-add waits for the one before it in the same sum.
         let mut sums = [lanes.floats([0.0; LANES]); 4];
@@ -169,12 +174,14 @@ impl<L: Lanes, const BITS: usize> Words<L, BITS> {
     #[inline(always)]
     fn load(lanes: L, row: &[u32], at: usize) -> Self {
         let whole = lanes.words(eight(&row[at..]));
+        // No code crosses words in the other widths.
         if BITS != 3 {
             return Self {
                 whole,
                 across: whole,
             };
         }
+        // The word after each, for the code that crosses into it; zeros after the row's last.
         let next = lanes.words(eight(&row[at + 1..]));
         let low = lanes.right(whole, LOW[at % 3]);
         let high = lanes.left(next, HIGH[at % 3]);

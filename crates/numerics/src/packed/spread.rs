@@ -4,6 +4,8 @@
 //! numbers of x that the k-th codes of eight words multiply are brought side by side here, once for all rows of
 //! the weight. A code that is masked out of its word without a shift is too large by a power of two;
 //! its x is divided by the same power, which is exact.
+//!
+//! It costs one pass over x per weight format, against m passes of the weight's rows.
 
 use super::{Packed, lanes::LANES};
 
@@ -46,6 +48,7 @@ pub(super) struct Places {
 }
 
 impl Places {
+    /// The layout for 2, 3, 4 or 8 bits. Three bits: 32 codes in three words, of which 11, 11 and 10 begin in each.
     pub const fn of(bits: usize) -> Self {
         match bits {
             3 => Self {
@@ -104,6 +107,7 @@ impl Spread {
         };
         let numbers = spread.numbers.chunks_exact_mut(places.per_word);
         for (first, numbers) in (0..).step_by(LANES).zip(numbers) {
+            // The last block is moved back to end with the row: loads never reach beyond it.
             let at = first.min(words - LANES);
             let mut block = Block {
                 at,
@@ -114,6 +118,7 @@ impl Spread {
             for lane in first - at..LANES {
                 let met = places.begin(at + lane);
                 let met = &x[met.start.min(x.len())..met.end.min(x.len())];
+                // Σ x once per row of x, instead of a subtraction per code.
                 block.start[lane] = met.iter().sum::<f32>() * offset(weight.bits);
                 for (k, (numbers, x)) in numbers.iter_mut().zip(met).enumerate() {
                     numbers[lane] = x * shrink(weight.bits, k);

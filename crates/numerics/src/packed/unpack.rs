@@ -35,9 +35,11 @@ fn within_words<const BITS: usize, const COUNT: usize>(words: &[u32], numbers: &
     }
 }
 
+/// Codes of three bits, some of which begin in one word and end in the next.
 fn across_words(words: &[u32], bits: usize, numbers: &mut [f32]) {
     for (i, number) in numbers.iter_mut().enumerate() {
         let (word, bit) = (i * bits / 32, i * bits % 32);
+        // Both words in 64 bits, so that a code across them needs no case of its own.
         let next = words.get(word + 1).copied().unwrap_or(0);
         let both = u64::from(words[word]) | u64::from(next) << 32;
         *number = ((both >> bit) as i32 & ((1 << bits) - 1)) as f32;
