@@ -5,7 +5,10 @@ use burn::{
     nn::{RmsNorm, RmsNormConfig},
     tensor::{Device, Tensor, TensorData},
 };
-use compress_checkpoint::{Checkpoint, Config, names};
+use compress_checkpoint::{
+    Checkpoint, Config,
+    names::{self, NormSite},
+};
 use compress_core::{Role, Site, Store};
 
 use crate::{Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight};
@@ -90,12 +93,11 @@ impl<'a> Loader<'a> {
 
     fn frame(&self, layer: usize) -> Result<Block> {
         let hidden = self.config.hidden;
-        let name = |part: &str| format!("model.layers.{layer}.{part}");
         let nothing = || Linear::nothing(self.device);
         Ok(Block {
-            attention_norm: self.norm(&name("input_layernorm"), hidden)?,
+            attention_norm: self.norm(NormSite::Attention(layer), hidden)?,
             attention: self.attention(layer)?,
-            feed_forward_norm: self.norm(&name("post_attention_layernorm"), hidden)?,
+            feed_forward_norm: self.norm(NormSite::FeedForward(layer), hidden)?,
             feed_forward: FeedForward {
                 gate: nothing(),
                 up: nothing(),
@@ -107,9 +109,8 @@ impl<'a> Loader<'a> {
     fn attention(&self, layer: usize) -> Result<Attention> {
         let config = self.config;
         let nothing = || Linear::nothing(self.device);
-        let head_norm = |part: &str| {
-            let module = format!("model.layers.{layer}.self_attn.{part}");
-            let norm = || self.norm(&module, config.head_size);
+        let head_norm = |norm: NormSite| {
+            let norm = || self.norm(norm, config.head_size);
             config.query_key_norm.then(norm).transpose()
         };
         Ok(Attention {
@@ -117,8 +118,8 @@ impl<'a> Loader<'a> {
             key: nothing(),
             value: nothing(),
             output: nothing(),
-            query_norm: head_norm("q_norm")?,
-            key_norm: head_norm("k_norm")?,
+            query_norm: head_norm(NormSite::Query(layer))?,
+            key_norm: head_norm(NormSite::Key(layer))?,
             heads: config.heads,
             key_value_heads: config.key_value_heads,
             head_size: config.head_size,
@@ -150,13 +151,13 @@ impl<'a> Loader<'a> {
 
     /// The norm before the head.
     pub fn last_norm(&self) -> Result<RmsNorm> {
-        self.norm("model.norm", self.config.hidden)
+        self.norm(NormSite::Last, self.config.hidden)
     }
 
-    fn norm(&self, module: &str, size: usize) -> Result<RmsNorm> {
+    fn norm(&self, norm: NormSite, size: usize) -> Result<RmsNorm> {
         let config = RmsNormConfig::new(size).with_epsilon(self.config.norm_epsilon);
         Ok(RmsNorm {
-            gamma: self.vector(&format!("{module}.weight"))?,
+            gamma: self.vector(&names::norm(norm))?,
             ..config.init(self.device)
         })
     }

@@ -11,12 +11,16 @@
 //! low rank     M.down, M.up
 //! sum          M, and as PEFT has them: base_model.model.M.lora_A (down), base_model.model.M.lora_B (up)
 //!
+//! norm         its scale
+//! of a block   model.layers.3.input_layernorm.weight, .self_attn.q_norm, .self_attn.k_norm, .post_attention_layernorm
+//! the last     model.norm.weight
+//!
 //! precision    tensors of a matrix
 //! float        weight
 //! quantised    weight_packed, weight_scale, weight_shape, weight_zero_point: compressed-tensors' `pack-quantized`
 //! ```
 //!
-//! Whoever needs the name, the shape or the number format of a tensor of a weight asks here.
+//! Whoever needs the name, the shape or the number format of a tensor asks here.
 
 use compress_core::{
     Factor, Form, Format, PairForm, Precision, Quantised, Role, Scheme, Shape, Site, Store,
@@ -67,6 +71,34 @@ pub fn bias(site: Site, form: Form) -> String {
     match form {
         Form::LowRank(_) => format!("{}.up.bias", module(site)),
         _ => format!("{}.bias", module(site)),
+    }
+}
+
+/// A norm of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormSite {
+    /// Before the attention of a block.
+    Attention(usize),
+    /// On the query heads of a block.
+    Query(usize),
+    /// On the key heads of a block.
+    Key(usize),
+    /// Before the feed-forward layer of a block.
+    FeedForward(usize),
+    /// Before the head.
+    Last,
+}
+
+/// The tensor of a norm's scale.
+#[must_use]
+pub fn norm(norm: NormSite) -> String {
+    let of_block = |layer, part| format!("{BLOCKS}{layer}.{part}.weight");
+    match norm {
+        NormSite::Attention(layer) => of_block(layer, "input_layernorm"),
+        NormSite::Query(layer) => of_block(layer, "self_attn.q_norm"),
+        NormSite::Key(layer) => of_block(layer, "self_attn.k_norm"),
+        NormSite::FeedForward(layer) => of_block(layer, "post_attention_layernorm"),
+        NormSite::Last => "model.norm.weight".into(),
     }
 }
 

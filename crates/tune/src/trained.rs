@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use burn::{module::Param, nn::RmsNorm, tensor::Tensor};
 use compress_calibrate::{BlockTrace, Gradients};
-use compress_checkpoint::names;
+use compress_checkpoint::names::{self, NormSite};
 use compress_core::{Role, Site};
 use compress_models::{Block, Decoder, Pair, Store, Weight};
 use serde::Serialize;
@@ -60,8 +60,9 @@ impl Trained {
             all.extend(linear.matrices().into_iter().map(named));
         }
         if self.norms {
-            all.extend(norms(block).map(|(name, norm)| {
-                let name = format!("model.layers.{layer}.{name}.weight");
+            let norms = norms(block);
+            all.extend(norms.map(|(of, norm)| {
+                let name = names::norm(of(layer));
                 (name, norm.gamma.val().unsqueeze())
             }));
         }
@@ -108,20 +109,23 @@ impl Trained {
     }
 }
 
-/// The places of norms in a block, each with its module's name; those of heads are not in all models.
-fn all_norms(block: &Block) -> [Option<(&'static str, &RmsNorm)>; 4] {
+/// A norm of the block that is told.
+type OfBlock = fn(usize) -> NormSite;
+
+/// The places of norms in a block; those of heads are not in all models.
+fn all_norms(block: &Block) -> [Option<(OfBlock, &RmsNorm)>; 4] {
     let attention = &block.attention;
-    let head_norm = |name, norm| Option::map(norm, |norm| (name, norm));
+    let head_norm = |of: OfBlock, norm| Option::map(norm, |norm| (of, norm));
     [
-        Some(("input_layernorm", &block.attention_norm)),
-        Some(("post_attention_layernorm", &block.feed_forward_norm)),
-        head_norm("self_attn.q_norm", attention.query_norm.as_ref()),
-        head_norm("self_attn.k_norm", attention.key_norm.as_ref()),
+        Some((NormSite::Attention, &block.attention_norm)),
+        Some((NormSite::FeedForward, &block.feed_forward_norm)),
+        head_norm(NormSite::Query, attention.query_norm.as_ref()),
+        head_norm(NormSite::Key, attention.key_norm.as_ref()),
     ]
 }
 
 /// Those that are there.
-fn norms(block: &Block) -> impl Iterator<Item = (&'static str, &RmsNorm)> {
+fn norms(block: &Block) -> impl Iterator<Item = (OfBlock, &RmsNorm)> {
     all_norms(block).into_iter().flatten()
 }
 
@@ -156,14 +160,16 @@ pub fn matrices(model: &Decoder, trained: Trained) -> Vec<Tensor<2>> {
 /// The trained matrices of a model, block after block and then the last norm, each with its tensor's name.
 pub fn tensors(model: &Decoder, trained: Trained) -> impl Iterator<Item = (String, Tensor<2>)> {
     let blocks = model.blocks.iter().enumerate();
-    let last = || (LAST_NORM.to_owned(), model.norm.gamma.val().unsqueeze());
+    let last = || {
+        (
+            names::norm(NormSite::Last),
+            model.norm.gamma.val().unsqueeze(),
+        )
+    };
     blocks
         .flat_map(move |(layer, block)| trained.matrices(block, layer))
         .chain(trained.norms.then(last))
 }
-
-/// The tensor of the norm before the head.
-const LAST_NORM: &str = "model.norm.weight";
 
 /// Puts matrices in their places, in the same order.
 pub fn set(model: &mut Decoder, trained: Trained, values: Vec<Tensor<2>>) {

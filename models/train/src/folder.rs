@@ -8,7 +8,10 @@ use burn::{
     nn::RmsNorm,
     tensor::{Device, Tensor},
 };
-use compress_checkpoint::{Config, names};
+use compress_checkpoint::{
+    Config,
+    names::{self, NormSite},
+};
 use compress_core::{Format, Role, Site};
 use compress_models::{Decoder, Linear, Store, Weight};
 use compress_numerics::Random;
@@ -98,16 +101,14 @@ pub fn save(model: &Decoder, folder: &Path) -> Result<()> {
         tensors.insert(name, (shape, numbers));
     };
     if let Weight::Whole(Store::Float(embedding)) = &model.embedding {
-        add("model.embed_tokens.weight".into(), numbers(embedding)?);
+        add(names::weight(Site::Embedding), numbers(embedding)?);
     }
-    add("model.norm.weight".into(), norm(&model.norm)?);
+    add(names::norm(NormSite::Last), norm(&model.norm)?);
     for (layer, block) in model.blocks.iter().enumerate() {
-        let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
-        add(name("input_layernorm"), norm(&block.attention_norm)?);
-        add(
-            name("post_attention_layernorm"),
-            norm(&block.feed_forward_norm)?,
-        );
+        let before_attention = names::norm(NormSite::Attention(layer));
+        add(before_attention, norm(&block.attention_norm)?);
+        let before_feed_forward = names::norm(NormSite::FeedForward(layer));
+        add(before_feed_forward, norm(&block.feed_forward_norm)?);
         let (attention, feed_forward) = (&block.attention, &block.feed_forward);
         let linears: [&Linear; 7] = [
             &attention.query,

@@ -13,6 +13,7 @@ use crate::{
         config::fields::Fields,
         quantisation::{self, Schemes},
     },
+    names::{self, NormSite},
 };
 
 /// Llama 3's way to stretch the rotary embedding to long contexts.
@@ -192,16 +193,14 @@ impl Config {
     /// its shape.
     #[must_use]
     pub fn other_tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let mut tensors = vec![("model.norm.weight".to_owned(), vec![self.hidden])];
+        let mut tensors = vec![(names::norm(NormSite::Last), vec![self.hidden])];
         for layer in 0..self.layers {
-            let mut add = |name: &str, size| {
-                tensors.push((format!("model.layers.{layer}.{name}.weight"), vec![size]))
-            };
-            add("input_layernorm", self.hidden);
-            add("post_attention_layernorm", self.hidden);
+            let mut add = |norm, size| tensors.push((names::norm(norm), vec![size]));
+            add(NormSite::Attention(layer), self.hidden);
+            add(NormSite::FeedForward(layer), self.hidden);
             if self.query_key_norm {
-                add("self_attn.q_norm", self.head_size);
-                add("self_attn.k_norm", self.head_size);
+                add(NormSite::Query(layer), self.head_size);
+                add(NormSite::Key(layer), self.head_size);
             }
         }
         tensors
