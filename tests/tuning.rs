@@ -165,7 +165,8 @@ fn a_training_killed_at_any_moment_goes_on_to_the_same_curve_and_bytes() {
                     &case.arguments(&more),
                 );
             }
-            if !case.path("out").exists() {
+            let published = case.path("out").exists();
+            if !published {
                 success(&case.run(&more));
             }
             let again = (curve(&case.path("log.json")), weights(&case.path("out")));
@@ -175,6 +176,8 @@ fn a_training_killed_at_any_moment_goes_on_to_the_same_curve_and_bytes() {
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
                 .collect();
             left.sort();
+            // Killed between the last rename and letting go of the lock, which the next run would remove.
+            left.retain(|name| !published || name != "out.compress-lock");
             assert_eq!(left, ["corpus.txt", "cut", "log.json", "out"]);
             assert!(!case.path("out/training").exists());
         }
