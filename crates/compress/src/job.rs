@@ -143,7 +143,8 @@ impl Calibration {
         (self.samples.unwrap_or(SAMPLES), time)
     }
 
-    /// The refit target; none where all are compressed at once.
+    /// The target of weights behind compressed ones: none where all are compressed at once; with
+    /// [`RefitTarget::Inputs`] (`--sequential`) a weight stays what it is and only what enters it is measured anew.
     pub fn refit(&self, needs: Needs) -> Option<RefitTarget> {
         match self.order {
             Order::Refit => Some(RefitTarget::Original),

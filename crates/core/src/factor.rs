@@ -249,39 +249,11 @@ mod tests {
     use compress_numerics::Random;
 
     use super::*;
-    use crate::{Bits, Format};
-
-    /// Every structure of a weight of 5 × 8, with every store in every place.
-    fn examples() -> Vec<Factor> {
-        let mut random = Random(1);
-        let mut both = |rows, cols| {
-            let matrix = random.matrix(rows, cols);
-            let scheme = Scheme::symmetric(Bits::Eight, None);
-            let rounded = Quantised::nearest(&matrix, scheme).unwrap();
-            [Store::Float(matrix), Store::Quantised(rounded)]
-        };
-        let (wholes, ups, downs) = (both(5, 8), both(5, 2), both(2, 8));
-        let mut examples: Vec<Factor> = wholes.iter().cloned().map(Factor::Whole).collect();
-        for (up, down) in ups
-            .iter()
-            .flat_map(|up| downs.iter().map(move |down| (up, down)))
-        {
-            let pair = Pair {
-                up: up.clone(),
-                down: down.clone(),
-            };
-            for base in wholes.iter().cloned() {
-                let correction = pair.clone();
-                examples.push(Factor::Sum { base, correction });
-            }
-            examples.push(Factor::LowRank(pair));
-        }
-        examples
-    }
+    use crate::{Bits, Format, testing::factors};
 
     #[test]
     fn every_form_says_which_matrices_there_will_be() {
-        for factor in examples() {
+        for factor in factors(5, 8).unwrap() {
             let (form, shape) = (factor.form(), factor.shape());
             assert_eq!(shape, Shape::new(5, 8));
             form.check(shape).unwrap();
@@ -298,7 +270,7 @@ mod tests {
     #[test]
     fn every_factor_applies_as_the_matrix_it_denotes() {
         let x = Random(2).matrix(8, 3);
-        for factor in examples() {
+        for factor in factors(5, 8).unwrap() {
             let dense = Factor::whole(factor.dense().unwrap()).apply(&x).unwrap();
             let distance = factor.apply(&x).unwrap().squared_distance(&dense);
             assert!(

@@ -3,7 +3,6 @@
 //! A block has four: one for query, key and value, one for the output projection, one for gate and up, one for down.
 //! Weights with the same input have the same H = Σ x xᵀ, so it is measured, damped and factorised once for all of
 //! them. They are one unit of work throughout: steps are carried out, and their memory predicted, per layer input.
-//! them.
 
 use std::{collections::BTreeMap, fmt};
 

@@ -90,7 +90,8 @@ pub struct Edit {
     pub site: Site,
     /// The factor that takes the weight's place, as it will be stored.
     pub factor: Factor,
-    /// The relative squared error ‖W − Ŵ‖² / ‖W‖² in the norm that the method minimises.
+    /// The relative squared error ‖W − Ŵ‖² / ‖W‖² in the norm that the method minimises; W is what the survey gave,
+    /// so under refit the target.
     pub error: f64,
 }
 

@@ -203,8 +203,8 @@ impl<'a> Survey<'a> {
             .ok_or(Error::NoSuchSite { site })
     }
 
-    /// The matrix that a step at this site approximates, out × in: under refit the site's target, otherwise the
-    /// weight of the model.
+    /// The matrix that a step at this site approximates, out × in: the target W* that was solved for it where there is
+    /// one (`--refit`), otherwise the weight of the model.
     ///
     /// Fails where the model has no such site, the source fails, or a number is NaN or infinite; the error names the
     /// first such number. Every call loads the weight anew.

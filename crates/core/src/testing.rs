@@ -20,8 +20,8 @@ pub use memory::memory_is_predicted;
 pub use threads::the_bytes_are_the_same_on_any_number_of_threads;
 
 use crate::{
-    Budget, Edit, Error, Evidence, Factor, LayerInput, Matrix, Method, Plan, Result, Role, Shape,
-    Site, SourceId, Step, Survey, Symmetric, Weights,
+    Bits, Budget, Edit, Error, Evidence, Factor, LayerInput, Matrix, Method, Pair, Plan, Quantised,
+    Result, Role, Scheme, Shape, Site, SourceId, Step, Store, Survey, Symmetric, Weights,
 };
 
 /// A model of two blocks in memory: square, wide and tall weights (24 × 24, 8 × 24, 40 × 24, 24 × 40) with decaying
@@ -98,6 +98,34 @@ impl Evidence for ToyEvidence {
         let input = site.input().ok_or(Error::NotMeasured { site })?;
         Ok(self.activations(input)?.diagonal().collect())
     }
+}
+
+/// A factor of every structure, with every store in every place: of a weight of this shape, pairs of rank 2.
+pub fn factors(rows: usize, cols: usize) -> Result<Vec<Factor>> {
+    let scheme = Scheme {
+        symmetric: false,
+        ..Scheme::symmetric(Bits::Eight, None)
+    };
+    let mut random = Random(1);
+    let mut both = |rows, cols| {
+        let matrix = random.matrix(rows, cols);
+        let quantised = Quantised::nearest(&matrix, scheme)?;
+        Ok::<_, Error>([Store::Float(matrix), Store::Quantised(quantised)])
+    };
+    let (wholes, ups, downs) = (both(rows, cols)?, both(rows, 2)?, both(2, cols)?);
+    let mut factors: Vec<Factor> = wholes.iter().cloned().map(Factor::Whole).collect();
+    for up in &ups {
+        for down in downs.iter().cloned() {
+            let up = up.clone();
+            let pair = Pair { up, down };
+            factors.extend(wholes.iter().cloned().map(|base| Factor::Sum {
+                base,
+                correction: pair.clone(),
+            }));
+            factors.push(Factor::LowRank(pair));
+        }
+    }
+    Ok(factors)
 }
 
 /// Makes a test of each law, for each of some methods: of all laws of methods that take a budget, or of those

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use compress_core::{Bits, Pair};
-use compress_numerics::Random;
+use compress_core::testing::factors;
 
 use super::*;
 
@@ -23,35 +22,10 @@ fn every_name_of_a_site_is_read_back() {
     }
 }
 
-/// Every structure of a weight of 5 × 8, with every store in every place that a file has room for.
-fn examples() -> Vec<Factor> {
-    let scheme = Scheme {
-        symmetric: false,
-        ..Scheme::symmetric(Bits::Eight, None)
-    };
-    let mut random = Random(1);
-    let mut both = |rows, cols| {
-        let matrix = random.matrix(rows, cols);
-        let quantised = Quantised::nearest(&matrix, scheme).unwrap();
-        [Store::Float(matrix), Store::Quantised(quantised)]
-    };
-    let (wholes, ups, downs) = (both(5, 8), both(5, 2), both(2, 8));
-    let mut examples: Vec<Factor> = wholes.iter().cloned().map(Factor::Whole).collect();
-    for (up, down) in ups.into_iter().zip(downs) {
-        let pair = Pair { up, down };
-        for base in wholes.iter().cloned() {
-            let correction = pair.clone();
-            examples.push(Factor::Sum { base, correction });
-        }
-        examples.push(Factor::LowRank(pair));
-    }
-    examples
-}
-
 #[test]
 fn a_form_is_found_again_by_the_tensors_that_it_lists() {
     let site = Site::new(3, Role::Down);
-    for factor in examples() {
+    for factor in factors(5, 8).unwrap() {
         let (form, shape) = (factor.form(), factor.shape());
         let parts = parts(site, form, shape);
         let shapes: BTreeMap<&str, &[usize]> = parts
@@ -68,7 +42,7 @@ fn a_form_is_found_again_by_the_tensors_that_it_lists() {
 #[test]
 fn every_form_lists_the_tensors_and_bytes_of_its_factor() {
     let site = Site::Embedding;
-    for factor in examples() {
+    for factor in factors(5, 8).unwrap() {
         let (form, shape) = (factor.form(), factor.shape());
         let (told, found) = (parts(site, form, shape), contents(site, &factor));
         assert_eq!(told.len(), found.len());

@@ -153,8 +153,8 @@ pub struct LorcOptions {
     #[arg(long, conflicts_with = "plan")]
     pub asymmetric: bool,
 
-    /// How numbers are rounded: `nearest` needs no data; `gptq` makes errors good at later inputs, for a
-    /// pass over a calibration text.
+    /// How numbers are rounded: `nearest` needs no data; `gptq` compensates each error at later inputs,
+    /// for a pass over a calibration text.
     #[arg(
         long,
         value_name = "QUANTIZER",

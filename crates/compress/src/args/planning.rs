@@ -35,7 +35,7 @@ pub struct Planning {
     pub printing: Printing,
 }
 
-/// The text that methods with an eye for data look at. Not the text that the result is judged by!
+/// The text that data-aware methods measure on. Not the text that the result is judged by!
 #[derive(Clone, Debug, Args)]
 pub struct Calibrating {
     /// The text to calibrate on, for methods that need one; the one that ships with this program for
@@ -83,13 +83,13 @@ pub struct Order {
     pub one_shot: bool,
 
     /// Compress block after block, and measure each behind those that are compressed already. By
-    /// itself it rarely helps: weights learn to work with damaged inputs, and pass the damage on.
+    /// itself it rarely helps: each weight is fitted to damaged inputs, and passes the damage on.
     #[arg(long)]
     pub sequential: bool,
 
-    /// As --sequential, and each weight aims at what the original gives at its place, so that it makes
-    /// good for the cuts before it: two more passes, and by far the best. Methods that measure do so
-    /// unless told otherwise.
+    /// As --sequential, and each weight is first replaced by the one that gives, from damaged inputs, most nearly
+    /// what the original gives there (least squares), so that it makes good for the cuts before it: two more
+    /// passes, and by far the best. Methods that measure do so unless told otherwise.
     #[arg(long)]
     pub refit: bool,
 }
