@@ -205,7 +205,11 @@ impl<'a> Sequential<'a> {
         let shape = |role: Role| self.checkpoint.config().shape(role);
         let width = shape(to.kind.reader()).cols;
         let refits = self.refits_to_original();
-        let rows = if refits { target_rows(to.kind, shape) } else { 0 };
+        let rows = if refits {
+            target_rows(to.kind, shape)
+        } else {
+            0
+        };
         let attention_weighted = self.attention_weighted && to.kind == InputKind::Attention;
         let mut measured = Measured::new(to, width, rows, attention_weighted);
         let stage = Stage::open(self, to.layer, from)?;
