@@ -1,5 +1,5 @@
-//! The crates as libraries: cuts every weight of a model to half of its parameters by truncated SVD, and writes the
-//! directory that transformers loads. What `compress run svd` adds is evidence, resuming, evaluation and a card.
+//! The crates used as libraries: cuts every weight of a model to half of its parameters by truncated SVD, and writes a
+//! directory that transformers loads. `compress run svd` adds evidence, resuming, evaluation and a card with figures.
 //!
 //! ```sh
 //! cargo run --release -p compress-checkpoint --example svd_a_model -- models/tiny OUT
@@ -17,31 +17,32 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [model, out] = &arguments[..] else {
         return Err("usage: svd_a_model MODEL OUT".into());
     };
-    // Only headers are read here; weights come one at a time.
+    // Reads headers only; weights are loaded one at a time.
     let source = Checkpoint::open(model)?;
     let survey = Survey::new(&source, |_| true);
     let method = Svd::default();
     let steps = method.plan(&survey, Some(Budget::keep(0.5)?))?;
-    // Every size is known before any work is done.
+    // The layout fixes every size and offset before any weight is computed.
     let spec = OutputSpec {
         forms: steps.iter().flat_map(Step::forms).collect(),
         ..OutputSpec::default()
     };
     let layout = Layout::new(&source, &spec)?;
     println!("{} bytes become {}", source.file_bytes(), layout.bytes());
-    // Nobody else writes to this place from now on; nothing that is read is replaced.
+    // Locks the target, and refuses one that would overwrite the input.
     let output = Output::claim(out, false, &[Input::Model(model)])?;
     let writer = Writer::begin(&source, &layout, output, "svd at 0.5")?;
     for (index, step) in steps.iter().enumerate() {
         writer.put(index, &method.compress(&[*step], &survey)?)?;
     }
     writer.write_others()?;
+    // Until here the output is in OUT.compress-work; this renames it.
     let published = writer.publish(&record(&source, model)?, &card(out))?;
     println!("{} is there", published.path().display());
     Ok(())
 }
 
-/// `compression.json`
+/// The contents of `compression.json`; its `digest` reads the whole source.
 fn record(source: &Checkpoint, model: &std::path::Path) -> Result<Record, Box<dyn Error>> {
     Ok(Record {
         made_by: "svd_a_model".into(),
@@ -62,7 +63,7 @@ fn record(source: &Checkpoint, model: &std::path::Path) -> Result<Record, Box<dy
     })
 }
 
-/// `README.md`
+/// The contents of `README.md`.
 fn card(out: &std::path::Path) -> Card {
     Card {
         name: out.display().to_string(),

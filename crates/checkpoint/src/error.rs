@@ -12,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file that cannot be opened, read or written.
+    /// A file that cannot be opened, read or written: missing, no permission, disk full.
     #[error("{}", path.display())]
     Io {
         /// Which.
@@ -22,41 +22,42 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// A path that holds no model.
+    /// A path at which there is no model: nothing at all, or a folder without safetensors.
     #[error("{}: {problem}", path.display())]
     NoModel {
         /// Which.
         path: PathBuf,
-        /// The thing that was expected there.
+        /// The problem: the files that were expected and are not there.
         problem: String,
     },
 
-    /// A file that is not what its name says.
+    /// A file whose contents contradict its format or another file: a bad header, a shard that the
+    /// index does not match, a tensor that the config does not allow, a number that is not finite.
     #[error("{}: {problem}", path.display())]
     Damaged {
         /// Which.
         path: PathBuf,
-        /// The problem with it.
+        /// The contradiction, with the tensor or field where there is one.
         problem: String,
     },
 
-    /// A field of `config.json` that is missing or makes no sense.
+    /// A field of `config.json` that is missing, out of range or of the wrong type.
     #[error("{}: `{field}` {problem}", path.display())]
     Config {
         /// The file.
         path: PathBuf,
         /// The field.
         field: String,
-        /// The problem with it.
+        /// The value found, and the values that are supported.
         problem: String,
     },
 
-    /// A network that is not one of ours.
+    /// A `model_type` that is not in [`Architecture::ALL`](crate::Architecture::ALL).
     #[error("{}: the architecture `{found}` is not supported; supported are {}", path.display(), crate::Architecture::names())]
     Architecture {
         /// The file.
         path: PathBuf,
-        /// The value that it has.
+        /// The `model_type` of the file.
         found: String,
     },
 
@@ -82,7 +83,8 @@ pub enum Error {
         expected: Vec<usize>,
     },
 
-    /// A tensor whose numbers are of a type that is not read there.
+    /// A tensor with a dtype that the reader does not take at this place, such as integers for a
+    /// norm.
     #[error("{}: tensor `{name}` holds {found}; only {wanted} is read there", path.display())]
     NumberType {
         /// The model.
@@ -91,29 +93,31 @@ pub enum Error {
         name: String,
         /// Its type.
         found: String,
-        /// The types that would have been read.
+        /// The dtypes that are read there.
         wanted: &'static str,
     },
 
-    /// A tokenizer that cannot be read, or that there is none of.
+    /// A tokenizer that is missing or that the tokenizers library refuses.
     #[error("{}: {problem}", path.display())]
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// The problem.
+        /// The problem, in the words of the tokenizers library where it refused the file.
         problem: String,
     },
 
-    /// An output that is in the way, or in the wrong place.
+    /// An output path that cannot be used: it exists, another run holds its lock, or it would
+    /// overwrite an input.
     #[error("{}: {problem}", path.display())]
     Output {
         /// Which.
         path: PathBuf,
-        /// The problem, and what to do about it.
+        /// The problem, and the way out of it.
         problem: String,
     },
 
-    /// A work directory left by a run of something else.
+    /// A work directory of another task: resuming it would mix two models, so it is neither used
+    /// nor deleted.
     #[error("{}: left by a run with another model, plan or option; delete it, or repeat that run to go on with it", path.display())]
     OtherWork {
         /// The work directory.
@@ -130,33 +134,36 @@ pub enum Error {
         source: Box<compress_gguf::Error>,
     },
 
-    /// Rounded weights of two kinds.
+    /// Two sites whose schemes or correction ranks differ, which one `quantization_config` and one
+    /// adapter cannot express.
     #[error(
         "{site} is rounded or corrected otherwise than {other}, but a model has one number of bits, one group size and one rank of corrections"
     )]
     Mixed {
-        /// One of them.
+        /// The site that differs.
         site: Site,
-        /// Another.
+        /// The first rounded site, with which it was compared.
         other: Site,
     },
 
-    /// Something about a weight.
+    /// An error about a site or a factor: a form that does not fit the shape, a site that is not
+    /// there.
     #[error(transparent)]
     Core(#[from] compress_core::Error),
 
-    /// Linear algebra, or packed integers.
+    /// A matrix of the wrong size, or packed integers that cannot be unpacked.
     #[error(transparent)]
     Numerics(#[from] compress_numerics::Error),
 }
 
 impl Error {
-    /// For `map_err` on file operations.
+    /// Wraps an I/O error with the path that it is about, for `map_err`.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
     }
 
+    /// Shorthand for the most frequent error of a reader.
     pub(crate) fn damaged(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Self::Damaged {
             path: path.into(),

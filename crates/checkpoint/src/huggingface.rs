@@ -1,4 +1,5 @@
-//! Hugging Face's files: `config.json`, and in it how weights are quantised.
+//! Files of a Hugging Face model other than the weights: `config.json` and the quantization
+//! settings in it.
 
 pub mod architecture;
 pub mod config;

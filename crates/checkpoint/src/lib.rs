@@ -1,9 +1,25 @@
-//! Models as people have them: read one tensor at a time, write as a Hugging Face directory.
+//! Model files: read one tensor at a time, written as a Hugging Face directory.
 //!
-//! A [`Checkpoint`] is a Hugging Face directory (one safetensors file or shards) or a GGUF file, read where
-//! its tensors lie, so that nothing but the tensor at hand takes memory. It knows its [`Config`], its
-//! tokenizer, and each weight as the [`Factor`](compress_core::Factor) that is stored, including the
-//! low-rank layout that a [`Writer`] puts out.
+//! A [`Checkpoint`] is a Hugging Face directory (one safetensors file, or shards with an index) or
+//! a GGUF file. Opening it reads headers only; a tensor takes memory while it is used. It has the
+//! parsed [`Config`], the tokenizer, and each weight as the [`Factor`](compress_core::Factor) that
+//! is stored, including the low-rank and rounded forms that a [`Writer`] writes.
+//!
+//! A [`Layout`] computes headers, offsets and sizes of an output before any weight is. A [`Writer`]
+//! fills it in a work directory, keeps a journal there so that a killed run continues, and renames
+//! the finished model to its name, so that a reader sees the whole model or none.
+//!
+//! ```text
+//! OUT/config.json                       the source's, plus quantization and low-rank settings
+//! OUT/model.safetensors                 or model-00001-of-0000N.safetensors with an index
+//! OUT/adapter/                          corrections of rounded weights, a PEFT adapter
+//! OUT/modeling_lowrank.py               where weights are low-rank pairs
+//! OUT/compression.json, OUT/README.md   the record and the model card
+//! OUT/tokenizer.json, ...               copied from the source
+//! ```
+//!
+//! Needs one of the architectures that [`Architecture`] lists. Costs: opening, the headers;
+//! writing, a pass over the source, and memory for the weights that are being computed.
 //!
 //! ```no_run
 //! use compress_checkpoint::Checkpoint;

@@ -1,4 +1,4 @@
-//! Reading models: a directory or a GGUF file, tensor by tensor.
+//! Reading models: a Hugging Face directory or a GGUF file, one tensor at a time.
 
 pub mod adapter;
 pub mod checkpoint;

@@ -1,4 +1,11 @@
-//! Choosing sites by role, layer range or regular expression.
+//! Selection of sites by role, by range of layers or by regular expression, as `--only` and
+//! `--skip` take it.
+//!
+//! ```text
+//! query        this role in every layer
+//! 3, 0-2       every role of these layers
+//! mlp          a regular expression, searched for in the module's name
+//! ```
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
@@ -7,19 +14,22 @@ use regex::Regex;
 
 use crate::names;
 
-/// One way to name some of the sites.
+/// One pattern of sites. A text is read as a role first, then as a range of layers, then as an
+/// expression.
 #[derive(Clone, Debug)]
 pub enum Pattern {
     /// `query`: this role in every layer.
     Role(Role),
-    /// `3` or `0-2`: every role in these layers, both ends included.
+    /// `3` or `0-2`: every role in these layers, counted from 0, both ends included.
     Layers(RangeInclusive<usize>),
-    /// Anything else: a regular expression searched for in the module's name.
+    /// Anything else: a regular expression, unanchored, searched for in names such as
+    /// `model.layers.3.self_attn.q_proj`.
     Module(Regex),
 }
 
 impl Pattern {
-    /// Whether the pattern names this site.
+    /// Whether the pattern selects this site. Embedding and head have no role and no layer: only an
+    /// expression selects them.
     #[must_use]
     pub fn matches(&self, site: Site) -> bool {
         match self {
@@ -38,6 +48,7 @@ impl FromStr for Pattern {
         if let Ok(role) = text.parse() {
             return Ok(Self::Role(role));
         }
+        // A single number is a range with equal ends.
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         if let (Ok(first), Ok(last)) = (first.parse(), last.parse()) {
             return if first <= last {
@@ -49,6 +60,7 @@ impl FromStr for Pattern {
                 })
             };
         }
+        // The empty expression would match every module.
         if text.is_empty() {
             return Err(Error::Parse {
                 text: text.into(),
@@ -74,18 +86,18 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// The sites that a run touches: those that some `only` names (all, where there is none), less those
-/// that some `skip` names.
+/// The sites that a run may change: those that match some `only` pattern (all, where there is none)
+/// and no `skip` pattern.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Patterns of which one must match.
+    /// Patterns of which at least one must match; all sites pass where it is empty.
     pub only: Vec<Pattern>,
     /// Patterns of which none may match.
     pub skip: Vec<Pattern>,
 }
 
 impl Selection {
-    /// Whether the selection has this site.
+    /// Whether a site is selected; `skip` wins over `only`.
     #[must_use]
     pub fn contains(&self, site: Site) -> bool {
         let named = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(site));

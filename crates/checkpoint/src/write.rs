@@ -1,4 +1,11 @@
-//! Writing models: layout, weight files, journal, and the directory that gets its name at the end.
+//! Writing models: layout, weight files, journal, and the rename that publishes the directory.
+//!
+//! ```text
+//! Layout     sizes, headers and offsets, from forms alone
+//! Output     checks and locks the target
+//! Writer     fills the weight files in the work directory, a step at a time
+//! Published  the renamed directory, still locked
+//! ```
 
 pub mod card;
 pub mod description;

@@ -1,4 +1,8 @@
-//! How far another model's predictions are from the original's, token by token.
+//! KL divergence of a model's predictions from the original's, token by token.
+//!
+//! ```text
+//! KL = Σ_v p(v) · (log p(v) − log q(v)),  p of the original, q of the other model, v over the vocabulary
+//! ```
 
 use compress_models::Network;
 use compress_numerics::kernels::exponentiate;
@@ -6,42 +10,43 @@ use serde::Serialize;
 
 use crate::{Pass, Perplexity, Result, Source, logits::log_sum_exp};
 
-/// Kullback–Leibler divergence of the other model's predictions from the original's, in nats, over
-/// all scored tokens.
+/// Statistics of the KL divergence over all scored tokens, in nats.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Divergence {
     /// The mean.
     pub mean: f64,
-    /// Half of the tokens have less.
+    /// The median over tokens.
     pub median: f64,
-    /// 99 % of the tokens have less.
+    /// The 99th percentile: damage that a mean over many easy tokens hides.
     pub p99: f64,
-    /// The largest.
+    /// The largest of all tokens.
     pub max: f64,
-    /// Share of tokens for which both models find the same token most likely.
+    /// Share of tokens, 0 to 1, for which both models have the same argmax.
     pub same_top: f64,
 }
 
-/// A model that was measured against an original.
+/// The scores of a model that was compared with an original.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Scored {
-    /// The model alone.
+    /// Its own perplexity.
     pub score: Perplexity,
-    /// How far it is from the original.
+    /// Its divergence from the original.
     pub kl: Divergence,
 }
 
-/// Models over the same windows.
+/// The result of a comparison over the same windows.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
-    /// The original alone.
+    /// The perplexity of the original.
     pub original: Perplexity,
-    /// The others, in their order.
+    /// The other models, in the order in which they were given.
     pub others: Vec<Scored>,
 }
 
 impl Pass<'_> {
-    /// Runs an original and others over the same windows; the original's logits are taken once for all.
+    /// Runs an original and other models over the same windows. The original's logits are computed
+    /// once for all of them. Fails where vocabularies differ, a block cannot be loaded, or a logit
+    /// is not finite.
     pub fn compare(&self, original: Source<'_>, others: &[&dyn Network]) -> Result<Comparison> {
         let others = others.iter().map(|other| Source::Network(*other));
         let sources: Vec<Source<'_>> = std::iter::once(original).chain(others).collect();
@@ -58,11 +63,14 @@ impl Pass<'_> {
     }
 }
 
-/// Σ p · (log p − log q), never below zero; right to 10⁻⁶, as the exponentials are those of `f32`.
+/// KL of one position, from two rows of logits. Exact to about 10⁻⁶, since exponentials are in
+/// `f32`. `window` and `position` are for the error of a logit that is not finite.
 pub fn divergence(p: &[f32], q: &[f32], window: usize, position: usize) -> Result<f64> {
     let shift_p = log_sum_exp(p, window, position)?;
     let shift_q = log_sum_exp(q, window, position)?;
+    // log p − log q = (p − q) + (log Σ exp q − log Σ exp p), with p and q the logits.
     let shift = shift_q - shift_p;
+    // A buffer on the stack, in place of an allocation of the vocabulary's size for each position.
     let mut shares = [0.0; 1024];
     let mut sum = 0.0;
     for (p, q) in p.chunks(shares.len()).zip(q.chunks(shares.len())) {
@@ -75,10 +83,11 @@ pub fn divergence(p: &[f32], q: &[f32], window: usize, position: usize) -> Resul
             .map(|((share, p), q)| f64::from(*share) * (f64::from(*p) - f64::from(*q) + shift))
             .sum::<f64>();
     }
+    // A divergence is never negative, but its rounding error may be.
     Ok(sum.max(0.0))
 }
 
-/// Index of the largest logit, the first of equals.
+/// The argmax of a row; the first of equal logits.
 pub fn top(logits: &[f32]) -> usize {
     let better =
         |best: (usize, f32), (i, &x): (usize, &f32)| if x > best.1 { (i, x) } else { best };
@@ -90,10 +99,12 @@ pub fn top(logits: &[f32]) -> usize {
 }
 
 impl Divergence {
-    /// Of all tokens' divergences, and of how many have the same top.
+    /// Statistics of the divergences of all tokens, of which `same` have the same argmax.
     pub(crate) fn of(mut kl: Vec<f64>, same: usize) -> Self {
         kl.sort_by(f64::total_cmp);
+        // The first source of a pass has none: its statistics are zeros, which nobody reads.
         let count = kl.len().max(1);
+        // Nearest rank, without interpolation.
         let at = |share: f64| {
             kl.get(((count - 1) as f64 * share).round() as usize)
                 .copied()

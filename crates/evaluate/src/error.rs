@@ -3,19 +3,19 @@
 /// The result of an evaluation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// One variant per cause.
+/// One variant per cause; where input is to blame, the message says which.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The network failed.
+    /// A forward pass failed, or a block could not be loaded.
     #[error(transparent)]
     Model(#[from] compress_models::Error),
 
-    /// The states of a reference could not be kept.
+    /// The hidden states of a reference could not be written or read.
     #[error(transparent)]
     States(#[from] compress_calibrate::Error),
 
-    /// The text could not be tokenised.
+    /// The tokenizers library refused the text.
     #[error("the text could not be tokenised: {problem}")]
     Tokeniser {
         /// In the tokenizer's words.
@@ -27,20 +27,21 @@ pub enum Error {
         "the text has {found} tokens, too few for {wanted}; give a longer text, or a smaller --ctx or --windows"
     )]
     TooShort {
-        /// How many tokens there are.
+        /// The number of tokens in the text.
         found: usize,
-        /// The thing that was to be filled.
+        /// The windows that were to be filled.
         wanted: String,
     },
 
-    /// A protocol that cannot be followed.
+    /// A protocol that is contradictory or does not fit the model.
     #[error("{problem}")]
     Protocol {
-        /// Why.
+        /// The contradiction.
         problem: String,
     },
 
-    /// A logit that is NaN or infinite.
+    /// A logit that is NaN or infinite. The window is not skipped, since a figure without it would
+    /// hide a broken model.
     #[error("window {window}, token {position}: the model gives logits that are not finite")]
     NonFinite {
         /// Index of the window, from 0.
@@ -49,12 +50,12 @@ pub enum Error {
         position: usize,
     },
 
-    /// Two models that do not share a vocabulary.
+    /// Two models of different vocabularies, between which a divergence is not defined.
     #[error("the models have {original} and {other} tokens; a divergence needs one vocabulary")]
     Vocabulary {
-        /// Of the original.
+        /// The vocabulary of the original.
         original: usize,
-        /// Of the other.
+        /// The vocabulary of the other model.
         other: usize,
     },
 }

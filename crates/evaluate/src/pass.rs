@@ -1,9 +1,12 @@
-//! The one way in which windows are scored, by networks that are whole in memory and by streamed ones.
+//! Forward passes over windows, for models that are in memory and for models streamed from disk.
 //!
-//! Windows are taken in batches. All windows of a batch go through a block of each network before the next
-//! block is taken, so that a block which has to be loaded is loaded once for all of them; in the end their
-//! logits are taken slice by slice. Blocks that are in memory anyway need no batches: there each window is one,
-//! and the batches run side by side. The sums are the same, in the same order.
+//! Windows are taken in batches. All windows of a batch go through a block of each model before the
+//! next block is taken, so that a streamed block is loaded once per batch; then their logits are
+//! computed, a slice of positions at a time, since time × vocabulary numbers are many. Blocks that
+//! are in memory need no batches: each window is then a batch, and the batches run in parallel.
+//! Sums are taken in the same order either way, so the results are equal.
+//!
+//! Memory: see [`Footprint`](crate::Footprint).
 
 use std::{ops::Range, time::Instant};
 
@@ -17,29 +20,30 @@ use crate::{
     logits::{Logits, loss},
 };
 
-/// The windows that are scored, and how many go through a block at a time.
+/// The windows to score, and how.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
-    /// The windows; in each all tokens but the first are scored.
+    /// The windows, each of at least two tokens; all but the first token of each are scored.
     pub windows: &'a [Vec<u32>],
-    /// How many of them go through a block that was loaded for them. Of no meaning to networks that are whole
-    /// in memory.
+    /// Windows that go through a block which was loaded for them: more windows cost more memory and
+    /// load each block less often. Ignored where all models are in memory.
     pub batch: usize,
-    /// Told of the tokens that are done.
+    /// Called with the number of tokens that have been completed since the last call, from any
+    /// thread.
     pub done: &'a (dyn Fn(usize) + Sync),
 }
 
-/// Where the last hidden states of a model come from.
+/// The origin of a model's last hidden states.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
-    /// From its blocks.
+    /// Its blocks are run.
     Network(&'a dyn Network),
-    /// From disk, where an earlier pass has left them.
+    /// They were stored by an earlier pass, and only the head is run.
     Reference(&'a Reference<'a>),
 }
 
 impl<'a> Source<'a> {
-    /// The network whose head makes logits of them.
+    /// The network whose head turns the states into logits.
     fn network(self) -> &'a dyn Network {
         match self {
             Self::Network(network) => network,
@@ -47,6 +51,7 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The number of blocks to run.
     fn layers(self) -> usize {
         match self {
             Self::Network(network) => network.layers(),
@@ -54,7 +59,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The last norm of each window's stream, time × hidden.
+    /// The residual stream of each window after the last norm, time × hidden.
     fn normed(self, streams: Vec<Tensor<3>>) -> Vec<Tensor<2>> {
         let one = |x: Tensor<3>| {
             let [_, time, width] = x.dims();
@@ -68,13 +73,13 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Blocks of the deepest.
+/// The number of blocks of the deepest model.
 fn layers(sources: &[Source<'_>]) -> usize {
     let layers = sources.iter().map(|source| source.layers());
     layers.max().unwrap_or_default()
 }
 
-/// Takes windows through a block, side by side.
+/// Takes the residual streams of a batch through a block; in parallel where that pays.
 fn pass_through(block: &Block, angles: &RotaryAngles, streams: &mut [Tensor<3>]) {
     let forward = |x: &mut Tensor<3>| {
         let angles = angles.first(x.dims()[1]);
@@ -88,13 +93,15 @@ fn pass_through(block: &Block, angles: &RotaryAngles, streams: &mut [Tensor<3>])
     }
 }
 
-/// The last hidden states of a batch, time × hidden, by source and window; and the seconds each source took.
+/// The last hidden states of a batch, time × hidden, by source and window, and the seconds that
+/// each source took.
 pub struct Hidden {
     pub states: Vec<Vec<Tensor<2>>>,
     pub seconds: Vec<f64>,
 }
 
-/// The sums over one window, for one source.
+/// The contribution of one window, by source: summed loss, seconds, divergence of each token,
+/// tokens with the same argmax.
 struct Part {
     loss: Vec<f64>,
     seconds: Vec<f64>,
@@ -102,20 +109,22 @@ struct Part {
     same: Vec<usize>,
 }
 
-/// The results of a pass for each source; those after the first were measured against it.
+/// The result of a pass for one source. `kl` is measured against the first source.
 pub struct Found {
     pub score: Perplexity,
     pub kl: Divergence,
 }
 
 impl Pass<'_> {
-    /// Scores all windows by all sources, and measures how far those after the first are from it.
+    /// Scores all windows by all sources, and measures the divergence of the others from the first.
+    /// Fails where vocabularies differ in size, a block cannot be loaded, or a logit is not finite.
     pub(crate) fn score(&self, sources: &[Source<'_>]) -> Result<Vec<Found>> {
         let vocabularies: Vec<usize> = sources.iter().map(|s| s.network().vocabulary()).collect();
         if let Some(&other) = vocabularies.iter().find(|&&other| other != vocabularies[0]) {
             let original = vocabularies[0];
             return Err(Error::Vocabulary { original, other });
         }
+        // The wall clock of the whole pass: batches may run in parallel.
         let start = Instant::now();
         let batches = self.for_each_batch(sources, |batch| self.score_batch(sources, batch))?;
         let wall = start.elapsed().as_secs_f64();
@@ -124,8 +133,10 @@ impl Pass<'_> {
         let tokens = self.windows.iter().map(|window| window.len() - 1).sum();
         let found = (0..sources.len()).map(|source| {
             let parts = || batches.iter().flat_map(|(parts, _)| parts);
-            // Each model's share of the wall time, which batches running side by side divide between them.
+            // Each model's share of the wall time, which batches running side by side divide
+            // between them.
             let own = wall * seconds(source).sum::<f64>() / busy;
+            // A reference's blocks ran in an earlier pass, which counts.
             let before = match sources[source] {
                 Source::Network(_) => 0.0,
                 Source::Reference(reference) => reference.seconds(),
@@ -141,8 +152,8 @@ impl Pass<'_> {
         Ok(found.collect())
     }
 
-    /// Windows in batches: side by side on the CPU where each network holds its blocks, else one batch after
-    /// the other. Results in order.
+    /// Runs all batches and returns their results in order: in parallel on the CPU where every
+    /// model is in memory, else one after the other.
     pub(crate) fn for_each_batch<T: Send>(
         &self,
         sources: &[Source<'_>],
@@ -156,6 +167,7 @@ impl Pass<'_> {
         if sources.iter().any(loaded) {
             // As even as can be: a last batch of few windows would keep few cores busy.
             let batches = count.div_ceil(self.batch.max(1)).max(1);
+            // Batches of equal size, give or take one: a small last batch would leave cores idle.
             let end = |batch: usize| batch * count / batches;
             return (0..batches).map(|i| run(end(i)..end(i + 1))).collect();
         }
@@ -163,6 +175,7 @@ impl Pass<'_> {
         side_by_side(devices, count, |window| run(window..window + 1))
     }
 
+    /// The windows of a batch, scored; and the seconds of each source.
     fn score_batch(
         &self,
         sources: &[Source<'_>],
@@ -183,14 +196,16 @@ impl Pass<'_> {
         let wall = clock.elapsed().as_secs_f64();
         let own = |source: usize| parts.iter().map(move |part| part.seconds[source]);
         let busy = (0..sources.len()).flat_map(own).sum::<f64>();
+        // Windows ran in parallel, so their times add up to more than the wall time: each source
+        // gets its share of that.
         for (source, seconds) in seconds.iter_mut().enumerate() {
             *seconds += wall * own(source).sum::<f64>() / busy;
         }
         Ok((parts, seconds))
     }
 
-    /// Takes the windows of a batch through all blocks. The models take turns, so that their speeds compare
-    /// even on a machine with other work.
+    /// The last hidden states of a batch. The models alternate block by block, so that their times
+    /// compare even on a machine with other load.
     pub(crate) fn hidden(&self, sources: &[Source<'_>], batch: Range<usize>) -> Result<Hidden> {
         let mut seconds = vec![0.0; sources.len()];
         let mut streams = Vec::with_capacity(sources.len());
@@ -199,13 +214,14 @@ impl Pass<'_> {
         }
         let windows = &self.windows[batch.clone()];
         let time = windows.iter().map(Vec::len).max().unwrap_or_default();
+        // Once per batch, for its longest window; shorter ones use the first of them.
         let angles: Vec<_> = sources
             .iter()
             .map(|s| s.network().angles(0..time))
             .collect();
         for layer in 0..layers(sources) {
             for (index, source) in sources.iter().enumerate() {
-                // Of two models one may have fewer blocks.
+                // The models may differ in depth.
                 if let Source::Network(network) = source
                     && layer < network.layers()
                 {
@@ -225,7 +241,8 @@ impl Pass<'_> {
         Ok(Hidden { states, seconds })
     }
 
-    /// The states before the first block; of a reference those after the last norm. Each 1 × time × hidden.
+    /// The input of the first block for each window, 1 × time × hidden; for a reference its stored
+    /// states, which no block changes.
     fn embed(&self, source: &Source<'_>, batch: &Range<usize>) -> Result<Vec<Tensor<3>>> {
         let device = [source.network().device()].into_iter();
         side_by_side(device, batch.len(), |place| {
@@ -238,7 +255,8 @@ impl Pass<'_> {
         })
     }
 
-    /// Tells of a batch's share of tokens that a block stands for; after the last there are the logits.
+    /// Reports the share of a batch's tokens that a block stands for. The logits count as one more
+    /// block; rounding is such that the shares add up to the tokens exactly.
     fn tell(&self, batch: &Range<usize>, sources: &[Source<'_>], layer: usize) {
         let tokens: usize = self.windows[batch.clone()].iter().map(Vec::len).sum();
         let steps = layers(sources) + 1;
@@ -247,7 +265,8 @@ impl Pass<'_> {
     }
 }
 
-/// Logits, losses and divergences of one window by all sources, from the last hidden states.
+/// Loss and divergence of one window by all sources, from the last hidden states. Logits are in
+/// memory for one group of slices and two sources at a time: the first's and one other's.
 fn score_window(
     sources: &[Source<'_>],
     states: &[&Tensor<2>],
@@ -263,6 +282,8 @@ fn score_window(
     };
     let networks: Vec<&dyn Network> = sources.iter().map(|source| source.network()).collect();
     let at_a_time = networks.iter().map(|network| network.slices_at_a_time());
+    // A head that is read from disk takes several slices per pass over its rows; all sources must
+    // use the same slices to be compared.
     let at_a_time = at_a_time.max().unwrap_or(1);
     let slices = networks
         .first()
@@ -279,6 +300,7 @@ fn score_window(
                 }
                 Ok(logits)
             })?;
+            // The first source is the original: it has nothing to be compared with.
             let Some(original) = &original else {
                 original = Some(logits);
                 continue;
@@ -294,7 +316,8 @@ fn score_window(
     Ok(part)
 }
 
-/// Does so many things side by side on the CPU, one after the other on a GPU; results in order.
+/// Runs `count` tasks in parallel on the CPU, or one after the other on a GPU, which runs one at a
+/// time anyway; results in order. The first error ends it.
 pub fn side_by_side<T: Send>(
     mut devices: impl Iterator<Item = Device>,
     count: usize,
@@ -308,12 +331,12 @@ pub fn side_by_side<T: Send>(
     }
 }
 
-/// A single one has all cores for its products.
+/// Whether tasks should run in parallel. A single task uses all cores for its matrix products.
 fn side_by_side_pays(device: &Device, count: usize) -> bool {
     *device == Device::flex() && count > 1
 }
 
-/// Does some work, and adds the seconds that it took.
+/// Runs some work and adds the seconds to a total; a failed attempt adds none.
 fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let clock = Instant::now();
     let result = work()?;

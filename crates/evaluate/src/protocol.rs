@@ -1,4 +1,12 @@
-//! How a text is cut into the windows that are scored.
+//! The protocol of an evaluation: how a text is cut into the windows that are scored.
+//!
+//! ```text
+//! windows      consecutive runs of `context` tokens, stride = context (no overlap)
+//! documents    one window per document, truncated to `context` tokens
+//! ```
+//!
+//! Without overlap the first tokens of a window have little before them, so a perplexity depends on
+//! `context` and on BOS, and compares only under the same protocol.
 
 use std::fmt;
 
@@ -10,25 +18,27 @@ use crate::{
     tokens::{Division, Tokens},
 };
 
-/// The conditions under which a figure is taken.
+/// The conditions of a figure, recorded with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Protocol {
-    /// Tokens of a window, a leading BOS included.
+    /// Length of a window in tokens, a leading BOS included; at least 2.
     pub context: usize,
-    /// How many windows (or documents); all where absent.
+    /// The number of windows (or documents); none for all.
     pub windows: Option<usize>,
-    /// Whether a BOS token leads each window.
+    /// Whether a BOS token is put before each window.
     pub bos: bool,
-    /// The text between documents: each is then a window of its own, led by BOS, cut at the context.
+    /// The separator of documents. Each is then a window of its own with BOS before it, truncated
+    /// to the context; none for one running text.
     pub documents: Option<String>,
 }
 
 impl Protocol {
-    /// The windows of a text, without special tokens but BOS. In each window all tokens but the first are
-    /// scored. No more of the text is tokenised than they take.
+    /// The windows of a text as token ids, without special tokens other than BOS. In each window
+    /// all tokens but the first are scored.
     ///
-    /// Without documents, windows follow each other without overlap from the start of the text, and
-    /// what is left at its end is dropped.
+    /// Windows follow each other without overlap; an incomplete one at the end of the text is
+    /// dropped. Only as much of the text is tokenized as they take. Fails where the text is too
+    /// short, the protocol is contradictory, or BOS is wanted and the model has none.
     pub fn cut(
         &self,
         text: &str,
@@ -38,7 +48,7 @@ impl Protocol {
         self.cut_at_most(usize::MAX, text, tokenizer, bos)
     }
 
-    /// The same, but no more than so many where the protocol wants all.
+    /// As [`cut`](Self::cut), with a limit of `most` windows where the protocol wants all.
     pub fn cut_at_most(
         &self,
         most: usize,
@@ -57,7 +67,7 @@ impl Protocol {
         }
     }
 
-    /// The token that leads windows, if any does; an error where the protocol cannot be followed.
+    /// The token to put before windows, if any. Fails where the protocol cannot be followed.
     fn lead(&self, bos: Option<u32>) -> Result<Option<u32>> {
         let problem = |problem: &str| Error::Protocol {
             problem: problem.into(),
@@ -73,6 +83,7 @@ impl Protocol {
         if self.documents.as_deref() == Some("") {
             return Err(problem("a separator of documents cannot be empty"));
         }
+        // A document starts where a text starts, which models mark by BOS.
         match (self.bos || self.documents.is_some(), bos) {
             (false, _) => Ok(None),
             (true, Some(bos)) => Ok(Some(bos)),
@@ -80,6 +91,7 @@ impl Protocol {
         }
     }
 
+    /// Windows of a running text. BOS takes one place of the context.
     fn cut_windows(
         &self,
         tokens: impl Iterator<Item = Result<u32>>,
@@ -88,6 +100,7 @@ impl Protocol {
     ) -> Result<Vec<Vec<u32>>> {
         let size = self.context - usize::from(bos.is_some());
         let (mut windows, mut window, mut found) = (Vec::new(), Vec::new(), 0);
+        // The iterator is lazy: a long text is tokenized only as far as the windows go.
         for token in tokens.take(most.saturating_mul(size)) {
             window.push(token?);
             found += 1;
@@ -96,6 +109,7 @@ impl Protocol {
                 window.clear();
             }
         }
+        // With all windows asked for, one is enough.
         let wanted = self.windows.unwrap_or(1);
         if windows.len() < wanted {
             let wanted = format!("{wanted} windows of {size}");
@@ -104,6 +118,7 @@ impl Protocol {
         Ok(windows)
     }
 
+    /// One window per document. Empty documents do not count towards the limit.
     fn cut_documents<'a>(
         &self,
         documents: impl Iterator<Item = &'a str>,
@@ -114,6 +129,7 @@ impl Protocol {
         let documents = documents.filter(|document| !document.is_empty());
         let windows = documents.take(most).map(|document| {
             let tokens = Tokens::of(tokenizer, document, Division::USUAL);
+            // BOS first; a document longer than the context loses its end.
             let window = bos.into_iter().map(Ok).chain(tokens);
             window.take(self.context).collect::<Result<Vec<_>>>()
         });
@@ -131,6 +147,7 @@ impl Protocol {
     }
 }
 
+/// The protocol in one line, for tables.
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = if self.documents.is_some() {

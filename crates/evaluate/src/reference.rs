@@ -1,11 +1,12 @@
-//! An original that was run once, and is measured against many times.
+//! Stored last hidden states of an original, against which several models are measured.
 //!
 //! ```text
-//! logits = head(h),  h: the hidden states after the last norm, windows × time × hidden
+//! logits = head(h),  h: hidden states after the last norm, windows × time × hidden
 //! ```
 //!
-//! The states of all windows lie on disk. What others are measured against, the original's logits, is one
-//! product of its head away, and its blocks are not run again.
+//! The original's blocks run once, and its states go to a file of 4 · windows · time · hidden
+//! bytes. Its logits, windows × time × vocabulary, would take far more; they are recomputed from
+//! the states by one product with the head for each comparison.
 
 use std::path::Path;
 
@@ -18,9 +19,9 @@ use crate::{
     pass::{Hidden, side_by_side},
 };
 
-/// An original's last hidden states.
+/// The last hidden states of an original, in a file, and its head.
 pub struct Reference<'a> {
-    /// Of which only the head is used.
+    /// The original, of which only the head is used.
     network: Streamed<'a>,
     states: States,
     width: usize,
@@ -28,8 +29,9 @@ pub struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    /// Runs `original` over the windows of a pass. Its states go to the file at `path`, which stays as long as
-    /// whoever gave the path lets it; its logits will come from `network`, the same model.
+    /// Runs `original` over the windows of a pass, and writes its states to a file at `path`, which
+    /// the caller removes. Later logits come from `network`, the same model streamed from disk.
+    /// Costs a forward pass; fails where the model does or the disk is full.
     pub fn new(
         original: &dyn Network,
         network: Streamed<'a>,
@@ -43,11 +45,12 @@ impl<'a> Reference<'a> {
         let start = std::time::Instant::now();
         pass.for_each_batch(&sources, |batch| {
             let Hidden { states, .. } = pass.hidden(&sources, batch.clone())?;
+            // There is one source; its windows are the batch.
             let states = states.into_iter().flatten().collect::<Vec<_>>();
             let device = [original.device()].into_iter();
             side_by_side(device, states.len(), |place| {
                 let mut numbers = to_host(states[place].clone())?;
-                // Windows may be of different lengths; their places are not.
+                // Each window has a place of the same size in the file; shorter ones are padded.
                 numbers.resize(longest * width, 0.0);
                 Ok(writing.write(batch.start + place, &numbers)?)
             })?;
@@ -63,17 +66,18 @@ impl<'a> Reference<'a> {
         })
     }
 
-    /// The head that makes logits of the states.
+    /// The network whose head turns the states into logits.
     pub(crate) fn network(&self) -> &dyn Network {
         &self.network
     }
 
-    /// How long the original's blocks took.
+    /// Wall time of the pass that made the states.
     pub(crate) const fn seconds(&self) -> f64 {
         self.seconds
     }
 
-    /// The states of a window of so many tokens, 1 × time × hidden.
+    /// The states of a window of `time` tokens, 1 × time × hidden. Fails where the file cannot be
+    /// read.
     pub(crate) fn read(&self, window: usize, time: usize) -> Result<Tensor<3>> {
         let mut numbers = self.states.read(window)?;
         numbers.truncate(time * self.width);

@@ -1,9 +1,12 @@
 //! The formats in which a tensor's values are stored.
+//!
+//! `F32`, `F16` and `BF16` are plain; the others are quantized blocks, whose name gives the bits of
+//! a code: `_0` and `_1` have 32 values per block, `_K` 256.
 
 use std::fmt;
 
-/// How values are packed: a block of [`values`](Self::values) consecutive ones of a row takes
-/// [`bytes`](Self::bytes) bytes.
+/// A storage format: a block of [`values`](Self::values) consecutive values of a row takes
+/// [`bytes`](Self::bytes) bytes. A row is a whole number of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(
     missing_docs,
@@ -27,7 +30,7 @@ pub enum BlockType {
 }
 
 impl BlockType {
-    /// How many values a block holds.
+    /// Values per block; 1 for the plain formats.
     #[must_use]
     pub const fn values(self) -> usize {
         match self {
@@ -37,7 +40,7 @@ impl BlockType {
         }
     }
 
-    /// How many bytes a block takes.
+    /// Bytes per block, scales included.
     #[must_use]
     pub const fn bytes(self) -> usize {
         match self {
@@ -56,9 +59,10 @@ impl BlockType {
         }
     }
 
-    /// The format of this number, or how to name the one that is not supported.
+    /// The format with this number in ggml's list, or the name of a format that is not supported.
     pub(crate) fn from_id(id: u32) -> Result<Self, String> {
         Ok(match id {
+            // The numbers of `ggml_type`; 4 and 5 were formats that ggml has removed.
             0 => Self::F32,
             1 => Self::F16,
             2 => Self::Q4_0,
@@ -83,6 +87,7 @@ impl fmt::Display for BlockType {
     }
 }
 
+/// The name of a format that ggml knows and this crate does not, for the error; else its number.
 fn unsupported_name(id: u32) -> String {
     let name = match id {
         9 => "Q8_1",

@@ -1,11 +1,11 @@
-//! Turns a tensor's blocks back into numbers.
+//! Decodes the blocks of a tensor to `f32`.
 //!
-//! Every format but the plain ones is affine: value = scale · code + shift, where codes are small
-//! integers, and a group of consecutive values shares a scale and a shift. What differs is where
-//! the bits of codes, scales and shifts lie in a block: [`small`] has blocks of 32 values and one
-//! group, [`large`] blocks of 256 values with groups whose scales are themselves quantised. The
-//! order of the operations is ggml's, each rounded to single precision, so that the results agree
-//! bit for bit.
+//! Every format but the plain ones is affine: value = scale · code + shift, where codes are
+//! integers of few bits, and a group of consecutive values shares a scale and a shift. The formats
+//! differ in where the bits of codes, scales and shifts lie in a block: [`small`] has blocks of 32
+//! values with one group, [`large`] blocks of 256 values in groups whose scales are themselves
+//! quantized. Operations are in ggml's order, each rounded to `f32`, so that results agree with
+//! ggml bit for bit.
 
 mod affine;
 mod large;
@@ -14,9 +14,11 @@ mod small;
 
 use crate::{BlockType, Error};
 
-/// Writes the values of `bytes`, whole blocks of format `kind`, to `out`.
+/// Decodes `bytes`, whole blocks of format `kind`, to `out`.
 ///
 /// Fails, with `out` untouched, where `bytes` are not exactly the blocks of `out.len()` values.
+/// Runs on the calling thread and allocates nothing; callers divide large tensors at block
+/// boundaries.
 ///
 /// ```
 /// use compress_gguf::{BlockType, dequantise};
@@ -29,6 +31,7 @@ use crate::{BlockType, Error};
 /// # Ok::<(), compress_gguf::Error>(())
 /// ```
 pub fn dequantise(kind: BlockType, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
+    // The product may overflow for absurd lengths, hence `checked_mul`.
     let blocks = bytes.len() / kind.bytes();
     if !bytes.len().is_multiple_of(kind.bytes())
         || blocks.checked_mul(kind.values()) != Some(out.len())
@@ -57,6 +60,8 @@ pub fn dequantise(kind: BlockType, bytes: &[u8], out: &mut [f32]) -> Result<(), 
     Ok(())
 }
 
+/// Applies a decoder of one block to all of them. Block sizes are types, so that the loops in a
+/// decoder have constant bounds and vectorise.
 #[inline]
 fn each_block<const BYTES: usize, const VALUES: usize>(
     bytes: &[u8],

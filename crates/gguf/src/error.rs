@@ -1,8 +1,9 @@
-//! Why a file could not be read, and which part of it is to blame.
+//! Errors of reading a file; each names the tensor, key or offset that is at fault.
 
 use crate::BlockType;
 
-/// Errors of a file, or of what was asked of it.
+/// An error in a file, or in a request that the file cannot meet. All are values: no input makes
+/// this crate panic.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -23,31 +24,31 @@ pub enum Error {
     /// The file ends before something that its header announces.
     #[error("the file ends inside {what}: {needed} bytes needed at byte {at}, {left} left")]
     Truncated {
-        /// The item that was being read.
+        /// The field that was being read.
         what: &'static str,
-        /// Where it begins.
+        /// The offset at which the field begins, in bytes.
         at: usize,
-        /// How many bytes it takes at least.
+        /// The fewest bytes that it takes.
         needed: u64,
-        /// How many bytes the file still has.
+        /// The bytes left in the file.
         left: usize,
     },
 
     /// A string is not UTF-8.
     #[error("{what} at byte {at} is not utf-8")]
     Text {
-        /// The item that was being read.
+        /// The field that was being read.
         what: &'static str,
-        /// Where the string's bytes begin.
+        /// The offset of the string's bytes.
         at: usize,
     },
 
     /// A boolean is neither 0 nor 1.
     #[error("the truth value at byte {at} is {byte}, neither 0 nor 1")]
     Bool {
-        /// Where it lies.
+        /// The offset of the byte.
         at: usize,
-        /// The bytes found there.
+        /// The value of the byte.
         byte: u8,
     },
 
@@ -56,16 +57,16 @@ pub enum Error {
     ValueType {
         /// The type's number.
         id: u32,
-        /// Where the value would begin.
+        /// The offset at which the value would begin.
         at: usize,
     },
 
     /// Arrays lie inside arrays deeper than any real file has them.
     #[error("arrays nested more than {limit} deep at byte {at}")]
     Nested {
-        /// The greatest depth accepted.
+        /// The largest depth that is accepted.
         limit: usize,
-        /// Where the innermost one begins.
+        /// The offset of the innermost array.
         at: usize,
     },
 
@@ -86,7 +87,7 @@ pub enum Error {
     /// `general.alignment` is not a power of two.
     #[error("general.alignment is {alignment}, not a power of two")]
     Alignment {
-        /// The alignment asked for.
+        /// The value of the key.
         alignment: u64,
     },
 
@@ -95,7 +96,7 @@ pub enum Error {
     Rank {
         /// The tensor.
         tensor: String,
-        /// How many dimensions it claims.
+        /// The number of dimensions in its entry.
         dimensions: u32,
     },
 
@@ -104,7 +105,7 @@ pub enum Error {
     UnsupportedType {
         /// The tensor.
         tensor: String,
-        /// The type's name, or its number where it has none.
+        /// The name of the type, or its number where ggml has no such type.
         kind: String,
     },
 
@@ -124,9 +125,9 @@ pub enum Error {
     Misaligned {
         /// The tensor.
         tensor: String,
-        /// Where it begins, from the start of the data.
+        /// Its offset from the start of the data, in bytes.
         offset: u64,
-        /// The file's alignment.
+        /// The alignment of the file, in bytes.
         alignment: usize,
     },
 
@@ -135,7 +136,7 @@ pub enum Error {
     OutOfRange {
         /// The tensor.
         tensor: String,
-        /// The file's length.
+        /// The length of the file, in bytes.
         file: usize,
     },
 
@@ -148,18 +149,18 @@ pub enum Error {
         second: String,
     },
 
-    /// The bytes given are not the blocks of the values asked for.
+    /// The bytes given to the decoder are not the blocks of as many values as were asked for.
     #[error("{bytes} bytes of {kind} are not {values} values")]
     Lengths {
         /// The block format.
         kind: BlockType,
-        /// How many bytes were given.
+        /// The number of bytes given.
         bytes: usize,
-        /// How many values were asked for.
+        /// The number of values asked for.
         values: usize,
     },
 
-    /// The metadata lack something that this use of the file needs.
+    /// The metadata lack a key that this use of the file needs.
     #[error("the metadata lack {key}")]
     MissingKey {
         /// The key.
@@ -171,7 +172,7 @@ pub enum Error {
     WrongType {
         /// The key.
         key: String,
-        /// The value that it should have.
+        /// The type or range that the key calls for.
         expected: &'static str,
     },
 
@@ -182,41 +183,43 @@ pub enum Error {
         tensor: String,
     },
 
-    /// The model's architecture is not one that has a view as a checkpoint.
+    /// The model has an architecture without a Hugging Face counterpart here.
     #[error("architecture {architecture:?} is not supported ({supported} are)")]
     Architecture {
         /// The file's `general.architecture`.
         architecture: String,
-        /// The supported ones.
+        /// The supported architectures.
         supported: String,
     },
 
-    /// The model uses something that its configuration could not say exactly.
+    /// The model has a feature that the config would not express, so that the checkpoint would
+    /// compute something else.
     #[error("not supported: {feature}")]
     Unsupported {
-        /// The feature it uses, and the key that says so.
+        /// The feature, and the key or tensor that shows it.
         feature: String,
     },
 
-    /// Rows cannot be divided among the heads in pairs.
+    /// Rows that cannot be divided among heads with an even number of rows each.
     #[error("{values} values in rows of {cols} are not {heads} heads of an even number of rows")]
     Heads {
-        /// How many heads the rows should belong to.
+        /// The number of heads.
         heads: usize,
-        /// How many values there are.
+        /// The number of values.
         values: usize,
-        /// How many of them are one row.
+        /// The number of values in a row.
         cols: usize,
     },
 
-    /// The tokenizer's model or pre-tokenizer is not one that this crate can rebuild.
+    /// The kind of tokenizer or the pre-tokenizer is not one that can be rebuilt. There is no
+    /// fallback, since it would give other tokens.
     #[error("{key} {name:?} is not known ({known} are)")]
     UnknownTokenizer {
         /// The metadata key.
         key: &'static str,
-        /// The value that it has.
+        /// The value of the key.
         name: String,
-        /// The values that are known.
+        /// The values that are supported.
         known: String,
     },
 
@@ -225,11 +228,11 @@ pub enum Error {
     Vocabulary {
         /// The metadata key.
         key: &'static str,
-        /// How many tokens there are.
+        /// The number of tokens.
         tokens: usize,
     },
 
-    /// A merge rule is not two tokens with a space between them that together are a third.
+    /// A merge rule is not two tokens with a space between them whose concatenation is a third.
     #[error("merge {merge:?} is not two tokens that make a third")]
     Merge {
         /// The rule.
@@ -239,7 +242,7 @@ pub enum Error {
     /// The tokenizers library refused what the metadata describe.
     #[error("the tokenizer cannot be built: {reason}")]
     Tokenizer {
-        /// In its words.
+        /// The reason, in the library's words.
         reason: String,
     },
 }

@@ -1,8 +1,12 @@
-//! The header of a file: its metadata, and where each tensor lies.
+//! The header of a file: its metadata, and the place of each tensor.
 //!
-//! In order: the letters `GGUF`, the version, the numbers of tensors and of metadata entries, the
-//! metadata, an entry for each tensor; then, from the next multiple of `general.alignment` (32
-//! where it is not given), the tensors' data.
+//! ```text
+//! "GGUF", u32 version, u64 tensors, u64 metadata entries
+//! metadata entries: key, type, value
+//! tensor entries: name, dimensions, type, offset
+//! padding to a multiple of general.alignment (32 where it is not given)
+//! tensor data
+//! ```
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
@@ -11,10 +15,11 @@ use crate::reader::Reader;
 use crate::tensor::{Entry, LEAST_ENTRY};
 use crate::{Error, Tensor, Value};
 
-/// The fewest bytes that a metadata entry takes: an empty key, a type, one byte.
+/// The fewest bytes that a metadata entry takes: an empty key, a type, one byte. The count of
+/// entries is checked by it.
 const LEAST_METADATA: usize = 8 + 4 + 1;
 
-/// A parsed header. The file's bytes stay with the caller.
+/// A parsed header. The bytes of the file stay with the caller.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gguf {
     metadata: BTreeMap<String, Value>,
@@ -22,15 +27,16 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Reads the header of `file`, version 2 or 3 in little endian.
+    /// Parses the header of `file`, the bytes of the whole file: version 2 or 3, little endian.
     ///
-    /// Fails where the header is cut short or malformed, a key or name appears twice, or a tensor
+    /// Fails where the header is truncated or malformed, a key or name appears twice, or a tensor
     /// has a type that is not supported, an impossible shape, or data that are misaligned, outside
-    /// the file or shared with another tensor. Memory grows with the file's length, whatever counts
-    /// it claims.
+    /// the file or shared with another tensor. Memory is bounded by the length of the file,
+    /// whatever counts it claims.
     pub fn parse(file: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(file);
         check_magic(&mut reader)?;
+        // Counts are checked against the length of the file before anything is allocated.
         let tensors = reader.count("the tensors", LEAST_ENTRY)?;
         let entries = reader.count("the metadata", LEAST_METADATA)?;
         let metadata = read_metadata(&mut reader, entries)?;
@@ -38,6 +44,7 @@ impl Gguf {
         let entries = (0..tensors)
             .map(|_| Entry::read(&mut reader))
             .collect::<Result<Vec<_>, _>>()?;
+        // The data begin after the last entry; on overflow every tensor lies outside the file.
         let start = reader
             .at()
             .checked_next_multiple_of(alignment)
@@ -53,13 +60,15 @@ impl Gguf {
         &self.metadata
     }
 
-    /// The tensors by the name they have in the file.
+    /// The tensors by their GGUF names, such as `blk.0.attn_q.weight`.
     #[must_use]
     pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
         &self.tensors
     }
 }
 
+/// Checks the first eight bytes. Version 1 has 32-bit counts; a big-endian file shows as a huge
+/// version.
 fn check_magic(reader: &mut Reader) -> Result<(), Error> {
     let found = reader.array("the letters GGUF")?;
     if &found != b"GGUF" {
@@ -71,6 +80,8 @@ fn check_magic(reader: &mut Reader) -> Result<(), Error> {
     }
 }
 
+/// Reads the metadata. A second entry of a key is refused, since readers would differ in which they
+/// take.
 fn read_metadata(reader: &mut Reader, count: usize) -> Result<BTreeMap<String, Value>, Error> {
     let mut metadata = BTreeMap::new();
     for _ in 0..count {
@@ -86,6 +97,7 @@ fn read_metadata(reader: &mut Reader, count: usize) -> Result<BTreeMap<String, V
     Ok(metadata)
 }
 
+/// The alignment of tensor data, a power of two; 32 where the file does not say.
 fn alignment(metadata: &BTreeMap<String, Value>) -> Result<usize, Error> {
     const KEY: &str = "general.alignment";
     let Some(value) = metadata.get(KEY) else {
@@ -101,6 +113,7 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> Result<usize, Error> {
     }
 }
 
+/// The tensors by name, with their byte ranges in the file.
 fn place(
     entries: Vec<Entry>,
     start: usize,
@@ -122,6 +135,7 @@ fn place(
     Ok(tensors)
 }
 
+/// Refuses tensors that overlap. Sorted by start, it is enough to compare neighbours.
 fn check_disjoint(tensors: &BTreeMap<String, Tensor>) -> Result<(), Error> {
     let mut ordered: Vec<_> = tensors.iter().collect();
     ordered.sort_by_key(|(_, tensor)| tensor.range.start);

@@ -1,5 +1,4 @@
-//! The Hugging Face checkpoint that a file was converted from: its tensors' names, values and
-//! configuration.
+//! The Hugging Face checkpoint that a file was converted from: tensor names, values and config.
 //!
 //! The conversion to GGUF renames the tensors and, for the architecture `llama` only, reorders the
 //! rows of the query and key projections, because ggml rotates neighbouring pairs where
@@ -18,10 +17,11 @@ pub use self::rotary::unpermute_rows;
 use self::architecture::Architecture;
 use crate::{Error, Gguf, dequantise};
 
-/// The values of the tensor called `gguf_name` in `file`, row by row, as the checkpoint has them.
+/// Decodes a tensor by its GGUF name: `f32` values, row by row, in the checkpoint's row order.
 ///
-/// Fails where there is no such tensor, `file` is not the one that was parsed, or the metadata
-/// needed for the order of the rows are missing.
+/// `file` is the whole file that `gguf` was parsed from. Fails where there is no such tensor,
+/// `file` is too short for it, or metadata needed for the row order are missing. Takes 4 bytes per
+/// value; reordering adds the values of one head.
 pub fn values(gguf: &Gguf, file: &[u8], gguf_name: &str) -> Result<Vec<f32>, Error> {
     let tensor = gguf
         .tensors()
@@ -38,19 +38,20 @@ pub fn values(gguf: &Gguf, file: &[u8], gguf_name: &str) -> Result<Vec<f32>, Err
     let mut values = vec![0.0; tensor.shape.iter().product()];
     dequantise(tensor.kind, bytes, &mut values)?;
     if let Some(heads) = permuted_heads(gguf, gguf_name)? {
+        // The product over no dimensions is 1, which is right for a bias.
         let cols = tensor.shape.iter().skip(1).product();
         unpermute_rows(heads, &mut values, cols)?;
     }
     Ok(values)
 }
 
-/// How many heads the rows of a tensor belong to, where the conversion reordered them; nothing
-/// where it left them alone.
+/// Number of heads that a tensor's rows belong to, where the conversion reordered them; none where
+/// the rows are in the checkpoint's order.
 ///
-/// Fails where the number of heads is missing from the metadata, or the architecture is not a known
-/// one.
+/// Fails where the number of heads is missing from the metadata, or the architecture is not known.
 pub fn permuted_heads(gguf: &Gguf, gguf_name: &str) -> Result<Option<usize>, Error> {
     let (architecture, keys) = Architecture::of(gguf)?;
+    // For qwen2 and qwen3 ggml rotates the halves of a head as transformers does.
     if architecture != Architecture::Llama {
         return Ok(None);
     }

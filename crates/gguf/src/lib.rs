@@ -1,11 +1,19 @@
 //! Reads GGUF files of the Llama family: the container, its block formats, and the Hugging Face
-//! checkpoint that such a file was made from.
+//! checkpoint that such a file was converted from.
+//!
+//! ```text
+//! magic, version, counts | metadata | tensor entries | padding | tensor data
+//! ```
 //!
 //! The bytes stay with the caller, usually memory-mapped: [`Gguf::parse`] reads the header only,
-//! [`dequantise`] turns one tensor's bytes into numbers, [`huggingface`] names, orders and
-//! describes the tensors as transformers would, and [`tokenizer()`] rebuilds the tokenizer. Every
-//! length, count and offset is checked against the file first, so that a hostile file costs an
-//! error, never a panic.
+//! [`dequantise`] decodes the blocks of a tensor to `f32`, [`huggingface`] gives names, row order
+//! and `config.json` as transformers has them, and [`tokenizer()`] rebuilds the tokenizer. Every
+//! length, count and offset is checked against the file before memory is set aside for it, so
+//! that a malformed file gives an error and never a panic.
+//!
+//! Needs versions 2 or 3 in little endian, the architectures llama, qwen2 or qwen3, and the block
+//! types of [`BlockType`]; others are refused by name. Costs: parsing is linear in the header,
+//! most of which is the vocabulary; decoding is one pass over a tensor.
 //!
 //! ```
 //! let (version, tensors, metadata) = (3_u32, 0_u64, 0_u64);

@@ -1,26 +1,30 @@
-//! The header's entry for one tensor.
+//! The header entry of one tensor.
+//!
+//! ```text
+//! u64 length, name | u32 dimensions | u64 each, innermost first | u32 type | u64 offset in the data
+//! ```
 
 use std::ops::Range;
 
 use crate::reader::Reader;
 use crate::{BlockType, Error};
 
-/// The fewest bytes that an entry takes: an empty name, one dimension, type, offset.
+/// The fewest bytes that an entry takes: an empty name, one dimension, type, offset. The count of
+/// tensors is checked by it.
 pub(crate) const LEAST_ENTRY: usize = 8 + 4 + 8 + 4 + 8;
 
-/// Where a tensor lies and how to read it.
+/// Format, shape and byte range of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
-    /// How its values are packed.
+    /// The format of its values.
     pub kind: BlockType,
-    /// Its dimensions, outermost first (a matrix is rows × columns): the reverse of the order in
-    /// the file.
+    /// Sizes, outermost first (rows × columns for a matrix): the reverse of the order in the file.
     pub shape: Vec<usize>,
-    /// Its bytes in the file.
+    /// Its bytes, counted from the start of the file.
     pub range: Range<usize>,
 }
 
-/// A tensor as its header entry describes it, before the start of the data is known.
+/// An entry as parsed; the start of the data is known only after the last entry.
 pub(crate) struct Entry {
     pub(crate) name: String,
     kind: BlockType,
@@ -30,7 +34,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Reads an entry, and checks everything that needs nothing but itself.
+    /// Parses an entry and checks rank, format and shape.
     pub(crate) fn read(reader: &mut Reader) -> Result<Self, Error> {
         let name = reader.text("a tensor's name")?.to_owned();
         let dims = dimensions(reader, &name)?;
@@ -57,7 +61,8 @@ impl Entry {
         })
     }
 
-    /// The tensor, whose offset counts from byte `start` of a file of `file` bytes.
+    /// The tensor in a file of `file` bytes whose data begin at byte `start`. Fails where the
+    /// offset is not a multiple of `alignment`, or the data end beyond the file.
     pub(crate) fn place(
         self,
         start: usize,
@@ -87,13 +92,14 @@ impl Entry {
         }
     }
 
+    /// Its bytes from the start of the file; none where that overflows.
     fn range(&self, start: usize) -> Option<Range<usize>> {
         let start = start.checked_add(usize::try_from(self.offset).ok()?)?;
         Some(start..start.checked_add(self.size)?)
     }
 }
 
-/// The dimensions, outermost first.
+/// One to four dimensions, outermost first.
 fn dimensions(reader: &mut Reader, tensor: &str) -> Result<Vec<u64>, Error> {
     let count = reader.u32("a tensor's rank")?;
     if !(1..=4).contains(&count) {
@@ -105,17 +111,19 @@ fn dimensions(reader: &mut Reader, tensor: &str) -> Result<Vec<u64>, Error> {
     let mut dims = (0..count)
         .map(|_| reader.u64("a tensor's shape"))
         .collect::<Result<Vec<_>, _>>()?;
+    // The file has the innermost dimension first.
     dims.reverse();
     Ok(dims)
 }
 
-/// The shape and the bytes it takes; nothing where it is empty, too large, or a row is not whole
-/// blocks.
+/// The shape and its size in bytes; none where the tensor is empty, too large for an address, or a
+/// row is not a whole number of blocks.
 fn extent(kind: BlockType, dims: &[u64]) -> Option<(Vec<usize>, usize)> {
     let shape = dims
         .iter()
         .map(|&dim| usize::try_from(dim).ok())
         .collect::<Option<Vec<_>>>()?;
+    // Checked, as a product that wraps around would pass for a small tensor.
     let values = shape
         .iter()
         .try_fold(1_usize, |values, &dim| values.checked_mul(dim))?;

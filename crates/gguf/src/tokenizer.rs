@@ -1,4 +1,4 @@
-//! The tokenizer inside a file, rebuilt as Hugging Face's own would be.
+//! The tokenizer in the metadata, rebuilt as a Hugging Face tokenizer with the same output.
 //!
 //! There are two kinds, by `tokenizer.ggml.model`: [`byte_level`] for `gpt2`, [`sentence_piece`]
 //! for `llama`. Both are byte pair encodings; they differ in how text becomes symbols and in where
@@ -17,6 +17,7 @@ use self::vocabulary::Vocabulary;
 use crate::metadata::needed;
 use crate::{Error, Gguf};
 
+/// The key with the kind of tokenizer.
 const MODEL: &str = "tokenizer.ggml.model";
 
 /// Rebuilds the tokenizer from the metadata.
@@ -32,6 +33,7 @@ pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, Error> {
     let model = needed(MODEL, gguf.text(MODEL)?)?;
     let (mut tokenizer, by_default) = match model {
         "gpt2" => byte_level::build(gguf, &vocabulary)?,
+        // `SentencePiece` models begin with BOS unless the file says otherwise.
         "llama" => (sentence_piece::build(gguf, &vocabulary)?, true),
         _ => {
             return Err(Error::UnknownTokenizer {
@@ -42,11 +44,12 @@ pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, Error> {
         }
     };
     template::add(&mut tokenizer, gguf, &vocabulary, by_default)?;
+    // After the model is complete: added tokens that are in the vocabulary keep their ids.
     vocabulary.add_marked(&mut tokenizer)?;
     Ok(tokenizer)
 }
 
-/// Keeps what the library said.
+/// Keeps an error of the tokenizers library as text.
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn refused(reason: impl ToString) -> Error {
     Error::Tokenizer {

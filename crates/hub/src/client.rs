@@ -1,11 +1,18 @@
-//! The three questions that are asked of a hub: which files, which content, and the bytes.
+//! The three requests to a hub: the list of files, the digest and size of a file, and its bytes.
 //!
-//! By plain HTTP and not through the crate `hf-hub`. Measured on two cores, in CPU time of a release build of all
-//! dependencies: hf-hub 1.0.0 12 min (it brings Xet, reqwest and tokio), hf-hub 0.5.0 2.1 min, this crate 1.9 min.
-//! Version 0.5 uses an `ETag` or commit as a file name unchecked, compares no digest, and has no timeout.
+//! ```text
+//! GET  ENDPOINT/api/models/ORG/NAME/revision/REVISION
+//! HEAD ENDPOINT/ORG/NAME/resolve/COMMIT/FILE
+//! GET  ENDPOINT/ORG/NAME/resolve/COMMIT/FILE             with Range where a download continues
+//! ```
 //!
-//! The hosts that this machine trusts are trusted (`SSL_CERT_FILE` included), and `HTTPS_PROXY` and `NO_PROXY` are
-//! obeyed, but a hub on this machine is asked directly.
+//! Plain HTTP rather than the crate `hf-hub`. Measured on two cores, in CPU time of a release build
+//! of all dependencies: hf-hub 1.0.0 12 min (it brings Xet, reqwest and tokio), hf-hub 0.5.0 2.1
+//! min, this crate 1.9 min. Version 0.5 uses an `ETag` or commit as a file name unchecked, compares
+//! no digest, and has no timeout.
+//!
+//! Certificates are checked against the system's store (`SSL_CERT_FILE` included). `HTTPS_PROXY`
+//! and `NO_PROXY` are obeyed, except for a hub on this machine, which is asked directly.
 
 use std::io::Read;
 use std::time::Duration;
@@ -19,36 +26,41 @@ use ureq::{Agent, Body, Proxy, RequestBuilder};
 use crate::{Error, ModelId, Settings};
 use crate::{listing::Listing, names::is_plain};
 
+/// Limit to name resolution, and to connecting.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Limit to waiting for an answer, and for each read of a body. There is none to a whole download,
+/// which may take hours.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Limit to the size of a listing in bytes, so that a wrong endpoint cannot fill the memory.
 const LONGEST_LISTING: u64 = 64 << 20;
+/// Limit to redirects within the hub (a renamed model gives one).
 const MOST_REDIRECTS: usize = 5;
 
-/// Asks one hub about one model.
+/// A client for one model on one hub.
 pub struct Client<'a> {
     agent: Agent,
     id: &'a ModelId,
     settings: &'a Settings,
 }
 
-/// A file on the hub.
+/// Digest and size of a file on the hub.
 pub struct Remote {
-    /// The hub's `ETag` of the content; a SHA-256 for large files.
+    /// The `ETag`: for large files the SHA-256 of the content, in hexadecimal.
     pub etag: String,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
-/// The bytes of a file, from the asked-for place if `resumed`, or else from the start.
+/// The body of a file, from the requested offset if `resumed`, else from its start.
 pub struct Bytes {
-    /// The bytes that remain to be read.
+    /// The body, not read yet.
     pub reader: Box<dyn Read>,
-    /// Whether the beginning was left out.
+    /// Whether the server has honoured the range.
     pub resumed: bool,
 }
 
 impl<'a> Client<'a> {
-    /// Connects to nothing yet.
+    /// Sets the client up without connecting.
     pub fn new(id: &'a ModelId, settings: &'a Settings) -> Self {
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::PlatformVerifier)
@@ -58,6 +70,8 @@ impl<'a> Client<'a> {
         } else {
             Proxy::try_from_env()
         };
+        // Statuses are judged by `check`. The token goes to the host of the endpoint only, not to
+        // the store that it redirects to.
         let config = Agent::config_builder()
             .tls_config(tls)
             .proxy(proxy)
@@ -75,7 +89,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The commit and the files of the model.
+    /// The commit of the revision, and the files of the model. Fails where the hub cannot be
+    /// reached or refuses, and where the answer has names that would leave the cache folder.
     pub fn listing(&self) -> Result<Listing, Error> {
         let (model, revision) = (self.id.repository(), encode(self.id.revision(), false));
         let url = format!(
@@ -95,8 +110,8 @@ impl<'a> Client<'a> {
         Listing::parse(&json, &url, self.id)
     }
 
-    /// The hub's `ETag` for the content of a file. Its own redirects are followed; the one to a large file's store is
-    /// not, as only the hub's answer has the digest.
+    /// Digest and size of a file. Redirects within the hub are followed; the one to the store of
+    /// large files is not, since the headers of the hub's own answer have the digest.
     pub fn describe(&self, commit: &str, name: &str) -> Result<Remote, Error> {
         let mut url = self.url(commit, name);
         for _ in 0..MOST_REDIRECTS {
@@ -121,10 +136,12 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// The bytes of a file, without the first `from` if the hub can leave them out.
+    /// Starts the download of a file at offset `from`. A server without ranges sends all of it, as
+    /// `resumed` says. A connection that fails is [`Error::Interrupted`], which may be retried.
     pub fn open(&self, commit: &str, name: &str, from: u64) -> Result<Bytes, Error> {
         let url = self.url(commit, name);
         let mut request = self.authorize(self.agent.get(&url));
+        // Without the header a server answers 200 and the whole file.
         if from > 0 {
             request = request.header("range", format!("bytes={from}-"));
         }
@@ -138,6 +155,7 @@ impl<'a> Client<'a> {
             .get("content-range")
             .and_then(|range| range.to_str().ok());
         let resumed = answer.status() == 206;
+        // Appending another range than requested would give a file that is wrong in its middle.
         if resumed && !range.is_some_and(|range| range.starts_with(&format!("bytes {from}-"))) {
             return Err(Error::BadAnswer {
                 url,
@@ -150,6 +168,7 @@ impl<'a> Client<'a> {
         })
     }
 
+    /// The address of a file of a commit.
     fn url(&self, commit: &str, name: &str) -> String {
         format!(
             "{}/{}/resolve/{commit}/{}",
@@ -159,10 +178,11 @@ impl<'a> Client<'a> {
         )
     }
 
-    /// A redirect's target, if it is on the hub itself.
+    /// The target of a redirect, if it lies on the hub itself.
     fn own(&self, location: &str) -> Option<String> {
         let endpoint = &self.settings.endpoint;
         if location.starts_with('/') && !location.starts_with("//") {
+            // A target without a host is relative to the endpoint's host, not to its path.
             let host_end = endpoint.find("://").map_or(0, |at| at + 3);
             let host_end = endpoint[host_end..]
                 .find('/')
@@ -174,6 +194,8 @@ impl<'a> Client<'a> {
             .then(|| location.to_owned())
     }
 
+    /// Adds the token, if there is one, and refuses compression: sizes and ranges are those of the
+    /// stored file.
     fn authorize(&self, request: RequestBuilder<WithoutBody>) -> RequestBuilder<WithoutBody> {
         let request = request.header("accept-encoding", "identity");
         match &self.settings.token {
@@ -182,6 +204,8 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Turns status codes of failure into errors. The hub answers 401 for models that do not exist
+    /// as well, if there is no token.
     fn check(&self, answer: Response<Body>, url: &str) -> Result<Response<Body>, Error> {
         let status = answer.status().as_u16();
         let (id, endpoint) = (self.id.to_string(), self.settings.endpoint.clone());
@@ -201,6 +225,7 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// The error of a request that got no answer.
     fn unreachable(&self, error: &ureq::Error) -> Error {
         Error::Unreachable {
             id: self.id.to_string(),
@@ -211,15 +236,18 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Large files have their digest and size in headers of their own, as the store's would be those of its own copy.
+/// Digest and size from the headers. Large files have theirs in `x-linked-*`; the plain ones
+/// describe the redirect.
 fn described<'h>(header: &impl Fn(&str) -> Option<&'h str>) -> Result<Remote, String> {
     let etag = header("x-linked-etag")
         .or_else(|| header("etag"))
         .ok_or("it gives no ETag")?;
+    // A weak `ETag` has the prefix `W/`.
     let etag = etag.trim_start_matches("W/").trim_matches('"');
     let size = header("x-linked-size")
         .or_else(|| header("content-length"))
         .and_then(|size| size.parse().ok());
+    // The `ETag` becomes a file name in the cache.
     if !is_plain(etag) {
         return Err(format!("`{etag}` is not an ETag"));
     }
@@ -229,6 +257,7 @@ fn described<'h>(header: &impl Fn(&str) -> Option<&'h str>) -> Result<Remote, St
     })
 }
 
+/// Whether an endpoint is on this machine, where no proxy is wanted.
 fn is_local(endpoint: &str) -> bool {
     let host = endpoint
         .split_once("://")
@@ -238,6 +267,7 @@ fn is_local(endpoint: &str) -> bool {
         .any(|local| host.starts_with(local))
 }
 
+/// Percent-encodes a text; a revision's `/` too, as it is one segment of the address.
 fn encode(text: &str, keep_slash: bool) -> String {
     let plain = |byte: u8| {
         byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || keep_slash && byte == b'/'

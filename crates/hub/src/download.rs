@@ -1,7 +1,11 @@
-//! Brings a file of a model into the cache, whole or not at all.
+//! Downloads a file of a model into the cache: complete and verified, or not at all.
 //!
-//! Bytes are written to `blobs/ETAG.compress.incomplete`. Only when all are there, and their SHA-256 is the one that
-//! the hub named, is the file renamed and linked. What was interrupted stays, and the next try continues it.
+//! Bytes go to `blobs/ETAG.compress.incomplete`. When all have arrived and the SHA-256 is the
+//! announced one, the file is synced, renamed and linked. An interrupted download leaves its part,
+//! which the next one continues.
+//!
+//! Large files have their SHA-256 as `ETag` and are hashed, at the cost of reading them once more;
+//! small ones have a git hash and only their size is checked.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -15,11 +19,14 @@ use crate::cache::Repository;
 use crate::client::{Bytes, Client, Remote};
 use crate::{Error, Progress};
 
+/// Bytes read and written at a time.
 const BUFFER: usize = 256 << 10;
+/// The pause before a retry.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Attempts at one file within a call.
 const MOST_TRIES: usize = 20;
 
-/// Downloads files of one commit.
+/// Downloads the files of one commit.
 pub struct Download<'a> {
     client: &'a Client<'a>,
     repository: &'a Repository,
@@ -28,7 +35,7 @@ pub struct Download<'a> {
 }
 
 impl<'a> Download<'a> {
-    /// From `client` into `repository`.
+    /// From `client` into `repository`; nothing is requested yet.
     pub fn new(
         client: &'a Client,
         repository: &'a Repository,
@@ -43,12 +50,12 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// The directory that the files are linked in.
+    /// The directory with the links to the files.
     pub fn snapshot(&self) -> PathBuf {
         self.repository.snapshot(self.commit)
     }
 
-    /// The path of a file, which is downloaded if it is not there.
+    /// The path of a file, downloaded unless it is there. Waits while another process downloads it.
     pub fn file(&self, name: &str) -> Result<PathBuf, Error> {
         let link = self.snapshot().join(name);
         if link.is_file() {
@@ -57,6 +64,7 @@ impl<'a> Download<'a> {
         let remote = self.client.describe(self.commit, name)?;
         let blob = self.repository.blob(&remote.etag);
         let _lock = self.repository.lock(&remote.etag)?;
+        // Asked under the lock: another process may have completed the file meanwhile.
         if !blob.is_file() {
             let partial = blob.with_file_name(format!("{}.compress.incomplete", remote.etag));
             self.fill(name, &remote, &partial)?;
@@ -67,7 +75,8 @@ impl<'a> Download<'a> {
         Ok(link)
     }
 
-    /// Tries again while every try brings something.
+    /// Downloads to `partial`, with retries as long as each attempt has added bytes: a connection
+    /// that drops now and then is no failure, one that gives nothing is.
     fn fill(&self, name: &str, remote: &Remote, partial: &Path) -> Result<(), Error> {
         let mut tries = 0;
         loop {
@@ -84,11 +93,14 @@ impl<'a> Download<'a> {
         }
     }
 
+    /// One attempt, from the end of what is there.
     fn continue_with(&self, name: &str, remote: &Remote, partial: &Path) -> Result<(), Error> {
         let mut done = length(partial);
+        // All arrived before a kill; a range from the end would be an error of the server.
         if done == remote.size && partial.is_file() {
             return Ok(());
         }
+        // Longer than announced: of another file, so it starts again.
         if done > remote.size {
             done = 0;
         }
@@ -113,12 +125,15 @@ impl<'a> Download<'a> {
         )
     }
 
+    /// Writes the body to disk, and syncs it when all of it has arrived. Fails as interrupted where
+    /// it ends early.
     fn copy(&self, name: &str, reader: impl Read, mut target: Target) -> Result<(), Error> {
         let interrupted = |reason: String| Error::Interrupted {
             file: name.to_owned(),
             reason,
         };
-        // One byte more than announced is enough to see that it is another file.
+        // One byte more than announced shows that it is another file, and an endless body cannot
+        // fill the disk.
         let mut reader = reader.take(target.size - target.done + 1);
         let mut buffer = vec![0; BUFFER];
         self.progress.advance(name, target.done, target.size);
@@ -146,6 +161,7 @@ impl<'a> Download<'a> {
     }
 }
 
+/// The file that is written: bytes `done` of `size`.
 struct Target<'a> {
     file: File,
     path: &'a Path,
@@ -153,7 +169,8 @@ struct Target<'a> {
     size: u64,
 }
 
-/// Deletes the file if it is not the one that was announced.
+/// Compares size and SHA-256 with the announced ones, and deletes the file where they differ:
+/// continued, it would never become right.
 fn verify(name: &str, remote: &Remote, partial: &Path) -> Result<(), Error> {
     let size = length(partial);
     let differs = match announced(&remote.etag) {
@@ -174,12 +191,13 @@ fn verify(name: &str, remote: &Remote, partial: &Path) -> Result<(), Error> {
     })
 }
 
-/// The SHA-256 that an `ETag` is, for files in the large files' store.
+/// The SHA-256 in an `ETag` of 64 hexadecimal digits; none for the git hash of a small file.
 fn announced(etag: &str) -> Option<Vec<u8>> {
     let byte = |at: usize| u8::from_str_radix(etag.get(at..at + 2)?, 16).ok();
     (etag.len() == 64).then(|| (0..64).step_by(2).map(byte).collect())?
 }
 
+/// The SHA-256 of a file.
 fn sha256(path: &Path) -> Result<Vec<u8>, Error> {
     let mut file = File::open(path).map_err(Error::io(path))?;
     let mut hash = Sha256::new();
@@ -192,6 +210,7 @@ fn sha256(path: &Path) -> Result<Vec<u8>, Error> {
     }
 }
 
+/// The length of a file, 0 where there is none.
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |found| found.len())
 }

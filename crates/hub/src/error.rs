@@ -1,26 +1,26 @@
-//! Why a model cannot be had.
+//! Errors of resolving a model; each message says what to do about it.
 
 use std::io;
 use std::path::PathBuf;
 
-/// One variant per cause; each says which model, and what to do about it.
+/// One variant per cause, which names the model or file and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A text that is not `org/name`, `org/name@revision` or `org/name:file.gguf`.
+    /// A text that is not of the form `org/name`, `org/name@revision` or `org/name:file.gguf`.
     #[error("`{text}` is not a model on the hub (org/name or org/name@revision): {reason}")]
     BadId {
         /// The text.
         text: String,
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         reason: &'static str,
     },
 
-    /// Nothing says where the cache is.
+    /// No variable and no home directory determines the cache.
     #[error("no directory to keep models in: set HF_HOME, or HOME")]
     NoCache,
 
-    /// The cache lacks the model, and the hub must not be asked.
+    /// The copy in the cache is not complete, and offline mode forbids a download.
     #[error(
         "{id} is not complete in {}, and HF_HUB_OFFLINE forbids to download it: unset that, or give a local directory",
         cache.display()
@@ -28,11 +28,12 @@ pub enum Error {
     Offline {
         /// The model.
         id: String,
-        /// Where it was looked for.
+        /// The cache that was searched.
         cache: PathBuf,
     },
 
-    /// The cache lacks the model, and the hub does not answer.
+    /// The copy in the cache is not complete, and the hub does not answer: no network, a proxy, a
+    /// certificate.
     #[error(
         "{id} is not complete in {}, and {endpoint} cannot be reached: {reason}; \
          set HF_ENDPOINT to a mirror, or give a local directory",
@@ -43,13 +44,13 @@ pub enum Error {
         id: String,
         /// The hub that was asked.
         endpoint: String,
-        /// Where the model was looked for.
+        /// The cache that was searched.
         cache: PathBuf,
-        /// Why there was no answer.
+        /// The failure, in the words of the HTTP client.
         reason: String,
     },
 
-    /// The hub answers 401 or 403.
+    /// The hub answers 401 or 403: a private or gated model, or one that does not exist.
     #[error(
         "{endpoint} refuses {id} ({status}): it is private or gated, or there is no such model; \
          ask for access at {endpoint}/{id}, and {}",
@@ -60,13 +61,13 @@ pub enum Error {
         id: String,
         /// The hub that was asked.
         endpoint: String,
-        /// Its answer.
+        /// The status code.
         status: u16,
         /// Whether a token was sent.
         token_sent: bool,
     },
 
-    /// The hub answers 404.
+    /// The hub answers 404: no such model, revision or file.
     #[error("{endpoint} has no model {id}: check the spelling, and the revision if one was given")]
     NotFound {
         /// The model.
@@ -75,25 +76,25 @@ pub enum Error {
         endpoint: String,
     },
 
-    /// The hub answers with another failure, such as 429 or 503.
+    /// The hub answers with another status of failure, such as 429 (too many requests) or 503.
     #[error("{url} answers {status}: try again later, or set HF_ENDPOINT to a mirror")]
     Failed {
-        /// The request.
+        /// The address that was requested.
         url: String,
-        /// The answer.
+        /// The status code.
         status: u16,
     },
 
-    /// An answer that is not what a hub answers.
+    /// An answer that a hub would not give, such as a login page or one without digest and size.
     #[error("{url} does not answer as a hub does: {problem}; is HF_ENDPOINT right?")]
     BadAnswer {
-        /// The request.
+        /// The address that was requested.
         url: String,
-        /// The fault of the answer.
+        /// The part of the answer that is wrong.
         problem: String,
     },
 
-    /// A file in the hub's list that would be written outside the model's folder.
+    /// A file whose name would put it outside the model's folder; nothing is downloaded.
     #[error(
         "{id} holds a file named `{name}`, which would lie outside its folder: nothing was downloaded"
     )]
@@ -113,7 +114,7 @@ pub enum Error {
         files: Vec<String>,
     },
 
-    /// A model whose weights are in a format that is not read.
+    /// A model whose weights are in a pickle format.
     #[error("{id} has no safetensors, only {}: save it with `safe_serialization=True` first", files.join(", "))]
     OnlyPickle {
         /// The model.
@@ -122,7 +123,7 @@ pub enum Error {
         files: Vec<String>,
     },
 
-    /// A model without weights where they belong.
+    /// A model without weights at the top of its repository.
     #[error("{id} has no model.safetensors and no model.safetensors.index.json")]
     NoWeights {
         /// The model.
@@ -138,7 +139,7 @@ pub enum Error {
         files: Vec<String>,
     },
 
-    /// A model that lacks a file on the hub itself.
+    /// A model that is not complete on the hub: the config or index names a file that is not there.
     #[error("{id} is not complete on the hub: it lacks {missing}")]
     Incomplete {
         /// The model.
@@ -147,27 +148,27 @@ pub enum Error {
         missing: String,
     },
 
-    /// A download that broke off.
+    /// A download that was interrupted. The bytes so far are kept, and the next one continues.
     #[error(
         "the download of {file} broke off: {reason}; what has arrived is kept, so run the command again"
     )]
     Interrupted {
         /// The file.
         file: String,
-        /// Why.
+        /// The failure, in the words of the HTTP client.
         reason: String,
     },
 
-    /// A download that is not the file which the hub announced; it was deleted.
+    /// A download whose size or SHA-256 is not the announced one; it has been deleted.
     #[error("{file} arrived damaged: {problem}; it was deleted, so run the command again")]
     Damaged {
         /// The file.
         file: String,
-        /// The property that differs.
+        /// The difference.
         problem: String,
     },
 
-    /// The cache cannot be written or read.
+    /// A file of the cache that cannot be read or written.
     #[error("{}", path.display())]
     Io {
         /// Where.
@@ -179,7 +180,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err` on what the file system answers about `path`.
+    /// Wraps an I/O error with the path that it is about, for `map_err`.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
             path: path.into(),

@@ -1,7 +1,11 @@
-//! The name of a model on the hub, parsed strictly.
+//! The id of a model on the hub, parsed strictly.
 //!
-//! `org/name`, then `@revision` for another branch, tag or commit than `main`, then `:file.gguf` for one GGUF file.
-//! Strictly, so that the path of a local file that is not there is not silently taken for a model.
+//! ```text
+//! org/name [@revision] [:file.gguf]     revision: a branch, tag or commit, main by default
+//! ```
+//!
+//! A mistyped path of a local model often looks like an id. The rules are strict so that it is an
+//! error here, and not a request to the hub.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +13,10 @@ use std::str::FromStr;
 use crate::Error;
 use crate::names::is_safe;
 
+/// The revision of an id that gives none.
 const MAIN: &str = "main";
 
-/// Endings of local files, and never of a repository that holds a model.
+/// Endings that mark a text as the path of a local file, which is missing.
 const FILE_ENDINGS: [&str; 5] = [".safetensors", ".gguf", ".json", ".bin", ".git"];
 
 /// A model on the hub: `org/name`, `org/name@revision` or `org/name:file.gguf`.
@@ -32,19 +37,19 @@ pub struct ModelId {
 }
 
 impl ModelId {
-    /// `org/name`.
+    /// `org/name`, without revision and file.
     #[must_use]
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// The branch, tag or commit; `main` unless one was given.
+    /// The branch, tag or commit; `main` by default.
     #[must_use]
     pub fn revision(&self) -> &str {
         &self.revision
     }
 
-    /// The one GGUF file that is meant, if the id names one.
+    /// The path of the GGUF file within the repository, if the id names one.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
@@ -59,6 +64,7 @@ impl FromStr for ModelId {
             text: text.to_owned(),
             reason,
         };
+        // The file first: its name may contain an `@`, a revision no `:`.
         let (rest, file) = split(text, ':');
         let (repository, revision) = split(rest, '@');
         check_repository(repository).map_err(bad)?;
@@ -78,6 +84,7 @@ impl FromStr for ModelId {
     }
 }
 
+/// Prints the id in the form in which it is parsed; `@main` is left out.
 impl fmt::Display for ModelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.repository)?;
@@ -88,11 +95,13 @@ impl fmt::Display for ModelId {
     }
 }
 
+/// Splits at the first occurrence of a separator, if there is one.
 fn split(text: &str, at: char) -> (&str, Option<&str>) {
     text.split_once(at)
         .map_or((text, None), |(head, tail)| (head, Some(tail)))
 }
 
+/// Checks `org/name`; on failure returns the broken rule.
 fn check_repository(repository: &str) -> Result<(), &'static str> {
     let Some((org, name)) = repository
         .split_once('/')
@@ -106,6 +115,7 @@ fn check_repository(repository: &str) -> Result<(), &'static str> {
                     and has no `--` or `..`",
         );
     }
+    // `dir/model.gguf` has the form of an id.
     if FILE_ENDINGS
         .iter()
         .any(|ending| name.to_ascii_lowercase().ends_with(ending))
@@ -115,7 +125,8 @@ fn check_repository(repository: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The hub's own rule; without `--` the name of a model's folder in the cache is unambiguous too.
+/// The hub's rule for names. Without `--` the folder `models--org--name` in the cache is
+/// unambiguous too.
 fn is_label(text: &str) -> bool {
     let edge = |c| c == '-' || c == '.';
     (1..=96).contains(&text.len())
@@ -128,6 +139,8 @@ fn is_label(text: &str) -> bool {
         && !text.contains("..")
 }
 
+/// Whether a text can be a branch, tag or commit. It becomes a path below `refs`, so `..` is
+/// excluded.
 fn is_revision(text: &str) -> bool {
     is_safe(text)
         && text

@@ -1,12 +1,13 @@
 //! Resolves a Hugging Face hub id to a local directory, cache first.
 //!
-//! The cache is the one that Python's `huggingface_hub` keeps (`models--org--name/{blobs,refs,snapshots}`),
-//! so a model that either program has downloaded is there for both. A complete copy is used without any
-//! network access, whatever the hub holds by now; otherwise the missing files are downloaded, those that a
-//! checkpoint is read from and no others.
+//! The cache is that of Python's `huggingface_hub` (`models--org--name/{blobs,refs,snapshots}`), so
+//! a model that either program has downloaded is there for both. A complete copy is used without
+//! any network access, even if the hub has a newer commit by now; otherwise the missing files are
+//! downloaded: config, tokenizer and safetensors, and no weights in other formats.
 //!
-//! Cost: one listing, then two requests per missing file. No byte is held in memory beyond a buffer, and
-//! what was interrupted continues where it stopped.
+//! Needs a name of the form `org/name`, and for private or gated models a token. Cost: one listing,
+//! then two requests per missing file. Files go to disk through a buffer of 256 KiB; an interrupted
+//! download continues where it stopped.
 //!
 //! ```no_run
 //! use compress_hub::{ModelId, Settings, resolve};
@@ -42,13 +43,17 @@ use client::Client;
 use download::Download;
 use listing::Listing;
 
-/// The local directory that holds the model: `config.json`, the safetensors (one file, or the index and all its
-/// shards), the adapter that the config names, the tokenizer and the other small files. For an id that names a GGUF file, the path of that file.
+/// The local directory of the model: `config.json`, the safetensors (one file, or the index and all
+/// its shards), the adapter that the config names, the tokenizer and the other small files. For an
+/// id that names a GGUF file, the path of that file.
 ///
-/// A complete copy in the cache is returned without asking the hub; `progress` hears of what is downloaded.
+/// A complete copy in the cache is returned without asking the hub; a partial one is completed.
+/// `progress` is told of each file's download, from the calling thread. Blocks until all is on
+/// disk, and waits while another process downloads the same file.
 ///
-/// [`Error`] lists what can go wrong: no copy and no hub, no access, no such model, no weights that can be
-/// read, or an answer of the hub that cannot be trusted.
+/// Every [`Error`] names the model and the remedy: the hub cannot be reached or refuses access,
+/// there is no such model or file, its weights are in a format that is not read, the answer cannot
+/// be trusted, or the disk cannot be written.
 pub fn resolve(
     id: &ModelId,
     settings: &Settings,
@@ -71,10 +76,13 @@ pub fn resolve(
         Some(file) => download_one(id, &listing, &download, file)?,
         None => download_checkpoint(id, &listing, &download)?,
     };
+    // Recorded only when all files are there, so that a name in the cache does not lead to a
+    // partial copy.
     repository.set_commit(id.revision(), &listing.commit)?;
     Ok(path)
 }
 
+/// The copy in the cache, if it is complete.
 fn cached(id: &ModelId, repository: &Repository) -> Option<PathBuf> {
     let snapshot = repository.snapshot(&repository.commit(id.revision())?);
     match id.file() {
@@ -83,6 +91,7 @@ fn cached(id: &ModelId, repository: &Repository) -> Option<PathBuf> {
     }
 }
 
+/// Downloads a single GGUF file; the error for a wrong name lists the files of the model.
 fn download_one(
     id: &ModelId,
     listing: &Listing,
@@ -98,12 +107,13 @@ fn download_one(
     download.file(file)
 }
 
-/// The weights come last, so that weights which are all there mean a copy which is all there.
+/// Downloads a checkpoint, weights last: a copy with all of its weights is complete.
 fn download_checkpoint(
     id: &ModelId,
     listing: &Listing,
     download: &Download,
 ) -> Result<PathBuf, Error> {
+    // Before any download: a model without readable weights is of no use.
     listing.check_weights(id)?;
     for name in listing.small_files() {
         download.file(name)?;
@@ -114,7 +124,7 @@ fn download_checkpoint(
         missing,
     };
     for name in listing.adapter(&snapshot) {
-        // A correction that is named and not there is told before gigabytes have arrived.
+        // Reported now, not after gigabytes of weights.
         if !listing.has(&name) {
             return Err(incomplete(name));
         }
@@ -123,6 +133,7 @@ fn download_checkpoint(
     for name in listing.weights(&snapshot).unwrap_or_default() {
         download.file(&name)?;
     }
+    // An index may name shards that the model does not have.
     match checkpoint::lacks(&snapshot) {
         None => Ok(snapshot),
         Some(missing) => Err(incomplete(missing)),

@@ -1,7 +1,8 @@
-//! The files of a model on the hub, and those of them that a checkpoint is read from.
+//! The files of a model on the hub, and the selection of those to download.
 //!
-//! Wanted are the weights as safetensors, the adapter that belongs to them, and at the repository's root the configuration, the tokenizer, the chat
-//! template, the card and the licence. Weights in other formats stay on the hub.
+//! Downloaded are the safetensors, the adapter that belongs to them, and at the top of the
+//! repository the config, the tokenizer, the chat template, the card and the licence. Weights in
+//! other formats stay on the hub, as do all other files in folders.
 
 use std::path::Path;
 
@@ -13,34 +14,39 @@ use crate::{
     names::{is_plain, is_safe},
 };
 
+/// Endings of weights in Python's pickle format, which is not read: loading it can run any code.
 const PICKLES: [&str; 4] = ["bin", "pt", "pth", "ckpt"];
 
-/// The hub's list of a model's files; all names are safe to join to a directory.
+/// The commit and files of a model. All names have been checked to stay inside a directory.
 pub struct Listing {
-    /// The commit that the revision stands for.
+    /// The commit of the revision that was asked for.
     pub commit: String,
     files: Vec<String>,
 }
 
+/// The part of the answer that is read.
 #[derive(Deserialize)]
 struct Answer {
     sha: String,
     siblings: Vec<Sibling>,
 }
 
+/// A file of the model.
 #[derive(Deserialize)]
 struct Sibling {
     rfilename: String,
 }
 
 impl Listing {
-    /// Parses the answer to `/api/models/org/name/revision/main`, which came from `url`.
+    /// Parses the answer to `/api/models/org/name/revision/main`; `url` is for errors. Fails where
+    /// it is not such an answer, or a name would leave the model's folder.
     pub fn parse(json: &[u8], url: &str, id: &ModelId) -> Result<Self, Error> {
         let bad = |problem: String| Error::BadAnswer {
             url: url.to_owned(),
             problem,
         };
         let answer: Answer = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
+        // The commit becomes the name of a folder in the cache.
         if !is_plain(&answer.sha) {
             return Err(bad(format!("`{}` is not a commit", answer.sha)));
         }
@@ -66,18 +72,19 @@ impl Listing {
         self.files.iter().any(|file| file == name)
     }
 
-    /// The GGUF files, wherever they lie.
+    /// All GGUF files, in folders too.
     pub fn gguf(&self) -> Vec<String> {
         self.ending_in(&["gguf"])
     }
 
-    /// Fails if there are no weights that can be read, and says which there are instead.
+    /// Fails if the model has no safetensors; the error names its weights in other formats.
     pub fn check_weights(&self, id: &ModelId) -> Result<(), Error> {
         if self.has(INDEX) || self.has(SINGLE) {
             return Ok(());
         }
         let id = id.to_string();
         let (gguf, pickles) = (self.gguf(), self.ending_in(&PICKLES));
+        // GGUF first: it is read here, if the id names the file.
         Err(if !gguf.is_empty() {
             Error::OnlyGguf { id, files: gguf }
         } else if !pickles.is_empty() {
@@ -87,7 +94,7 @@ impl Listing {
         })
     }
 
-    /// The wanted files but for the weights.
+    /// The files to download other than the weights.
     pub fn small_files(&self) -> impl Iterator<Item = &str> {
         self.files
             .iter()
@@ -95,18 +102,19 @@ impl Listing {
             .filter(|name| is_small(name))
     }
 
-    /// The weight files: those that the index names, if there is one, which must be in `snapshot` by now. None if
-    /// the index cannot be read.
+    /// The weight files to download: the shards of the index, if there is one, which must have been
+    /// downloaded to `snapshot`. None if the index cannot be read.
     pub fn weights(&self, snapshot: &Path) -> Option<Vec<String>> {
         if !self.has(INDEX) {
             return Some(vec![SINGLE.to_owned()]);
         }
         let named = shards(&snapshot.join(INDEX))?;
+        // A shard that the hub does not have is reported as missing in the end.
         Some(named.into_iter().filter(|name| self.has(name)).collect())
     }
 
-    /// The files of the adapter that belongs to the model: the one that its `config.json` names, which must be in
-    /// `snapshot` by now, or that of an output of earlier versions of this program.
+    /// The files of the model's adapter: of the one that `config.json` names, which must have been
+    /// downloaded to `snapshot`, or of one in an output of an earlier version.
     pub fn adapter(&self, snapshot: &Path) -> Vec<String> {
         let named = adapter(snapshot);
         if named.is_empty() {
@@ -116,6 +124,7 @@ impl Listing {
         }
     }
 
+    /// The files with one of these endings.
     fn ending_in(&self, endings: &[&str]) -> Vec<String> {
         self.files
             .iter()
@@ -125,6 +134,7 @@ impl Listing {
     }
 }
 
+/// Whether a file is config, tokenizer, template, card or licence at the top of the repository.
 fn is_small(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     let document = upper.starts_with("README") || upper.starts_with("LICENSE");
@@ -134,6 +144,7 @@ fn is_small(name: &str) -> bool {
     known && !name.contains('/')
 }
 
+/// The extension in lower case; empty where there is none.
 fn ending(name: &str) -> String {
     Path::new(name)
         .extension()

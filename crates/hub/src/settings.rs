@@ -1,4 +1,4 @@
-//! Where the hub is and where its files are kept, by the variables that `huggingface_hub` reads.
+//! Endpoint, cache, token and offline mode, from the environment variables of `huggingface_hub`.
 //!
 //! | setting | read from, the first that is set |
 //! |---|---|
@@ -7,37 +7,39 @@
 //! | `token` | `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, the file `HF_TOKEN_PATH`, the file `HF_HOME`/token |
 //! | `offline` | `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`: 1, on, yes or true |
 //!
-//! `HF_HOME` is `XDG_CACHE_HOME`/huggingface or `~/.cache/huggingface` where it is not set. A variable that is
-//! empty counts as not set.
+//! `HF_HOME` is `XDG_CACHE_HOME`/huggingface or `~/.cache/huggingface` where it is not set. A
+//! variable that is empty counts as not set.
 
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs};
 
 use crate::Error;
 
+/// The public hub.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// Where the hub is and where its files are kept.
+/// Endpoint, cache and token of the hub.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The address of the hub or of a mirror of it, without a slash at its end.
+    /// The address of the hub or of a mirror, without a slash at its end.
     pub endpoint: String,
     /// The directory of the `models--org--name` folders.
     pub cache: PathBuf,
-    /// Sent to `endpoint`, and to no other host, if there is one.
+    /// The access token, if there is one. It is sent to `endpoint` and to no other host.
     pub token: Option<String>,
-    /// Whether to use the cache only.
+    /// Whether the network is not to be used.
     pub offline: bool,
 }
 
 impl Settings {
-    /// The settings by this process' environment. Fails if neither a variable nor a home directory says where the
-    /// cache is.
+    /// Settings from the environment of the process. Fails if neither a variable nor a home
+    /// directory determines the cache.
     pub fn from_env() -> Result<Self, Error> {
         Self::from_variables(|name| env::var(name).ok())
     }
 
-    /// The settings by the variables that `lookup` knows; the token's file is read, if that is where it is.
+    /// Settings from the variables that `lookup` knows; reads the token's file, if no variable has
+    /// the token. A token file that cannot be read counts as none.
     pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let first = |names: &[&str]| {
             names
@@ -45,6 +47,7 @@ impl Settings {
                 .filter_map(|name| lookup(name))
                 .find(|value| !value.is_empty())
         };
+        // The second is the home directory on Windows.
         let user = first(&["HOME", "USERPROFILE"]).map(PathBuf::from);
         let path = |names: &[&str]| first(names).map(|value| expand(&value, user.as_deref()));
 
@@ -53,6 +56,7 @@ impl Settings {
         let home = path(&["HF_HOME"]).or_else(|| base.map(|base| base.join("huggingface")));
         let under_home = |name: &str| home.as_ref().map(|home| home.join(name));
 
+        // A token in the environment wins over one that `huggingface-cli login` has stored.
         let token_file = path(&["HF_TOKEN_PATH"]).or_else(|| under_home("token"));
         let token = first(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
             .or_else(|| fs::read_to_string(token_file?).ok())
@@ -61,6 +65,7 @@ impl Settings {
         let endpoint = first(&["HF_ENDPOINT"]).unwrap_or_else(|| ENDPOINT.to_owned());
         let cache = path(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]).or_else(|| under_home("hub"));
         Ok(Self {
+            // Addresses are built by appending a path that begins with a slash.
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             cache: cache.ok_or(Error::NoCache)?,
             token,
@@ -70,7 +75,7 @@ impl Settings {
     }
 }
 
-/// Keeps the token out of logs.
+/// Prints dots in place of the token, so that it cannot reach a log.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
@@ -82,6 +87,7 @@ impl fmt::Debug for Settings {
     }
 }
 
+/// Expands `~/` at the start of a path, which a shell leaves alone within quotes.
 fn expand(value: &str, user: Option<&Path>) -> PathBuf {
     match (value.strip_prefix("~/"), user) {
         (Some(rest), Some(user)) => user.join(rest),
@@ -89,6 +95,7 @@ fn expand(value: &str, user: Option<&Path>) -> PathBuf {
     }
 }
 
+/// Whether a variable is set to what `huggingface_hub` takes for true.
 fn is_true(value: &str) -> bool {
     ["1", "on", "yes", "true"]
         .iter()

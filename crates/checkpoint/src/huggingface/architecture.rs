@@ -1,13 +1,14 @@
-//! The families of networks that are understood.
+//! The decoder families that are supported.
 
 use std::fmt;
 
-/// The networks that are understood. They differ only in what a [`Config`] says.
+/// The supported decoder families, by transformers' `model_type`. One implementation runs them all;
+/// they differ only in fields of [`Config`](crate::Config), as biases, norms and windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
-    /// The common form: grouped-query attention, rotary embedding, `RMSNorm`, `SwiGLU`.
+    /// Grouped-query attention, rotary embedding, `RMSNorm`, `SwiGLU`.
     Llama,
-    /// Llama with a sliding window.
+    /// Llama with sliding-window attention.
     Mistral,
     /// Llama with biases on query, key and value.
     Qwen2,
@@ -16,7 +17,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// All of them.
+    /// All families, in the order of messages.
     pub const ALL: [Self; 4] = [Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
 
     /// The `model_type` of its config.
@@ -30,7 +31,7 @@ impl Architecture {
         }
     }
 
-    /// The prefix of its classes in transformers.
+    /// The prefix of its classes in transformers, as in `LlamaForCausalLM`.
     #[must_use]
     pub const fn class(self) -> &'static str {
         match self {
@@ -41,7 +42,7 @@ impl Architecture {
         }
     }
 
-    /// The list for messages.
+    /// The `model_type`s, separated by commas, for error messages.
     #[must_use]
     pub fn names() -> String {
         Self::ALL.map(Self::model_type).join(", ")

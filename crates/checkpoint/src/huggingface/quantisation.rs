@@ -1,8 +1,12 @@
-//! Rounded weights as compressed-tensors has them: the block in `config.json`.
+//! `quantization_config` in `config.json`: rounded weights in compressed-tensors' format
+//! `pack-quantized`.
 //!
-//! The weights of the blocks are one group with the target `Linear`, embedding and head another with
-//! their names, `format` repeated within each: loaders take it from there. What stays whole is named in
-//! `ignore`.
+//! The linear layers of the blocks form one group with the target `Linear`; embedding and head form
+//! another whose targets are their module names. `format` is repeated in each group, where loaders
+//! look for it. Modules that keep their floats are listed in `ignore`.
+//!
+//! Read here: integers of 2, 3, 4 or 8 bits with scales per group or per row, symmetric or with
+//! zero points. A setting with another effect, such as rounded activations, is refused.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -15,19 +19,20 @@ use crate::{
     names,
 };
 
-/// The name of the one format of packed codes.
+/// The packed format of compressed-tensors that is read and written.
 pub const FORMAT: &str = "pack-quantized";
 
-/// How the weights of a model are rounded.
+/// The quantization schemes of a model, at most one for the blocks and one for embedding and head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Schemes {
-    /// That of the blocks; none where they are not.
+    /// The scheme of the blocks' weights; none where they are floats.
     pub blocks: Option<Scheme>,
-    /// That of embedding and head; none where they are not.
+    /// The scheme of embedding and head; none where they are floats.
     pub ends: Option<Scheme>,
 }
 
-/// Reads the schemes from `quantization_config`.
+/// Reads `quantization_config`; no schemes where the field is missing or null. Fails for another
+/// method or format, for a third group, and for any setting that is switched on and not known.
 pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Schemes> {
     let mut schemes = Schemes::default();
     let Some(block) = json.get("quantization_config").filter(|v| !v.is_null()) else {
@@ -51,6 +56,7 @@ pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Schemes> {
         let status = &block["quantization_status"];
         return Err(wrong(format!("has the `quantization_status` {status}")));
     }
+    // `dense` is a sparsity setting without effect; others change how tensors are stored.
     let sparsity = &block["sparsity_config"];
     if !is_off(sparsity) && sparsity["format"] != "dense" {
         return Err(wrong("has a `sparsity_config`".into()));
@@ -58,6 +64,7 @@ pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Schemes> {
     let groups = block["config_groups"].as_object();
     for group in groups.into_iter().flat_map(Map::values) {
         only_known_in(group, GROUP).map_err(wrong)?;
+        // Files of older versions have the format on the block only.
         let format = group.get("format").filter(|format| !format.is_null());
         let format = format.unwrap_or(&block["format"]);
         if format != FORMAT {
@@ -69,6 +76,8 @@ pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Schemes> {
         } else {
             &mut schemes.blocks
         };
+        // One scheme per place: a second group would make the scheme of a weight depend on matching
+        // its module name.
         if place.replace(scheme).is_some() {
             return Err(wrong(format!(
                 "has the targets {} in a second group",
@@ -79,10 +88,11 @@ pub fn parse(json: &Map<String, Value>, path: &Path) -> Result<Schemes> {
     Ok(schemes)
 }
 
-/// The names that are read of some settings, and those that change nothing.
+/// Names of settings that are read, and of those without effect on finished weights.
 type Known = [&'static [&'static str]; 2];
 
-/// Of the whole block. Which modules are not rounded, their tensors say.
+/// Settings of the block. `ignore` need not be read: whether a module is rounded shows in its
+/// tensors.
 const BLOCK: Known = [
     &[
         "quant_method",
@@ -99,11 +109,12 @@ const BLOCK: Known = [
     ],
 ];
 
-/// Of a group. Which modules it is for, their tensors say; what is rounded while the model runs is not.
+/// Settings of a group. Activation settings (`input_activations`, `output_activations`) are in
+/// neither list, and so refused when they are on.
 const GROUP: Known = [&["targets", "weights", "format"], &[]];
 
-/// Of a group's weights. Observers and orders have done their work when codes are written; the types are
-/// those of the tensors.
+/// Settings of a group's weights. Observers acted while the codes were made; the dtypes of scales
+/// and zero points are those of the tensors.
 const WEIGHTS: Known = [
     &[
         "num_bits",
@@ -116,13 +127,15 @@ const WEIGHTS: Known = [
     &["observer", "observer_kwargs", "scale_dtype", "zp_dtype"],
 ];
 
+/// Applies [`only_known`] to an object; anything else is checked where its fields are read.
 fn only_known_in(settings: &Value, known: Known) -> std::result::Result<(), String> {
     settings
         .as_object()
         .map_or(Ok(()), |settings| only_known(settings, known))
 }
 
-/// Whether all targets of a group are embeddings and heads.
+/// Whether every target of a group is the embedding or the head, by module name or by the class
+/// `Embedding`.
 fn is_of_ends(targets: &Value) -> bool {
     let ends = [Site::Embedding, Site::Head].map(names::module);
     let known: Vec<Value> = ends.into_iter().map(Value::from).collect();
@@ -132,13 +145,15 @@ fn is_of_ends(targets: &Value) -> bool {
     targets.is_some_and(all_known)
 }
 
-/// The scheme that a group gives its weights; in words what is wrong, where something is.
+/// The scheme of a group's weights, or the problem in words: a type other than `int`, a number of
+/// bits or a strategy that is not supported, activation order with groups.
 fn scheme(weights: &Value) -> std::result::Result<Scheme, String> {
     only_known_in(weights, WEIGHTS)?;
     if !weights["type"].is_null() && weights["type"] != "int" {
         return Err(format!("has weights of the type {}", weights["type"]));
     }
-    // In the order of `weight` and `static` columns were only rounded; by `group` they are also grouped.
+    // Under `weight` and `static`, columns are stored in their own order; under `group` each column
+    // carries a group index, which is not read here.
     let order = &weights["actorder"];
     if !is_off(order) && !matches!(order.as_str(), Some("weight" | "static")) {
         return Err(format!(
@@ -156,6 +171,7 @@ fn scheme(weights: &Value) -> std::result::Result<Scheme, String> {
     } else {
         strategy.as_str()
     };
+    // compressed-tensors writes -1 or null as the group size of scales per row.
     let group = match (named, size.as_i64()) {
         (Some("" | "group"), Some(size @ 1..)) => Some(size as usize),
         (Some("channel"), None) if size.is_null() => None,
@@ -167,6 +183,7 @@ fn scheme(weights: &Value) -> std::result::Result<Scheme, String> {
         }
     };
     let symmetric = match &weights["symmetric"] {
+        // The default of compressed-tensors.
         Value::Null => true,
         Value::Bool(symmetric) => *symmetric,
         other => return Err(format!("has `symmetric` {other}")),
@@ -179,7 +196,8 @@ fn scheme(weights: &Value) -> std::result::Result<Scheme, String> {
 }
 
 impl Schemes {
-    /// How the weights of these forms are rounded, by the first of blocks and of ends that is.
+    /// The schemes of a set of forms: that of the first rounded weight among the blocks, and among
+    /// the ends. `check` has made sure that the others are the same.
     #[must_use]
     pub fn of(forms: &BTreeMap<Site, Form>) -> Self {
         let first = |of_blocks: bool| {
@@ -196,15 +214,15 @@ impl Schemes {
     }
 }
 
-/// The schemes of all matrices of a form.
+/// The schemes of all rounded matrices of a form: two where both factors of a pair are rounded.
 pub fn schemes(form: Form) -> impl Iterator<Item = Scheme> {
     // The shape decides nothing of how numbers are kept.
     let stores = form.stores(Shape::new(0, 0)).into_iter();
     stores.filter_map(|(precision, _)| precision.scheme())
 }
 
-/// Refuses forms of which `quantization_config` and one adapter cannot tell: a second scheme of the blocks, or a
-/// second rank of their corrections.
+/// Refuses forms that one `quantization_config` and one adapter cannot express: a second scheme in
+/// the blocks, or a second rank of their corrections. Fails with [`Error::Mixed`].
 pub fn check(forms: &BTreeMap<Site, Form>) -> Result<()> {
     let blocks = || forms.iter().filter(|(site, _)| site.role().is_some());
     let rounded = || blocks().filter(|(_, form)| schemes(**form).next().is_some());
@@ -217,6 +235,7 @@ pub fn check(forms: &BTreeMap<Site, Form>) -> Result<()> {
         .find(|rank| *rank > 0);
     let alike = |form: Form| {
         let its = form.correction();
+        // A weight without a correction goes with any rank.
         let same_rank = its == 0 || rank.is_none_or(|rank| rank == its);
         same_rank && schemes(form).all(|its| Some(its) == scheme)
     };

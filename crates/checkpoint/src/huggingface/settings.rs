@@ -1,9 +1,13 @@
-//! Settings that other programs write into a model's files: some are read here, some tell only of how a
-//! model was made, and whatever else is switched on would change what it computes.
+//! Settings that other programs write into a model's files, and the rule for those that are not
+//! known.
+//!
+//! Some are read, some only tell how the model was made, and any other that is switched on could
+//! change the computation: it is refused by name.
 
 use serde_json::{Map, Value};
 
-/// Whether a setting says that there is nothing to do.
+/// Whether a value means that a feature is off: null, false, or empty. A number never does, since 0
+/// can be a setting.
 pub fn is_off(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -15,11 +19,12 @@ pub fn is_off(value: &Value) -> bool {
     }
 }
 
-/// Refuses, in words, a setting that is on and not among those whose meaning is known; the latter are
-/// the names that are read, and those that change nothing.
+/// Refuses, in words, a setting that is on and in neither list of `known`: the names that are read,
+/// and the names without effect.
 pub fn only_known(settings: &Map<String, Value>, known: [&[&str]; 2]) -> Result<(), String> {
     let is_known = |name: &str| known.iter().any(|names| names.contains(&name));
     let mut others = settings.iter().filter(|(name, _)| !is_known(name));
+    // The first that is on: one name is enough to act on.
     match others.find(|(_, value)| !is_off(value)) {
         None => Ok(()),
         Some((name, value)) => Err(format!(
@@ -29,9 +34,10 @@ pub fn only_known(settings: &Map<String, Value>, known: [&[&str]; 2]) -> Result<
     }
 }
 
-/// As much of a text as a message has room for.
+/// The first 60 characters of a value, for messages.
 fn shortened(text: &str) -> String {
     const MOST: usize = 60;
+    // By characters, as a cut within one would not be UTF-8.
     let start: String = text.chars().take(MOST).collect();
     if start.len() < text.len() {
         start + "…"

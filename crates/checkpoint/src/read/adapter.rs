@@ -1,10 +1,13 @@
-//! The correction of rounded weights: a PEFT adapter in a folder that `config.json` names.
+//! Corrections of rounded weights: a PEFT adapter in a folder that `config.json` names.
 //!
 //! ```text
 //! W = Q + s · B · A       s = α / r, or α / √r with `use_rslora`
 //! ```
 //!
-//! A folder that nothing names is the user's own, and is not read.
+//! with Q the rounded weight (out × in), B out × r, A r × in, α the setting `lora_alpha`. B is
+//! multiplied by s when it is read. An adapter that `config.json` does not name belongs to the user
+//! and is not read. Settings that would change the result in another way (`DoRA`, rank patterns,
+//! biases) are refused by name.
 
 use std::path::Path;
 
@@ -21,25 +24,27 @@ use crate::{
     record,
 };
 
-/// The field of `config.json` with the folder's name; loaders that do not know it keep it.
+/// The field of `config.json` with the folder's name. transformers and vLLM keep fields that they
+/// do not know.
 pub const FIELD: &str = "compress_adapter";
 
-/// The folder of an output's correction.
+/// The folder of the corrections in outputs of this program.
 pub const FOLDER: &str = "adapter";
 
-/// Its weights, from the output.
+/// The adapter's weights, relative to the output.
 pub const OWN_WEIGHTS: &str = "adapter/adapter_model.safetensors";
 
-/// The weights, from the folder.
+/// The adapter's weights, relative to its folder.
 pub const WEIGHTS: &str = "adapter_model.safetensors";
 
-/// The settings, from the folder.
+/// The adapter's settings, relative to its folder.
 pub const SETTINGS: &str = "adapter_config.json";
 
-/// The settings that are read.
+/// Settings that are read.
 const READ: &[&str] = &["peft_type", "r", "lora_alpha", "use_rslora", "bias"];
 
-/// Those that change nothing for a finished adapter: which modules it has, its tensors say.
+/// Settings without effect on a finished adapter. Which modules it covers shows in its tensors;
+/// dropout acts in training only.
 const FREE: &[&str] = &[
     "task_type",
     "base_model_name_or_path",
@@ -55,23 +60,26 @@ const FREE: &[&str] = &[
     "runtime_config",
 ];
 
-/// The settings of an adapter that change what it computes.
+/// The settings of an adapter that matter for W.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adapter {
-    /// The rank of all its pairs.
+    /// The rank r of all its pairs.
     pub rank: usize,
-    /// s: what the product of a pair is multiplied by; none where that is 1.
+    /// s, the factor of the product B · A; none where it is 1, so that such tensors are copied byte
+    /// by byte.
     pub scale: Option<f32>,
 }
 
 impl Adapter {
-    /// Understands an `adapter_config.json`.
+    /// Reads an `adapter_config.json`. Fails where it is not of the type `LORA`, has biases, lacks
+    /// `r` or `lora_alpha`, or has a setting switched on that is not known.
     pub fn parse(path: &Path) -> Result<Self> {
         let wrong = |problem: String| Error::damaged(path, format!("this adapter {problem}"));
         let json = read_json(path)?;
         let Some(settings) = json.as_object() else {
             return Err(wrong("is no JSON object".into()));
         };
+        // A setting of a newer PEFT that is switched on could change W.
         only_known(&without_plain_start(settings), [READ, FREE]).map_err(wrong)?;
         if json["peft_type"] != "LORA" {
             return Err(wrong(format!(
@@ -82,6 +90,7 @@ impl Adapter {
         if !json["bias"].is_null() && json["bias"] != "none" {
             return Err(wrong(format!("has the `bias` {}, not none", json["bias"])));
         }
+        // The bound keeps products of sizes from overflowing.
         let rank = json["r"]
             .as_u64()
             .filter(|rank| (1..=1 << 24).contains(rank));
@@ -95,12 +104,16 @@ impl Adapter {
                 json["lora_alpha"]
             ))
         })?;
+        // Rank-stabilised adapters divide by √r.
         let by = match &json["use_rslora"] {
             Value::Bool(true) => (rank as f64).sqrt(),
             Value::Bool(false) | Value::Null => rank as f64,
             other => return Err(wrong(format!("has `use_rslora` {other}"))),
         };
         let scale = (alpha / by) as f32;
+        if !scale.is_finite() {
+            return Err(wrong(format!("has `lora_alpha` {alpha}, too large")));
+        }
         Ok(Self {
             rank: rank as usize,
             scale: Some(scale).filter(|scale| scale.to_bits() != 1.0_f32.to_bits()),
@@ -108,8 +121,9 @@ impl Adapter {
     }
 }
 
-/// The settings without the one that says how training began, where that has left the weights under the
-/// adapter as they were.
+/// The settings without `init_lora_weights`, where its value left the base weights as they were: a
+/// boolean or `gaussian`. Other values (`pissa`, `olora`, `loftq`) changed the weights under the
+/// adapter, and are refused as unknown settings.
 fn without_plain_start(settings: &Map<String, Value>) -> Map<String, Value> {
     let plain = |value: &Value| value.is_boolean() || value == "gaussian";
     let mut settings = settings.clone();
@@ -117,13 +131,16 @@ fn without_plain_start(settings: &Map<String, Value>) -> Map<String, Value> {
     settings
 }
 
-/// The folder of the correction of the model in `root`, where there is one.
+/// The adapter's folder for the model in `root`, if the model has one. Fails where `config.json`
+/// names a folder that lacks a file or lies elsewhere, since the model would be wrong without its
+/// corrections.
 pub fn folder<'a>(root: &Path, config: &'a Config) -> Result<Option<&'a str>> {
     let path = root.join("config.json");
     match config.json.get(FIELD).filter(|value| !value.is_null()) {
         None => earlier(root),
         Some(Value::String(name)) => {
             let name = plain_name(&path, "adapter", name)?;
+            // Without the adapter the model would load, and be worse than what was measured.
             for file in [SETTINGS, WEIGHTS] {
                 if !root.join(name).join(file).is_file() {
                     let problem = format!(
@@ -141,15 +158,15 @@ pub fn folder<'a>(root: &Path, config: &'a Config) -> Result<Option<&'a str>> {
     }
 }
 
-/// The folder of the correction in an output of this program from before `config.json` named it. Of such an
-/// adapter, the model is the folder around it.
+/// The adapter of an output from before `config.json` named it: a record lies beside the weights,
+/// and the adapter's base model is `..`. Any other folder of that name belongs to the user.
 fn earlier(root: &Path) -> Result<Option<&'static str>> {
     let Ok(record) = read_json(&root.join(record::FILE)) else {
         return Ok(None);
     };
     match read_json(&root.join(FOLDER).join(SETTINGS)) {
         Ok(settings) => Ok((settings["base_model_name_or_path"] == "..").then_some(FOLDER)),
-        // A hub client of those days left it behind.
+        // Earlier versions of the hub client did not download the folder.
         Err(_) if tells_of_correction(&record) => {
             let problem = format!(
                 "this output was corrected, but {FOLDER}/{SETTINGS} is not there; the model is not complete without it"
@@ -160,14 +177,16 @@ fn earlier(root: &Path) -> Result<Option<&'static str>> {
     }
 }
 
-/// Whether a record of those days has steps with a correction.
+/// Whether the plan in a record has a rounding step with a correction of rank above 0.
 fn tells_of_correction(record: &Value) -> bool {
     let steps = record["plan"]["steps"].as_array();
     let corrects = |step: &Value| step["scheme"].is_object() && step["rank"].as_u64() > Some(0);
     steps.is_some_and(|steps| steps.iter().any(corrects))
 }
 
-/// The weights in a correction's folder, and what they are multiplied by; `index` is the file's.
+/// Opens the adapter in a folder: its settings, its weight file and its tensors; `index` is the
+/// file's place among the checkpoint's files. Fails where a tensor does not have the prefix of an
+/// adapter.
 pub fn open(folder: &Path, index: usize) -> Result<(Adapter, Contents)> {
     let settings = Adapter::parse(&folder.join(SETTINGS))?;
     let file = WeightFile::open(folder.join(WEIGHTS))?;
@@ -185,14 +204,15 @@ pub fn open(folder: &Path, index: usize) -> Result<(Adapter, Contents)> {
 }
 
 impl Checkpoint {
-    /// The factor that a tensor's numbers are multiplied by when they are read: the pairs of an adapter may have a
-    /// scale.
+    /// The factor that a tensor's numbers are multiplied by when they are read: s for an adapter's
+    /// B, so that W = Q + B · A afterwards; none elsewhere.
     pub(crate) fn scale_of(&self, name: &str) -> Option<f32> {
         let up = name.starts_with(names::ADAPTER) && name.ends_with(".lora_B.weight");
         self.adapter.filter(|_| up)?.scale
     }
 
-    /// Refuses a correction of another rank than its settings say, by which it is scaled, or without any.
+    /// Checks a correction's rank against `r` in the settings, since s was computed from that; rank
+    /// 0 means no correction.
     pub(crate) fn expect_rank(&self, module: &str, rank: usize) -> Result<()> {
         let said = self.adapter.map(|adapter| adapter.rank);
         if rank == 0 || said == Some(rank) {

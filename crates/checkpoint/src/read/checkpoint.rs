@@ -1,4 +1,4 @@
-//! A model on disk, read one tensor at a time.
+//! A model on disk, opened by its headers and read one tensor at a time.
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +21,9 @@ use crate::{
 };
 
 /// A model on disk: a Hugging Face directory or a GGUF file.
+///
+/// Tensors go by their Hugging Face names in both cases. The files are open as long as the value
+/// exists, but no tensor is kept in memory. Reading is possible from several threads at once.
 pub struct Checkpoint {
     path: PathBuf,
     config: Config,
@@ -32,8 +35,11 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a directory or a `.gguf` file and checks that every tensor the network needs is there,
-    /// in the shape that the config implies. Reads headers only.
+    /// Opens a directory or a `.gguf` file, and checks every tensor that the network needs against
+    /// the config: its presence, shape and dtype. Reads `config.json` and headers only.
+    ///
+    /// Fails where the path holds no model, the architecture is not supported, a tensor is missing
+    /// or has another shape, or one is there that the network does not have.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
             Self::open_directory(path)
@@ -48,10 +54,14 @@ impl Checkpoint {
         }
     }
 
+    /// A Hugging Face directory. The adapter's tensors are added to the model's; their prefix keeps
+    /// the names apart.
     fn open_directory(root: &Path) -> Result<Self> {
         let path = root.join("config.json");
         let config = Config::parse(directory::read_json(&path)?, &path)?;
         let (mut files, mut tensors) = directory::open(root)?;
+        // The adapter's tensors become tensors of the model, so that a sum is read like any other
+        // form.
         let mut correction = None;
         if let Some(folder) = adapter::folder(root, &config)? {
             let (settings, (file, pairs)) = adapter::open(&root.join(folder), files.len())?;
@@ -71,6 +81,7 @@ impl Checkpoint {
         .checked()
     }
 
+    /// A GGUF file, whose metadata take the place of `config.json`.
     fn open_gguf(path: &Path) -> Result<Self> {
         let file = WeightFile::open(path.into())?;
         let gguf = GgufFile::parse(&file)?;
@@ -89,14 +100,15 @@ impl Checkpoint {
         .checked()
     }
 
-    /// Finds each weight's form and compares every needed tensor with the config.
+    /// Determines each site's form and compares all tensors with the config.
     fn checked(mut self) -> Result<Self> {
         let schemes = self.config.schemes;
         for site in self.config.sites().collect::<Vec<_>>() {
             let scheme = match site {
                 Site::Block { .. } => schemes.blocks,
                 Site::Embedding => schemes.ends,
-                // A head that is not told apart is a linear layer like others.
+                // A group of the target `Linear` covers an untied head as well, unless the ends
+                // have a group of their own.
                 Site::Head => schemes.ends.or(schemes.blocks),
             };
             let form = self.find_form(site, scheme)?;
@@ -110,7 +122,8 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// A bias is there where the config has one, and nowhere else.
+    /// A bias must exist where the config has one, and must not exist elsewhere: a bias that is not
+    /// added would change the result.
     fn check_bias(&self, site: Site, form: Form) -> Result<()> {
         if self.config.has_bias(site) {
             let outputs = self.config.weight_shape(site).rows;
@@ -124,6 +137,7 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Fails unless a tensor exists, has this shape, and has numbers that can be decoded to floats.
     pub(crate) fn expect(&self, name: &str, expected: &[usize]) -> Result<()> {
         let tensor = self.tensor(name)?;
         if tensor.shape != expected {
@@ -146,31 +160,32 @@ impl Checkpoint {
         }
     }
 
-    /// Where the model was opened.
+    /// The path that was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The shape of the network.
+    /// The parsed config.
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Whether this is a GGUF file, whose numbers are written in another format.
+    /// Whether this is a GGUF file. Its blocks are not written again: an output has plain floats in
+    /// their place.
     #[must_use]
     pub const fn is_gguf(&self) -> bool {
         self.gguf.is_some()
     }
 
-    /// Every tensor by its Hugging Face name.
+    /// Every tensor by its Hugging Face name, those of an adapter included.
     #[must_use]
     pub const fn tensors(&self) -> &BTreeMap<String, Tensor> {
         &self.tensors
     }
 
-    /// One tensor by its Hugging Face name.
+    /// One tensor by its Hugging Face name; fails with [`Error::MissingTensor`].
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
         let missing = || Error::MissingTensor {
             path: self.path.clone(),
@@ -179,20 +194,21 @@ impl Checkpoint {
         self.tensors.get(name).ok_or_else(missing)
     }
 
-    /// The form in which each weight is stored; a head that is the embedding is not among them.
+    /// The form in which each site is stored; a tied head is not among them.
     #[must_use]
     pub const fn forms(&self) -> &BTreeMap<Site, Form> {
         &self.forms
     }
 
-    /// The name under which the bias of a linear layer is stored: that of a low-rank pair belongs to
-    /// its second layer.
+    /// The name of the tensor with a site's bias, whether or not it has one. The bias of a low-rank
+    /// pair belongs to its second layer.
     #[must_use]
     pub fn bias_name(&self, site: Site) -> String {
         names::bias(site, self.forms.get(&site).copied().unwrap_or(Form::WHOLE))
     }
 
-    /// The tokenizer that came with the model.
+    /// The tokenizer of the model: `tokenizer.json`, or built from the metadata of a GGUF file.
+    /// Fails with [`Error::Tokenizer`] where there is none or the library refuses it.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         if let Some(gguf) = &self.gguf {
             return gguf.tokenizer();
@@ -205,7 +221,8 @@ impl Checkpoint {
             return Err(Error::Tokenizer { path, problem });
         }
         let whole = Tokenizer::from_file(&path).and_then(|mut tokenizer| {
-            // Saved by whoever trained the model, for batches: texts are neither cut nor filled up here.
+            // Settings of the training batches: a text for evaluation must be neither truncated nor
+            // padded.
             tokenizer.with_truncation(None)?;
             tokenizer.with_padding(None);
             Ok(tokenizer)
@@ -216,25 +233,27 @@ impl Checkpoint {
         })
     }
 
-    /// The tokenizer of a GGUF file as the files that transformers expects: name and contents.
+    /// The tokenizer of a GGUF file as the files that transformers expects, name and contents;
+    /// nothing for a directory, whose files are copied.
     pub(crate) fn tokenizer_files(&self) -> Result<Vec<(String, String)>> {
         self.gguf
             .as_ref()
             .map_or(Ok(Vec::new()), GgufFile::tokenizer_files)
     }
 
-    /// The weight files, which may be links to anywhere.
+    /// The paths of the weight files, the adapter's included. In the cache of the hub they are
+    /// symbolic links.
     pub fn weight_files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|file| file.path.as_path())
     }
 
-    /// Bytes of the weight files.
+    /// Size of all weight files in bytes, headers included.
     #[must_use]
     pub fn file_bytes(&self) -> usize {
         self.files.iter().map(|file| file.size).sum()
     }
 
-    /// How many numbers the weight files hold.
+    /// Number of parameters: packed codes count one each, scales and zero points not at all.
     #[must_use]
     pub fn parameters(&self) -> usize {
         let sizes = self.tensors.iter();
@@ -242,12 +261,14 @@ impl Checkpoint {
         parameters(&self.config, &self.forms, sizes)
     }
 
-    /// The format in which most of the model's bytes are kept; for GGUF the one it is written in, f16.
+    /// The float format that holds most of the model's bytes. For a GGUF file f16, in which its
+    /// outputs are written.
     #[must_use]
     pub fn format(&self) -> Format {
         if self.is_gguf() {
             return Format::F16;
         }
+        // By bytes and not by count: norms are many, and often f32.
         let bytes_in = |format| {
             let of_format = self
                 .tensors
@@ -262,7 +283,8 @@ impl Checkpoint {
             .unwrap_or(Format::F32)
     }
 
-    /// SHA-256 over the names and contents of the weight files, and over what a correction is multiplied by.
+    /// SHA-256 over the names and contents of the weight files, and over the adapter's scale, which
+    /// is in a settings file and changes the weights all the same. Reads every byte of the model.
     pub fn digest(&self) -> Result<String> {
         let weights = digest::of_files(self.files.iter().map(|file| file.path.as_path()))?;
         let scale = self.adapter.and_then(|adapter| adapter.scale);

@@ -1,4 +1,10 @@
-//! The safetensors files of a Hugging Face directory: one, or shards named by an index.
+//! The safetensors files of a Hugging Face directory: one file, or shards named by an index.
+//!
+//! ```text
+//! 8 bytes      length of the header, little endian
+//! header       JSON: for each tensor its dtype, shape and data_offsets
+//! data         the tensors, offsets counted from here
+//! ```
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,10 +17,11 @@ use serde_json::Value;
 
 use crate::{Error, Kind, Result, Tensor, read::weight_file::WeightFile};
 
-/// Weight files, and all their tensors.
+/// The weight files, and all their tensors by name.
 pub type Contents = (Vec<WeightFile>, BTreeMap<String, Tensor>);
 
-/// Opens the weights of a Hugging Face directory.
+/// Opens the weights of a Hugging Face directory. `model.safetensors` is preferred where an index
+/// exists as well, as in transformers. Fails with [`Error::NoModel`] where neither exists.
 pub fn open(root: &Path) -> Result<Contents> {
     let index = root.join("model.safetensors.index.json");
     let single = root.join("model.safetensors");
@@ -33,16 +40,19 @@ pub fn open(root: &Path) -> Result<Contents> {
     }
 }
 
-/// The JSON in a file.
+/// Reads a JSON file; fails where it is missing or not JSON.
 pub fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read(path).map_err(Error::io(path))?;
     serde_json::from_slice(&text).map_err(|e| Error::damaged(path, format!("not valid JSON: {e}")))
 }
 
+/// Opens the shards of an index. The index is checked against the headers: each tensor must be in
+/// the shard that the index names, and in one shard only, or two readers could see two models.
 fn sharded(root: &Path, index: &Path) -> Result<Contents> {
     let json = read_json(index)?;
     let map = json.get("weight_map").and_then(Value::as_object);
     let map = map.ok_or_else(|| Error::damaged(index, "`weight_map` is missing"))?;
+    // A set: most tensors name the same few shards.
     let mut names = BTreeSet::new();
     for (tensor, file) in map {
         let file = file.as_str().ok_or_else(|| {
@@ -55,6 +65,7 @@ fn sharded(root: &Path, index: &Path) -> Result<Contents> {
     for name in names {
         let file = WeightFile::open(root.join(name))?;
         for (tensor, found) in header(&file, files.len())? {
+            // Which of the two would be read depended on the order of the shards.
             if tensors.insert(tensor.clone(), found).is_some() {
                 return Err(Error::damaged(
                     &file.path,
@@ -64,6 +75,7 @@ fn sharded(root: &Path, index: &Path) -> Result<Contents> {
         }
         files.push(file);
     }
+    // The converse of the above: a tensor of the index may be missing, or in another shard.
     for (tensor, shard) in map {
         let file = tensors.get(tensor).and_then(|found| files.get(found.file));
         let name = file.and_then(|file| file.path.file_name());
@@ -75,7 +87,8 @@ fn sharded(root: &Path, index: &Path) -> Result<Contents> {
     Ok((files, tensors))
 }
 
-/// The name of a shard or a folder, which must lie in the folder of the file that names it.
+/// A name without folders: a shard or an adapter must lie beside the file that names it, or a
+/// downloaded model could have files read from anywhere.
 pub fn plain_name<'a>(file: &Path, what: &str, name: &'a str) -> Result<&'a str> {
     let mut parts = Path::new(name).components();
     match (parts.next(), parts.next()) {
@@ -87,7 +100,7 @@ pub fn plain_name<'a>(file: &Path, what: &str, name: &'a str) -> Result<&'a str>
     }
 }
 
-/// The tensors of a safetensors file, the `index`th of the checkpoint's.
+/// The tensors of an open safetensors file, which is the `index`th of the checkpoint.
 pub fn header(file: &WeightFile, index: usize) -> Result<BTreeMap<String, Tensor>> {
     let tensors = file.look(parse_header)?;
     let mut tensors = tensors.map_err(|problem| Error::damaged(&file.path, problem))?;
@@ -97,11 +110,13 @@ pub fn header(file: &WeightFile, index: usize) -> Result<BTreeMap<String, Tensor
     Ok(tensors)
 }
 
-/// The tensors of a safetensors file, every one of them within its bytes and none overlapping; in
-/// words what is wrong, where something is.
+/// The tensors in the bytes of a safetensors file, with byte ranges counted from its start. The
+/// safetensors crate checks that offsets are contiguous and match dtype and shape; here, that they
+/// end within the file. On failure returns the problem in words.
 pub fn parse_header(file: &[u8]) -> std::result::Result<BTreeMap<String, Tensor>, String> {
     let (length, metadata) =
         SafeTensors::read_metadata(file).map_err(|e| format!("not a safetensors file: {e}"))?;
+    // `data_offsets` count from the end of the header, which follows its length of 8 bytes.
     let start = length + 8;
     let mut tensors = BTreeMap::new();
     for (name, info) in metadata.tensors() {
@@ -122,6 +137,8 @@ pub fn parse_header(file: &[u8]) -> std::result::Result<BTreeMap<String, Tensor>
     Ok(tensors)
 }
 
+/// Dtypes other than the three floats are kept by name: they are copied, or checked where codes are
+/// read.
 fn kind(dtype: Dtype) -> Kind {
     match dtype {
         Dtype::F32 => Kind::Float(Format::F32),

@@ -1,4 +1,4 @@
-//! A GGUF file seen as a Hugging Face checkpoint.
+//! A GGUF file read as a Hugging Face checkpoint: names, row order, config and tokenizer.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -8,19 +8,22 @@ use tokenizers::Tokenizer;
 
 use crate::{Error, Kind, Result, Tensor, read::weight_file::WeightFile};
 
-/// The header of a GGUF file, and what of it has another name here.
+/// The header of a GGUF file, and the map between its tensor names and Hugging Face's.
 pub struct GgufFile {
     header: Gguf,
     path: PathBuf,
-    /// The file's own name of each tensor, by its Hugging Face name.
+    /// The name in the file of each tensor, by its Hugging Face name.
     names: BTreeMap<String, String>,
 }
 
 impl GgufFile {
-    /// Reads the header.
+    /// Parses the header; the file is mapped while that lasts. Tensors without a Hugging Face name
+    /// are left out.
     pub fn parse(file: &WeightFile) -> Result<Self> {
         let path = file.path.clone();
         let header = file.look(Gguf::parse)?.map_err(wrap(&path))?;
+        // Tensors without a Hugging Face name, such as rotary factors, are not part of the
+        // checkpoint.
         let named = header
             .tensors()
             .keys()
@@ -33,7 +36,8 @@ impl GgufFile {
         })
     }
 
-    /// The `config.json` that says the same.
+    /// The equivalent `config.json`. Fails for models that it could not describe, such as scaled
+    /// rotary embedding or experts.
     pub fn config(&self) -> Result<Value> {
         huggingface::config(&self.header).map_err(wrap(&self.path))
     }
@@ -56,7 +60,9 @@ impl GgufFile {
         described.collect()
     }
 
-    /// Puts all numbers of a tensor, as the file has them, in Hugging Face's order.
+    /// Brings the rows of a whole decoded tensor from the file's order to Hugging Face's, in place.
+    /// Only query and key of the architecture `llama` differ: ggml rotates neighbouring rows,
+    /// transformers the halves of a head.
     pub fn reorder(&self, name: &str, numbers: &mut [f32]) -> Result<()> {
         match self.heads(name)? {
             Some((heads, cols)) => huggingface::unpermute_rows(heads, numbers, cols),
@@ -65,12 +71,13 @@ impl GgufFile {
         .map_err(wrap(&self.path))
     }
 
-    /// Whether the rows of a tensor lie in another order than Hugging Face's.
+    /// Whether a tensor needs [`reorder`](Self::reorder), and so cannot be read a few rows at a
+    /// time.
     pub fn is_reordered(&self, name: &str) -> Result<bool> {
         Ok(self.heads(name)?.is_some())
     }
 
-    /// How many heads the rows of a reordered tensor belong to, and how many columns it has.
+    /// Number of heads and columns of a tensor whose rows are reordered; none for the others.
     fn heads(&self, name: &str) -> Result<Option<(usize, usize)>> {
         let missing = || Error::MissingTensor {
             path: self.path.clone(),
@@ -78,17 +85,19 @@ impl GgufFile {
         };
         let own = self.names.get(name).ok_or_else(missing)?;
         let tensor = self.header.tensors().get(own).ok_or_else(missing)?;
+        // 1 for a bias, whose shape has no second dimension.
         let cols = tensor.shape.iter().skip(1).product();
         let heads = huggingface::permuted_heads(&self.header, own).map_err(wrap(&self.path))?;
         Ok(heads.map(|heads| (heads, cols)))
     }
 
-    /// The tokenizer in the metadata.
+    /// Rebuilds the tokenizer from the metadata.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         compress_gguf::tokenizer(&self.header).map_err(wrap(&self.path))
     }
 
-    /// The files in which transformers expects a tokenizer, by name.
+    /// `tokenizer.json` and `tokenizer_config.json`, name and contents; the latter has the chat
+    /// template and the special tokens, which the former cannot express.
     pub fn tokenizer_files(&self) -> Result<Vec<(String, String)>> {
         let tokenizer = self.tokenizer()?;
         let text = tokenizer.to_string(true).map_err(|e| Error::Tokenizer {
@@ -105,6 +114,7 @@ impl GgufFile {
         let template = self.header.metadata().get("tokenizer.chat_template");
         let settings = json!({
             "chat_template": template.and_then(compress_gguf::Value::as_str),
+            // The generic class reads all of its behaviour from tokenizer.json.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": token("bos_token_id"),
             "eos_token": token("eos_token_id"),
@@ -118,6 +128,7 @@ impl GgufFile {
     }
 }
 
+/// Adds the path to an error of the GGUF reader.
 fn wrap(path: &std::path::Path) -> impl FnOnce(compress_gguf::Error) -> Error {
     move |source| Error::Gguf {
         path: path.into(),

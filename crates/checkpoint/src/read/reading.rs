@@ -1,4 +1,7 @@
-//! From tensors in their files to numbers, as many at a time as the reader wants in memory.
+//! Decoding of tensors to `f32`: whole, in chunks of a given size, or a few rows at a time.
+//!
+//! Bytes are read in pieces from the file, so that beside the result only one piece per thread is
+//! in memory.
 
 use compress_core::{Form, Site};
 use compress_gguf::dequantise;
@@ -9,18 +12,20 @@ use crate::{
     read::{tensor::FLOATS, weight_file::WeightFile},
 };
 
-/// Numbers that are decoded at a time, a whole number of blocks in every format: their bytes and they
-/// themselves fit the second cache of a core.
+/// Numbers that are decoded at a time: a multiple of the 256 values of the largest GGUF block, and
+/// small enough that a piece and its bytes stay in a core's second-level cache.
 const PIECE: usize = 1 << 17;
 
 impl Checkpoint {
-    /// The bytes of a tensor as they are on disk.
+    /// The bytes of a tensor as they are in the file. Fails where it is missing or the file cannot
+    /// be read.
     pub fn raw(&self, name: &str) -> Result<Vec<u8>> {
         let tensor = self.tensor(name)?;
         self.file(tensor, name)?.read(tensor.range.clone())
     }
 
-    /// Hands out the bytes of a tensor, at most `limit` of them at a time.
+    /// Calls `take` with the bytes of a tensor in order, at most `limit` at a time; only those are
+    /// in memory. Stops at the first error.
     pub(crate) fn for_each_bytes(
         &self,
         name: &str,
@@ -35,14 +40,19 @@ impl Checkpoint {
         })
     }
 
-    /// The numbers of a tensor. Beside them only pieces of it are in memory.
+    /// All numbers of a tensor as `f32`, row by row in Hugging Face's order, an adapter's scale
+    /// multiplied in. Takes 4 bytes for each, and a piece per thread.
     ///
-    /// Within a pool of threads that share other work it uses its own thread only, else all cores.
+    /// Decodes on all cores when called from outside a thread pool, else on the calling thread
+    /// only: inside a pool, other weights are being worked on. Fails where the tensor is missing,
+    /// has another dtype than floats or blocks, or cannot be read.
     pub fn numbers(&self, name: &str) -> Result<Vec<f32>> {
         let tensor = self.tensor(name)?;
         let mut numbers = vec![0.0; tensor.size()];
         let decode =
             |(index, piece): (usize, &mut [f32])| self.decode(name, tensor, index * PIECE, piece);
+        // A worker that waited here could steal a task of its own pool, and hold two weights in
+        // memory.
         if rayon::current_thread_index().is_none() {
             let pieces = numbers.par_chunks_mut(PIECE).enumerate();
             pieces.try_for_each(decode)?;
@@ -56,7 +66,8 @@ impl Checkpoint {
         Ok(numbers)
     }
 
-    /// Hands out the numbers of a tensor, at most about `limit` at a time where its rows lie in their order.
+    /// Calls `take` with the numbers of a tensor in order, `limit` at a time. A reordered tensor of
+    /// a GGUF file is decoded whole first, since its rows are gathered from all over a head.
     pub(crate) fn for_each_chunk(
         &self,
         name: &str,
@@ -66,7 +77,7 @@ impl Checkpoint {
         let tensor = self.tensor(name)?;
         let (values, _) = self.block(tensor, name)?;
         let reordered = self.gguf.as_ref().map(|gguf| gguf.is_reordered(name));
-        // What is asked for in runs that are no whole blocks is cut in memory.
+        // Chunks that do not end at block boundaries cannot be decoded by themselves either.
         if reordered.transpose()? == Some(true) || !limit.is_multiple_of(values) {
             return self.numbers(name)?.chunks(limit).try_for_each(take);
         }
@@ -78,16 +89,25 @@ impl Checkpoint {
         })
     }
 
-    /// Whether a weight is one matrix of floating-point numbers, so that [`rows`](Self::rows) reads some of it.
+    /// Whether a weight is one matrix of floats, so that [`rows`](Self::rows) can read some of its
+    /// rows.
     #[must_use]
     pub fn has_rows(&self, site: Site) -> bool {
         self.forms().get(&site) == Some(&Form::WHOLE)
     }
 
-    /// Some rows of a weight, from the `first` on, as many as fill `numbers`: nothing else of it
-    /// is read. An error where it is kept in another form than whole. Of a GGUF file, rows of query and key are
-    /// in the file's own order.
+    /// Decodes rows of a weight from row `first` on, as many as fill `numbers`; its length is to be
+    /// a multiple of the columns. Reads nothing else of the tensor, so an embedding costs only the
+    /// rows of the tokens in use.
+    ///
+    /// Fails where the weight is kept in another form ([`has_rows`](Self::has_rows)), and beyond the last row. In a
+    /// GGUF file the rows of query and key come in the file's own order.
     pub fn rows(&self, site: Site, first: usize, numbers: &mut [f32]) -> Result<()> {
+        // Of a corrected weight, the base alone would be another weight.
+        if !self.has_rows(site) {
+            let problem = format!("`{site}` is not kept as one matrix of floats");
+            return Err(Error::damaged(self.path(), problem));
+        }
         let name = names::weight(site);
         let tensor = self.tensor(&name)?;
         let first = first * self.config().weight_shape(site).cols;
@@ -97,7 +117,8 @@ impl Checkpoint {
             .try_for_each(|(piece, first)| self.decode(&name, tensor, first, piece))
     }
 
-    /// Decodes numbers of a tensor, in the file's own order; both ends are ends of blocks.
+    /// Decodes `numbers.len()` numbers from the `first` on, in the file's order. Both ends must be
+    /// block boundaries.
     fn decode(&self, name: &str, tensor: &Tensor, first: usize, numbers: &mut [f32]) -> Result<()> {
         let (values, bytes) = self.block(tensor, name)?;
         let place = |number: usize| tensor.range.start + number / values * bytes;
@@ -124,7 +145,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Numbers and bytes of a block of a tensor; an error where it is nothing to compute with.
+    /// Values and bytes of one block of a tensor; 1 value for plain floats. Fails for dtypes
+    /// without a decoder.
     fn block(&self, tensor: &Tensor, name: &str) -> Result<(usize, usize)> {
         match &tensor.kind {
             Kind::Float(format) => Ok((1, format.bytes())),
@@ -138,11 +160,13 @@ impl Checkpoint {
         }
     }
 
+    /// The file that a tensor lies in.
     fn file(&self, tensor: &Tensor, name: &str) -> Result<&WeightFile> {
         let file = self.files.get(tensor.file);
         file.ok_or_else(|| self.cut_short(name))
     }
 
+    /// The error of a tensor with fewer bytes than its shape needs.
     fn cut_short(&self, name: &str) -> Error {
         Error::damaged(self.path(), format!("tensor `{name}` is cut short"))
     }

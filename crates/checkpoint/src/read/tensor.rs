@@ -1,20 +1,21 @@
-//! One tensor of a checkpoint: shape, number type, place.
+//! Shape, number format and byte range of a tensor, as a header gives them.
 
 use std::{fmt, ops::Range};
 
 use compress_core::Format;
 
-/// The plain formats, for messages.
+/// The float formats that are decoded, as text for error messages.
 pub const FLOATS: &str = "F32, F16 or BF16";
 
-/// How the numbers of a tensor are kept.
+/// The number format of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Plain floating-point numbers.
     Float(Format),
-    /// Blocks of a GGUF file.
+    /// Quantized blocks of a GGUF file, decoded to `f32`.
     Block(compress_gguf::BlockType),
-    /// Something that is copied but not computed with, by its name.
+    /// Another dtype, by its safetensors name: copied, and read only as codes, zero points or
+    /// shapes.
     Opaque(String),
 }
 
@@ -28,27 +29,27 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A tensor and where its bytes lie.
+/// The description of a tensor; its bytes stay in the file.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    /// Outermost dimension first.
+    /// Sizes, outermost dimension first: out × in for a weight.
     pub shape: Vec<usize>,
-    /// How its numbers are kept.
+    /// The number format.
     pub kind: Kind,
-    /// Which of the checkpoint's files.
+    /// Index into the checkpoint's files.
     pub(crate) file: usize,
-    /// Which bytes of that file.
+    /// Its bytes, counted from the start of that file.
     pub(crate) range: Range<usize>,
 }
 
 impl Tensor {
-    /// How many numbers it holds.
+    /// The number of elements, 1 for a scalar.
     #[must_use]
     pub fn size(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// How many bytes it takes on disk.
+    /// The size on disk in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.range.len()

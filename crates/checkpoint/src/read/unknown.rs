@@ -1,5 +1,8 @@
-//! Tensors of a network's parts that nothing here computes with: they would change what it computes
-//! elsewhere, so the model is not the one that is read here.
+//! Refusal of tensors in the blocks, embedding, head or adapter that this program does not compute
+//! with.
+//!
+//! Another program would use them (an extra bias, a norm, a gate), so the model that is read here
+//! would not be the one that was trained. Tensors outside those parts are copied and not judged.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +11,8 @@ use compress_core::Site;
 use crate::{Checkpoint, Error, Result, names};
 
 impl Checkpoint {
-    /// Refuses a tensor of a block, of embedding or head, or of the correction that is none of those read.
+    /// Fails with [`Error::Damaged`] at the first tensor of a computed part that no form, bias or
+    /// norm accounts for.
     pub(crate) fn expect_nothing_else(&self) -> Result<()> {
         let config = self.config();
         let parts = self.forms().iter().flat_map(|(&site, &form)| {
@@ -32,9 +36,11 @@ impl Checkpoint {
         }
     }
 
-    /// Whether a tensor belongs to what is computed with.
+    /// Whether a tensor belongs to a part of the model that is computed with. Blocks beyond the
+    /// configured number do not.
     fn is_read(&self, name: &str) -> bool {
-        // Wavelengths that follow from config.json, and a head that is the embedding.
+        // Rotary frequencies are recomputed from the config, and a tied head repeats the embedding:
+        // older exporters stored both.
         let follows = name.ends_with(".rotary_emb.inv_freq")
             || (self.config().tied && name == names::weight(Site::Head));
         let of_end = |site: Site| {

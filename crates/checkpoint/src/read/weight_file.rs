@@ -1,8 +1,8 @@
-//! A weight file, of which nothing stays in memory but what was asked for.
+//! A weight file that is read by positioned reads rather than through a mapping.
 //!
-//! Tensors are read from where they lie, not through a mapping: mapped pages that were once looked at
-//! count as this program's memory until it ends. Only the header is looked at through one, for as long as
-//! it is parsed.
+//! Pages of a mapping that were once touched count as resident memory of the process until it ends,
+//! so a model larger than memory would look as if it were all loaded. Only the header is parsed
+//! through a mapping, which is dropped afterwards.
 
 use std::{fs::File, io, ops::Range, path::PathBuf};
 
@@ -10,7 +10,7 @@ use memmap2::Mmap;
 
 use crate::{Error, Result};
 
-/// An open weight file.
+/// An open weight file. Reads take the position as an argument, so that threads can share it.
 pub struct WeightFile {
     /// Its path.
     pub path: PathBuf,
@@ -20,7 +20,8 @@ pub struct WeightFile {
 }
 
 impl WeightFile {
-    /// Opens a file; fails when it is missing, unreadable or empty.
+    /// Opens a file. Fails where it is missing, unreadable or empty; an empty file cannot be
+    /// mapped.
     pub fn open(path: PathBuf) -> Result<Self> {
         let file = File::open(&path).map_err(Error::io(&path))?;
         let size = file.metadata().map_err(Error::io(&path))?.len() as usize;
@@ -30,16 +31,17 @@ impl WeightFile {
         Ok(Self { path, size, file })
     }
 
-    /// Applies `look` to the mapped bytes; pages that it touches are in memory until it is done.
+    /// Maps the file, calls `look` with all of its bytes and drops the mapping. Pages that `look`
+    /// touches are in memory until then. Fails where the file cannot be mapped.
     pub fn look<T>(&self, look: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        // SAFETY: the mapping is only read. Should another program shorten the file meanwhile, reading
-        // past its new end ends this process: the price that every mapping reader pays.
+        // SAFETY: the mapping is only read. Should another program shorten the file meanwhile,
+        // reading past its new end ends this process: the price that every mapping reader pays.
         #[expect(unsafe_code, reason = "memory mapping has no safe interface")]
         let bytes = unsafe { Mmap::map(&self.file) }.map_err(Error::io(&self.path))?;
         Ok(look(&bytes))
     }
 
-    /// Reads bytes from a place in the file; from any thread.
+    /// Reads a range of bytes into a new buffer, from any thread. Fails at the end of the file.
     pub fn read(&self, range: Range<usize>) -> Result<Vec<u8>> {
         let mut bytes = vec![0; range.len()];
         read_exact_at(&self.file, &mut bytes, range.start as u64).map_err(Error::io(&self.path))?;
@@ -47,11 +49,14 @@ impl WeightFile {
     }
 }
 
+/// `pread` until the buffer is full.
 #[cfg(unix)]
 fn read_exact_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
 }
 
+/// The same with `seek_read`, which may return fewer bytes than were asked for. It moves the file's
+/// own position, which nothing here uses.
 #[cfg(windows)]
 fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
     while !bytes.is_empty() {

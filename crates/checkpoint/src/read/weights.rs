@@ -1,4 +1,8 @@
-//! The weights of a network: in which form each is stored, and reading it.
+//! Weights by site: the form in which each is stored, and reading it as a factor.
+//!
+//! The form follows from the tensors that exist: `weight` for floats, `weight_packed` for codes,
+//! `down` and `up` for a low-rank pair, `lora_A` and `lora_B` for a correction. Every tensor of a
+//! form is then compared with the shape that the config implies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +16,8 @@ use crate::{
 };
 
 impl Checkpoint {
-    /// The form of a weight, all of its tensors as the config implies.
+    /// The form of a site, every tensor of which has been compared with the config. `scheme` is the
+    /// one that `quantization_config` has for it.
     pub(crate) fn find_form(&self, site: Site, scheme: Option<Scheme>) -> Result<Form> {
         let shape = self.config().weight_shape(site);
         let found = names::find(site, |name| self.shape_of(name), scheme);
@@ -25,10 +30,12 @@ impl Checkpoint {
         Ok(form)
     }
 
+    /// The shape of a tensor, if it exists.
     fn shape_of(&self, tensor: &str) -> Option<&[usize]> {
         self.tensors().get(tensor).map(|tensor| &tensor.shape[..])
     }
 
+    /// Turns a fault of the names into an error with the path.
     fn fault(&self, fault: Fault) -> Error {
         let problem = match fault {
             Fault::NoScheme { tensor } => format!(
@@ -41,11 +48,12 @@ impl Checkpoint {
         Error::damaged(self.path(), problem)
     }
 
-    /// Compares a tensor with what a weight's form asks for.
+    /// Checks a tensor of a form: its presence, shape and dtype.
     fn expect_part(&self, part: &Part) -> Result<()> {
         let wanted = match part.numbers {
             Numbers::Words => "I32",
             Numbers::Sizes => "I64",
+            // Other programs store scales as bf16 or f32: any float dtype is decoded.
             Numbers::Floats | Numbers::Adapter | Numbers::Scales => {
                 return self.expect(&part.name, &part.shape);
             }
@@ -70,7 +78,11 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// One weight, in the form in which it is stored.
+    /// One weight in its stored form: a float matrix, a low-rank pair, rounded codes, or a base
+    /// with its correction.
+    ///
+    /// Float matrices are decoded to `f32`; codes stay packed. Fails where the site has no weight
+    /// of its own (a tied head) or the file cannot be read.
     pub fn factor(&self, site: Site) -> Result<Factor> {
         let form = self.forms().get(&site).copied();
         let form = form.ok_or(compress_core::Error::NoSuchSite { site })?;
@@ -87,11 +99,13 @@ impl Checkpoint {
         Ok(factor.ok_or(compress_core::Error::NoSuchSite { site })?)
     }
 
+    /// A float matrix, rows × cols.
     fn float(&self, module: &str, Shape { rows, cols }: Shape) -> Result<Matrix> {
         let numbers = self.numbers(&format!("{module}.weight"))?;
         Ok(Matrix::new(rows, cols, numbers)?)
     }
 
+    /// Packed codes with scales and zero points, as compressed-tensors stores them.
     fn quantised(&self, module: &str, shape: Shape, scheme: Scheme) -> Result<Quantised> {
         let words = |suffix: &str| {
             let bytes = self.raw(&format!("{module}.{suffix}"))?;
@@ -104,6 +118,8 @@ impl Checkpoint {
         } else {
             Quantised::unpack_zeros(shape, scheme, &words("weight_zero_point")?)?
         };
+        // Scales of other programs may be bf16 or f32: the f16 copy is for writing, the fine scales
+        // are used in computing.
         let halves = scales.iter().copied().map(f16::from_f32).collect();
         let words = words("weight_packed")?;
         let rounded = Quantised::from_parts(shape, scheme, words, halves, zeros)?;
@@ -111,7 +127,8 @@ impl Checkpoint {
     }
 }
 
-/// Only weights of blocks that are still whole can be cut; what is factored already stays as it is.
+/// The weights that a method may compress: whole float matrices of the blocks. Factored or rounded
+/// ones keep their form.
 impl Weights for Checkpoint {
     fn shapes(&self) -> BTreeMap<Site, Shape> {
         let whole = self.forms().iter();
@@ -124,13 +141,14 @@ impl Weights for Checkpoint {
     fn load(&self, site: Site) -> compress_core::Result<Matrix> {
         match self.factor(site).map_err(compress_core::Error::source)? {
             Factor::Whole(Store::Float(weight)) => Ok(weight),
+            // Not reached by `shapes`, but a caller may name any site.
             factor => factor.dense(),
         }
     }
 }
 
-/// How many numbers a model has, from the forms of its weights and the names and sizes of all its tensors:
-/// packed numbers count one by one, their scales not at all.
+/// Number of parameters: those of the forms, and the elements of all tensors (`sizes`) that belong
+/// to no form. Codes count one each; scales, zero points and stored shapes do not count.
 pub fn parameters<'a>(
     config: &Config,
     forms: &BTreeMap<Site, Form>,

@@ -1,39 +1,44 @@
-//! The model card: what this is, what it cost, and how to load it.
+//! The model card: the method, its cost in quality and size, and how to load the output.
 
 use compress_core::Site;
 use minijinja::{Environment, context};
 
 use crate::{Error, Layout, Record, Result};
 
-/// The parts of the card that the record does not have.
+/// Fields of the model card that are not in the record.
 #[derive(Clone, Debug)]
 pub struct Card {
-    /// The name of the output.
+    /// The name of the output, as loaders would be given it.
     pub name: String,
-    /// The table of before and after, as Markdown; empty where nothing was measured.
+    /// A Markdown table of source and output (perplexity, size, latency); empty where nothing was
+    /// measured.
     pub table: String,
-    /// The command that made it.
+    /// The command line that made it.
     pub command: String,
 }
 
+/// The text of the card, whose instructions depend on the forms of the weights.
 const TEMPLATE: &str = include_str!("card.md.jinja");
 
 impl Card {
-    /// The text of `README.md`.
+    /// The text of `README.md`: only the ways to load it that work for its forms.
     pub(crate) fn render(&self, record: &Record, layout: &Layout) -> Result<String> {
         let remote_code = layout.ranks().next().is_some();
         let schemes = layout.schemes();
         let rounded = schemes.blocks.map(|scheme| scheme.to_string());
         let rounded_tables = schemes.ends.map(|scheme| scheme.to_string());
+        // vLLM's kernels for packed weights start at 4 bits.
         let kernels = schemes.blocks.is_none_or(|scheme| scheme.bits.count() >= 4);
-        let serves = kernels && rounded_tables.is_none();
         let tied = !layout.forms().contains_key(&Site::Head);
+        // No other program is known to read a rounded embedding that is the head as well.
         let only_here = tied && rounded_tables.is_some();
-        // vLLM takes these sizes only.
+        // The values that vLLM accepts for `--max-lora-rank`.
         let sizes = [8, 16, 32, 64, 128, 256, 320, 512];
-        let corrected = layout.corrections().next();
-        let corrected =
-            corrected.and_then(|(_, rank)| sizes.into_iter().find(|&size| size >= rank));
+        let rank = layout.corrections().next().map(|(_, rank)| rank);
+        let lora_rank = rank.and_then(|rank| sizes.into_iter().find(|&size| size >= rank));
+        let corrected = rank.is_some();
+        // Without its correction a model would be served that is not the one of the figures.
+        let serves = kernels && rounded_tables.is_none() && (!corrected || lora_rank.is_some());
         let Self {
             name,
             table,
@@ -50,7 +55,7 @@ impl Card {
         let bytes = layout.bytes();
         let parameters = layout.parameters();
         Environment::new()
-            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, rounded, rounded_tables, tied, only_here, kernels, serves, corrected, bytes, parameters })
+            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, rounded, rounded_tables, tied, only_here, kernels, serves, corrected, lora_rank, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
 }

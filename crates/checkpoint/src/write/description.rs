@@ -1,4 +1,5 @@
-//! Quantised weights and their corrections, as `config.json` and `adapter_config.json` describe them.
+//! `quantization_config` and `adapter_config.json` of an output, as compressed-tensors and PEFT
+//! read them.
 
 use compress_core::{Form, Precision, Scheme, Shape, Site};
 use serde_json::{Map, Value, json};
@@ -9,10 +10,13 @@ use crate::{
     names,
 };
 
-/// `adapter_config.json` of an output's corrections.
+/// `adapter_config.json` for the corrections of an output; none where there are none. `lora_alpha`
+/// equals `r`, so that the factor of B · A is 1. The base model is `..`, the output around the
+/// folder.
 pub fn adapter(layout: &Layout) -> Option<Value> {
     let corrected: Vec<_> = layout.corrections().collect();
     let (_, rank) = corrected.first()?;
+    // Full module names: PEFT matches suffixes, and a role name would match every layer.
     let modules: Vec<String> = corrected
         .iter()
         .map(|(site, _)| names::module(*site))
@@ -36,7 +40,8 @@ pub fn adapter(layout: &Layout) -> Option<Value> {
     }))
 }
 
-/// The block for an output with rounded weights.
+/// `quantization_config` for an output with rounded weights; none where all are floats. Embedding
+/// and head are targeted by module name, the blocks by the class `Linear`.
 pub fn quantization(layout: &Layout) -> Option<Value> {
     let Schemes { blocks, ends } = layout.schemes();
     let rounded = layout
@@ -52,7 +57,8 @@ pub fn quantization(layout: &Layout) -> Option<Value> {
     }
     let mut ignore = Vec::new();
     if blocks.is_some() {
-        // Named even where it is the embedding: loaders see a linear layer of that name.
+        // The target `Linear` matches the head's module, which exists in transformers even where it
+        // shares the embedding's matrix.
         let head = names::module(Site::Head);
         if !own.contains(&head) {
             ignore.push(head);
@@ -71,7 +77,8 @@ pub fn quantization(layout: &Layout) -> Option<Value> {
     }))
 }
 
-/// The linear layers of a weight that keep all their bits; an adapter's are none of the model's.
+/// The linear layers of a site that keep their floats, for `ignore`. The layers of a correction
+/// belong to the adapter and not to the model.
 fn not_rounded(site: Site, form: Form) -> impl Iterator<Item = String> {
     // The shape decides nothing of how numbers are kept.
     let stores = form.stores(Shape::new(0, 0)).into_iter();
@@ -82,6 +89,7 @@ fn not_rounded(site: Site, form: Form) -> impl Iterator<Item = String> {
     whole.map(|(module, _)| module)
 }
 
+/// A group with one scheme. `channel` means a scale for each row, with `group_size` null.
 fn group(scheme: Scheme, targets: &[String]) -> Value {
     let strategy = if scheme.group.is_some() {
         "group"

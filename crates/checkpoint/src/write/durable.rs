@@ -1,6 +1,7 @@
-//! Files that are on disk when they are said to be: what is renamed or vouched for survives a power cut.
+//! Durable writes: a file that was renamed or recorded in the journal survives a power cut.
 //!
-//! The order is always the same: data, fsync, then the name or the line that says it is there, fsync.
+//! The order is always the same: data, fsync, then the name or the journal line that refers to it,
+//! fsync. Each fsync costs milliseconds.
 
 use std::{
     fs::{self, File},
@@ -9,7 +10,8 @@ use std::{
 
 use crate::{Error, Result};
 
-/// Writes a file beside its place and renames it, so that its name leads to the old contents or the new.
+/// Writes a file under the name `path.part` and renames it to `path`: readers see the old contents
+/// or the new, never a part. Durable on return.
 pub fn write(path: &Path, contents: &[u8]) -> Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
@@ -18,19 +20,23 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<()> {
     put_in_place(beside, path)
 }
 
-/// Gives a file that is all written its place, in that of what is there: at any moment one of both is there.
+/// Syncs a finished file and renames it to `path`, atomically replacing a file that is there.
+/// Durable on return. Fails where either cannot be synced or renamed; both must lie on one file
+/// system.
 pub fn put_in_place(part: &Path, path: &Path) -> Result<()> {
+    // Opened for writing: some systems refuse to sync a file that is open for reading only.
     let file = File::options().write(true).open(part);
     let synced = file.and_then(|file| file.sync_all());
     synced.map_err(Error::io(part))?;
     fs::rename(part, path).map_err(Error::io(path))?;
-    // The name is an entry of the folder, which is written by itself.
+    // The name is an entry of the folder, and durable only when that is synced.
     path.parent().map_or(Ok(()), sync_folder)
 }
 
-/// Makes the names in a folder last.
+/// Makes the names in a folder durable: files created, renamed or removed there.
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    // Elsewhere folders cannot be opened as files, and their names are kept by the system's own journal.
+    // Elsewhere folders cannot be opened as files, and their names are kept by the system's own
+    // journal.
     if cfg!(unix) {
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(Error::io(folder))?;
@@ -38,7 +44,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes all files in a folder and the folders within it last, and their names.
+/// Makes all files below a folder durable, contents and names, deepest first.
 pub fn sync_tree(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();

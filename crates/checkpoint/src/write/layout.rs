@@ -1,7 +1,15 @@
-//! Where every tensor of an output will lie, known before any of it is computed.
+//! Names, dtypes, shapes and file offsets of all tensors of an output, known before any is
+//! computed.
 //!
-//! Forms foretell shapes, so headers and offsets can be written first; each finished tensor then
-//! goes straight to its place, in any order and from any thread, and nothing waits in memory.
+//! The form of a weight determines the shapes of its tensors, so headers can be written first. Each
+//! finished tensor then goes straight to its offset, in any order and from any thread, and none
+//! waits in memory.
+//!
+//! ```text
+//! 8 bytes    length of the header
+//! header     JSON, padded with spaces to a multiple of 8
+//! data       per file: tensors with wide numbers first, without gaps
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -15,64 +23,64 @@ use crate::{
     read::{adapter, weights::parameters},
 };
 
-/// Larger models are split into files of at most this size, as the hub asks for.
+/// Size in bytes above which a model is split into shards, the default of the hub's own tools.
 pub const MAX_SHARD_BYTES: usize = 5_000_000_000;
 
-/// Where the bytes of a tensor come from.
+/// The source of a tensor's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// The source's tensor of this name, byte by byte.
     Copied(String),
-    /// The source's tensor of this name, in another format.
+    /// The source's tensor of this name, decoded, scaled and encoded in another dtype.
     Converted(String),
-    /// The factor at this site.
+    /// A tensor of the factor that a method computes for this site.
     Computed(Site),
-    /// The source's tensor of the weight at this site, rounded.
+    /// The source's weight at this site, rounded to nearest while it is copied.
     Rounded(Site, Scheme),
 }
 
 /// The differences between an output and its source.
 #[derive(Clone, Debug, Default)]
 pub struct OutputSpec {
-    /// The new forms of weights. Those of blocks are computed; embedding and head can only be rounded, symmetrically,
-    /// which happens on their way to the file.
+    /// New forms by site. Those of the blocks are computed by a method; embedding and head can only
+    /// be rounded, symmetrically, while they are copied.
     pub forms: BTreeMap<Site, Form>,
-    /// The format of all numbers; where none is given, every tensor keeps its own (f16 where the source
-    /// is a GGUF file).
+    /// The dtype of all floats; with none, every tensor keeps its own (f16 where the source is a
+    /// GGUF file).
     pub format: Option<Format>,
 }
 
-/// A tensor and its place.
+/// A tensor of the output and its place.
 #[derive(Clone, Debug)]
 pub struct Placed {
     /// Its name.
     pub name: String,
-    /// Its shape.
+    /// Sizes, outermost dimension first.
     pub shape: Vec<usize>,
-    /// How its numbers are kept.
+    /// Its number format.
     pub kind: Kind,
-    /// Where its bytes come from.
+    /// The source of its bytes.
     pub content: Content,
-    /// Which file.
+    /// Index into the shards.
     pub file: usize,
-    /// First byte in that file, its header included.
+    /// Offset of its first byte from the start of the file, header included.
     pub offset: usize,
-    /// How many bytes.
-    pub bytes: usize,
-}
-
-/// One safetensors file to be.
-#[derive(Clone, Debug)]
-pub struct Shard {
-    /// Its name in the output directory.
-    pub name: String,
-    /// The length field and the JSON header.
-    pub header: Vec<u8>,
     /// Its size in bytes.
     pub bytes: usize,
 }
 
-/// The weight files of an output: their names, headers and sizes, and every tensor's place.
+/// A safetensors file that will be written.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    /// Its path relative to the output directory.
+    pub name: String,
+    /// The length field and the JSON header, padded to a multiple of 8 bytes.
+    pub header: Vec<u8>,
+    /// The size of the file in bytes, header included.
+    pub bytes: usize,
+}
+
+/// The weight files of an output: their names, headers and sizes, and the place of every tensor.
 #[derive(Clone, Debug)]
 pub struct Layout {
     pub(crate) tensors: Vec<Placed>,
@@ -83,15 +91,19 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays out a model as it is after some edits.
+    /// Lays out the output of `source` under `spec`, in shards of at most [`MAX_SHARD_BYTES`].
+    /// Fails where a form does not fit its shape, where two schemes or ranks would need more than
+    /// one group or adapter, or where embedding and head would be rounded differently.
     pub fn new(source: &Checkpoint, spec: &OutputSpec) -> Result<Self> {
         Self::with_shards_of(source, spec, MAX_SHARD_BYTES)
     }
 
-    /// The same with another limit to the size of a file.
+    /// As [`new`](Self::new), with another limit in bytes. A tensor larger than the limit gets a
+    /// file of its own.
     pub fn with_shards_of(source: &Checkpoint, spec: &OutputSpec, limit: usize) -> Result<Self> {
         let spec = &OutputSpec {
             forms: with_one_rank(&spec.forms),
+            // Blocks of a GGUF file cannot be written to safetensors: they become floats.
             format: spec.format.or(source.is_gguf().then_some(Format::F16)),
         };
         for (&site, form) in &spec.forms {
@@ -106,6 +118,7 @@ impl Layout {
         }
         let mut forms = source.forms().clone();
         forms.extend(spec.forms.iter().map(|(site, form)| (*site, *form)));
+        // Checked over all forms, as those of the source may remain beside the new ones.
         quantisation::check(&forms)?;
         check_ends(source, &forms)?;
         let sizes = tensors.iter().map(|tensor| {
@@ -113,6 +126,7 @@ impl Layout {
             (tensor.name.as_str(), size)
         });
         let parameters = parameters(source.config(), &forms, sizes);
+        // The adapter has a weight file of its own, in its own folder, after the model's shards.
         let added = |tensor: &Placed| tensor.name.starts_with(names::ADAPTER);
         let mut pairs: Vec<Placed> = tensors.extract_if(.., |tensor| added(tensor)).collect();
         let mut shards = place(&mut tensors, limit);
@@ -132,53 +146,55 @@ impl Layout {
         })
     }
 
-    /// The form in which each weight will be stored.
+    /// The form in which each site will be stored, unchanged ones included.
     #[must_use]
     pub const fn forms(&self) -> &BTreeMap<Site, Form> {
         &self.forms
     }
 
-    /// Bytes of all weight files together, headers included.
+    /// Size of all weight files in bytes, headers and adapter included.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.bytes).sum()
     }
 
-    /// How many numbers the weight files will hold.
+    /// Number of parameters of the output; packed codes count one each.
     #[must_use]
     pub const fn parameters(&self) -> usize {
         self.parameters
     }
 
-    /// The format of the computed tensors.
+    /// The dtype of the computed float tensors.
     #[must_use]
     pub const fn format(&self) -> Format {
         self.format
     }
 
-    /// The sites whose weights will be low-rank pairs, and their ranks.
+    /// The sites that will be low-rank pairs, with their ranks.
     pub fn ranks(&self) -> impl Iterator<Item = (Site, usize)> {
         let forms = self.forms.iter();
         forms.filter_map(|(site, form)| Some((*site, form.rank()?)))
     }
 
-    /// The sites whose rounded weights will be corrected, and the rank of that.
+    /// The sites that will have a correction, with its rank, which is the same for all.
     pub fn corrections(&self) -> impl Iterator<Item = (Site, usize)> {
         let forms = self.forms.iter();
         let ranks = forms.map(|(site, form)| (*site, form.correction()));
         ranks.filter(|(_, rank)| *rank > 0)
     }
 
-    /// How weights will be rounded, where any are.
+    /// The quantization schemes of the output.
     #[must_use]
     pub fn schemes(&self) -> Schemes {
         Schemes::of(&self.forms)
     }
 
-    /// `model.safetensors.index.json`, where there is more than one file.
+    /// `model.safetensors.index.json`, where the model has more than one file. The adapter's file
+    /// is not part of it.
     pub(crate) fn index(&self) -> Option<Value> {
         let own = |shard: &&Shard| shard.name != adapter::OWN_WEIGHTS;
         let count = self.shards.iter().filter(own).count();
+        // transformers expects no index beside `model.safetensors`.
         if count < 2 {
             return None;
         }
@@ -194,7 +210,8 @@ impl Layout {
     }
 }
 
-/// Refuses two ways to round embedding and head: `quantization_config` has one group for both.
+/// Refuses different forms of embedding and head, as one group of `quantization_config` is for
+/// both. A head without a form of its own is not compared.
 fn check_ends(source: &Checkpoint, forms: &BTreeMap<Site, Form>) -> Result<()> {
     let ends = [Site::Embedding, Site::Head].into_iter();
     let mut rounded = ends
@@ -208,7 +225,8 @@ fn check_ends(source: &Checkpoint, forms: &BTreeMap<Site, Form>) -> Result<()> {
     Err(Error::damaged(source.path(), problem))
 }
 
-/// Corrections get the largest rank of all: an adapter has one.
+/// Gives all corrections the largest rank among them, since `adapter_config.json` has one `r`; the
+/// writer pads the factors with zeros.
 fn with_one_rank(forms: &BTreeMap<Site, Form>) -> BTreeMap<Site, Form> {
     let most = forms.values().map(|form| form.correction()).max();
     let rank = most.unwrap_or(0);
@@ -223,9 +241,10 @@ fn with_one_rank(forms: &BTreeMap<Site, Form>) -> BTreeMap<Site, Form> {
     forms.map(|(site, form)| (*site, padded(*form))).collect()
 }
 
-/// The tensors of the output that one tensor of the source becomes.
+/// The tensors of the output that one tensor of the source becomes: itself, or all parts of its
+/// weight's new form.
 fn outputs(source: &Checkpoint, spec: &OutputSpec, name: &str, tensor: &Tensor) -> Vec<Placed> {
-    // Scales stay as their codes need them.
+    // A conversion of the floats leaves scales alone: the codes were made with them as they are.
     let numbers = !matches!(tensor.kind, Kind::Opaque(_)) && !name.ends_with(".weight_scale");
     let kind = match spec.format {
         Some(format) if numbers => Kind::Float(format),
@@ -246,7 +265,8 @@ fn outputs(source: &Checkpoint, spec: &OutputSpec, name: &str, tensor: &Tensor) 
             bytes,
         }
     };
-    // An output's adapter has no scale of its own.
+    // An adapter with a scale is multiplied by it while it is written, since the new settings say
+    // 1.
     let content = if kind == tensor.kind && source.scale_of(name).is_none() {
         Content::Copied
     } else {
@@ -256,10 +276,14 @@ fn outputs(source: &Checkpoint, spec: &OutputSpec, name: &str, tensor: &Tensor) 
         let site = names::site(name.strip_suffix(suffix)?)?;
         Some((site, *spec.forms.get(&site)?))
     };
+    // A weight with a new form is replaced by all of its parts; its bias may only have to move to
+    // `up`.
     if let Some((site, form)) = edited(".weight") {
         let shape = source.config().weight_shape(site);
         let parts = names::parts(site, form, shape).into_iter().map(|part| {
             let content = match (site, form) {
+                // Rounded to nearest chunk by chunk: neither needs evidence, and the embedding is
+                // often the largest matrix.
                 (Site::Embedding | Site::Head, Form::Whole(Precision::Quantised(scheme))) => {
                     Content::Rounded(site, scheme)
                 }
@@ -278,7 +302,7 @@ fn outputs(source: &Checkpoint, spec: &OutputSpec, name: &str, tensor: &Tensor) 
     }
 }
 
-/// A tensor of a module's new form; `kind` is that of the model's floats.
+/// A tensor of a weight's new form; `kind` is the number format of the model's floats.
 fn placed_part(part: Part, kind: &Kind, content: Content) -> Placed {
     let kind = match part.numbers {
         Numbers::Floats => kind.clone(),
@@ -302,17 +326,20 @@ fn placed_part(part: Part, kind: &Kind, content: Content) -> Placed {
     }
 }
 
-/// Distributes tensors over files, sets their places, and makes the headers.
+/// Distributes tensors over files of at most `limit` bytes in order of their names, sets their
+/// offsets and builds the headers.
 fn place(tensors: &mut [Placed], limit: usize) -> Vec<Shard> {
     let (mut file, mut filled) = (0, 0);
     for tensor in tensors.iter_mut() {
+        // A file gets at least one tensor, however large.
         if filled > 0 && filled + tensor.bytes > limit {
             (file, filled) = (file + 1, 0);
         }
         tensor.file = file;
         filled += tensor.bytes;
     }
-    // Wide numbers first keeps every tensor aligned to the size of its numbers.
+    // Wide numbers first, so that every tensor is aligned to the size of its numbers without
+    // padding, which the format does not allow.
     tensors.sort_by_key(|tensor| (tensor.file, std::cmp::Reverse(alignment(tensor))));
     let count = file + 1;
     let name = |file| match count {
@@ -329,6 +356,7 @@ fn place(tensors: &mut [Placed], limit: usize) -> Vec<Shard> {
         .collect()
 }
 
+/// Places tensors one after the other in a file and builds its header.
 fn shard<'a>(name: String, tensors: impl Iterator<Item = &'a mut Placed>) -> Shard {
     let mut entries = Map::from_iter([("__metadata__".to_owned(), json!({ "format": "pt" }))]);
     let mut end = 0;
@@ -343,10 +371,12 @@ fn shard<'a>(name: String, tensors: impl Iterator<Item = &'a mut Placed>) -> Sha
         });
         entries.insert(tensor.name.clone(), entry);
     }
+    // Padding the header to 8 bytes aligns the data for readers that map the file.
     let mut text = Value::Object(entries).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(8), b' ');
     let mut header = (text.len() as u64).to_le_bytes().to_vec();
     header.append(&mut text);
+    // Offsets in the header count from its end, those of the writer from the start of the file.
     for tensor in placed {
         tensor.offset += header.len();
     }
@@ -357,11 +387,13 @@ fn shard<'a>(name: String, tensors: impl Iterator<Item = &'a mut Placed>) -> Sha
     }
 }
 
-/// Bytes of one number; 0 where several share a byte, so that those come last.
+/// Bytes per number, as whole bytes: 0 for formats with several numbers per byte, which thus come
+/// last.
 fn alignment(tensor: &Placed) -> usize {
     tensor.bytes / tensor.shape.iter().product::<usize>().max(1)
 }
 
+/// The name of a dtype in a safetensors header.
 fn dtype_name(kind: &Kind) -> String {
     kind.to_string().to_uppercase()
 }

@@ -1,8 +1,10 @@
-//! A lock beside an output, so that two runs never write to one place.
+//! A lock file beside an output, so that two runs never write to one place.
 //!
-//! It is a file beside the output, not within anything that a run creates, moves or removes: so it can be
-//! taken before the first look at what is there, and held until the last rename is done. The system lets
-//! go of it when its process ends, however that ends; a file that a killed run has left is no lock.
+//! The lock is the system's (`flock` or its equivalent) on a file beside the output, outside
+//! anything that a run creates, moves or removes. It can thus be taken before the target is
+//! inspected, and held beyond the last rename. The system releases it when the process ends in any
+//! way, so a file left by a killed run is no lock. The file holds `process ID, COMMAND` for the
+//! message to others.
 
 use std::{
     env,
@@ -15,20 +17,23 @@ use std::{
 
 use crate::{Error, Result, write::journal::open_to_write};
 
-/// Held until it is dropped.
+/// A lock that is held until the value is dropped.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
     file: File,
 }
 
-/// How often a lock is tried again whose file was removed while it was being taken.
+/// Attempts at a lock whose file keeps disappearing between opening and locking it.
 const ATTEMPTS: usize = 100;
 
 impl Lock {
-    /// Takes the lock, or says who holds it. `what` is what it protects, for the message.
+    /// Takes the lock without waiting. Fails with [`Error::Output`] where another process holds it,
+    /// which the message names, or where a file of somebody else is at `path`. `what` is the
+    /// protected path, for the message.
     pub fn take(path: &Path, what: &Path) -> Result<Self> {
         for _ in 0..ATTEMPTS {
+            // Before opening: opening creates the file.
             check_ours(path)?;
             let file = open_to_write(path)?;
             match file.try_lock() {
@@ -36,8 +41,8 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => return Err(held(path, what)),
                 Err(TryLockError::Error(error)) => return Err(Error::io(path)(error)),
             }
-            // The last holder may have removed the file between our opening and our locking it: then
-            // this locks a file without a name, which keeps nobody out.
+            // The last holder may have removed the file between our opening and our locking it:
+            // then this locks a file without a name, which keeps nobody out.
             if is_at(&file, path) {
                 let mut lock = Self {
                     path: path.into(),
@@ -50,12 +55,14 @@ impl Lock {
         Err(held(path, what))
     }
 
-    /// Writes who holds it, for those who come too late.
+    /// Writes the process id and the command line into the file, for the message of those who find
+    /// it locked.
     fn sign(&mut self) -> Result<()> {
         let words: Vec<String> = env::args_os()
             .map(|word| word.to_string_lossy().into())
             .collect();
         let holder = format!("{SIGNATURE}{}, `{}`\n", process::id(), words.join(" "));
+        // The file may hold the signature of a killed run.
         let signed = self.file.set_len(0);
         let signed = signed.and_then(|()| self.file.write_all(holder.as_bytes()));
         signed.map_err(Error::io(&self.path))
@@ -64,15 +71,17 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is locked still, so that nobody else's is removed. A file that stays is no lock.
+        // Removed while still locked, so that it cannot be a file that the next holder has made. If
+        // removal fails, the file stays and locks nothing.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// The first bytes of a lock file of ours.
+/// The first bytes of a lock file.
 const SIGNATURE: &str = "process ";
 
-/// Refuses a file that no run has made: a lock's contents are written over, and it is removed in the end.
+/// Refuses a file that is not a lock of this program: the content of a lock file is overwritten,
+/// and the file removed in the end.
 fn check_ours(path: &Path) -> Result<()> {
     let Ok(found) = path.symlink_metadata() else {
         return Ok(());
@@ -81,6 +90,7 @@ fn check_ours(path: &Path) -> Result<()> {
         let mut start = Vec::new();
         let file = File::open(path)?;
         file.take(SIGNATURE.len() as u64).read_to_end(&mut start)?;
+        // A prefix is enough: a run may have been killed before it had signed.
         Ok(SIGNATURE.as_bytes().starts_with(&start))
     };
     if found.is_file() && begins().map_err(Error::io(path))? {
@@ -92,6 +102,8 @@ fn check_ours(path: &Path) -> Result<()> {
     })
 }
 
+/// The error that another process holds the lock, with its signature if that can be read within a
+/// tenth of a second.
 fn held(path: &Path, what: &Path) -> Error {
     let signed = || {
         let mut holder = String::new();
@@ -100,7 +112,7 @@ fn held(path: &Path, what: &Path) -> Error {
             .ok()?;
         holder.strip_suffix('\n').map(str::to_owned)
     };
-    // Whoever has just taken it may not have signed yet.
+    // A process that has just taken the lock may not have signed yet.
     let holder = (0..PATIENCE).find_map(|_| {
         signed().or_else(|| {
             thread::sleep(Duration::from_millis(2));
@@ -114,10 +126,10 @@ fn held(path: &Path, what: &Path) -> Error {
     }
 }
 
-/// How often a holder's signature is looked for.
+/// Attempts to read the holder's signature, 2 ms apart.
 const PATIENCE: usize = 50;
 
-/// Whether a path still leads to an open file.
+/// Whether an open file is still the one at `path`, and not removed or replaced since.
 #[cfg(unix)]
 #[must_use]
 pub fn is_at(file: &File, path: &Path) -> bool {
@@ -128,7 +140,7 @@ pub fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Elsewhere a file that is open cannot be removed.
+/// Always true: elsewhere an open file cannot be removed.
 #[cfg(not(unix))]
 #[must_use]
 pub fn is_at(_: &File, _: &Path) -> bool {

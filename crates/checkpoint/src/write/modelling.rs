@@ -1,4 +1,9 @@
-//! The config and the modelling file by which transformers and vLLM load low-rank weights.
+//! `config.json` of an output, and the modelling file with which transformers and vLLM load
+//! low-rank pairs.
+//!
+//! An output with low-rank pairs has a `model_type` and classes of its own, defined in
+//! `modeling_lowrank.py` beside the weights and found through `auto_map`; it needs
+//! `trust_remote_code`. Any other output loads with the stock classes.
 
 use compress_core::{Format, Site};
 use minijinja::{Environment, context};
@@ -9,9 +14,11 @@ use crate::{Config, Error, Layout, Result, names, read::adapter, write::descript
 /// The name of the modelling file beside the weights.
 pub const FILE: &str = "modeling_lowrank.py";
 
+/// The modelling file, with the class and `model_type` of the family left open.
 const TEMPLATE: &str = include_str!("modeling_lowrank.py.jinja");
 
-/// The modelling file for a config's architecture.
+/// The modelling file for a family: subclasses of its transformers classes in which listed linear
+/// layers are pairs.
 pub fn source(config: &Config) -> Result<String> {
     let class = config.architecture.class();
     let model_type = config.architecture.model_type();
@@ -20,13 +27,15 @@ pub fn source(config: &Config) -> Result<String> {
         .map_err(|e| Error::damaged(FILE, e.to_string()))
 }
 
-/// The `config.json` of an output: the source's, plus what its layout adds.
+/// The `config.json` of an output: the source's fields, less what described its own forms, plus
+/// what describes the new ones. `format` is the new dtype, if it changes.
 pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value {
     let mut json = config.json.clone();
     let ranks: Map<String, Value> = layout
         .ranks()
         .map(|(site, rank): (Site, _)| (names::module(site), rank.into()))
         .collect();
+    // The source may be an output itself: its ranks, scheme and adapter do not describe this one.
     for field in ["lowrank", "auto_map", "quantization_config", adapter::FIELD] {
         json.remove(field);
     }
@@ -38,6 +47,8 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
     }
     let class = config.architecture.class();
     let model_type = config.architecture.model_type();
+    // Also where the source had pairs and they were multiplied out: then the stock classes load it
+    // again.
     if ranks.is_empty() {
         json.insert("model_type".into(), model_type.into());
         json.insert(
@@ -62,6 +73,7 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
         );
     }
     if let Some(format) = format {
+        // transformers 5 renamed `torch_dtype` to `dtype`, and reads both.
         let field = if json.contains_key("dtype") {
             "dtype"
         } else {

@@ -1,5 +1,7 @@
-//! The tensors that an output takes from its source without a method: as they are, in another number format,
-//! or rounded on their way.
+//! Tensors that no method computes: copied, converted to another dtype, or rounded, in chunks.
+//!
+//! Every number passes through once and is checked to be finite, since a NaN in the source would
+//! otherwise reach the output unseen. Memory: one chunk.
 
 use compress_core::{Factor, Matrix, Quantised, Scheme, Site, Store};
 
@@ -12,10 +14,10 @@ use crate::{
     },
 };
 
-/// How many numbers are converted at a time.
+/// Numbers (or bytes, where copied) that are in memory at a time: 4 MiB of `f32`.
 const CHUNK: usize = 1 << 20;
 
-/// Writes all tensors that no step computes.
+/// Writes all tensors of the layout that no step computes.
 pub fn write(source: &Checkpoint, shards: &Shards<'_>) -> Result<()> {
     for placed in &shards.layout.tensors {
         match &placed.content {
@@ -28,8 +30,10 @@ pub fn write(source: &Checkpoint, shards: &Shards<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Copies a tensor byte by byte, and refuses one with a number that is not finite.
+/// Copies a tensor byte by byte. Floats are decoded first only to be checked, which reads them
+/// twice.
 fn copy(source: &Checkpoint, shards: &Shards<'_>, placed: &Placed, name: &str) -> Result<()> {
+    // Codes and shapes have no NaN.
     if matches!(placed.kind, Kind::Float(_)) {
         let path = source.path();
         source.for_each_chunk(name, CHUNK, |numbers| {
@@ -44,7 +48,7 @@ fn copy(source: &Checkpoint, shards: &Shards<'_>, placed: &Placed, name: &str) -
     })
 }
 
-/// Converts a tensor a few rows at a time.
+/// Decodes a tensor and encodes it in the dtype of its place, a chunk at a time.
 fn convert(source: &Checkpoint, shards: &Shards<'_>, placed: &Placed, name: &str) -> Result<()> {
     let mut written = 0;
     source.for_each_chunk(name, CHUNK, |numbers| {
@@ -54,7 +58,9 @@ fn convert(source: &Checkpoint, shards: &Shards<'_>, placed: &Placed, name: &str
     })
 }
 
-/// Rounds a weight a few rows at a time, and writes one of the tensors that gives.
+/// Rounds a weight to nearest, some rows at a time, and writes one of the tensors of the result.
+/// Called once for each of them, so codes and scales cost two passes; rows are rounded
+/// independently, which makes that possible.
 fn round(
     source: &Checkpoint,
     shards: &Shards<'_>,
@@ -66,17 +72,19 @@ fn round(
         let problem = format!("tensor `{name}` is no matrix");
         return Err(Error::damaged(source.path(), problem));
     };
-    // The shape is that of all rows; everything else comes row by row.
+    // The stored shape is that of the whole matrix, not of a chunk of rows.
     if placed.name.ends_with(".weight_shape") {
         let shape = [rows, cols].map(|size| (size as i64).to_le_bytes());
         return shards.write(placed, 0, &shape.concat());
     }
+    // Whole rows, as groups do not cross rows.
     let some = (CHUNK / cols.max(1)).max(1);
     let mut written = 0;
     source.for_each_chunk(name, some * cols, |numbers| {
         largest(numbers).ok_or_else(|| not_finite(placed, source.path()))?;
         let part = Matrix::new(numbers.len() / cols, cols, numbers.to_vec())?;
         let part = Factor::Whole(Store::Quantised(Quantised::nearest(&part, scheme)?));
+        // Each call writes one tensor in order; the others of this chunk are for other calls.
         for (name, contents) in names::contents(site, &part) {
             if let (true, Contents::Bytes(bytes)) = (name == placed.name, contents) {
                 shards.write(placed, written, &bytes)?;

@@ -1,16 +1,16 @@
-//! The work directory: an output until it is finished, and what a killed run goes on from.
+//! The work directory: the unfinished output, and the state from which a killed run continues.
 //!
 //! ```text
 //! OUT.compress-work/
-//!     .fingerprint    which task it belongs to; with it, everything but the computed weights is in place
-//!     .journal        a line for each finished step
-//!     model/          the output to be
-//!     state/          what a method goes on from by itself
-//!     walk/           what is between the blocks, where those are done in order
+//!     .fingerprint    digest of headers and task; written when all but the computed weights is in place
+//!     .journal        a line of JSON for each finished step
+//!     model/          the output directory, unfinished
+//!     state/          checkpoints that a method keeps by itself
+//!     walk/           residual streams between blocks, where those are compressed in order
 //! ```
 //!
-//! State and model are apart, so that the model can get its name by one rename, and nothing of the state is
-//! ever part of it.
+//! Model and state are separate folders, so that one rename publishes the model and no state goes
+//! with it.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ use crate::{
 const FINGERPRINT: &str = ".fingerprint";
 const MODEL: &str = "model";
 
-/// A work directory of this run, which is either new or goes on with the same task.
+/// The work directory of this run: a new one, or one that continues the same task.
 #[derive(Debug)]
 pub struct Work {
     folder: PathBuf,
@@ -37,8 +37,10 @@ pub struct Work {
 }
 
 impl Work {
-    /// Opens or makes the work directory of a task. What another run has left there is removed where it
-    /// cannot be gone on with: with `force` also that of another task.
+    /// Opens the work directory of a task (`fingerprint`), or creates it. A directory that cannot
+    /// be continued is removed if it is this program's. Fails with [`Error::OtherWork`] where it
+    /// belongs to another task and there is no `force`, and with [`Error::Output`] where something
+    /// else is in the way.
     pub fn open(
         folder: PathBuf,
         fingerprint: String,
@@ -58,55 +60,60 @@ impl Work {
         Ok(work)
     }
 
-    /// The directory itself.
+    /// The path of the work directory.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The output to be.
+    /// The unfinished output.
     pub fn model(&self) -> PathBuf {
         self.folder.join(MODEL)
     }
 
-    /// Where an earlier output goes that cannot be exchanged with the new one in one step.
+    /// The place of a replaced output, where names cannot be exchanged atomically.
     pub fn spare(&self) -> PathBuf {
         self.folder.join("replaced")
     }
 
-    /// Whether everything but the computed weights is in place.
+    /// Whether the weight files have their headers and all tensors that are not computed.
     pub fn is_laid_out(&self) -> bool {
         self.folder.join(FINGERPRINT).exists()
     }
 
-    /// Notes that it is.
+    /// Writes the fingerprint, which says so; durable on return.
     pub fn set_laid_out(&self) -> Result<()> {
         durable::write(&self.folder.join(FINGERPRINT), self.fingerprint.as_bytes())
     }
 
-    /// Where a method keeps what it goes on from by itself.
+    /// The folder for checkpoints of a method, such as those of training. Not created here.
     pub fn state(&self) -> PathBuf {
         self.folder.join("state")
     }
 
-    /// Whether there is anything.
+    /// Whether a method has left a checkpoint.
     pub fn has_state(&self) -> bool {
         fs::read_dir(self.state()).is_ok_and(|mut entries| entries.next().is_some())
     }
 
-    /// Removes it.
+    /// Removes the directory and everything in it.
     pub fn remove(&self) -> Result<()> {
         fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder))
     }
 
+    /// Whether the directory can be continued: same fingerprint, a journal of ours, weight files of
+    /// the sizes in the layout, and the model not published.
     fn is_left_by_same_task(&self, layout: &Layout) -> bool {
         let mark = fs::read_to_string(self.folder.join(FINGERPRINT)).ok();
         let same = mark.as_ref() == Some(&self.fingerprint);
+        // Without a readable journal nothing is known of the weight files.
         let Some(entries) = Journal::read(&self.folder).filter(|_| same) else {
             return false;
         };
-        // After an exchange of names what lies here is the model that was replaced.
+        // Publishing exchanges two names. If the journal announced it and another folder is at
+        // `model`, this is the output that was replaced, complete and not to be written to.
         let replaced =
             entries.publishing.is_some() && entries.publishing != Identity::of(&self.model());
+        // A file of another size was truncated, or is of another layout.
         let whole = |shard: &crate::write::layout::Shard| {
             let size = fs::metadata(self.model().join(&shard.name)).map(|file| file.len());
             size.is_ok_and(|size| size == shard.bytes as u64)
@@ -114,7 +121,10 @@ impl Work {
         !replaced && layout.shards.iter().all(whole)
     }
 
+    /// Removes a directory that cannot be continued. Only what carries our journal, or is empty, is
+    /// removed; a link never, since it may lead anywhere.
     fn clear(&self, force: bool) -> Result<()> {
+        // Hours of another task's work are not deleted without `--force`.
         if self.is_laid_out() && !force && !self.is_of_this_task() {
             return Err(Error::OtherWork {
                 path: self.folder.clone(),
@@ -132,16 +142,20 @@ impl Work {
         self.remove()
     }
 
+    /// Whether the fingerprint is that of this task.
     fn is_of_this_task(&self) -> bool {
         let mark = fs::read_to_string(self.folder.join(FINGERPRINT));
         mark.is_ok_and(|mark| mark == self.fingerprint)
     }
 }
 
-/// Whether the model of a work directory has got its name already.
+/// Whether the model of a work directory has its final name already: the journal announced the
+/// folder that is now at `target`.
 pub fn is_published(work: &Path, target: &Path) -> bool {
     let entries = Journal::read(work).unwrap_or_default();
     let Entries { publishing, .. } = entries;
+    // After an exchange the target is the finished model, and `model` the one that it replaced.
+    // Where the system has no identities nothing is taken for published.
     publishing.is_some()
         && publishing == Identity::of(target)
         && publishing != Identity::of(&work.join(MODEL))

@@ -1,7 +1,13 @@
-//! Writes an output in a work directory beside its target, and renames it at the end.
+//! Writes an output in its work directory and publishes it by a rename.
 //!
-//! The files are laid out first; then every finished factor goes to its place and a line of the
-//! journal says so. A killed run leaves the work directory; the same run goes on from there.
+//! 1. `begin` writes headers and all tensors that no method computes.
+//! 2. `put` writes the factors of a step to their places and adds a line to the journal.
+//! 3. `write_others` writes config, tokenizer and modelling file.
+//! 4. `publish` adds record and card, syncs all of it and renames the directory.
+//!
+//! A killed run leaves its work directory, and the same task continues there with the first step
+//! that is not in the journal. Memory: the factors of the steps in progress, and chunks of the
+//! tensors that are copied.
 
 use std::{
     borrow::Cow,
@@ -33,7 +39,7 @@ use crate::{
 /// The name of the model card.
 const CARD: &str = "README.md";
 
-/// An output under way.
+/// An output that is being written.
 pub struct Writer<'a> {
     source: &'a Checkpoint,
     layout: &'a Layout,
@@ -44,19 +50,25 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Starts an output, or goes on with it where a work directory of the same `task` (model, plan
-    /// and options as text) is left. What the plan does not touch is written now.
+    /// Starts an output, or continues it where the work directory has the same layout and the same
+    /// `task` (model, plan and options as text). Writes headers and all tensors that no method
+    /// computes, which reads those of the source once. Fails where the disk is full, the source
+    /// holds NaN or infinity, or the work directory belongs to another task; the work directory is
+    /// removed if it cannot be continued.
     pub fn begin(
         source: &'a Checkpoint,
         layout: &'a Layout,
         output: Output,
         task: &str,
     ) -> Result<Self> {
+        // Headers have every name, shape and offset: a work directory of another layout has another
+        // fingerprint.
         let headers = layout.shards.iter().map(|shard| shard.header.as_slice());
         let fingerprint = digest::of_parts(headers.chain([task.as_bytes()]));
         let work = Work::open(output.work(), fingerprint, layout, output.force())?;
         let (shards, journal) = match lay_out(source, layout, &work) {
-            // Until all is laid out there is nothing to go on from.
+            // Before the fingerprint is written the directory cannot be continued, so nothing is
+            // kept.
             Err(error) if !work.is_laid_out() => {
                 work.remove()?;
                 return Err(error);
@@ -73,19 +85,22 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// The steps that an earlier run has finished, with the errors of the weights they changed.
+    /// The steps that earlier runs have finished, with the errors of the weights that they changed:
+    /// the caller skips them.
     #[must_use]
     pub fn finished(&self) -> &Finished {
         &self.journal.before().finished
     }
 
-    /// The first block that an earlier run has not finished, of those that are done in order.
+    /// The first block that earlier runs have not finished, where blocks are compressed in order; 0
+    /// otherwise.
     #[must_use]
     pub fn first_block(&self) -> usize {
         self.journal.before().block
     }
 
-    /// Where the model lies until it is published; it can be opened once all is written.
+    /// The unfinished output directory. It opens as a [`Checkpoint`] once all tensors and the
+    /// config are written.
     #[must_use]
     pub fn model(&self) -> PathBuf {
         self.work.model()
@@ -97,15 +112,16 @@ impl<'a> Writer<'a> {
         self.work.folder()
     }
 
-    /// A folder in the work directory, not made yet, for what is gone on from beside the journal: while it
-    /// is there, a failure leaves the work directory.
+    /// A folder in the work directory for a method's own checkpoints, not created here. While it
+    /// has anything in it, a failure leaves the work directory.
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.work.state()
     }
 
-    /// Puts the factors of one step in their places and notes that it is done; [`settle`](Self::settle) makes
-    /// that last.
+    /// Writes the factors of one step to their places and records the step; possible from several
+    /// threads. [`settle`](Self::settle) makes it durable. Fails where a factor does not have the
+    /// form that was laid out, or holds a number that is not finite or too large for the dtype.
     pub fn put(&self, step: usize, edits: &[Edit]) -> Result<()> {
         for Edit { site, factor, .. } in edits {
             let computed = Content::Computed(*site);
@@ -125,18 +141,20 @@ impl<'a> Writer<'a> {
         self.journal.step(step, errors)
     }
 
-    /// Makes last what was put, at most once a second; to be called when some steps that belong together are
-    /// done, so that a kill costs no more than the last of them.
+    /// Makes finished steps durable, at most once a second. To be called when steps that belong
+    /// together are done, so that a kill loses only the last of them.
     pub fn settle(&self) -> Result<()> {
         self.journal.flush_at_times(|| self.shards.sync())
     }
 
-    /// Notes that all blocks before this one are done, and makes it last.
+    /// Records that all blocks before `first` are finished, and makes them durable.
     pub fn put_block(&self, first: usize) -> Result<()> {
         self.journal.block(first, || self.shards.sync())
     }
 
-    /// Puts other numbers in the place of a tensor that keeps its shape.
+    /// Overwrites a float tensor with other numbers of the same shape, as training does with norms
+    /// and biases. Not recorded in the journal. Fails where there is no such tensor or the count
+    /// differs.
     pub fn replace(&self, name: &str, numbers: &[f32]) -> Result<()> {
         let Some(placed) = self.placed(|placed| placed.name == name) else {
             return Err(Error::MissingTensor {
@@ -151,11 +169,13 @@ impl<'a> Writer<'a> {
         self.shards.write_numbers(placed, 0, numbers).map(|_| ())
     }
 
+    /// The first tensor of the layout that satisfies a condition.
     fn placed(&self, is_it: impl Fn(&&Placed) -> bool) -> Option<&Placed> {
         self.layout.tensors.iter().find(is_it)
     }
 
-    /// Writes what is not weights: config, tokenizer, modelling file, and the source's other files.
+    /// Writes everything but weights: config, tokenizer, shard index, modelling file, adapter
+    /// settings, and the source's other files.
     pub fn write_others(&self) -> Result<()> {
         let folder = self.model();
         let write = |name: &str, contents: &[u8]| {
@@ -163,6 +183,7 @@ impl<'a> Writer<'a> {
             fs::write(&path, contents).map_err(Error::io(&path))
         };
         let write_json = |name: &str, json: &Value| write(name, format!("{json:#}\n").as_bytes());
+        // A GGUF file has its tokenizer in the metadata; its folder may hold anything.
         if self.source.is_gguf() {
             for (name, contents) in self.source.tokenizer_files()? {
                 write(&name, contents.as_bytes())?;
@@ -183,6 +204,7 @@ impl<'a> Writer<'a> {
             let name = format!("{}/{}", adapter::FOLDER, adapter::SETTINGS);
             write_json(&name, &settings)?;
         }
+        // The dtype field is written only where it changes.
         let format = (self.layout.format != self.source.format()).then_some(self.layout.format);
         write_json(
             "config.json",
@@ -190,13 +212,18 @@ impl<'a> Writer<'a> {
         )
     }
 
-    /// Adds the record and the model card, and gives the directory its name: from now on the model is
-    /// there, whatever happens to those who look at it.
+    /// Adds the record and the model card, syncs the whole directory and renames it to its target.
+    /// From then on the model is complete, even if this process is killed.
+    ///
+    /// Fails where the disk is full or something has appeared at the target; the finished model
+    /// then stays in the work directory, and the same task only renames it.
     pub fn publish(self, record: &Record, card: &Card) -> Result<Published<'a>> {
         let model = self.work.model();
         describe(&model, record, card, self.layout)?;
         self.journal.flush(|| self.shards.sync())?;
         durable::sync_tree(&model)?;
+        // Recorded before the rename: a later run tells by the identity whether the rename has
+        // happened.
         self.journal.publishing(Identity::of(&model))?;
         self.output.publish(&model, &self.work.spare())?;
         self.work.remove()?;
@@ -206,15 +233,16 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Ends after a failure from which there is nothing to go on, and removes the work directory.
+    /// Removes the work directory, after a failure from which nothing can be continued.
     pub fn discard(self) -> Result<()> {
         self.work.remove()
     }
 
-    /// Ends after a failure. The work directory stays where it vouches for anything, so that the same
-    /// command goes on from it; true if so.
+    /// Ends after a failure. The work directory is kept if its journal has a line or a method has a
+    /// checkpoint in it, else removed; true if kept. Pending journal lines are made durable.
     pub fn leave(self) -> Result<bool> {
-        // A second's work, which the same command would do and fail after again.
+        // Without a durable line there is at most a second of work, which the same command would
+        // repeat on its way to the same failure.
         if !self.journal.vouches() && !self.work.has_state() {
             return self.work.remove().map(|()| false);
         }
@@ -222,26 +250,31 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// An output that has its name; no other run writes to it as long as this value is there.
+/// A published output, whose lock is still held.
 pub struct Published<'a> {
     layout: &'a Layout,
     output: Output,
 }
 
 impl Published<'_> {
-    /// Where it is.
+    /// The path of the output.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.output.target()
     }
 
-    /// Puts another record and card in the place of those that it was published with, each at once.
+    /// Replaces the record and the card, each by an atomic rename: they can so be completed by
+    /// measurements of the published model. Fails where the work directory exists or the disk is
+    /// full; the earlier files then stay.
     pub fn describe(&self, record: &Record, card: &Card) -> Result<()> {
-        // Made beside the model, in a folder that the next run knows as ours: a kill leaves nothing in it.
+        // Written beside the model and with a journal, by which the next run knows the folder as
+        // ours: a kill leaves no partial file in the model.
         let work = self.output.work();
         fs::create_dir(&work).map_err(Error::io(&work))?;
         Journal::open(&work)?;
         describe(&work, record, card, self.layout)?;
+        // One after the other: each file is whole at any moment, both together are not replaced at
+        // once.
         for name in [record::FILE, CARD] {
             let path = self.path().join(name);
             fs::rename(work.join(name), &path).map_err(Error::io(path))?;
@@ -251,6 +284,7 @@ impl Published<'_> {
     }
 }
 
+/// Writes `compression.json` and `README.md` into a folder.
 fn describe(folder: &Path, record: &Record, card: &Card, layout: &Layout) -> Result<()> {
     let json = serde_json::to_string_pretty(record)
         .map_err(|e| Error::damaged(record::FILE, e.to_string()))?;
@@ -259,6 +293,8 @@ fn describe(folder: &Path, record: &Record, card: &Card, layout: &Layout) -> Res
     durable::write(&folder.join(CARD), card.as_bytes())
 }
 
+/// Creates the weight files with their headers and all tensors that are not computed, unless an
+/// earlier run has.
 fn lay_out<'a>(
     source: &Checkpoint,
     layout: &'a Layout,
@@ -276,13 +312,15 @@ fn lay_out<'a>(
         shards.start()?;
         untouched::write(source, &shards)?;
         durable::sync_tree(shards.folder())?;
-        // Last, so that a fingerprint means: everything but the factors is there.
+        // Written last, so that the fingerprint means: everything but the computed weights is
+        // there.
         work.set_laid_out()?;
     }
     Ok((shards, journal))
 }
 
-/// The matrix, with zeros to the right and below where its place is larger.
+/// A matrix with zero rows and columns added up to a shape; borrowed where it fits. Corrections of
+/// different ranks are stored with the largest: zeros add nothing to B · A.
 fn padded<'a>(matrix: &'a Matrix, shape: &[usize]) -> Cow<'a, Matrix> {
     let [rows, cols] = shape[..] else {
         return Cow::Borrowed(matrix);
@@ -301,8 +339,10 @@ fn padded<'a>(matrix: &'a Matrix, shape: &[usize]) -> Cow<'a, Matrix> {
     Cow::Owned(Matrix::from_fn(rows, cols, at))
 }
 
-/// Copies what is no weight, nor a file that the output has of its own.
+/// Copies the files at the top of the source folder that are neither weights, nor hidden, nor
+/// written by the output itself. Folders are not copied.
 fn copy_others(from: &Path, to: &Path) -> Result<()> {
+    // Extensions of weights in any format: they would be the weights of the uncompressed model.
     const WEIGHTS: [&str; 9] = [
         "safetensors",
         "bin",

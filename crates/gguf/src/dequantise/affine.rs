@@ -1,13 +1,14 @@
-//! The common parts of the block formats: the places of codes in bytes, and the value of a code.
+//! Shared steps of the block formats: unpacking codes from bytes, and the affine map from codes to
+//! values.
 
 use half::f16;
 
-/// The shift of a format without one: added to any number, a negative zero among them, it leaves
-/// the number as it is.
+/// The shift of formats without one. x + (−0) is x for every x, −0 included, which x + 0 would turn
+/// into 0: results stay equal to ggml's bit for bit.
 pub(super) const NOTHING: f32 = -0.0;
 
-/// Takes `BITS`-wide codes out of bytes: of each run of `RUN` bytes first the lowest `BITS` bits of
-/// every byte, then the next ones.
+/// Takes `BITS`-wide codes out of bytes: from each run of `RUN` bytes first the lowest `BITS` bits
+/// of every byte, then the next ones.
 ///
 /// code[(8 / BITS · k + p) · RUN + l] = (packed[k · RUN + l] >> BITS · p) mod 2^BITS
 #[inline]
@@ -25,7 +26,7 @@ pub(super) fn unpack<const BITS: u32, const RUN: usize, const N: usize>(packed: 
 }
 
 /// value = scale · (code − `ZERO`) + shift, with a scale and a shift for each group of `LENGTH`
-/// values.
+/// values. The zero point is subtracted in integers, as in ggml.
 #[inline]
 pub(super) fn scaled<const ZERO: i16, const LENGTH: usize>(
     codes: &[u8],
@@ -41,7 +42,7 @@ pub(super) fn scaled<const ZERO: i16, const LENGTH: usize>(
     }
 }
 
-/// The number in half precision that two bytes are.
+/// The `f16` in two little-endian bytes, as `f32`.
 #[inline]
 pub(super) fn half(low: u8, high: u8) -> f32 {
     f16::from_le_bytes([low, high]).to_f32()

@@ -1,8 +1,15 @@
-//! Blocks of 32 values with one scale d, and in the `_1` formats one shift m: d · code + m.
+//! Blocks of 32 values with one `f16` scale d, and in the `_1` formats one `f16` shift m.
+//!
+//! ```text
+//! _0    value = d · (code − zero point)
+//! _1    value = d · code + m
+//! ```
+//!
+//! The functions list the fields of a block in the order of its bytes.
 
 use super::affine::{NOTHING, half, scaled, unpack};
 
-/// d, then 32 codes of 4 bits; d · (code − 8).
+/// d, then 32 codes of 4 bits; d · (code − 8). 4.5 bits per value.
 #[inline]
 pub(super) fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
     let [d0, d1, codes @ ..] = block;
@@ -13,7 +20,7 @@ pub(super) fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
     );
 }
 
-/// d, m, then 32 codes of 4 bits; d · code + m.
+/// d, m, then 32 codes of 4 bits; d · code + m. 5 bits per value.
 #[inline]
 pub(super) fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
     let [d0, d1, m0, m1, codes @ ..] = block;
@@ -24,7 +31,7 @@ pub(super) fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
     );
 }
 
-/// d, the fifth bits, then the lower four of each code; d · (code − 16).
+/// d, the fifth bits of 32 codes, then their lower four; d · (code − 16). 5.5 bits per value.
 #[inline]
 pub(super) fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
     let [d0, d1, h0, h1, h2, h3, low @ ..] = block;
@@ -35,7 +42,7 @@ pub(super) fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
     );
 }
 
-/// d, m, the fifth bits, then the lower four of each code; d · code + m.
+/// d, m, the fifth bits of 32 codes, then their lower four; d · code + m. 6 bits per value.
 #[inline]
 pub(super) fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
     let [d0, d1, m0, m1, h0, h1, h2, h3, low @ ..] = block;
@@ -46,7 +53,7 @@ pub(super) fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
     );
 }
 
-/// d, then 32 signed bytes; d · code.
+/// d, then 32 signed codes of 8 bits; d · code. 8.5 bits per value.
 #[inline]
 pub(super) fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     let [d0, d1, codes @ ..] = block;
@@ -56,6 +63,8 @@ pub(super) fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     }
 }
 
+/// Joins the lower four bits of 32 codes with their fifth: bit i of the four bytes belongs to code
+/// i.
 #[inline]
 fn five_bits(low: &[u8; 16], high: [u8; 4]) -> [u8; 32] {
     let mut codes = unpack::<4, 16, 32>(low);

@@ -1,13 +1,14 @@
-//! The architectures that have a view as a checkpoint, and the metadata keys that begin with their
-//! names.
+//! The architectures with a Hugging Face counterpart, and their metadata keys, which begin with
+//! their names.
 
 use crate::metadata::needed;
 use crate::{Error, Gguf};
 
-/// An architecture of the Llama family.
+/// An architecture of the Llama family, by `general.architecture`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Architecture {
-    /// Llama, and what has its shape: Mistral, `SmolLM` and others.
+    /// Llama and models of the same shape, such as Mistral and `SmolLM`: llama.cpp converts them
+    /// all under this name.
     Llama,
     Qwen2,
     Qwen3,
@@ -16,7 +17,8 @@ pub(super) enum Architecture {
 impl Architecture {
     const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Qwen3];
 
-    /// The architecture that a file names, and its keys.
+    /// The architecture of a file, and access to its keys. The error for another architecture lists
+    /// the supported ones.
     pub(super) fn of(gguf: &Gguf) -> Result<(Self, Keys<'_>), Error> {
         const KEY: &str = "general.architecture";
         let name = needed(KEY, gguf.text(KEY)?)?;
@@ -35,7 +37,7 @@ impl Architecture {
         }
     }
 
-    /// Its name, the same in `general.architecture` and as transformers' `model_type`.
+    /// Its name, the same in `general.architecture` and in transformers' `model_type`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Llama => "llama",
@@ -44,7 +46,7 @@ impl Architecture {
         }
     }
 
-    /// Its class in transformers.
+    /// Its class in transformers, for `architectures` in the config.
     pub(super) fn class(self) -> &'static str {
         match self {
             Self::Llama => "LlamaForCausalLM",
@@ -54,7 +56,7 @@ impl Architecture {
     }
 }
 
-/// The metadata under an architecture's name.
+/// The metadata under an architecture's name, such as `llama.block_count`.
 #[derive(Clone, Copy)]
 pub(super) struct Keys<'g> {
     gguf: &'g Gguf,
@@ -67,32 +69,32 @@ impl<'g> Keys<'g> {
         format!("{}.{suffix}", self.prefix)
     }
 
-    /// The whole number at `suffix`, which must be there.
+    /// The non-negative integer at `suffix`; an error where it is missing.
     pub(super) fn needed_whole(self, suffix: &str) -> Result<usize, Error> {
         needed(&self.key(suffix), self.whole(suffix)?)
     }
 
-    /// The whole number at `suffix`, if there is one.
+    /// The non-negative integer at `suffix`, if it is there.
     pub(super) fn whole(self, suffix: &str) -> Result<Option<usize>, Error> {
         self.gguf.whole(&self.key(suffix))
     }
 
-    /// The floating-point number at `suffix`, if there is one.
+    /// The finite number at `suffix`, if it is there.
     pub(super) fn number(self, suffix: &str) -> Result<Option<f64>, Error> {
         self.gguf.number(&self.key(suffix))
     }
 
-    /// The string at `suffix`, if there is one.
+    /// The string at `suffix`, if it is there.
     pub(super) fn text(self, suffix: &str) -> Result<Option<&'g str>, Error> {
         self.gguf.text(&self.key(suffix))
     }
 
-    /// How many heads the queries have.
+    /// The number of query heads.
     pub(super) fn heads(self) -> Result<usize, Error> {
         self.needed_whole("attention.head_count")
     }
 
-    /// How many heads the keys and values have: as many as the queries where the file does not say.
+    /// The number of key and value heads; that of the query heads where the file does not say.
     pub(super) fn key_value_heads(self) -> Result<usize, Error> {
         match self.whole("attention.head_count_kv")? {
             Some(heads) => Ok(heads),

@@ -1,4 +1,4 @@
-//! The `config.json` that a file's metadata amount to.
+//! `config.json` from the metadata of a file.
 
 use serde_json::{Value, json};
 
@@ -7,16 +7,17 @@ use super::name::block_bias;
 use crate::metadata::needed;
 use crate::{Error, Gguf};
 
-/// The base of the rotary frequencies where a file does not give one.
+/// The base of the rotary frequencies where a file does not give one, as in llama.cpp and
+/// transformers.
 const ROPE_THETA: f64 = 10_000.0;
 
-/// The configuration of the checkpoint that the file was made from, as far as the metadata and the
-/// tensors' names tell.
+/// The `config.json` of the checkpoint that the file was converted from, as far as metadata and
+/// tensor names tell.
 ///
 /// Fails where the architecture is not llama, qwen2 or qwen3, where a key is missing or of the
-/// wrong type, and where the model does what the configuration would not say: scaled or partial
-/// rotary embedding (Llama 3.1's, which shows as a tensor `rope_freqs.weight`, is one), experts, or
-/// values of another width than keys.
+/// wrong type, and where the model has a feature that this config would not express: scaled or
+/// partial rotary embedding (Llama 3.1's, which shows as a tensor `rope_freqs.weight`, is one),
+/// experts, or values of another width than keys.
 pub fn config(gguf: &Gguf) -> Result<Value, Error> {
     let (architecture, keys) = Architecture::of(gguf)?;
     let heads = keys.heads()?;
@@ -40,12 +41,14 @@ pub fn config(gguf: &Gguf) -> Result<Value, Error> {
         "rope_theta": keys.number("rope.freq_base")?.unwrap_or(ROPE_THETA),
         "rope_scaling": null,
         "hidden_act": "silu",
+        // A file without a head of its own shares the embedding's matrix.
         "tie_word_embeddings": !gguf.tensors().contains_key("output.weight"),
         "bos_token_id": gguf.whole("tokenizer.ggml.bos_token_id")?,
         "eos_token_id": gguf.whole("tokenizer.ggml.eos_token_id")?,
+        // Quantized blocks have no dtype in a checkpoint; f16 is what they are written in.
         "torch_dtype": "float16",
     });
-    // Qwen2 has biases on queries, keys and values whatever its configuration says.
+    // transformers' Qwen2 has biases on queries, keys and values whatever its config says.
     if let (Some(fields), true) = (config.as_object_mut(), architecture != Architecture::Qwen2) {
         fields.insert("attention_bias".to_owned(), has_bias(gguf, "attn_").into());
         fields.insert("mlp_bias".to_owned(), has_bias(gguf, "ffn_").into());
@@ -53,7 +56,7 @@ pub fn config(gguf: &Gguf) -> Result<Value, Error> {
     Ok(config)
 }
 
-/// The width of a head, where keys, values and rotation agree on it.
+/// The width of a head; an error where values or rotation have another one than keys.
 fn head_dim(keys: Keys, hidden: usize, heads: usize) -> Result<usize, Error> {
     let width = match keys.whole("attention.key_length")? {
         Some(width) => width,
@@ -72,7 +75,8 @@ fn head_dim(keys: Keys, hidden: usize, heads: usize) -> Result<usize, Error> {
     Ok(width)
 }
 
-/// The embedding's rows, which may be more than there are tokens; without an embedding the tokens.
+/// The rows of the embedding, which may exceed the number of tokens (padded vocabularies); without
+/// an embedding the number of tokens.
 fn vocabulary(gguf: &Gguf) -> Result<usize, Error> {
     const TOKENS: &str = "tokenizer.ggml.tokens";
     if let Some([rows, _]) = gguf
@@ -86,6 +90,8 @@ fn vocabulary(gguf: &Gguf) -> Result<usize, Error> {
     Ok(needed(TOKENS, tokens)?.len())
 }
 
+/// Fails where rotary frequencies are scaled by a tensor or by metadata. A factor of 1 scales
+/// nothing and passes.
 fn refuse_scaled_rotary(gguf: &Gguf, keys: Keys) -> Result<(), Error> {
     // `rope_freqs`, `rope_factors_long` and `rope_factors_short` scale each frequency by itself.
     if let Some(name) = gguf
@@ -100,6 +106,7 @@ fn refuse_scaled_rotary(gguf: &Gguf, keys: Keys) -> Result<(), Error> {
     let kind = keys
         .text("rope.scaling.type")?
         .filter(|kind| *kind != "none");
+    // `rope.scale_linear` is the older key.
     let factor = match keys.number("rope.scaling.factor")? {
         Some(factor) => Some(factor),
         None => keys.number("rope.scale_linear")?,
@@ -115,6 +122,7 @@ fn refuse_scaled_rotary(gguf: &Gguf, keys: Keys) -> Result<(), Error> {
     }
 }
 
+/// Fails for mixture-of-experts models, which share the architecture's name.
 fn refuse_experts(keys: Keys) -> Result<(), Error> {
     match keys.whole("expert_count")? {
         None | Some(0) => Ok(()),
@@ -125,6 +133,7 @@ fn refuse_experts(keys: Keys) -> Result<(), Error> {
     }
 }
 
+/// Whether any block has a bias tensor in a module with this prefix: the metadata do not say.
 fn has_bias(gguf: &Gguf, modules: &str) -> bool {
     gguf.tensors()
         .keys()
@@ -132,6 +141,7 @@ fn has_bias(gguf: &Gguf, modules: &str) -> bool {
         .any(|module| module.starts_with(modules))
 }
 
+/// The error that a feature is not supported.
 fn unsupported(feature: impl Into<String>) -> Error {
     Error::Unsupported {
         feature: feature.into(),

@@ -1,6 +1,6 @@
-//! The Hugging Face names of a GGUF file's tensors.
+//! Tensor names: from GGUF's, such as `blk.7.attn_q.weight`, to the checkpoint's.
 
-/// The modules of a block: their name here, their name there.
+/// The linear layers of a block: GGUF's name, the checkpoint's name.
 const PROJECTIONS: [(&str, &str); 7] = [
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),
@@ -11,7 +11,7 @@ const PROJECTIONS: [(&str, &str); 7] = [
     ("ffn_down", "mlp.down_proj"),
 ];
 
-/// The norms of a block, which have no bias.
+/// The norms of a block, which have weights but no biases.
 const NORMS: [(&str, &str); 4] = [
     ("attn_norm", "input_layernorm"),
     ("ffn_norm", "post_attention_layernorm"),
@@ -19,10 +19,10 @@ const NORMS: [(&str, &str); 4] = [
     ("attn_k_norm", "self_attn.k_norm"),
 ];
 
-/// The checkpoint's name for the tensor that is called `gguf_name` here; nothing for a tensor that
-/// no checkpoint of the family has.
+/// The checkpoint's name for the tensor `gguf_name`; none for a tensor that no checkpoint of the
+/// family has.
 ///
-/// `rope_freqs.weight` is among the latter: it repeats what a configuration says, and
+/// `rope_freqs.weight` is among the latter: its numbers follow from the config of a checkpoint, and
 /// [`config`](super::config()) refuses files that have it.
 ///
 /// ```
@@ -43,6 +43,7 @@ pub fn tensor_name(gguf_name: &str) -> Option<String> {
     Some(whole.to_owned())
 }
 
+/// The same for a tensor of a block.
 fn block_tensor_name(gguf_name: &str) -> Option<String> {
     let (layer, module, parameter) = parts(gguf_name)?;
     let named = |modules: &[(&str, &'static str)]| {
@@ -59,23 +60,23 @@ fn block_tensor_name(gguf_name: &str) -> Option<String> {
     Some(format!("model.layers.{layer}.{there}.{parameter}"))
 }
 
-/// The module of a block that a tensor belongs to, such as `attn_q`.
+/// The module of a block that a tensor belongs to, such as `attn_q`; none outside the blocks.
 pub(super) fn block_module(gguf_name: &str) -> Option<&str> {
     parts(gguf_name).map(|(_, module, _)| module)
 }
 
-/// The module of a block whose bias a tensor is.
+/// The module whose bias a tensor is; none for weights.
 pub(super) fn block_bias(gguf_name: &str) -> Option<&str> {
     parts(gguf_name)
         .filter(|(.., parameter)| *parameter == "bias")
         .map(|(_, module, _)| module)
 }
 
-/// `blk.7.attn_q.weight` as 7, `attn_q` and `weight`.
+/// Splits `blk.7.attn_q.weight` into 7, `attn_q` and `weight`; none for other forms.
 fn parts(gguf_name: &str) -> Option<(usize, &str, &str)> {
     let (layer, rest) = gguf_name.strip_prefix("blk.")?.split_once('.')?;
     let (module, parameter) = rest.split_once('.')?;
     let number: usize = layer.parse().ok()?;
-    // "07" and "+7" are numbers too, and would give two tensors one name.
+    // "07" and "+7" parse as 7 too, and would give two tensors one name.
     (number.to_string() == layer).then_some((number, module, parameter))
 }

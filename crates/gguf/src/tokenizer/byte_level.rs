@@ -1,8 +1,8 @@
-//! Byte pair encoding of the bytes of text, as GPT-2, Llama 3 and Qwen have it.
+//! Byte-level byte pair encoding, as GPT-2, Llama 3 and Qwen have it.
 //!
-//! A pre-tokenizer cuts the text into words, which merges never cross; the words' bytes, each
-//! written as a printable character, are then merged by the file's rules. `tokenizer.ggml.pre`
-//! names the pre-tokenizer.
+//! A pre-tokenizer, named by `tokenizer.ggml.pre`, splits the text into words, which no merge
+//! crosses. The bytes of a word, each written as a printable character, are then merged by the
+//! rules in `tokenizer.ggml.merges`, in their order.
 
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::NFC;
@@ -18,23 +18,28 @@ use super::vocabulary::Vocabulary;
 use crate::metadata::needed;
 use crate::{Error, Gguf, Value};
 
+/// The key with the name of the pre-tokenizer.
 const PRE: &str = "tokenizer.ggml.pre";
+/// The key with the merge rules: two tokens with a space between them.
 const MERGES: &str = "tokenizer.ggml.merges";
 
-/// How a pre-tokenizer cuts text into words.
+/// The pre-tokenizers that can be rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Words {
-    /// GPT-2's pattern; also for a file that names none, as files from before the key do.
+    /// GPT-2's pattern. Also the default, as files from before the key existed name none.
     Gpt2,
-    /// Every digit alone, then GPT-2's pattern.
+    /// Each digit by itself, then GPT-2's pattern.
     Smollm,
-    /// Llama 3's pattern, digits by threes; a word that is a token is taken whole.
+    /// Llama 3's pattern with digits in groups of up to three; a word that is a token is not split
+    /// by merges.
     Llama3,
-    /// Llama 3's pattern with every digit alone, on composed characters.
+    /// Llama 3's pattern with each digit by itself, after Unicode normalization to NFC.
     Qwen2,
 }
 
 impl Words {
+    /// The names in GGUF files. Others exist for other patterns: to guess one would give other
+    /// tokens without an error.
     const NAMES: [(&str, Self); 6] = [
         ("default", Self::Gpt2),
         ("gpt-2", Self::Gpt2),
@@ -44,6 +49,7 @@ impl Words {
         ("qwen2", Self::Qwen2),
     ];
 
+    /// The pre-tokenizer that a file names; the error for an unknown name lists the known ones.
     fn of(gguf: &Gguf) -> Result<Self, Error> {
         let name = gguf.text(PRE)?.unwrap_or("default");
         match Self::NAMES.iter().find(|(known, _)| *known == name) {
@@ -56,7 +62,9 @@ impl Words {
         }
     }
 
+    /// The splitting as a pre-tokenizer of the tokenizers library.
     fn pre_tokenizer(self) -> Result<PreTokenizerWrapper, Error> {
+        // No space before the text; offsets without the space of a word; GPT-2's pattern.
         let gpt2 = ByteLevel::new(false, true, true).into();
         Ok(match self {
             Self::Gpt2 => gpt2,
@@ -67,18 +75,20 @@ impl Words {
     }
 }
 
-/// The tokenizer without its marked tokens, and whether BOS comes first where the file does not
-/// say.
+/// The tokenizer without its added tokens, and whether BOS comes first where the file does not say:
+/// Llama 3 has it, the others do not.
 pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool), Error> {
     let words = Words::of(gguf)?;
     let ids = vocabulary.ids();
     let merges = merges(gguf, &ids)?;
+    // Llama 3 takes a word that is a token whole, even where no merges lead to it.
     let model = BPE::builder()
         .vocab_and_merges(ids, merges)
         .ignore_merges(words == Words::Llama3)
         .build()
         .map_err(refused)?;
     let mut tokenizer = Tokenizer::new(model);
+    // Qwen2 composes characters before it splits.
     if words == Words::Qwen2 {
         tokenizer.with_normalizer(Some(NFC)).map_err(refused)?;
     }
@@ -88,6 +98,7 @@ pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<(Tokenizer, 
     Ok((tokenizer, words == Words::Llama3))
 }
 
+/// The merge rules, in the order of their priority.
 fn merges(gguf: &Gguf, ids: &Vocab) -> Result<Merges, Error> {
     let rules = needed(
         MERGES,
@@ -96,7 +107,8 @@ fn merges(gguf: &Gguf, ids: &Vocab) -> Result<Merges, Error> {
     rules.into_iter().map(|rule| pair(rule, ids)).collect()
 }
 
-/// The two sides of a rule. The library would panic at one that leads outside the vocabulary.
+/// The two sides of a rule. Both and their concatenation must be tokens: the library panics at a
+/// rule that leads outside the vocabulary.
 fn pair(rule: &str, ids: &Vocab) -> Result<(String, String), Error> {
     match rule.split_once(' ') {
         Some((left, right))
@@ -112,8 +124,11 @@ fn pair(rule: &str, ids: &Vocab) -> Result<(String, String), Error> {
     }
 }
 
-/// Contractions, letters with at most one sign before them, numbers as given, signs with what line
-/// ends follow, white space.
+/// Llama 3's pattern with a given expression for numbers, then bytes as printable characters.
+///
+/// In order: English contractions, letters with at most one other sign before them, numbers, signs
+/// with the line ends that follow, line ends, white space (all but its last character before a
+/// word).
 fn split(numbers: &str) -> Result<PreTokenizerWrapper, Error> {
     let pattern = [
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
@@ -125,6 +140,7 @@ fn split(numbers: &str) -> Result<PreTokenizerWrapper, Error> {
         r"\s+",
     ]
     .join("|");
+    // Isolated: matches become words, and so does the text between them.
     let words = Split::new(
         SplitPattern::Regex(pattern),
         SplitDelimiterBehavior::Isolated,

@@ -1,8 +1,12 @@
-//! Byte pair encoding as `SentencePiece` has it, for Llama 1 and 2 and what descends from them.
+//! Byte pair encoding as `SentencePiece` has it, for Llama 1 and 2 and their descendants.
 //!
-//! Spaces become `▁`, one more is put before the text, and what no token covers falls back to
+//! Spaces become `▁`, one more is put before the text, and characters without a token fall back to
 //! tokens of single bytes. A file has no merge rules but a score for each token: any two tokens
-//! that together are a token may merge, and the one with the highest score merges first.
+//! whose concatenation is a token may merge, and the pair whose result has the highest score merges
+//! first.
+//!
+//! Cost: every token is split at every character, so building takes time linear in the total length
+//! of the vocabulary, and a sort of the rules.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -21,11 +25,14 @@ use super::vocabulary::Vocabulary;
 use crate::metadata::needed;
 use crate::{Error, Gguf, Value};
 
+/// The key with a score for each token.
 const SCORES: &str = "tokenizer.ggml.scores";
+/// The character that stands for a space, U+2581.
 const SPACE: &str = "▁";
 
-/// The tokenizer without its marked tokens.
+/// The tokenizer without its added tokens.
 pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Tokenizer, Error> {
+    // Files from before the key existed come from models with the prefix.
     let prefix = gguf
         .truth("tokenizer.ggml.add_space_prefix")?
         .unwrap_or(true);
@@ -36,6 +43,7 @@ pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Tokenizer, E
         )
         .fuse_unk(true)
         .byte_fallback(true);
+    // Used only where the vocabulary lacks the byte tokens.
     if let Some((_, unknown)) = vocabulary.at(gguf, "tokenizer.ggml.unknown_token_id")? {
         builder = builder.unk_token(unknown.to_owned());
     }
@@ -47,6 +55,7 @@ pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Tokenizer, E
     Ok(tokenizer)
 }
 
+/// The scores, one for each token; an error where their number differs.
 fn scores(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<f64>, Error> {
     let scores = needed(
         SCORES,
@@ -66,8 +75,9 @@ fn scores(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<f64>, Error> {
     Ok(scores)
 }
 
-/// Every way to make a token of two others: best score first, then the longer left and right part,
-/// then the lower ids, as transformers orders them.
+/// Every split of a token into two others, in the order in which transformers converts such a
+/// vocabulary: by score of the result, highest first, then by length of the left and right part,
+/// then by ids.
 fn merges(tokens: &[&str], scores: &[f64]) -> Merges {
     let ids: HashMap<&str, usize> = tokens
         .iter()
@@ -76,6 +86,7 @@ fn merges(tokens: &[&str], scores: &[f64]) -> Merges {
         .collect();
     let mut rules = Vec::new();
     for (id, (token, score)) in tokens.iter().zip(scores).enumerate() {
+        // The first index is 0, where the left part would be empty.
         for (cut, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(cut);
             if let (Some(&l), Some(&r)) = (ids.get(left), ids.get(right)) {
@@ -95,18 +106,20 @@ fn merges(tokens: &[&str], scores: &[f64]) -> Merges {
         .collect()
 }
 
-/// Two tokens that may merge.
+/// A pair of tokens that may merge.
 struct Rule<'t> {
-    /// The score of what they make.
+    /// The score of the result.
     score: f64,
     left: &'t str,
     right: &'t str,
-    /// Of what they make, and of the two.
+    /// The ids of the result, of the left and of the right token.
     ids: [usize; 3],
 }
 
 impl Rule<'_> {
+    /// The order of priority. `total_cmp`, since a sort needs a total order.
     fn order(&self, other: &Self) -> Ordering {
+        // In characters, as Python counts them.
         let lengths = |rule: &Self| (rule.left.chars().count(), rule.right.chars().count());
         let by_score = other.score.total_cmp(&self.score);
         by_score
@@ -115,6 +128,7 @@ impl Rule<'_> {
     }
 }
 
+/// Puts `▁` before the text, if the file asks for it, and in place of spaces.
 fn normalizer(prefix: bool) -> Result<NormalizerWrapper, Error> {
     let spaces = Replace::new(" ", SPACE).map_err(refused)?.into();
     let steps = if prefix {
@@ -125,6 +139,8 @@ fn normalizer(prefix: bool) -> Result<NormalizerWrapper, Error> {
     Ok(Normalizers::new(steps).into())
 }
 
+/// The inverse of the normalizer: bytes are joined to characters, `▁` becomes a space, and the
+/// space before the text is removed.
 fn decoder(prefix: bool) -> Result<DecoderWrapper, Error> {
     let spaces = Replace::new(SPACE, " ").map_err(refused)?.into();
     let mut steps = vec![spaces, ByteFallback::new().into(), Fuse::new().into()];

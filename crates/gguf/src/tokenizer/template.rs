@@ -1,4 +1,4 @@
-//! The tokens that encoding puts around a text.
+//! The post-processor that adds BOS and EOS around a text.
 
 use serde_json::{Map, Value, json};
 use tokenizers::{PostProcessorWrapper, Tokenizer};
@@ -7,8 +7,8 @@ use super::refused;
 use super::vocabulary::Vocabulary;
 use crate::{Error, Gguf};
 
-/// Has `tokenizer` begin with BOS and end with EOS where the file says so; where it says nothing,
-/// with BOS if `by_default`.
+/// Adds BOS first and EOS last where the file asks for them; where it says nothing, BOS if
+/// `by_default` and no EOS. A flag without an id adds nothing.
 pub(super) fn add(
     tokenizer: &mut Tokenizer,
     gguf: &Gguf,
@@ -33,6 +33,7 @@ pub(super) fn add(
             *place = vocabulary.at(gguf, id)?;
         }
     }
+    // Without BOS and EOS no post-processor is needed.
     if around.iter().any(Option::is_some) {
         let processor: PostProcessorWrapper =
             serde_json::from_value(template(around)).map_err(refused)?;
@@ -41,8 +42,8 @@ pub(super) fn add(
     Ok(())
 }
 
-/// The processor in `tokenizer.json`'s words, the only form of it that takes every token's text as
-/// it is.
+/// The post-processor as in `tokenizer.json`. The library's builder parses templates from strings,
+/// in which some tokens have a meaning of their own; JSON takes every token as it is.
 fn template([first, last]: [Option<(u32, &str)>; 2]) -> Value {
     let mut tokens = Map::new();
     for (id, token) in [first, last].into_iter().flatten() {
@@ -61,6 +62,7 @@ fn template([first, last]: [Option<(u32, &str)>; 2]) -> Value {
             .chain(last.map(token))
             .collect::<Vec<_>>()
     };
+    // A pair of texts has the tokens around each.
     let pair = [around("A"), around("B")].concat();
     json!({
         "type": "TemplateProcessing",

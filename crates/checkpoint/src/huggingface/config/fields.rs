@@ -1,4 +1,7 @@
-//! The fields of a `config.json`, read with errors that name them.
+//! Typed access to the fields of a `config.json`, with errors that name the field and the value
+//! found.
+//!
+//! Null counts as missing, as transformers writes null for a setting that is unset.
 
 use std::path::Path;
 
@@ -6,13 +9,15 @@ use serde_json::{Map, Value};
 
 use crate::{Architecture, Error, Llama3Scaling, Result};
 
-/// Typed access to the fields, with errors that name them.
+/// A JSON object of the file, the whole of it or the one with rotary settings, and the path for
+/// errors.
 pub struct Fields<'a> {
     pub json: &'a Map<String, Value>,
     pub path: &'a Path,
 }
 
 impl Fields<'_> {
+    /// The error that a field has a problem.
     pub fn wrong(&self, field: &str, problem: impl Into<String>) -> Error {
         Error::Config {
             path: self.path.into(),
@@ -21,11 +26,12 @@ impl Fields<'_> {
         }
     }
 
-    /// A field that is present and not null.
+    /// A field that is present and not null: transformers writes null for a setting that is unset.
     pub fn get(&self, field: &str) -> Option<&Value> {
         self.json.get(field).filter(|value| !value.is_null())
     }
 
+    /// The family of `model_type`; fails where it is missing, not a string or not supported.
     pub fn architecture(&self) -> Result<Architecture> {
         let found = self
             .get("model_type")
@@ -33,6 +39,8 @@ impl Fields<'_> {
         let found = found
             .as_str()
             .ok_or_else(|| self.wrong("model_type", "is not a string"))?;
+        // Outputs of this program with low-rank pairs have a `model_type` of their own, for their
+        // modelling file.
         let plain = found.strip_prefix("lowrank_").unwrap_or(found);
         Architecture::ALL
             .into_iter()
@@ -43,6 +51,7 @@ impl Fields<'_> {
             })
     }
 
+    /// A size between 1 and 2²⁴, if the field is there.
     pub fn optional_size(&self, field: &str) -> Result<Option<usize>> {
         // No size of a real network lies above; below, products of two stay far from overflowing.
         let in_range = |n: &u64| (1..=1 << 24).contains(n);
@@ -57,11 +66,13 @@ impl Fields<'_> {
             .transpose()
     }
 
+    /// A size that must be there.
     pub fn size(&self, field: &str) -> Result<usize> {
         self.optional_size(field)?
             .ok_or_else(|| self.wrong(field, "is missing"))
     }
 
+    /// A number above 0 that must be there. The comparison also refuses NaN.
     pub fn positive(&self, field: &str) -> Result<f64> {
         let value = self
             .get(field)
@@ -70,6 +81,7 @@ impl Fields<'_> {
         number.ok_or_else(|| self.wrong(field, format!("is {value}, not a positive number")))
     }
 
+    /// A boolean, or `otherwise` where the field is missing.
     pub fn flag(&self, field: &str, otherwise: bool) -> Result<bool> {
         self.get(field).map_or(Ok(otherwise), |value| {
             value
@@ -78,7 +90,7 @@ impl Fields<'_> {
         })
     }
 
-    /// A token id; the first of them where there is a list.
+    /// A token id; the first where the file has a list, as for models with several EOS tokens.
     pub fn token(&self, field: &str) -> Result<Option<u32>> {
         let first = |value: &Value| {
             value
@@ -94,6 +106,7 @@ impl Fields<'_> {
             .transpose()
     }
 
+    /// Refuses a field that is there with any other value than the one supported.
     pub fn only(&self, field: &str, supported: &str) -> Result<()> {
         match self.get(field) {
             Some(value) if value.as_str() != Some(supported) => Err(self.wrong(
@@ -104,7 +117,8 @@ impl Fields<'_> {
         }
     }
 
-    /// transformers 5 moved the rotary embedding's fields into `rope_parameters`.
+    /// The object with the rotary settings and its name. transformers 5 calls it `rope_parameters`
+    /// and has θ in it, earlier versions `rope_scaling`.
     pub fn rope_fields(&self) -> Result<Option<(&'static str, Fields<'_>)>> {
         for field in ["rope_parameters", "rope_scaling"] {
             if let Some(value) = self.get(field) {
@@ -123,6 +137,8 @@ impl Fields<'_> {
         Ok(None)
     }
 
+    /// The base of the rotary frequencies: at the top level, else among the rotary settings, else
+    /// 10 000, the default of transformers.
     pub fn rope_theta(&self) -> Result<f64> {
         if self.get("rope_theta").is_some() {
             return self.positive("rope_theta");
@@ -133,10 +149,13 @@ impl Fields<'_> {
         }
     }
 
+    /// The scaling of rotary frequencies. Fails for the kinds that are not implemented (`linear`,
+    /// `yarn`, `dynamic` and others).
     pub fn rope_scaling(&self) -> Result<Option<Llama3Scaling>> {
         let Some((field, rope)) = self.rope_fields()? else {
             return Ok(None);
         };
+        // Older files have `type` in place of `rope_type`.
         let kind = rope
             .get("rope_type")
             .or_else(|| rope.get("type"))
@@ -151,6 +170,8 @@ impl Fields<'_> {
         }
     }
 
+    /// Llama 3's four parameters. `high` above `low` is required, since the interpolation divides
+    /// by their difference.
     fn llama3(&self) -> Result<Llama3Scaling> {
         let scaling = Llama3Scaling {
             factor: self.positive("factor")?,
@@ -165,7 +186,8 @@ impl Fields<'_> {
         }
     }
 
-    /// Qwen turns its window on by a flag, and then not in every layer; Llama has none.
+    /// The attention window. Mistral has one where the field is set; Qwen has a flag for it, and
+    /// then windows in some layers only, which is refused; for Llama the field means nothing.
     pub fn sliding_window(&self, architecture: Architecture) -> Result<Option<usize>> {
         match architecture {
             Architecture::Mistral => self.optional_size("sliding_window"),
