@@ -314,8 +314,16 @@ pub fn find<'a>(
         (None, Some(pair)) => Ok(Form::LowRank(pair)),
         (base, _) => {
             let base = base.unwrap_or(Precision::Float);
-            let correction = find.pair(correction(&module))?;
-            let sum = correction.map(|correction| Form::Sum { base, correction });
+            // Only quantised weights of blocks are corrected, by floats: an adapter on anything else belongs to nothing
+            // that is read here, and is refused as that.
+            let corrected = site.role().is_some() && base != Precision::Float;
+            let found = if corrected {
+                find.pair(correction(&module))?
+            } else {
+                None
+            };
+            let sum = found.filter(|pair| *pair == PairForm::float(pair.rank));
+            let sum = sum.map(|correction| Form::Sum { base, correction });
             Ok(sum.unwrap_or(Form::Whole(base)))
         }
     }

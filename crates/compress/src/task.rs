@@ -94,6 +94,7 @@ impl<'a, M: Method> Task<'a, M> {
     pub fn describe(&self) -> Result<String> {
         let form = &self.job.planning.form;
         let task = json!({
+            "layout": 2, // of the work directory: one that was laid out otherwise is not gone on with
             "method": self.method.name(),
             "options": pipeline::options(self.method, &self.job.planning.target)?,
             "evidence": self.evidence.key(),

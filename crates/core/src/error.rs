@@ -36,7 +36,9 @@ pub enum Error {
     },
 
     /// A plan touches a weight that the model does not have, or that is factored already.
-    #[error("the model has no whole weight at {site}; what is factored already is not cut again")]
+    #[error(
+        "the model has no whole weight of a block at {site}; what is factored already is not cut again, and embedding and head are only rounded, by --embedding-bits"
+    )]
     NoSuchSite {
         /// Where.
         site: Site,

@@ -78,13 +78,13 @@ fn of_weight(step: &Round, shape: Shape) -> usize {
         (0, _) => weight,
         (_, metric) => memory_of_cut(shape, metric),
     };
-    // The weight less its correction, in every round but the first.
     // A metric that its inputs do not share is made for each weight by itself.
     let own = if step.metric == Norm::Kronecker && step.options.rank > 0 {
         memory_of_metric(shape.cols, shape.rows > shape.cols)
     } else {
         0
     };
+    // The weight less its correction, in every round but the first.
     let rest = if step.options.alternations > 0 {
         weight
     } else {

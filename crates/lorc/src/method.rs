@@ -155,7 +155,7 @@ pub(crate) fn by_input(steps: &[Round]) -> Vec<Vec<usize>> {
     let mut inputs: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (place, step) in steps.iter().enumerate() {
         let weighted = step.tokens.are_weighted(step.site);
-        let input = (step.site.input(), weighted, step.options.act_order);
+        let input = (step.site.input(), weighted, step.options.in_act_order());
         inputs.entry(input).or_default().push(place);
     }
     inputs.into_values().collect()
@@ -194,7 +194,7 @@ impl Input {
         if rooted {
             weighting = weighting.map(|found| found.and_then(Weighting::rooted));
         }
-        let hessian = by_codes.then(|| Hessian::new(h()?, DAMPING, first.options.act_order));
+        let hessian = by_codes.then(|| Hessian::new(h()?, DAMPING, first.options.in_act_order()));
         Ok(Self {
             weighting: weighting.transpose()?,
             hessian: hessian.transpose()?,

@@ -86,6 +86,12 @@ impl RoundingOptions {
         }
     }
 
+    /// Whether inputs are rounded in act-order, which GPTQ alone knows.
+    #[must_use]
+    pub fn in_act_order(&self) -> bool {
+        self.act_order && self.quantizer == Quantizer::Gptq
+    }
+
     /// Whether codes or scales depend on H: under GPTQ, searched scales and refinement.
     #[must_use]
     pub fn needs_hessian(&self) -> bool {

@@ -6,7 +6,7 @@
 //!     .journal        a line of JSON for each finished step
 //!     model/          the output directory, unfinished
 //!     state/          checkpoints that a method keeps by itself
-//!     walk/           residual streams between blocks, where those are compressed in order
+//!     trace/          residual streams between blocks, where those are compressed in order
 //! ```
 //!
 //! Model and state are separate folders, so that one rename publishes the model and no state goes

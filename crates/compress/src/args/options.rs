@@ -254,7 +254,7 @@ impl MethodOptions for LorcOptions {
             options: RoundingOptions {
                 scheme,
                 quantizer: self.quantizer,
-                act_order: self.act_order,
+                act_order: self.act_order && self.quantizer == Quantizer::Gptq,
                 scaling: self.scaling.unwrap_or(scaling),
                 refinements: self.refinements.unwrap_or(refinements),
                 rank: match self.rank {

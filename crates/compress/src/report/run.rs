@@ -93,7 +93,7 @@ impl<S: Step> FinishedRun<'_, S> {
         let table = self.measured.as_ref();
         let table = table.map_or_else(String::new, |(text, (before, after))| {
             format!(
-                "ModelReport on {}:\n\n{}",
+                "Measured on {}:\n\n{}",
                 text.title(),
                 super::before_and_after(before, after)
             )
