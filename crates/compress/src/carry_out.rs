@@ -1,20 +1,22 @@
 //! From a plan to factors where they belong, the same for every method.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use compress_calibrate::{Measured, RefitTarget, Sequential};
 use compress_checkpoint::Writer;
 use compress_core::{
-    Edit, Evidence, LayerInput, Matrix, Method, Plan, Planned, Role, Site, Step, Survey, Symmetric,
-    TokenWeights,
+    Edit, Evidence, LayerInput, Matrix, Method, Plan, Planned, Role, Site, Step as _, Survey,
+    Symmetric, TokenWeights,
 };
 use compress_numerics::side_by_side;
 
-use crate::{footprint::Parallel, job::OutputForm, pipeline::written, progress};
+use crate::{
+    footprint::Parallel,
+    job::OutputForm,
+    pipeline::{by_input, sites, written},
+    progress,
+};
 
 /// A plan, and everything that carrying it out takes.
 pub struct Compression<'a, M: Method> {
@@ -111,9 +113,7 @@ impl<M: Method> Compression<'_, M> {
         survey: &Survey<'_>,
     ) -> Result<Vec<(Site, f64)>> {
         // What they share is made anew for each where there is no memory for them side by side.
-        let apart = self.parallel.apart.contains(&input);
-        let at_once = if apart { 1 } else { indices.len().max(1) };
-        let parts = indices.chunks(at_once);
+        let parts = indices.chunks(self.parallel.at_once(input, indices.len()));
         let parts = parts.map(|indices| self.carry_out_together(indices, survey));
         let errors = parts.collect::<Result<Vec<_>>>()?;
         Ok(errors.into_iter().flatten().collect())
@@ -162,23 +162,6 @@ impl<M: Method> Compression<'_, M> {
         let planned = self.plan.steps.get(index);
         planned.context("a plan without this step")
     }
-}
-
-fn sites<S: Step>(planned: &Planned<S>) -> impl Iterator<Item = Site> {
-    planned.step.forms().into_iter().map(|(site, _)| site)
-}
-
-/// The steps of a plan by the one input that the weights of each read.
-fn by_input<S: Step>(plan: &Plan<S>) -> Result<BTreeMap<LayerInput, Vec<usize>>> {
-    let mut by_input: BTreeMap<LayerInput, Vec<usize>> = BTreeMap::new();
-    for (index, planned) in plan.steps.iter().enumerate() {
-        let inputs: BTreeSet<_> = sites(planned).map(Site::input).collect();
-        let [Some(input)] = inputs.iter().copied().collect::<Vec<_>>()[..] else {
-            bail!("a step must change weights that read the same input; {planned:?} does not");
-        };
-        by_input.entry(input).or_default().push(index);
-    }
-    Ok(by_input)
 }
 
 /// Measurements at one input as they are there now; elsewhere as they were before.

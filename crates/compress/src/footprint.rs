@@ -8,7 +8,7 @@ use compress_checkpoint::{Checkpoint, Layout};
 use compress_core::{LayerInput, Method, Needs, Plan, Shape, Site, Survey, TokenWeights};
 use compress_evaluate::CORE;
 
-use crate::{evidence::Route, job::Planning, memory};
+use crate::{evidence::Route, job::Planning, memory, pipeline::by_input};
 
 /// The program while it writes a tokenizer: of a small model more than all that comes after it.
 const PROGRAM: usize = 80_000_000;
@@ -32,10 +32,27 @@ pub struct Footprint {
 /// The parallelism that memory allows.
 #[derive(Clone, Debug, Default)]
 pub struct Parallel {
-    /// Streams whose weights are compressed side by side, where all is measured before.
+    /// Inputs whose weights are compressed side by side, where all is measured before.
     pub inputs: usize,
-    /// Streams whose weights do not fit side by side, and are compressed one after the other.
+    /// Inputs whose weights do not fit side by side, and are compressed one after the other.
     pub apart: BTreeSet<LayerInput>,
+}
+
+impl Parallel {
+    fn of(inputs: usize, apart: impl IntoIterator<Item = LayerInput>) -> Self {
+        let apart = apart.into_iter().collect();
+        Self { inputs, apart }
+    }
+
+    /// How many of an input's steps are carried out together.
+    pub fn at_once(&self, input: LayerInput, steps: usize) -> usize {
+        let most = if self.apart.contains(&input) {
+            1
+        } else {
+            steps
+        };
+        most.max(1)
+    }
 }
 
 /// Predicts what carrying out a plan takes; `limit` is the memory that it may take.
@@ -64,10 +81,12 @@ pub fn preview<M: Method>(
         0
     };
     let fixed = own + tokens + threads * CORE;
-    let groups = by_input(plan);
+    let step = |index: usize| plan.steps[index].step.clone();
+    let steps = by_input(plan)?.into_iter();
+    let steps = steps.map(|(input, of_input)| (input, of_input.into_iter().map(step).collect()));
     let needs = Needed {
         method,
-        groups: &groups,
+        steps: steps.collect(),
         pass: route.in_turn.then_some(&pass),
         shape: &shape,
     };
@@ -94,62 +113,53 @@ pub fn preview<M: Method>(
 /// The bytes that the weights of each input need.
 struct Needed<'a, M: Method> {
     method: &'a M,
-    groups: &'a Groups<M::Step>,
+    steps: BTreeMap<LayerInput, Vec<M::Step>>,
     /// Where they are measured when their turn comes.
     pass: Option<&'a PassFootprint<'a>>,
     shape: &'a dyn Fn(Site) -> compress_core::Result<Shape>,
 }
-
-/// The steps of a plan by the input that their weights read.
-type Groups<S> = BTreeMap<Option<LayerInput>, Vec<S>>;
 
 impl<M: Method> Needed<'_, M> {
     /// As much at the same time as fits in `room`, and the bytes that it takes.
     fn within(&self, room: usize, threads: usize) -> Result<(Parallel, usize)> {
         let most = match self.pass {
             Some(_) => 1,
-            None => threads.min(self.groups.len()).max(1),
+            None => threads.min(self.steps.len()).max(1),
         };
-        let mut parallel = Parallel {
-            inputs: 1,
-            apart: BTreeSet::new(),
-        };
-        // Streams side by side share the threads.
+        // Inputs side by side share the threads.
         for inputs in (2..=most).rev() {
-            let together = largest(self.bytes(threads / inputs, &parallel.apart)?, inputs);
-            if together <= room {
-                return Ok((Parallel { inputs, ..parallel }, together));
+            let parallel = Parallel::of(inputs, []);
+            let bytes = largest(self.bytes(threads / inputs, &parallel)?, inputs);
+            if bytes <= room {
+                return Ok((parallel, bytes));
             }
         }
-        let together = self.bytes(threads, &parallel.apart)?.into_iter();
-        let too_large = self
-            .groups
-            .keys()
-            .zip(together)
-            .filter(|(_, bytes)| *bytes > room);
-        parallel.apart = too_large.filter_map(|(input, _)| *input).collect();
-        let bytes = largest(self.bytes(threads, &parallel.apart)?, 1);
+        let together = self.bytes(threads, &Parallel::of(1, []))?;
+        let all = self.steps.keys().copied();
+        let apart = self.bytes(threads, &Parallel::of(1, all.clone()))?;
+        // Not where it would not help, as where measuring takes the most: what weights share would be made anew for
+        // each of them in vain.
+        let helps = all.zip(together.iter().zip(&apart));
+        let helps = helps.filter(|(_, (together, apart))| **together > room && apart < together);
+        let parallel = Parallel::of(1, helps.map(|(input, _)| input));
+        let bytes = largest(self.bytes(threads, &parallel)?, 1);
         Ok((parallel, bytes))
     }
 
-    /// Bytes for each input, on so many threads; the weights of some inputs one after the other.
-    fn bytes(&self, threads: usize, apart: &BTreeSet<LayerInput>) -> Result<Vec<usize>> {
-        let of_group = |(input, steps): (&Option<LayerInput>, &Vec<M::Step>)| {
-            let alone = input.is_some_and(|input| apart.contains(&input));
-            let at_once = if alone { 1 } else { steps.len().max(1) };
+    /// Bytes for each input, on so many threads.
+    fn bytes(&self, threads: usize, parallel: &Parallel) -> Result<Vec<usize>> {
+        let of_input = |(&input, steps): (&LayerInput, &Vec<M::Step>)| {
             let mut compressing = 0;
-            for steps in steps.chunks(at_once) {
+            for steps in steps.chunks(parallel.at_once(input, steps.len())) {
                 compressing = compressing.max(self.method.memory(steps, self.shape, threads)?);
             }
-            Ok(match (input, self.pass) {
-                (Some(LayerInput { kind, .. }), Some(pass)) => {
-                    let rest = pass.held(*kind) + compressing;
-                    rest.max(pass.measuring(*kind)).max(pass.solving(*kind))
-                }
-                _ => compressing,
-            })
+            Ok(self.pass.map_or(compressing, |pass| {
+                let held = pass.held(input.kind) + compressing;
+                held.max(pass.measuring(input.kind))
+                    .max(pass.solving(input.kind))
+            }))
         };
-        self.groups.iter().map(of_group).collect()
+        self.steps.iter().map(of_input).collect()
     }
 }
 
@@ -159,13 +169,37 @@ fn largest(mut bytes: Vec<usize>, count: usize) -> usize {
     bytes.iter().take(count).sum()
 }
 
-fn by_input<S: compress_core::Step>(plan: &Plan<S>) -> Groups<S> {
-    let mut by_input: Groups<S> = BTreeMap::new();
-    for planned in &plan.steps {
-        for (site, _) in planned.step.forms() {
-            let steps = by_input.entry(site.input()).or_default();
-            steps.push(planned.step.clone());
-        }
+#[cfg(test)]
+mod tests {
+    use compress_core::{InputKind, Role, Truncate, testing::Toy};
+    use compress_svd::Svd;
+
+    use super::*;
+
+    #[test]
+    fn weights_go_apart_only_where_that_takes_less() {
+        let toy = Toy::new(1);
+        let survey = Survey::new(&toy, |_| true);
+        let step = |role| Truncate {
+            site: Site::new(0, role),
+            rank: 2,
+        };
+        let (several, one) = (InputKind::FeedForward, InputKind::Output);
+        let [several, one] = [several, one].map(|kind| LayerInput::new(0, kind));
+        let needed = Needed {
+            method: &Svd::default(),
+            steps: [
+                (several, vec![step(Role::Gate), step(Role::Up)]),
+                (one, vec![step(Role::Output)]),
+            ]
+            .into(),
+            pass: None,
+            shape: &|site| survey.shape(site),
+        };
+        let (parallel, bytes) = needed.within(0, 2).unwrap();
+        assert_eq!(parallel.apart, [several].into());
+        let (side_by_side, more) = needed.within(usize::MAX, 2).unwrap();
+        assert!(side_by_side.apart.is_empty() && side_by_side.inputs == 2);
+        assert!(bytes < more);
     }
-    by_input
 }

@@ -1,11 +1,17 @@
 //! From a budget to a plan, and what that makes of the output; the same for every method.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytesize::ByteSize;
 use compress_checkpoint::{Checkpoint, Layout, OutputSpec};
-use compress_core::{Budget, Edit, Factor, Form, Method, PairForm, Plan, Site, Survey};
+use compress_core::{
+    Budget, Edit, Factor, Form, LayerInput, Method, PairForm, Plan, Planned, Site, Step, Survey,
+};
 use serde_json::Value;
 
 use crate::{
@@ -48,11 +54,7 @@ fn for_budget<M: Method>(
     Ok(Plan::new(method.name(), model.id()?, keep, steps, survey)?)
 }
 
-fn read<S: compress_core::Step>(
-    path: &Path,
-    model: &Opened,
-    survey: &Survey<'_>,
-) -> Result<Plan<S>> {
+fn read<S: Step>(path: &Path, model: &Opened, survey: &Survey<'_>) -> Result<Plan<S>> {
     let name = path.display();
     let text = fs::read(path).with_context(|| format!("cannot read the plan {name}"))?;
     let plan: Plan<S> = Plan::parse(&text).with_context(|| name.to_string())?;
@@ -100,7 +102,7 @@ fn fit<M: Method>(
     );
     let bytes = |keep: f64| {
         let steps = method.plan(survey, Some(Budget::keep(keep)?))?;
-        let forms = steps.iter().flat_map(compress_core::Step::forms).collect();
+        let forms = steps.iter().flat_map(Step::forms).collect();
         let spec = output_spec(&model.checkpoint, forms, &arguments.form);
         anyhow::Ok(Layout::new(&model.checkpoint, &spec)?.bytes() as u64)
     };
@@ -160,4 +162,22 @@ pub fn written(edit: Edit, form: &OutputForm) -> Result<Edit> {
     }
     let factor = Factor::whole(edit.factor.dense()?);
     Ok(Edit { factor, ..edit })
+}
+
+/// The weights that a step changes.
+pub fn sites<S: Step>(planned: &Planned<S>) -> impl Iterator<Item = Site> {
+    planned.step.forms().into_iter().map(|(site, _)| site)
+}
+
+/// The steps of a plan by the one input that the weights of each read.
+pub fn by_input<S: Step>(plan: &Plan<S>) -> Result<BTreeMap<LayerInput, Vec<usize>>> {
+    let mut by_input: BTreeMap<LayerInput, Vec<usize>> = BTreeMap::new();
+    for (index, planned) in plan.steps.iter().enumerate() {
+        let inputs: BTreeSet<_> = sites(planned).map(Site::input).collect();
+        let [Some(input)] = inputs.iter().copied().collect::<Vec<_>>()[..] else {
+            bail!("a step must change weights that read the same input; {planned:?} does not");
+        };
+        by_input.entry(input).or_default().push(index);
+    }
+    Ok(by_input)
 }
