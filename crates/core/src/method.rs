@@ -18,9 +18,9 @@ use crate::{Budget, Error, Factor, Form, Needs, Result, Shape, Site, Survey, Tok
 /// - under refit, [`Survey::weight`] gives the refit target in the place of the weight, and
 ///   [`Survey::activations`] the H of the layer input behind the compressed blocks before it. A method does the same
 ///   with either;
-/// - all steps whose weights read one layer input come in one call of [`compress`](Self::compress), so that what they
-///   share (a factorisation of H) is made once. Calls for different inputs may come from different threads at the
-///   same time.
+/// - the steps whose weights read one layer input come in one call of [`compress`](Self::compress), so that what they
+///   share (a factorisation of H) is made once; in several only where memory does not suffice for all of them, or a
+///   killed run goes on. Calls for different inputs may come from different threads at the same time.
 pub trait Method: Sync + Serialize {
     /// One unit of work: what to compress, and how far. Methods with the same step can carry out
     /// each other's plans.
@@ -50,7 +50,7 @@ pub trait Method: Sync + Serialize {
     /// Carries out steps, and returns the edits in the order of the steps.
     ///
     /// Fails where a step does not fit its weight, a measurement is missing, or a number is not finite. The result has
-    /// the same bytes on any number of threads.
+    /// the same bytes on any number of threads, and whether steps come in one call or in several.
     fn compress(&self, steps: &[Self::Step], survey: &Survey<'_>) -> Result<Vec<Edit>>;
 
     /// The peak bytes of [`compress`](Self::compress) for the steps of one layer input on so many threads: weights of

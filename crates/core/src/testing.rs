@@ -143,6 +143,7 @@ macro_rules! laws {
             nothing_grows_and_the_budget_is_met,
             more_budget_never_hurts,
             edits_are_what_the_step_predicted,
+            steps_may_come_one_by_one,
             nothing_in_a_plan_is_ignored,
             the_bytes_are_the_same_on_any_number_of_threads,
             a_damaged_weight_is_named,
@@ -229,6 +230,22 @@ pub fn more_budget_never_hurts<M: Method>(method: &M) -> Result<()> {
         );
         last = error;
     }
+    Ok(())
+}
+
+/// Law: steps give the same bytes whether they come in one call or one by one.
+pub fn steps_may_come_one_by_one<M: Method>(method: &M) -> Result<()> {
+    let toy = Toy::new(9);
+    let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
+    let steps = method.plan(&survey, Some(Budget::keep(0.5)?))?;
+    let together = method.compress(&steps, &survey)?.into_iter();
+    let mut together = together.map(|edit| (edit.site, edit.factor));
+    for step in &steps {
+        for edit in method.compress(std::slice::from_ref(step), &survey)? {
+            assert_eq!(together.next(), Some((edit.site, edit.factor)));
+        }
+    }
+    assert_eq!(together.next(), None);
     Ok(())
 }
 
