@@ -12,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// No windows, or of different lengths.
-    #[error("calibration needs windows of one length of at least 2 tokens; {problem}")]
+    #[error("windows of one length of at least 2 tokens are needed; {problem}")]
     Windows {
         /// The problem with them.
         problem: String,

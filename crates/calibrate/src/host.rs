@@ -12,7 +12,7 @@ pub fn side_by_side(time: usize) -> usize {
     (TOKENS / time).max(rayon::current_num_threads())
 }
 
-/// The length that all windows have.
+/// The length that all windows have. Fails where there are none, or lengths differ or are below 2.
 pub fn length(windows: &[Vec<u32>]) -> Result<usize> {
     let time = windows.first().map_or(0, Vec::len);
     if time < 2 || windows.iter().any(|window| window.len() != time) {

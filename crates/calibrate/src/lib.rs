@@ -42,6 +42,7 @@ pub use cache::{Kept, kept, shrink};
 pub use calibrate::calibrate;
 pub use error::{Error, Result};
 pub use footprint::{PassFootprint, between_blocks, evidence};
+pub use host::length;
 pub use measured::Measured;
 pub use progress::Progress;
 pub use sequential::{Behind, RefitTarget, Sequential};

@@ -204,8 +204,7 @@ impl<'a> Sequential<'a> {
     ) -> Result<Measured> {
         let shape = |role: Role| self.checkpoint.config().shape(role);
         let width = shape(to.kind.reader()).cols;
-        let refits = self.refits_to_original();
-        let rows = if refits {
+        let rows = if self.refits_to_original() {
             target_rows(to.kind, shape)
         } else {
             0

@@ -56,7 +56,7 @@ pub fn distil(
     let options = lesson.options;
     let what = options.trained;
     trained::tensor_names(model, what)?;
-    let time = lesson.windows.first().map_or(0, Vec::len);
+    let time = lesson.length()?;
     let angles = model.rotary.angles(0..time, &model.device());
     let folder = journal.folder().to_owned();
     let embedding = Streamed::open(original, &model.device())?;
@@ -131,8 +131,10 @@ impl Course<'_> {
             }
             let (loss, gradients) = self.gradients(block, step)?;
             let rate = schedule.rate(step);
-            let stepped = optimiser.step(rate, self.values(block), gradients);
-            what.set(block, &mut stepped.into_iter());
+            if loss.is_finite() {
+                let stepped = optimiser.step(rate, self.values(block), gradients);
+                what.set(block, &mut stepped.into_iter());
+            }
             let look = (step + 1) % options.interval == 0 || step + 1 == options.steps;
             let look = look && loss.is_finite();
             let held_out = look.then(|| self.error(block)).transpose()?;

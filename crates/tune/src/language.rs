@@ -82,6 +82,7 @@ fn of_window(
 pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) -> Result<Ending> {
     let options = lesson.options;
     let trained = options.trained;
+    lesson.length()?;
     let names = tensor_names(model, trained)?;
     let mut optimiser = Optimiser::new(options, names.len());
     let found = journal.restore(&names, &mut optimiser, &model.device())?;

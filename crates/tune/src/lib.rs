@@ -1,9 +1,9 @@
 //! Fine-tuning of what compression has left: the low-rank components are trained, the rest is frozen.
 //!
 //! ```text
-//! distillation   min Σ ‖block(z) − y‖² / Σ ‖y‖²     block after block, z from the tuned blocks before it,
-//!                                                   y what the original's block gives on its own way
-//! language       min −(1/T) Σ ln p(token)           the whole model
+//! distillation   min (1/T) Σ ‖block(z) − y‖² / ‖y‖²   block after block, z from the tuned blocks before it,
+//!                                                     y what the original's block gives on its own way
+//! language       min −(1/T) Σ ln p(token)             the whole model
 //! ```
 //!
 //! The gradient of a pair of factors needs no product of the size of the weight. With x going into
@@ -39,7 +39,7 @@ mod streams;
 mod sums;
 mod trained;
 
-use compress_calibrate::Progress;
+use compress_calibrate::{Progress, length};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -93,6 +93,17 @@ pub struct Lesson<'a> {
 }
 
 impl Lesson<'_> {
+    /// The length of all windows; fails where there are none to train on or none held out, or lengths differ.
+    fn length(&self) -> Result<usize> {
+        let (time, held_out) = (length(self.windows)?, length(self.held_out)?);
+        if time != held_out {
+            let problem =
+                format!("got {time} tokens to train on, and {held_out} in those held out");
+            return Err(compress_calibrate::Error::Windows { problem }.into());
+        }
+        Ok(time)
+    }
+
     /// The windows of a step.
     fn batch(&self, step: usize) -> Vec<&[u32]> {
         let places = self.places(step).into_iter();

@@ -478,3 +478,31 @@ fn a_distilled_block_is_written_once_and_streams_lie_on_disk() {
     let left = std::fs::read_dir(&watching.folder).unwrap().count();
     assert_eq!(left, model.blocks.len(), "the streams are removed");
 }
+
+#[test]
+fn a_lesson_without_windows_is_refused() {
+    let device = Device::flex();
+    let some = windows(&cut("llama", &device), 6);
+    let short: Vec<Vec<u32>> = some.iter().map(|window| window[1..].to_vec()).collect();
+    let options = options(Trained::LRC);
+    for (windows, held_out) in [(&[][..], &some[..]), (&some, &[]), (&some, &short)] {
+        let lesson = Lesson {
+            windows,
+            held_out,
+            options: &options,
+            progress: &Silent,
+        };
+        let place = tempfile::tempdir().unwrap();
+        let mut model = cut("llama", &device);
+        let mut journal = Journal::open(&place.path().join("journal")).unwrap();
+        let refused = |ended| matches!(ended, Err(Error::Calibrate(_)));
+        assert!(refused(train(&mut model, &lesson, &mut journal)));
+        let original = checkpoint("llama");
+        assert!(refused(distil(
+            &original,
+            &mut model,
+            &lesson,
+            &mut journal
+        )));
+    }
+}
