@@ -124,6 +124,14 @@ impl Pass<'_> {
             let original = vocabularies[0];
             return Err(Error::Vocabulary { original, other });
         }
+        // The mean over no tokens is not a number.
+        if self.windows.is_empty() || self.windows.iter().any(|window| window.len() < 2) {
+            let problem =
+                "windows of at least 2 tokens each are needed, to predict all but the first";
+            return Err(Error::Protocol {
+                problem: problem.into(),
+            });
+        }
         // The wall clock of the whole pass: batches may run in parallel.
         let start = Instant::now();
         let batches = self.for_each_batch(sources, |batch| self.score_batch(sources, batch))?;

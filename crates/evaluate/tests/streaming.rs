@@ -272,3 +272,12 @@ fn what_is_packed_takes_its_packed_size_and_a_streamed_model_a_block() {
     assert!((whole.whole() - packed.whole()).abs_diff(expected) <= 1);
     assert!(whole.streamed(1) < whole.whole());
 }
+
+#[test]
+fn nothing_to_predict_is_refused() {
+    let decoder = Decoder::load(&fixture("networks/llama"), &Device::flex()).unwrap();
+    for windows in [vec![], vec![vec![1, 2], vec![]], vec![vec![1]]] {
+        let found = pass(&windows, 1).perplexity(&decoder);
+        assert!(matches!(found, Err(Error::Protocol { .. })), "{found:?}");
+    }
+}
