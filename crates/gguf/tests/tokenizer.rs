@@ -209,6 +209,9 @@ fn malformed_vocabularies_are_refused() {
     let bos = tokens("gpt2")
         .texts("tokenizer.ggml.merges", &[])
         .truth("tokenizer.ggml.add_bos_token", true);
+    assert!(
+        matches!(refusal(&bos), Error::MissingKey { key } if key == "tokenizer.ggml.bos_token_id")
+    );
     assert!(matches!(
         refusal(&bos.whole("tokenizer.ggml.bos_token_id", 1)),
         Error::Vocabulary {

@@ -5,10 +5,10 @@ use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use super::refused;
 use super::vocabulary::Vocabulary;
-use crate::{Error, Gguf};
+use crate::{Error, Gguf, metadata::needed};
 
 /// Adds BOS first and EOS last where the file asks for them; where it says nothing, BOS if
-/// `by_default` and no EOS. A flag without an id adds nothing.
+/// `by_default` and no EOS. Fails where the file asks for a token whose id it does not have.
 pub(super) fn add(
     tokenizer: &mut Tokenizer,
     gguf: &Gguf,
@@ -29,8 +29,13 @@ pub(super) fn add(
     ];
     let mut around = [None; 2];
     for (place, (flag, id, by_default)) in around.iter_mut().zip(wanted) {
-        if gguf.truth(flag)?.unwrap_or(by_default) {
+        let asked = gguf.truth(flag)?;
+        if asked.unwrap_or(by_default) {
             *place = vocabulary.at(gguf, id)?;
+        }
+        // Every text would be tokenised otherwise than the file says.
+        if asked == Some(true) {
+            needed(id, *place)?;
         }
     }
     // Without BOS and EOS no post-processor is needed.
