@@ -5,11 +5,10 @@
 //! h = Σ softmax(K q / √d) V      q: d, K and V: time × d, h: d
 //! ```
 
-use pulp::Arch;
-
 use super::{
     dot::{dot, fold},
     exponential::exp,
+    vectorized,
 };
 
 /// Σ softmax(K q / √d) V of one query, d, over the keys and values of its head, each time × d, row after row: the
@@ -19,7 +18,7 @@ pub fn attend_one(query: &[f32], keys: [&[f32]; 2], values: [&[f32]; 2], out: &m
     let seen = keys.iter().map(|keys| keys.len() / size).sum();
     let weights = vec![0.0; seen];
     // It takes the weights with it: a closure that could be called twice is not sure to be inlined.
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         move || attend(query, keys, values, weights, out),
     );

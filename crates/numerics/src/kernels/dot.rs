@@ -13,7 +13,7 @@
     reason = "vector instructions are allowed in the function that all of this is inlined into"
 )]
 
-use pulp::Arch;
+use super::vectorized;
 
 /// Partial sums side by side: two vectors of AVX-512 or four of AVX2, so that no addition waits for the latency of the
 /// one before.
@@ -24,7 +24,7 @@ const FEW: usize = 8;
 
 /// y = W x for `out.len()` rows of `x.len()` numbers, on this thread.
 pub fn multiply_rows(rows: &[f32], x: &[f32], out: &mut [f32]) {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             for (out, row) in out.iter_mut().zip(rows.chunks_exact(x.len().max(1))) {

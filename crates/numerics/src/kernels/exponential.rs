@@ -6,16 +6,16 @@
 //!
 //! The classical reduction (Cody & Waite 1980) with a Taylor polynomial, which is cheap enough in vectors to need no
 //! table. Written without branches, so that the compiler makes vector instructions of it, which it cannot of a call of
-//! `f32::exp`; `pulp` picks the widest that the processor has.
+//! `f32::exp`; [`vectorized`] picks the widest that the processor has.
 
 use std::f32::consts::LOG2_E;
 
-use pulp::Arch;
+use super::vectorized;
 
 /// Replaces each number by its exponential, to 2 units in the last place up to 88; below −87 by 0. Above 88 the result
 /// is too large, by a quarter at most, and infinite from 88.5 on instead of 88.7.
 pub fn exponentiate(numbers: &mut [f32]) {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || numbers.iter_mut().for_each(|x| *x = exp(*x)),
     );
@@ -25,7 +25,7 @@ pub fn exponentiate(numbers: &mut [f32]) {
 /// damaged model are.
 #[must_use]
 pub fn log_sum_exp(numbers: &[f32]) -> Option<f64> {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let most = numbers.iter().fold(

@@ -4,14 +4,12 @@
 //! y = x ⊙ gain / √(mean x² + ε)
 //! ```
 
-use pulp::Arch;
-
-use super::dot::dot;
+use super::{dot::dot, vectorized};
 
 /// The normalised vector, as long as x. `epsilon` keeps a vector of zeros from a division by zero.
 #[must_use]
 pub fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let mean = dot(x, x) / x.len() as f32;

@@ -5,12 +5,12 @@
 //! (a, b) ← (a cos − b sin, b cos + a sin)      a: channel i, b: channel i + d/2, angle: position · θᵢ
 //! ```
 
-use pulp::Arch;
+use super::vectorized;
 
 /// Rotates the pairs of channels (i, i + d/2) of each head by the angles of one position, given as d/2 cosines and
 /// sines. `heads` is heads × d, in place. With negated sines it is its own inverse, and so its vjp.
 pub fn rotate_halves(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             for head in heads.chunks_exact_mut((2 * cos.len()).max(1)) {

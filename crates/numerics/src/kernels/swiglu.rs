@@ -8,13 +8,11 @@
 //! One pass over the numbers, in place, with exponentials in vector instructions: a call of `expf` for each
 //! took a tenth of a pass through a network.
 
-use pulp::Arch;
-
-use super::exponential::exp;
+use super::{exponential::exp, vectorized};
 
 /// silu(gate) ⊙ up, written over the gate; stops at the shorter slice.
 pub fn swiglu(gate: &mut [f32], up: &[f32]) {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             for (g, u) in gate.iter_mut().zip(up) {
@@ -26,7 +24,7 @@ pub fn swiglu(gate: &mut [f32], up: &[f32]) {
 
 /// The vjp: from the gradient by the result, those by gate and by up, written over their places.
 pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], gradient: &[f32]) {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             for ((g, u), by) in gate.iter_mut().zip(up).zip(gradient) {

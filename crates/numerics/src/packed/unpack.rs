@@ -5,12 +5,12 @@
     reason = "vector instructions are allowed in the function that all of this is inlined into"
 )]
 
-use pulp::Arch;
+use crate::kernels::vectorized;
 
 /// Unpacks as many codes as `numbers` has room for, unsigned: 0 … 2^bits − 1. The caller subtracts the offset and the
 /// zero point.
 pub fn codes(words: &[u32], bits: usize, numbers: &mut [f32]) {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || match bits {
             // Widths that divide 32 have no code across two words, and a loop of constant length per word.
