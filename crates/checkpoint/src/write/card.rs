@@ -26,19 +26,19 @@ impl Card {
         let remote_code = layout.ranks().next().is_some();
         let schemes = layout.schemes();
         let rounded = schemes.blocks.map(|scheme| scheme.to_string());
-        let rounded_tables = schemes.ends.map(|scheme| scheme.to_string());
+        let rounded_ends = schemes.ends.map(|scheme| scheme.to_string());
         // vLLM's kernels for packed weights start at 4 bits.
         let kernels = schemes.blocks.is_none_or(|scheme| scheme.bits.count() >= 4);
         let tied = !layout.forms().contains_key(&Site::Head);
         // No other program is known to read a rounded embedding that is the head as well.
-        let only_here = tied && rounded_tables.is_some();
+        let only_here = tied && rounded_ends.is_some();
         // The values that vLLM accepts for `--max-lora-rank`.
         let sizes = [8, 16, 32, 64, 128, 256, 320, 512];
         let rank = layout.corrections().next().map(|(_, rank)| rank);
         let lora_rank = rank.and_then(|rank| sizes.into_iter().find(|&size| size >= rank));
         let corrected = rank.is_some();
         // Without its correction a model would be served that is not the one of the figures.
-        let serves = kernels && rounded_tables.is_none() && (!corrected || lora_rank.is_some());
+        let serves = kernels && rounded_ends.is_none() && (!corrected || lora_rank.is_some());
         let Self {
             name,
             table,
@@ -55,7 +55,7 @@ impl Card {
         let bytes = layout.bytes();
         let parameters = layout.parameters();
         Environment::new()
-            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, rounded, rounded_tables, tied, only_here, kernels, serves, corrected, lora_rank, bytes, parameters })
+            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, rounded, rounded_ends, tied, only_here, kernels, serves, corrected, lora_rank, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
 }

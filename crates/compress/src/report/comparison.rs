@@ -101,17 +101,9 @@ fn cells(row: &Row) -> [String; 8] {
             VariantOutcome::Error(error) => error.clone(),
             VariantOutcome::Report(_) => String::new(),
         };
-        let empty = String::new;
-        return [
-            name,
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-            error,
-        ];
+        let empty = [const { String::new() }; 6];
+        let [a, b, c, d, e, f] = empty;
+        return [name, a, b, c, d, e, f, error];
     };
     let (before, after) = (&report["before"], &report["after"]);
     let seconds = |what: &str| report[what].as_f64().unwrap_or(f64::NAN);
