@@ -59,25 +59,23 @@ fn of_input(readers: &[(&Round, Shape)], threads: usize) -> usize {
     } else {
         (0, 0)
     };
-    let weights = readers.iter().map(|(step, shape)| of_weight(step, *shape));
+    let weights = |part: fn(&Round, Shape, usize) -> usize| {
+        let each = readers.iter();
+        let each = each.map(|(step, shape)| of_weight(step, *shape) + part(step, *shape, threads));
+        memory_together(each, threads)
+    };
     let bands = threads * BANDS * BAND * n * size_of::<f32>();
-    let rounding = kept + memory_together(weights, threads) + bands;
+    // A weight is rounded before what that lost is cut.
+    let rounding = kept + (weights(codes) + bands).max(weights(lost));
     // The factorisation is over, and most of its memory free, when rounding begins.
     metric + factorised.max(rounding)
 }
 
-/// For one weight, without what is shared.
+/// For one weight all the time, without what is shared.
 fn of_weight(step: &Round, shape: Shape) -> usize {
     let weight = size_of::<f32>() * shape.size();
     let quantised =
         (step.options.scheme.bits_per_weight(shape) * shape.size() as f64 / 8.0) as usize;
-    // A byte per code, once in bands and once joined; packed afterwards.
-    let codes = 2 * size_of::<i8>() * shape.size();
-    let lost = match (step.options.rank, step.metric) {
-        (0, Norm::Plain) => 0,
-        (0, _) => weight,
-        (_, metric) => memory_of_cut(shape, metric),
-    };
     // A metric that its inputs do not share is made for each weight by itself.
     let own = if step.metric == Norm::Kronecker && step.options.rank > 0 {
         memory_of_metric(shape.cols, shape.rows > shape.cols)
@@ -90,5 +88,19 @@ fn of_weight(step: &Round, shape: Shape) -> usize {
     } else {
         0
     };
-    weight + rest + own + quantised + codes.max(lost)
+    weight + rest + own + quantised
+}
+
+/// While it is rounded: a byte per code, once in bands and once joined; packed afterwards.
+fn codes(_: &Round, shape: Shape, _: usize) -> usize {
+    2 * size_of::<i8>() * shape.size()
+}
+
+/// What rounding lost of it, and the cut of that.
+fn lost(step: &Round, shape: Shape, threads: usize) -> usize {
+    match (step.options.rank, step.metric) {
+        (0, Norm::Plain) => 0,
+        (0, _) => size_of::<f32>() * shape.size(),
+        (rank, metric) => memory_of_cut(shape, rank, metric, threads),
+    }
 }

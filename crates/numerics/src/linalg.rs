@@ -27,9 +27,9 @@ mod square;
 mod sums;
 
 pub use cholesky::{Cholesky, Indefinite, InverseRoot};
-pub use dense::{Dense, Double, Single};
+pub use dense::{Dense, Double, Single, UNFOLDED};
 pub use eigen::{EIGEN_SQUARES, Eigen, Gram, short_gram, singular_values};
-pub use product::{product, product_of_transposed};
+pub use product::{PACKED, product, product_of_transposed};
 pub use real::Real;
 pub use rows::{Block, Columns, Rows};
 pub use slab::{

@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! s, l     the shorter and the longer side of a weight
+//! r        the rank
 //! 4 s l    the weight
-//! 8 s l    M; M H where that is another; and W while M is made of it by a root
+//! 8 s l    M, and W while M is made of it by a root; during the eigendecomposition only where there is a root
 //! 32 s²    the eigendecomposition of a Gram matrix in f64; half of that for the plain norm, which needs f32 only
 //!          unless what is cut away is below a thousandth of the weight
+//! 8 s p    a part of M H, of p columns, while M H Mᵀ is summed; and H unfolded, 256 columns on each thread;
+//!          512 columns of M stay packed on each
+//! 8 r (s + l)   the pair in f64; twice that where it is transposed
 //! 4 n²     a metric H, for all weights of a layer input; 8 n² its root
 //! ```
 
 use compress_core::{Result, Shape, Site, Truncate};
-use compress_numerics::linalg::EIGEN_SQUARES;
+use compress_numerics::linalg::{EIGEN_SQUARES, PACKED, UNFOLDED};
 
-use crate::Norm;
+use crate::{Norm, metric::PART};
 
 /// The peak bytes of cutting the weights of one layer input in a norm, on so many threads. Fails where `shape` does.
 pub fn memory(
@@ -23,7 +27,8 @@ pub fn memory(
 ) -> Result<usize> {
     let shapes = steps.iter().map(|step| shape(step.site));
     let shapes = shapes.collect::<Result<Vec<Shape>>>()?;
-    let cuts = shapes.iter().map(|&shape| memory_of_cut(shape, norm));
+    let cuts = shapes.iter().zip(steps);
+    let cuts = cuts.map(|(&shape, step)| memory_of_cut(shape, step.rank, norm, threads));
     let cuts = memory_together(cuts, threads);
     let inputs = shapes.first().map_or(0, |shape| shape.cols);
     let on_their_side = shapes.iter().any(|shape| shape.rows > shape.cols);
@@ -52,33 +57,57 @@ pub const fn memory_of_metric(n: usize, rooted: bool) -> usize {
     triangle + if rooted { size_of::<f64>() * n * n } else { 0 }
 }
 
-/// The bytes of a weight and of its cut at the peak, without the metric of its inputs.
+/// The bytes of a weight and of its cut to a rank at the peak, on so many threads, without the metric of its inputs.
 #[must_use]
-pub fn memory_of_cut(shape: Shape, norm: Norm) -> usize {
+pub fn memory_of_cut(shape: Shape, rank: usize, norm: Norm, threads: usize) -> usize {
     let (short, size) = (shape.full_rank(), shape.size());
-    let (weight, wide) = (size_of::<f32>() * size, size_of::<f64>() * size);
+    let long = shape.rows.max(shape.cols);
+    let weight = size_of::<f32>() * size;
     if norm == Norm::Plain {
         return weight + EIGEN_SQUARES * size_of::<f32>() * short * short;
     }
-    let square = size_of::<f64>() * short * short;
-    let eigen = EIGEN_SQUARES * square;
-    let by_outputs = norm == Norm::Kronecker;
+    let double = |numbers: usize| size_of::<f64>() * numbers;
+    let wide = double(size);
     let on_its_side = shape.rows > shape.cols;
-    // M H is another matrix than M where the longer side has a metric; a root is applied, making M another matrix than
-    // W, where the shorter side has one.
-    let (weighted, rooted) = if on_its_side {
-        (by_outputs, norm.shares_inputs())
+    let (by_outputs, by_fisher) = (norm == Norm::Kronecker, norm == Norm::InputFisher);
+    // The metric of the shorter side is applied as a root, which makes M another matrix than W.
+    let (root_is_full, part_is_full) = if on_its_side {
+        (norm.shares_inputs(), by_outputs)
     } else {
-        (true, by_outputs)
+        (by_outputs, norm.shares_inputs())
     };
-    let held = if weighted { 2 * wide } else { wide };
-    // The root of the inputs' metric is shared, and counted with that; the root of G is the weight's own.
-    let root = if on_its_side { 0 } else { square };
-    let rooting = if rooted { 2 * wide + root } else { wide };
+    let rooted = root_is_full || (on_its_side && by_fisher);
+    // A root of the shared metric is counted with that; the root of G is the weight's own.
+    let root = if root_is_full && !on_its_side {
+        double(short * short)
+    } else {
+        0
+    };
+    let rooting = if root_is_full { 2 * wide + root } else { wide };
+    let held = if rooted { wide } else { 0 };
+    // Of M H there is a part at a time, and of H what threads unfold, unless it is diagonal.
+    let unfolded = double(threads * UNFOLDED * long);
+    let weighted = match (part_is_full, by_fisher && !on_its_side) {
+        (true, _) => double(short * PART.min(long)) + unfolded,
+        (_, true) => wide,
+        _ => 0,
+    };
+    let gram = wide + weighted + double(short * short);
+    let eigen = held + EIGEN_SQUARES * double(short * short);
+    let pair = double(rank * (short + long));
+    // With a root W is there once more, and B H.
+    let weighted = if rooted { double(rank * long) } else { 0 };
+    let transposed = if on_its_side { pair } else { 0 };
+    let factors = (wide + pair + weighted).max(pair + transposed + pair / 2);
     let outputs = if by_outputs {
         memory_of_metric(shape.rows, false)
     } else {
         0
     };
-    weight + outputs + rooting.max(held + eigen)
+    let packed = if part_is_full {
+        double(threads * PACKED * short)
+    } else {
+        0
+    };
+    weight + outputs + packed + rooting.max(gram).max(eigen).max(factors)
 }

@@ -6,7 +6,7 @@
 //!
 //! G = L Lᵀ   m × m   the metric of the outputs
 //! M = Lᵀ W   U Λ Uᵀ = M H Mᵀ   (m × m; U: its r top eigenvectors)
-//! Ŵ = A · B   B = Uᵀ M  (r × n)   A = W H Mᵀ U Λ⁻¹  (m × r),  which is L⁻ᵀ U without an inverse
+//! Ŵ = A · B   B = Uᵀ M  (r × n)   A = W H Bᵀ Λ⁻¹  (m × r),  which is L⁻ᵀ U without an inverse
 //! error = Σ_{i>r} λᵢ
 //! ```
 //!
@@ -29,6 +29,9 @@ const DAMPING: f64 = 1e-8;
 
 /// Rows whose norm is computed together, so that no whole copy in `f64` is made.
 const BAND: usize = 256;
+
+/// Columns of a product with a metric that are there at a time while a Gram matrix is summed.
+pub(crate) const PART: usize = 2048;
 
 /// The weighting of errors on one side of a weight, inputs or outputs.
 #[derive(Clone, Debug)]
@@ -193,6 +196,22 @@ impl Weighting {
             Self::Diagonal(numbers) => Ok(x.clone().scaled_columns(numbers)),
             Self::Full(full) => Ok(x.times_symmetric(&full.matrix)?),
         }
+    }
+
+    /// The lower triangle of `x · H · xᵀ`, k × k, for x of k × n. Of x · H there is a part of the columns at a time.
+    pub(crate) fn gram(&self, x: &Double) -> Result<Double> {
+        let full = match self {
+            Self::Even => return Ok(x.symmetric_product(x)?),
+            Self::Diagonal(_) => return Ok(self.applied(x)?.symmetric_product(x)?),
+            Self::Full(full) => full,
+        };
+        let mut gram = Double::zeros(x.rows(), x.rows());
+        for first in (0..x.cols()).step_by(PART) {
+            let columns = first..x.cols().min(first + PART);
+            let weighted = x.times_symmetric_columns(&full.matrix, columns.clone())?;
+            gram.add_symmetric_product(&weighted, (x, columns))?;
+        }
+        Ok(gram)
     }
 
     /// `Lᵀ · x` with L Lᵀ = G, for the columns of x, n × k. Computes the root here where that was not done beforehand.

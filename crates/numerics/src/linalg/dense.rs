@@ -15,8 +15,11 @@ use super::{
 };
 use crate::{Error, Matrix, Result, Shape, Symmetric};
 
-/// Columns of a symmetric matrix that a thread unfolds at a time, instead of all n × n.
-const COLUMNS: usize = 256;
+/// Columns of a symmetric matrix that a thread unfolds at a time, instead of all n × n. For predictions of memory.
+pub const UNFOLDED: usize = 256;
+
+/// Rows that are transposed at a time.
+const ROWS: usize = 64;
 
 /// A column-major matrix.
 #[derive(Clone, Debug)]
@@ -117,6 +120,20 @@ impl<T: Real> Dense<T> {
             right.0.as_ref(),
         );
         Ok(Self(out))
+    }
+
+    /// Adds the lower triangle of `left · right[:, columns]ᵀ`, n×k by n×k, where that product is symmetric. Fails where
+    /// the shapes differ.
+    pub fn add_symmetric_product(
+        &mut self,
+        left: &Self,
+        (right, columns): (&Self, Range<usize>),
+    ) -> Result<()> {
+        let right = right.0.subcols(columns.start, columns.len());
+        fit(left.0.as_ref(), right.transpose())?;
+        fit(self.0.as_ref(), left.0.as_ref())?;
+        multiply_lower_tiles(self.0.as_mut(), Accum::Add, left.0.as_ref(), right);
+        Ok(())
     }
 
     /// A copy of some columns.
@@ -232,15 +249,20 @@ impl From<&Symmetric> for Double {
 impl Double {
     /// `self · h`, m×n by n×n, where h is unfolded a few columns at a time on each thread. Fails where the n differ.
     pub fn times_symmetric(&self, h: &Symmetric) -> Result<Self> {
+        self.times_symmetric_columns(h, 0..h.size())
+    }
+
+    /// Some columns of [`times_symmetric`](Self::times_symmetric); panics outside the matrix.
+    pub fn times_symmetric_columns(&self, h: &Symmetric, columns: Range<usize>) -> Result<Self> {
         let (rows, n) = (self.rows(), h.size());
         if self.cols() != n {
             let (left, right) = (Shape::new(rows, self.cols()), Shape::new(n, n));
             return Err(Error::Product { left, right });
         }
-        let mut out = Mat::zeros(rows, n);
-        let panels = out.as_mut().par_col_chunks_mut(COLUMNS).enumerate();
+        let mut out = Mat::zeros(rows, columns.len());
+        let panels = out.as_mut().par_col_chunks_mut(UNFOLDED).enumerate();
         panels.with_max_len(1).for_each(|(index, target)| {
-            let first = index * COLUMNS;
+            let first = columns.start + index * UNFOLDED;
             let columns = Mat::from_fn(n, target.ncols(), |i, j| h.at(i, first + j));
             matmul(
                 target,
@@ -258,6 +280,18 @@ impl Double {
     #[must_use]
     pub fn column_norms(&self) -> Vec<f64> {
         self.0.col_iter().map(|column| column.norm_l2()).collect()
+    }
+
+    /// The Euclidean length of each row.
+    #[must_use]
+    pub fn row_norms(&self) -> Vec<f64> {
+        // A band of rows at a time becomes columns, whose numbers lie one after the other.
+        let band = |first: usize| {
+            let count = ROWS.min(self.rows() - first);
+            let rows = self.0.subrows(first, count).transpose().to_owned();
+            Self(rows).column_norms()
+        };
+        (0..self.rows()).step_by(ROWS).flat_map(band).collect()
     }
 }
 

@@ -19,6 +19,10 @@ use crate::{Matrix, Result};
 /// show.
 const TILE: usize = 512;
 
+/// Columns of the left matrix that faer packs at a time, all of its rows; each thread keeps the memory for the next
+/// product. For predictions of memory: with tiles it is little, with products that one thread does alone it shows.
+pub const PACKED: usize = 512;
+
 /// Tiles end at multiples of this: whole vectors, and whole cache lines of the result, which two threads would
 /// otherwise both write to.
 const STEP: usize = 64;
