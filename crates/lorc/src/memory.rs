@@ -9,16 +9,18 @@
 //! 8 n² + 4 n²    that while it is copied to f32, which is what stays
 //! 4 m n          a weight; with a correction once more what is lost of it, and what its cut needs
 //! 2 m n          codes, as bands of rows give them and as one
-//! 20 · 256 n     on each thread a band of rows: its weights, what is pending, what was moved, integers; a part of H
+//! 8 · 256 n      on each thread a band of rows: its weights and integers; 20 · 256 n under GPTQ or refinement,
+//!                for what is pending, what was moved, and a part of H
 //! ```
 
 use compress_core::{Result, Shape, Site};
 use compress_svd::{Norm, memory_of_cut, memory_of_metric, memory_together};
 
-use crate::{Round, hessian::NEAR, method::by_input, quantise::BAND};
+use crate::{Quantizer, Round, hessian::NEAR, method::by_input, quantise::BAND};
 
-/// Matrices of a band's size that a thread holds at a time: weights, pending, moved, levels, and a part of H.
-const BANDS: usize = 5;
+/// Matrices of a band's size that a thread holds at a time: weights and integers; and where errors are made good what is
+/// pending, what was moved, and a part of H.
+const BANDS: [usize; 2] = [2, 5];
 
 /// The peak bytes of rounding the weights of one layer input on so many threads.
 pub(crate) fn memory(
@@ -64,7 +66,11 @@ fn of_input(readers: &[(&Round, Shape)], threads: usize) -> usize {
         let each = each.map(|(step, shape)| of_weight(step, *shape) + part(step, *shape, threads));
         memory_together(each, threads)
     };
-    let bands = threads * BANDS * BAND * n * size_of::<f32>();
+    let made_good = |(step, _): &(&Round, Shape)| {
+        step.options.quantizer == Quantizer::Gptq || step.options.refinements > 0
+    };
+    let bands = BANDS[usize::from(readers.iter().any(made_good))];
+    let bands = threads * bands * BAND * n * size_of::<f32>();
     // A weight is rounded before what that lost is cut.
     let rounding = kept + (weights(codes) + bands).max(weights(lost));
     // The factorisation is over, and most of its memory free, when rounding begins.

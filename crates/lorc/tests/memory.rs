@@ -6,11 +6,16 @@ use compress_svd::Norm;
 
 #[test]
 fn the_memory_that_is_needed_is_predicted() -> compress_core::Result<()> {
-    let methods = [(0, Norm::Plain), (8, Norm::Activation)].map(|(rank, metric)| Lorc {
+    let methods = [
+        (Quantizer::Gptq, 0, Norm::Plain),
+        (Quantizer::Gptq, 8, Norm::Activation),
+        (Quantizer::Nearest, 0, Norm::Plain),
+    ];
+    let methods = methods.map(|(quantizer, rank, metric)| Lorc {
         options: RoundingOptions {
-            quantizer: Quantizer::Gptq,
+            quantizer,
             scaling: Scaling::Mse,
-            refinements: 1,
+            refinements: usize::from(quantizer == Quantizer::Gptq),
             rank,
             ..RoundingOptions::nearest(Scheme::symmetric(Bits::Four, Some(32)))
         },
