@@ -344,7 +344,6 @@ fn a_config_without_a_field_that_is_needed() {
         "hidden_size",
         "num_attention_heads",
         "vocab_size",
-        "rms_norm_eps",
         "model_type",
     ] {
         refused_config(
@@ -371,6 +370,41 @@ fn a_config_that_contradicts_itself() {
     );
     refused_config(
         |json| json["rope_scaling"] = json!({ "rope_type": "yarn" }),
+        &["rope_scaling", "yarn"],
+    );
+}
+
+#[test]
+fn settings_that_change_the_function_are_not_skipped() {
+    for (field, value) in [
+        ("partial_rotary_factor", json!(0.5)),
+        (
+            "layer_types",
+            json!(["full_attention", "sliding_attention"]),
+        ),
+        ("final_logit_softcapping", json!(30.0)),
+        ("residual_multiplier", json!(0.22)),
+        ("num_local_experts", json!(8)),
+        ("rope_interleaved", json!(true)),
+        ("rope_scaling", json!({ "factor": 2.0 })),
+        (
+            "rope_parameters",
+            json!({ "rope_type": "default", "partial_rotary_factor": 0.25 }),
+        ),
+    ] {
+        let named = if field == "rope_parameters" {
+            "partial_rotary_factor"
+        } else {
+            field
+        };
+        refused_config(|json| json[field] = value.clone(), &["config.json", named]);
+    }
+    // In both versions of transformers the older name counts where there are both.
+    refused_config(
+        |json| {
+            json["rope_scaling"] = json!({ "rope_type": "yarn", "factor": 4.0 });
+            json["rope_parameters"] = json!({ "rope_type": "default", "rope_theta": 1e4 });
+        },
         &["rope_scaling", "yarn"],
     );
 }

@@ -42,6 +42,15 @@ impl Architecture {
         }
     }
 
+    /// The context that transformers takes where a config names none, in tokens.
+    pub(crate) const fn usual_context(self) -> usize {
+        match self {
+            Self::Llama => 2048,
+            Self::Mistral => 131_072,
+            Self::Qwen2 | Self::Qwen3 => 32_768,
+        }
+    }
+
     /// The `model_type`s, separated by commas, for error messages.
     #[must_use]
     pub fn names() -> String {

@@ -91,7 +91,8 @@ impl Config {
         let heads = fields.size("num_attention_heads")?;
         let hidden = fields.size("hidden_size")?;
         let is = |one| architecture == one;
-        fields.only("hidden_act", "silu")?;
+        fields.only("hidden_act", &["silu", "swish"])?;
+        fields.refuse_unsupported()?;
         let config = Self {
             architecture,
             hidden,
@@ -112,8 +113,10 @@ impl Config {
                 }
             },
             vocabulary: fields.size("vocab_size")?,
-            context: fields.size("max_position_embeddings")?,
-            norm_epsilon: fields.positive("rms_norm_eps")?,
+            context: fields
+                .optional_size("max_position_embeddings")?
+                .unwrap_or_else(|| architecture.usual_context()),
+            norm_epsilon: fields.optional_positive("rms_norm_eps")?.unwrap_or(1e-6),
             rope_theta: fields.rope_theta()?,
             rope_scaling: fields.rope_scaling()?,
             sliding_window: fields.sliding_window(architecture)?,

@@ -9,6 +9,61 @@ use serde_json::{Map, Value};
 
 use crate::{Architecture, Error, Llama3Scaling, Result};
 
+/// The value of a setting with which it changes nothing.
+enum Neutral {
+    /// False, 0 or an empty list.
+    Off,
+    /// 1: a factor.
+    One,
+    /// `full_attention` for every layer.
+    Full,
+}
+
+impl Neutral {
+    fn is(&self, value: &Value) -> bool {
+        match self {
+            Self::Off => {
+                value.as_bool() == Some(false)
+                    || value.as_f64() == Some(0.0)
+                    || value.as_array().is_some_and(Vec::is_empty)
+                    || value.as_object().is_some_and(Map::is_empty)
+            }
+            Self::One => value.as_f64() == Some(1.0),
+            Self::Full => value
+                .as_array()
+                .is_some_and(|layers| layers.iter().all(|kind| kind == "full_attention")),
+        }
+    }
+}
+
+/// Settings of relatives of these networks that would change what is computed: skipping one would give another model.
+/// They stand in files of the supported families where somebody has extended one with code of their own.
+const UNSUPPORTED: [(&str, Neutral); 19] = [
+    // Rotary embedding.
+    ("partial_rotary_factor", Neutral::One),
+    ("rotary_pct", Neutral::One),
+    ("rope_interleaved", Neutral::Off),
+    ("no_rope_layers", Neutral::Off),
+    ("use_mrope", Neutral::Off),
+    ("mrope_section", Neutral::Off),
+    // Attention.
+    ("layer_types", Neutral::Full),
+    ("attn_logit_softcapping", Neutral::Off),
+    ("attention_multiplier", Neutral::Off),
+    ("qk_layernorm", Neutral::Off),
+    ("use_qk_norm", Neutral::Off),
+    ("pruned_heads", Neutral::Off),
+    // Scales of other families.
+    ("final_logit_softcapping", Neutral::Off),
+    ("embedding_multiplier", Neutral::One),
+    ("residual_multiplier", Neutral::One),
+    ("logits_scaling", Neutral::One),
+    ("logit_scale", Neutral::One),
+    // Mixtures of experts.
+    ("num_experts", Neutral::Off),
+    ("num_local_experts", Neutral::Off),
+];
+
 /// A JSON object of the file, the whole of it or the one with rotary settings, and the path for
 /// errors.
 pub struct Fields<'a> {
@@ -72,13 +127,19 @@ impl Fields<'_> {
             .ok_or_else(|| self.wrong(field, "is missing"))
     }
 
-    /// A number above 0 that must be there. The comparison also refuses NaN.
+    /// A number above 0, if the field is there. The comparison also refuses NaN.
+    pub fn optional_positive(&self, field: &str) -> Result<Option<f64>> {
+        let number = |value: &Value| {
+            let number = value.as_f64().filter(|x| *x > 0.0);
+            number.ok_or_else(|| self.wrong(field, format!("is {value}, not a positive number")))
+        };
+        self.get(field).map(number).transpose()
+    }
+
+    /// A number above 0 that must be there.
     pub fn positive(&self, field: &str) -> Result<f64> {
-        let value = self
-            .get(field)
-            .ok_or_else(|| self.wrong(field, "is missing"))?;
-        let number = value.as_f64().filter(|x| *x > 0.0);
-        number.ok_or_else(|| self.wrong(field, format!("is {value}, not a positive number")))
+        self.optional_positive(field)?
+            .ok_or_else(|| self.wrong(field, "is missing"))
     }
 
     /// A boolean, or `otherwise` where the field is missing.
@@ -106,21 +167,21 @@ impl Fields<'_> {
             .transpose()
     }
 
-    /// Refuses a field that is there with any other value than the one supported.
-    pub fn only(&self, field: &str, supported: &str) -> Result<()> {
+    /// Refuses a field that is there with any other value than those supported.
+    pub fn only(&self, field: &str, supported: &[&str]) -> Result<()> {
         match self.get(field) {
-            Some(value) if value.as_str() != Some(supported) => Err(self.wrong(
+            Some(value) if !supported.iter().any(|one| value == one) => Err(self.wrong(
                 field,
-                format!("is {value}; only \"{supported}\" is supported"),
+                format!("is {value}; only \"{}\" is supported", supported[0]),
             )),
             _ => Ok(()),
         }
     }
 
     /// The object with the rotary settings and its name. transformers 5 calls it `rope_parameters`
-    /// and has θ in it, earlier versions `rope_scaling`.
+    /// and has θ in it, earlier versions `rope_scaling`, which also counts in version 5 where there are both.
     pub fn rope_fields(&self) -> Result<Option<(&'static str, Fields<'_>)>> {
-        for field in ["rope_parameters", "rope_scaling"] {
+        for field in ["rope_scaling", "rope_parameters"] {
             if let Some(value) = self.get(field) {
                 let json = value
                     .as_object()
@@ -161,6 +222,11 @@ impl Fields<'_> {
             .or_else(|| rope.get("type"))
             .and_then(Value::as_str);
         match kind {
+            // In a scaling without a type the two versions of transformers see an error and no scaling.
+            None if rope.get("factor").is_some() => Err(self.wrong(
+                field,
+                "has a `factor`, but no `rope_type` that says how it scales",
+            )),
             None | Some("default") => Ok(None),
             Some("llama3") => rope.llama3().map(Some),
             Some(other) => Err(self.wrong(
@@ -168,6 +234,23 @@ impl Fields<'_> {
                 format!("has type `{other}`; only `default` and `llama3` are supported"),
             )),
         }
+    }
+
+    /// Refuses settings that change the function and are not implemented, unless they have the value with which they
+    /// change nothing.
+    pub fn refuse_unsupported(&self) -> Result<()> {
+        let scope = self.rope_fields()?;
+        let scopes = scope.iter().map(|(_, rope)| rope).chain([self]);
+        for fields in scopes {
+            for (field, neutral) in UNSUPPORTED {
+                if let Some(value) = fields.get(field)
+                    && !neutral.is(value)
+                {
+                    return Err(self.wrong(field, format!("is {value}, which is not supported")));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Llama 3's four parameters. `high` above `low` is required, since the interpolation divides

@@ -1,0 +1,71 @@
+//! Settings of `config.json`, as transformers takes them.
+
+use std::path::Path;
+
+use compress_checkpoint::{Config, Result};
+use serde_json::{Value, json};
+
+fn parsed(change: impl Fn(&mut Value)) -> Result<Config> {
+    let mut json = json!({
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 100,
+    });
+    change(&mut json);
+    Config::parse(json, Path::new("config.json"))
+}
+
+#[test]
+fn what_is_missing_has_the_value_that_transformers_takes() {
+    for (family, context) in [("llama", 2048), ("mistral", 131_072), ("qwen2", 32_768)] {
+        let config = parsed(|json| json["model_type"] = family.into()).unwrap();
+        assert_eq!(config.context, context);
+        assert!((config.norm_epsilon - 1e-6).abs() < 1e-12);
+        assert!((config.rope_theta - 1e4).abs() < 1e-9);
+        assert_eq!(config.key_value_heads, 4);
+    }
+}
+
+#[test]
+fn a_setting_that_changes_nothing_is_no_obstacle() {
+    for (field, value) in [
+        ("hidden_act", json!("swish")),
+        ("partial_rotary_factor", json!(1)),
+        ("layer_types", json!(["full_attention", "full_attention"])),
+        ("rope_interleaved", json!(false)),
+        ("num_experts", json!(0)),
+        ("pruned_heads", json!({})),
+        (
+            "rope_parameters",
+            json!({ "rope_theta": 1e6, "partial_rotary_factor": 1.0 }),
+        ),
+    ] {
+        assert!(
+            parsed(|json| json[field] = value.clone()).is_ok(),
+            "{field}"
+        );
+    }
+}
+
+#[test]
+fn the_older_name_of_a_scaling_counts_where_there_are_both() {
+    let llama3 = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    });
+    let plain = json!({ "rope_type": "default", "rope_theta": 5e5 });
+    for (older, newer, scaled) in [
+        (Some(&llama3), Some(&plain), true),
+        (None, Some(&llama3), true),
+        (Some(&plain), Some(&llama3), false),
+    ] {
+        let config = parsed(|json| {
+            json["rope_scaling"] = older.cloned().unwrap_or_default();
+            json["rope_parameters"] = newer.cloned().unwrap_or_default();
+        });
+        assert_eq!(config.unwrap().rope_scaling.is_some(), scaled);
+    }
+}
