@@ -69,3 +69,34 @@ fn the_older_name_of_a_scaling_counts_where_there_are_both() {
         assert_eq!(config.unwrap().rope_scaling.is_some(), scaled);
     }
 }
+
+#[test]
+fn a_window_that_no_layer_has_is_none() {
+    let windowed = |whole: Value| {
+        parsed(|json| {
+            json["model_type"] = "qwen2".into();
+            json["use_sliding_window"] = true.into();
+            json["sliding_window"] = 16.into();
+            json["max_window_layers"] = whole.clone();
+        })
+    };
+    // 28 layers where nothing is said, more than there are.
+    for whole in [json!(2), json!(21), Value::Null] {
+        assert_eq!(windowed(whole).unwrap().sliding_window, None);
+    }
+    assert!(windowed(json!(1)).is_err());
+}
+
+#[test]
+fn an_id_that_no_embedding_has_begins_no_text() {
+    assert_eq!(
+        parsed(|json| json["bos_token_id"] = 100.into())
+            .unwrap()
+            .bos,
+        None
+    );
+    assert_eq!(
+        parsed(|json| json["bos_token_id"] = 99.into()).unwrap().bos,
+        Some(99)
+    );
+}

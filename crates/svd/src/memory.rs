@@ -95,8 +95,7 @@ pub fn memory_of_cut(shape: Shape, rank: usize, norm: Norm, threads: usize) -> u
     let gram = wide + weighted + double(short * short);
     let eigen = held + EIGEN_SQUARES * double(short * short);
     let pair = double(rank * (short + long));
-    // With a root W is there once more, and B H.
-    let weighted = if rooted { double(rank * long) } else { 0 };
+    let weighted = if by_outputs { double(rank * long) } else { 0 }; // B H
     let transposed = if on_its_side { pair } else { 0 };
     let factors = (wide + pair + weighted).max(pair + transposed + pair / 2);
     let outputs = if by_outputs {

@@ -96,8 +96,9 @@ impl<'a> Sides<'a> {
         let inverse = |x: &f64| if *x > noise { x.recip() } else { 0.0 };
         let inverses: Vec<f64> = values.iter().map(inverse).collect();
         // From the right, so that no product is larger than r × n.
-        let weighted = self.inputs.applied(&down)?;
-        let up = wide(self.weight).times_transposed(&weighted)?;
+        let weighted = (!self.inputs.is_even()).then(|| self.inputs.applied(&down));
+        let weighted = weighted.transpose()?;
+        let up = wide(self.weight).times_transposed(weighted.as_ref().unwrap_or(&down))?;
         Ok((up.scaled_columns(&inverses), down))
     }
 }

@@ -90,6 +90,8 @@ impl Config {
         let architecture = fields.architecture()?;
         let heads = fields.size("num_attention_heads")?;
         let hidden = fields.size("hidden_size")?;
+        let vocabulary = fields.size("vocab_size")?;
+        let layers = fields.size("num_hidden_layers")?;
         let is = |one| architecture == one;
         fields.only("hidden_act", &["silu", "swish"])?;
         fields.refuse_unsupported()?;
@@ -97,7 +99,7 @@ impl Config {
             architecture,
             hidden,
             intermediate: fields.size("intermediate_size")?,
-            layers: fields.size("num_hidden_layers")?,
+            layers,
             heads,
             key_value_heads: fields
                 .optional_size("num_key_value_heads")?
@@ -112,20 +114,23 @@ impl Config {
                     ));
                 }
             },
-            vocabulary: fields.size("vocab_size")?,
+            vocabulary,
             context: fields
                 .optional_size("max_position_embeddings")?
                 .unwrap_or_else(|| architecture.usual_context()),
             norm_epsilon: fields.optional_positive("rms_norm_eps")?.unwrap_or(1e-6),
             rope_theta: fields.rope_theta()?,
             rope_scaling: fields.rope_scaling()?,
-            sliding_window: fields.sliding_window(architecture)?,
+            sliding_window: fields.sliding_window(architecture, layers)?,
             tied: fields.flag("tie_word_embeddings", false)?,
             query_bias: is(Architecture::Qwen2) || fields.flag("attention_bias", false)?,
             output_bias: !is(Architecture::Qwen2) && fields.flag("attention_bias", false)?,
             mlp_bias: fields.flag("mlp_bias", false)?,
             query_key_norm: is(Architecture::Qwen3),
-            bos: fields.token("bos_token_id")?,
+            // An id that no embedding has is none; that matters only where a text is to begin with it.
+            bos: fields
+                .token("bos_token_id")?
+                .filter(|bos| (*bos as usize) < vocabulary),
             schemes: quantisation::parse(&json, path)?,
             json: json.clone(),
         };
@@ -146,9 +151,6 @@ impl Config {
                 "head_dim",
                 format!("{} is odd; rotary embedding needs pairs", self.head_size),
             ));
-        }
-        if self.bos.is_some_and(|bos| bos as usize >= self.vocabulary) {
-            return Err(fields.wrong("bos_token_id", "is outside the vocabulary"));
         }
         Ok(())
     }

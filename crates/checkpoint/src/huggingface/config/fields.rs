@@ -270,12 +270,19 @@ impl Fields<'_> {
     }
 
     /// The attention window. Mistral has one where the field is set; Qwen has a flag for it, and
-    /// then windows in some layers only, which is refused; for Llama the field means nothing.
-    pub fn sliding_window(&self, architecture: Architecture) -> Result<Option<usize>> {
+    /// then windows from layer `max_window_layers` on, which is refused where there are such layers; for Llama the field
+    /// means nothing.
+    pub fn sliding_window(
+        &self,
+        architecture: Architecture,
+        layers: usize,
+    ) -> Result<Option<usize>> {
         match architecture {
             Architecture::Mistral => self.optional_size("sliding_window"),
             Architecture::Qwen2 | Architecture::Qwen3
-                if self.flag("use_sliding_window", false)? =>
+                if self.flag("use_sliding_window", false)?
+                    && self.get("sliding_window").is_some()
+                    && self.whole_layers()? < layers =>
             {
                 Err(self.wrong(
                     "use_sliding_window",
@@ -284,5 +291,13 @@ impl Fields<'_> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// How many of Qwen's layers see all tokens in spite of a window; 28 in transformers where it is not said.
+    fn whole_layers(&self) -> Result<usize> {
+        let value = self.get("max_window_layers");
+        let count = value.map_or(Some(28), Value::as_u64);
+        let count = count.and_then(|count| usize::try_from(count).ok());
+        count.ok_or_else(|| self.wrong("max_window_layers", "is not a number of layers"))
     }
 }
