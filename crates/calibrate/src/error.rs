@@ -75,8 +75,8 @@ pub enum Error {
     Numerics(#[from] compress_numerics::Error),
 }
 
-/// For `map_err`: an error of the system at a path.
 impl Error {
+    /// For `map_err`: an error of the system at a path.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::Io {
             path: path.into(),

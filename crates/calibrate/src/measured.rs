@@ -8,7 +8,6 @@
 //! z is the layer input in the model as far as it is compressed, x that in the original, t the output to be given. T
 //! is m × n for each weight. Where one weight reads z, T is summed itself, at m numbers per channel. Where several
 //! do, one sum serves all of them: N = Σ x zᵀ, n × n, and T = W N. Sums are in `f64`.
-//! original, and T = W N.
 
 use std::collections::BTreeMap;
 

@@ -7,16 +7,15 @@
 //!
 //! - [`RefitTarget::Inputs`], t = W z: for their own inputs, weights are to give what the original weights would.
 //!   Errors of earlier blocks stay.
-//! - [`RefitTarget::Original`], t = W x, and for weights that write to the residual stream t = W x + error of that
-//!   stream: they are to give what the original has at this place, so that they make good for cuts before them as far
-//!   as their inputs allow.
+//! - [`RefitTarget::Original`], t = W x, and for weights that write to the residual stream t = W x + (h − ĥ), the
+//!   original's stream less the compressed model's: they make good for cuts before them as far as z allows.
 //!
 //! ```text
 //! folder/3.original, 3.compressed        the residual streams before block 3, of all windows
 //! folder/original.residual, .input      the same within the block, and the next layer input
 //! ```
 //!
-//! Costs two passes through each block in all, and on disk the residual streams and layer inputs of all windows.
+//! Costs a forward pass of each model, and on disk the residual streams and layer inputs of all windows.
 
 use std::{
     fs,
@@ -77,11 +76,8 @@ pub struct Sequential<'a> {
 const NAMES: [&str; 2] = ["original", "compressed"];
 
 impl<'a> Sequential<'a> {
-    /// Starts before block `first`: 0, or the block before which an earlier run has left its residual streams in
-    /// `folder`.
-    ///
-    /// Writes embeddings where `first` is 0. Fails on windows of different lengths or of less than two tokens, and
-    /// where a file or a model cannot be read.
+    /// Starts before block `first`: 0, where embeddings are written, or the block before which an earlier run has left
+    /// its residual streams in `folder`. Fails on windows of different lengths or of less than two tokens.
     pub fn begin(
         checkpoint: &'a Checkpoint,
         windows: &[Vec<u32>],

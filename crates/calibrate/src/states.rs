@@ -50,8 +50,8 @@ impl States {
     pub fn read_first(&self, index: usize, count: usize) -> Result<Vec<f32>> {
         let mut bytes = vec![0; 4 * count];
         let mut file = lock(&self.file);
+        // Only seeking and reading hold the lock; the conversion below runs in parallel.
         let done = file
-            // Only seeking and reading hold the lock; the conversion below runs in parallel.
             .seek(SeekFrom::Start(self.start(index)))
             .and_then(|_| file.read_exact(&mut bytes));
         drop(file);

@@ -19,9 +19,8 @@
 //! Sums are made in `f64` and kept in `f32`, which is as exact as the products that they are sums of. A file is whole
 //! or absent: it is written beside, synced and renamed.
 //!
-//! A store belongs to one list of settings, by the hash in its name, so that evidence of another model or text is
-//! never found in its place. Any number of runs may read it; one at a time measures; none removes it while another
-//! uses it.
+//! A store belongs to one list of settings, by the hash in its name: evidence of another model or text is never found
+//! in its place. Any number of runs may read it; one at a time measures; none removes it while another uses it.
 
 use std::{
     borrow::Cow,
@@ -49,17 +48,14 @@ pub struct EvidenceStore {
 }
 
 impl EvidenceStore {
-    /// Opens the store for what `about` describes, within `root`, and makes it where there is none.
-    ///
-    /// Everything that decides the numbers must be in `about`, which is hashed to the folder's name. Fails where the
-    /// folder cannot be made or locked.
+    /// Opens the store for what `about` describes, within `root`, and makes it where there is none. Everything that
+    /// decides the numbers must be in `about`, which is hashed to the folder's name.
     pub fn open(root: &Path, about: &Value) -> Result<Self> {
         let folder = root.join(Self::name(about));
         let text = text(about);
         let in_use = enter(&folder)?;
         let path = folder.join("about.json");
-        // An `about.json` that was never finished is written again; the name guarantees that another text is not
-        // meant.
+        // One that was never finished is written again: by the folder's name, no other text is meant.
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
             let part = part(&path);
             fs::write(&part, text).map_err(Error::io(&part))?;
@@ -92,8 +88,7 @@ impl EvidenceStore {
         Ok(lock)
     }
 
-    /// Removes the residual streams and gradients between blocks that passes have left; for the run that holds the
-    /// lock.
+    /// Removes the residual streams and gradients that passes have left; for the run that holds the lock.
     pub(crate) fn tidy(&self) -> Result<()> {
         for entry in fs::read_dir(&self.folder).map_err(Error::io(&self.folder))? {
             let path = entry.map_err(Error::io(&self.folder))?.path();
@@ -166,7 +161,6 @@ impl EvidenceStore {
         write(&self.of_input(input), tensors)
     }
 
-    /// Stores Σ a x xᵀ of a block.
     pub(crate) fn put_attention_weighted(&self, layer: usize, gram: &Symmetric) -> Result<()> {
         let gram = Numbers::single(gram.lower());
         write(&self.of_attention_weighted(layer), vec![("gram", gram)])
@@ -249,7 +243,7 @@ impl Evidence for EvidenceStore {
     }
 }
 
-/// The description as it is hashed and written; the same for equal descriptions.
+/// The description as it is hashed and written.
 fn text(about: &Value) -> String {
     format!("{about:#}\n")
 }
@@ -279,7 +273,7 @@ fn enter(folder: &Path) -> Result<File> {
 /// Attempts to enter a store that other runs keep removing, before their error is passed on.
 const ATTEMPTS: usize = 100;
 
-/// The file whose lock says that a store is in use, and whose time says when it last was.
+/// The file whose lock says that a store is in use; its time is that of the last use.
 pub const USE: &str = ".use";
 
 /// Removes a store; false where a run uses it. A store that is not there counts as removed.
@@ -308,7 +302,6 @@ pub fn remove_unused(folder: &Path) -> Result<bool> {
 /// The extension of a store that is under removal.
 pub const GONE: &str = "gone";
 
-/// A symmetric matrix from the lower triangle in a file.
 fn gram(path: &Path) -> Result<Symmetric> {
     let lower = read(path, "gram")?;
     // n(n + 1)/2 numbers solved for n; a length that is no triangle is refused below.
@@ -348,7 +341,6 @@ struct Numbers<'a> {
 }
 
 impl<'a> Numbers<'a> {
-    /// Kept as F64.
     const fn double(numbers: &'a [f64]) -> Self {
         Self {
             all: numbers,
@@ -357,7 +349,6 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// Rounded to F32.
     const fn single(numbers: &'a [f64]) -> Self {
         let dtype = Dtype::F32;
         Self {
@@ -391,14 +382,14 @@ impl View for Numbers<'_> {
     }
 }
 
-/// Writes a file by way of a temporary name, synced before it takes its own: it is whole or absent.
+/// Writes a file by way of a temporary name.
 fn write(path: &Path, tensors: Vec<(&str, Numbers<'_>)>) -> Result<()> {
     let part = part(path);
     safetensors::serialize_to_file(tensors, None, &part).map_err(|e| Error::damaged(&part, &e))?;
     Ok(put_in_place(&part, path)?)
 }
 
-/// A temporary name beside a file, unique among processes and threads.
+/// A temporary name beside a file; no other process or thread has it.
 fn part(path: &Path) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
