@@ -177,7 +177,7 @@ impl<M: Method> Compression<'_, M> {
         Ok(edits.map(|edit| (edit.site, edit.error)).collect())
     }
 
-    /// The weights of some steps, and how each step counts tokens: all that refit targets are solved from.
+    /// The weights of some steps, and how each step counts tokens, as [`Measured::targets`] takes them.
     fn weights(&self, indices: &[usize]) -> Result<Vec<(Site, TokenWeights, Matrix)>> {
         let mut weights = Vec::new();
         for &index in indices {
