@@ -121,8 +121,7 @@ fn table(
     table
 }
 
-/// Warns of options that change nothing, and of a limit of memory that cannot be kept. It is not refused: predictions
-/// are not exact.
+/// Warns of options that change nothing, and of a limit of memory that cannot be kept; neither stops a run.
 fn warn_of_options(forms: &[(Site, Form)], job: &Planning, takes: &Footprint) {
     let cut = forms.iter().any(|(_, form)| form.rank().is_some());
     if job.form.factors.is_some() && !cut {

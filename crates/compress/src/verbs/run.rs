@@ -1,9 +1,8 @@
 //! `compress run METHOD MODEL -o OUT`: plan, compress, write, and evaluate before and after.
 //!
-//! The order is what makes it safe. All that can be refused is refused before any work: places, texts, the plan. The
-//! model gets its name before it is run, so that no failure to measure it takes it away; measurements are let go
-//! last, so that a failure does not cost them. `compare` does the same for each variant, and `tune` shares the end of
-//! it.
+//! Places and texts are checked before any work. The model gets its name before it is run, so that no failure to
+//! measure it takes it away; measurements are let go last, so that a failure does not cost them. `compare` does the
+//! same for each variant, and `tune` shares the end of it.
 
 use std::path::Path;
 
@@ -110,7 +109,7 @@ impl Work<Running> for Compress<'_> {
             done.measured = Some((text, measured));
             published.describe(&done.record(method)?, &done.card())?;
         }
-        // From here on there is nothing that an interrupt would leave undone.
+        // All is done that an interrupt could speak of.
         interrupt::say(None);
         let told = RunReport {
             json: done.json(method.name())?,
