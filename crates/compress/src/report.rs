@@ -1,4 +1,6 @@
 //! Reports: figures for programs, tables for people.
+//!
+//! `report/run.rs` has those of a run, `report/comparison.rs` those of a comparison; what all verbs share is here.
 
 pub mod comparison;
 pub mod run;
@@ -17,7 +19,7 @@ use compress_evaluate::Perplexity;
 
 use crate::scoring::ModelReport;
 
-/// In place of the time per new token, which would be that of loading the whole model for each.
+/// In place of the time per new token of a streamed model, which would be that of loading the whole model for each.
 const NOT_MEASURED: &str = "not measured: block by block";
 
 /// Prints a result. A reader that has seen enough and closed the pipe is no error.
@@ -28,7 +30,7 @@ pub fn print(text: impl Display) -> Result<()> {
     }
 }
 
-/// Two models side by side.
+/// Two models side by side, the second with its divergence from the first, and the ratio of their figures.
 pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
     let ratio = |before: f64, after: f64| format!("×{:.3}", after / before);
     let mut table = plain(["", "before", "after", ""]);
@@ -88,7 +90,7 @@ pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
     table
 }
 
-/// One model by itself.
+/// One model by itself, with its divergence where it was measured beside an original.
 pub fn single(model: &ModelReport) -> Table {
     let mut table = plain(["", ""]);
     let mut row = |name: &str, value: String| {
@@ -112,7 +114,7 @@ pub fn single(model: &ModelReport) -> Table {
     table
 }
 
-/// A table without vertical lines, numbers to the right.
+/// A Markdown table, since model cards have it as well; all columns but the first to the right.
 pub fn plain<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(header);
@@ -122,7 +124,7 @@ pub fn plain<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-/// Five significant digits.
+/// A number with five significant digits, and at most six decimals.
 pub fn figure(x: f64) -> String {
     let digits = (4 - x.abs().max(1e-9).log10().floor() as i32).clamp(0, 6);
     format!("{x:.0$}", digits as usize)
@@ -148,7 +150,7 @@ pub fn grouped(number: usize) -> String {
         })
 }
 
-/// The model card of an output.
+/// The model card of an output: its name, a table of figures, and the command that made it.
 pub fn card(output: &Path, table: String) -> Card {
     let name = output.file_name().unwrap_or_default();
     Card {
@@ -167,7 +169,7 @@ fn command() -> String {
         })
 }
 
-/// A word as a shell takes it.
+/// A word as a shell takes it, in quotes only where it needs them.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
