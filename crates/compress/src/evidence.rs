@@ -177,6 +177,7 @@ impl Measurements {
         let Route {
             before, in_turn, ..
         } = Route::of(method, plan, arguments);
+        // Plain svd, and whatever else asks nothing of a text.
         if before == Needs::NOTHING && !in_turn {
             if arguments.calibration.text.is_some() && !arguments.printing.quiet {
                 tell!("warning: this needs no measurements, so --calibrate is not read");

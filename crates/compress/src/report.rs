@@ -56,6 +56,7 @@ pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
         figure(a.perplexity),
         ratio(b.perplexity, a.perplexity),
     );
+    // In most tables the first model is the original, without divergence from itself: the column stays empty.
     if let Some(kl) = after.kl {
         row("KL mean", String::new(), figure(kl.mean), String::new());
         row("KL median", String::new(), figure(kl.median), String::new());
@@ -75,6 +76,7 @@ pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
         speed(a),
         ratio(b.tokens_per_second, a.tokens_per_second),
     );
+    // Times are compared only where both models were whole in memory.
     if let (Some(b), Some(a)) = (before.latency, after.latency) {
         let ms = |time: f64| format!("{time:.2} ms");
         row(
@@ -126,6 +128,7 @@ pub fn plain<const N: usize>(header: [&str; N]) -> Table {
 
 /// A number with five significant digits, and at most six decimals.
 pub fn figure(x: f64) -> String {
+    // 0 has no logarithm, and counts as a small number here.
     let digits = (4 - x.abs().max(1e-9).log10().floor() as i32).clamp(0, 6);
     format!("{x:.0$}", digits as usize)
 }
@@ -162,6 +165,7 @@ pub fn card(output: &Path, table: String) -> Card {
 
 /// The command line of this run, as one would type it.
 fn command() -> String {
+    // Called `compress`, by whatever path it was started.
     std::env::args_os()
         .skip(1)
         .fold("compress".to_owned(), |line, word| {

@@ -239,6 +239,7 @@ impl ScoringText {
 
     /// The tokens before those whose generation is timed: the beginning of the text, at most 128.
     fn prompt(&self) -> &[u32] {
+        // A window may be shorter: documents have the length that they have.
         let first = self.windows.first().map_or(&[][..], Vec::as_slice);
         first.get(..first.len().min(128)).unwrap_or_default()
     }

@@ -25,6 +25,7 @@ pub fn draw(path: &Path, rows: &[Row]) -> Result<()> {
 fn lines(rows: &[Row]) -> BTreeMap<String, Vec<(f64, f64)>> {
     let mut lines: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for row in rows {
+        // A variant that failed has no place in the picture.
         let Some(after) = row.report().map(|report| &report["after"]) else {
             continue;
         };

@@ -26,6 +26,7 @@ pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<
                 return None;
             };
             let form = forms.iter().find(|(at, _)| *at == site);
+            // A weight without a step stays whole.
             let form = form.map_or(Form::WHOLE, |(_, form)| *form);
             Some(Cell {
                 layer,

@@ -61,6 +61,7 @@ pub fn print(json: bool, rows: &[Row]) -> Result<()> {
         "seconds",
         "error",
     ]);
+    // Without any figures there is nothing to say of the original, only errors.
     if let Some(report) = reports().next() {
         super::print(title(report))?;
         let before = &report["before"];

@@ -124,6 +124,7 @@ impl<S: Step> FinishedRun<'_, S> {
             self.model.name,
             errors.len(),
             self.compressed.seconds,
+            // A plan may have no steps, and then no errors.
             super::figure(errors.values().sum::<f64>() / errors.len().max(1) as f64),
         )];
         if let Some(calibration) = &self.calibration {
@@ -160,6 +161,7 @@ impl<S: Step> FinishedRun<'_, S> {
     /// Whether the output has the size that the plan promised, to 1 %, and no more than was asked for. Tells of it
     /// where it has not.
     pub fn outcome(&self, promised: usize) -> Outcome {
+        // A size that was asked for is a limit; the plan's own is a prediction.
         let limit = match self.job.planning.target {
             Target::Size(size) => Some(size.as_u64() as usize),
             _ => None,

@@ -14,6 +14,7 @@ use crate::{Outcome, args::Cache, cache, report};
 pub fn run(job: &Cache) -> Result<Outcome> {
     let folder = cache::folder("evidence")?;
     let mut stores = kept(&folder)?;
+    // Before anything is removed: the difference is what was freed.
     let before: u64 = stores.iter().map(|store| store.bytes).sum();
     if job.clear {
         // Those that a run uses stay, and are listed.

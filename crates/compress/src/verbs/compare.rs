@@ -59,6 +59,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     check_names(&variants)?;
     // All that can be refused is refused before the original is run.
     side::check(job.plot.as_deref(), &inputs(job), None)?;
+    // Only with --output: in the passing folder there is nothing that anyone reads.
     for place in variants
         .iter()
         .filter_map(|variant| Some(job.output.as_ref()?.join(&variant.name)))
@@ -81,8 +82,10 @@ pub fn run(job: &Compare) -> Result<Outcome> {
         let place = folder.join(&variant.name);
         let outcome = match measure(job, &variant, &place, &baseline) {
             Ok(report) => VariantOutcome::Report(report),
+            // A failure is a result, too: it is shown in the table, and the other variants go on.
             Err(error) => VariantOutcome::Error(format!("{error:#}")),
         };
+        // Its figures are there, and the next one needs the disk.
         if job.output.is_none() && place.exists() {
             fs::remove_dir_all(&place)
                 .with_context(|| format!("cannot remove {}", place.display()))?;
@@ -144,6 +147,7 @@ fn measure(
     // Parsed, not built: a variant means what the same words mean on a command line.
     let arguments = Arguments::try_parse_from(&words).map_err(|e| {
         let text = e.render().to_string();
+        // The first line says what is wrong; help on usage follows, which is of no use in a table.
         let text = text.lines().next().unwrap_or_default().to_owned();
         anyhow::anyhow!(text.trim_start_matches("error: ").to_owned())
     })?;
@@ -210,6 +214,7 @@ fn read(path: &Path) -> Result<Vec<Variant>> {
 fn check_names(variants: &[Variant]) -> Result<()> {
     let mut seen = HashSet::new();
     for Variant { name, .. } in variants {
+        // `..`, an absolute path and a name with a separator would all lead out of the folder, or deeper into it.
         let mut parts = Path::new(name).components();
         let plain = parts.next() == Some(Component::Normal(name.as_ref()));
         ensure!(

@@ -100,6 +100,7 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
         .collect();
     side::check(job.plot.as_deref(), &inputs, None)?;
     let selection = job.sites.selection();
+    // Of blocks only: embedding and head are rounded at the most, never cut.
     let sites: Vec<Site> = model
         .checkpoint
         .forms()
@@ -146,6 +147,7 @@ fn weight(
         .collect::<Result<Vec<&Tensor>>>()?;
     let (mut sigma, mut changed) = (Vec::new(), None);
     if spectra {
+        // Multiplied out once, for the spectrum and for the comparison.
         let dense = dense(model, site)?;
         sigma = singular_values(&dense)?;
         let compare = |original| change(&dense, form, original, site);
@@ -261,6 +263,7 @@ fn print(model: &Opened, weights: &[Row]) -> Result<()> {
     ]);
     let compared = weights.iter().any(|weight| weight.change.is_some());
     if !compared {
+        // The last three columns are those of a comparison.
         for column in table.column_iter_mut().skip(11) {
             column.set_constraint(ColumnConstraint::Hidden);
         }

@@ -38,6 +38,7 @@ impl Work<Planning> for Plans {
         let inputs: Vec<_> = model.inputs().collect();
         side::check(job.plot.as_deref(), &inputs, None)?;
         let survey = Survey::new(&model.checkpoint, |site| job.selection.contains(site));
+        // Without an evaluation, there is no context for calibration to follow.
         let foresight = Measurements::to_plan(method, &job, None, &model)?;
         let survey = foresight.inform(survey);
         let plan = pipeline::plan(method, &survey, &model, &job)?;

@@ -80,6 +80,7 @@ impl Work<Running> for Compress<'_> {
         let takes = preview(method, &plan, &survey, both, (planning, context))?;
         let evidence = Measurements::to_compress(method, &plan, planning, context, &model)?;
         let survey = evidence.inform(survey);
+        // The errors that a method reports are those of factors as they are stored.
         let survey = survey.storing_factors(planning.form.factors);
         let task = Task {
             method,
@@ -107,6 +108,7 @@ impl Work<Running> for Compress<'_> {
             let measured = self.measure(&text, &model.checkpoint, published.path(), quiet);
             let measured = measured.with_context(|| not_evaluated(published.path()))?;
             done.measured = Some((text, measured));
+            // Record and card get the figures; weights are not touched any more.
             published.describe(&done.record(method)?, &done.card())?;
         }
         // All is done that an interrupt could speak of.

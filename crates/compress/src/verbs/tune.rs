@@ -206,6 +206,7 @@ impl Task<'_> {
                 &self.lesson,
                 &mut journal,
             )?,
+            // A distillation without an original was refused before.
             _ => train(&mut decoder, &self.lesson, &mut journal)?,
         };
         // Before warnings, which the bar would overwrite.
@@ -272,6 +273,7 @@ impl Task<'_> {
         let model = &self.model.checkpoint;
         let (before, after) = match self.original.map(|original| &original.checkpoint) {
             Some(original) => {
+                // Both in one pass: the original is run once.
                 let (_, mut both) = text.compare_all(original, &[model, written], quiet)?;
                 let after = both.pop().context("nothing was compared")?;
                 (both.pop().context("nothing was compared")?, after)
