@@ -7,8 +7,8 @@
 //! Results go to stdout, everything else to stderr; the exit status is 0 when done, 1 when a promise was not kept, 2
 //! when it could not run.
 
-/// Tells something on stderr. Where nobody reads that any more it is told to nobody: `eprintln!` would panic, also in the
-/// thread that ends the program at an interrupt.
+/// Tells something on stderr. Where nobody reads that any more it is told to nobody: `eprintln!` would panic, also in
+/// the thread that ends the program at an interrupt.
 macro_rules! tell {
     ($($words:tt)*) => {{
         use std::io::Write as _;

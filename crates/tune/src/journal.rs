@@ -6,7 +6,8 @@
 //!   moment_1.NAME, moment_2.NAME   the optimiser's state
 //! block-LAYER.safetensors          a distillation, written once for each finished block:
 //!   value.NAME                     its matrices
-//! curve [points, 5] F64            in each: the loss curve (of the block): step, block, rate, loss, held-out loss; NaN for none
+//! curve [points, 5] F64            in each: the loss curve (of the block), with NaN for none:
+//!                                  step, block, rate, loss, held-out loss
 //! ```
 //!
 //! A file has its name when all of it is on disk: a kill, or a loss of power, leaves the one before.
