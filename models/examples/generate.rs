@@ -1,4 +1,4 @@
-//! Continues a text greedily.
+//! Continues a text greedily with the model of a folder, and prints the text up to its end token.
 //!
 //! ```sh
 //! cargo run --release -p compress-models --example generate -- models/tiny "Once upon a time" 120
@@ -18,6 +18,7 @@ fn main() -> Result<()> {
     let encoding = tokenizer
         .encode(prompt.as_str(), false)
         .map_err(|e| anyhow!(e))?;
+    // `encode` adds no special tokens: whether BOS leads a text is the model's config to say.
     let bos = checkpoint.config().bos;
     let prompt = [bos.as_slice(), encoding.get_ids()].concat();
     let decoder = Decoder::load(&checkpoint, &Device::flex())?;
@@ -26,6 +27,7 @@ fn main() -> Result<()> {
         &prompt,
         count.parse().context("COUNT is a number")?,
     )?;
+    // The first token is BOS itself; one that comes later ends the story, in models whose EOS is their BOS.
     let end = text.iter().skip(1).position(|token| bos == Some(*token));
     let story = text
         .get(..end.map_or(text.len(), |end| end + 1))

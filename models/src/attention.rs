@@ -1,4 +1,13 @@
 //! Grouped-query attention: several query heads share one head of keys and values.
+//!
+//! ```text
+//! q = norm(W_q x)    k = norm(W_k x)    v = W_v x     each split into heads of size d
+//! y = W_o · concat over heads of softmax(R(q) R(k)ᵀ / √d) v      R: rotary embedding
+//! ```
+//!
+//! Grouped-query attention: Ainslie et al., arXiv 2305.13245; the norms of heads, which Qwen3 has, are optional. On
+//! the CPU the products run in blocks of queries and never hold time² scores; on other devices, and under autodiff,
+//! burn's attention runs.
 
 use burn::{
     module::Module,
@@ -9,6 +18,8 @@ use burn::{
 use crate::{Linear, causal, decode::cache::LayerCache, rotary::RotaryAngles, vjp};
 
 /// Softmax(Q Kᵀ / √d) V over the tokens up to each token, with heads of size d.
+///
+/// Weights are out × in, as in the checkpoint.
 #[derive(Module, Debug)]
 pub struct Attention {
     /// hidden → heads · d
@@ -19,26 +30,34 @@ pub struct Attention {
     pub value: Linear,
     /// heads · d → hidden
     pub output: Linear,
-    /// Norm of each query head, in Qwen3.
+    /// Root-mean-square norm of each query head, over its d channels, before the rotary embedding; in Qwen3.
     pub query_norm: Option<RmsNorm>,
-    /// Norm of each key head, in Qwen3.
+    /// The same for each key head; in Qwen3.
     pub key_norm: Option<RmsNorm>,
+    /// Query heads.
     pub(crate) heads: usize,
+    /// Heads of keys and values; divides `heads`.
     pub(crate) key_value_heads: usize,
+    /// d, channels per head; even, and in some models not hidden / heads.
     pub(crate) head_size: usize,
+    /// How many tokens a query sees, itself included (sliding-window attention, Mistral); none: all before it.
     pub(crate) window: Option<usize>,
 }
 
-/// Gradients on the backward pass from what attention mixes.
+/// The gradients that a backward pass through attention leaves before the projections.
 pub struct AttentionGradients {
-    /// By what query, key and value gave, batch × time × heads·d.
+    /// By the outputs of query, key and value, each batch × time × heads·d (key-value heads·d for the latter two).
     pub projections: [Tensor<3>; 3],
-    /// By queries and keys after the norms of their heads; the same as before where there are none.
+    /// By queries and keys after the norms of their heads and before the rotary embedding, in the same shapes; equal
+    /// to the first two of `projections` where a model has no such norms.
     pub normed: [Tensor<3>; 2],
 }
 
 impl Attention {
-    /// Attends within x, batch × time × hidden, and to what the cache remembers of earlier tokens.
+    /// The attention layer with its projections: x, batch × time × hidden, to the same shape.
+    ///
+    /// With a cache, x holds the tokens that follow those of the cache; `angles` must be those of their positions,
+    /// and the cache then holds their keys and values too.
     #[must_use]
     pub fn forward(
         &self,
@@ -64,6 +83,7 @@ impl Attention {
         angles: &RotaryAngles,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
+        // Keys enter the cache after the rotary embedding: their positions never change, so it is applied once.
         let [query, key, value] = self.rotated([query, key, value], angles);
         let [key, value] = match cache {
             Some(cache) => cache.extend([key, value]),
@@ -72,7 +92,8 @@ impl Attention {
         self.attend_heads([query, key, value])
     }
 
-    /// Attention of all heads, each batch × heads × time × d: batch × time × heads·d.
+    /// Attention over heads, from batch × heads × time × d of queries and batch × key-value heads × time × d of keys
+    /// and values to batch × time × heads·d.
     fn attend_heads(&self, [query, key, value]: [Tensor<4>; 3]) -> Tensor<3> {
         if let Some(attended) = causal::attend(&query, &key, &value, self.window) {
             return attended;
@@ -95,8 +116,11 @@ impl Attention {
         joined(attended)
     }
 
-    /// The attention mass of each token of a text: the sum over heads and later tokens of the squared attention
-    /// weights that it receives. Takes queries, 1 × time × heads·d, and keys; none on a GPU.
+    /// The attention mass of each token of a text: Σ over heads and later tokens of the squared attention weights
+    /// that it receives; time numbers.
+    ///
+    /// Takes the outputs of the query and key weights, 1 × time × heads·d and 1 × time × key-value heads·d. `None` on
+    /// a GPU or under autodiff, where attention weights are not to be had. Costs as much as the forward pass's Q Kᵀ.
     #[must_use]
     pub fn attention_mass(
         &self,
@@ -104,11 +128,16 @@ impl Attention {
         key: Tensor<3>,
         angles: &RotaryAngles,
     ) -> Option<Vec<f32>> {
+        // The mass needs no values; keys stand in their place, since `rotated` takes three.
         let [query, key, _] = self.rotated([query, key.clone(), key], angles);
         causal::attention_mass(&query, &key, self.window)
     }
 
-    /// Gradients by what enters [`attend`](Self::attend) from the gradient by what it gives, for whole texts.
+    /// The vjp of [`attend`](Self::attend) for texts without a cache: gradients by its three inputs from the gradient
+    /// by its output, batch × time × heads·d.
+    ///
+    /// `projections` are the outputs of query, key and value, as they entered `attend`; attention weights are
+    /// computed anew from them.
     #[must_use]
     pub fn attend_backward(
         &self,
@@ -119,18 +148,21 @@ impl Attention {
         let heads = self.rotated(projections.clone(), angles);
         let [query, key, value] = &heads;
         let kernel = causal::attend_backward([query, key, value], gradient.clone(), self.window);
+        // Without the CPU kernel (GPU, autodiff), burn differentiates its own attention.
         let [by_query, by_key, by_value] = kernel.unwrap_or_else(|| {
             let gradient = self.split(gradient, self.heads);
             vjp(heads, gradient, |heads| {
                 self.split(self.attend_heads(heads), self.heads)
             })
         });
+        // A rotation's transpose is its inverse: gradients go back by the opposite angles.
         let back = angles.reversed();
         let normed = [back.apply(by_query), back.apply(by_key)];
         let past = |projection, gradient: &Tensor<4>, norm: &Option<RmsNorm>, heads| {
             let Some(norm) = norm else {
                 return joined(gradient.clone());
             };
+            // Only the norm is differentiated by autodiff: its graph is small.
             let projection = self.split(projection, heads);
             let [gradient] = vjp([projection], gradient.clone(), |[x]| norm.forward(x));
             joined(gradient)
@@ -146,7 +178,7 @@ impl Attention {
         }
     }
 
-    /// Queries, keys and values by head, normed and turned.
+    /// Queries, keys and values split by head, queries and keys normed and under the rotary embedding.
     fn rotated(
         &self,
         [query, key, value]: [Tensor<3>; 3],
@@ -168,6 +200,7 @@ impl Attention {
             .swap_dims(1, 2)
     }
 
+    /// Copies shared heads of keys and values, so that each query head has one of its own.
     fn repeat(&self, x: Tensor<4>) -> Tensor<4> {
         let group = self.heads / self.key_value_heads;
         if group == 1 {

@@ -1,25 +1,32 @@
-//! One block: attention, then the feed-forward layer, each added to the residual stream.
+//! One block of the decoder: attention, then the feed-forward layer, each added to the residual stream.
+//!
+//! ```text
+//! h ← h + attention(norm₁(h))
+//! h ← h + feed_forward(norm₂(h))          h: batch × time × hidden
+//! ```
 
 use burn::{module::Module, nn::RmsNorm, tensor::Tensor};
 use compress_core::Role;
 
 use crate::{Attention, FeedForward, Linear, decode::cache::LayerCache, rotary::RotaryAngles};
 
-/// A block of the decoder.
+/// A pre-norm transformer block with its seven linear layers.
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Before attention.
+    /// Before attention; its output is the layer input of query, key and value.
     pub attention_norm: RmsNorm,
-    /// Tokens look at earlier tokens.
+    /// The part in which tokens read from earlier tokens.
     pub attention: Attention,
-    /// Before the feed-forward layer.
+    /// Before the feed-forward layer; its output is the layer input of gate and up.
     pub feed_forward_norm: RmsNorm,
-    /// Each token by itself.
+    /// The part that treats each token by itself.
     pub feed_forward: FeedForward,
 }
 
 impl Block {
-    /// batch × time × hidden to the same.
+    /// The residual stream behind the block from the one before it, batch × time × hidden.
+    ///
+    /// With a cache, x holds the tokens that follow those of the cache, and `angles` are those of their positions.
     #[must_use]
     pub fn forward(
         &self,
@@ -34,7 +41,7 @@ impl Block {
         x.clone() + self.feed_forward.forward(self.feed_forward_norm.forward(x))
     }
 
-    /// One of its weights.
+    /// The linear layer of a role.
     #[must_use]
     pub const fn linear(&self, role: Role) -> &Linear {
         let (attention, feed_forward) = (&self.attention, &self.feed_forward);
@@ -49,7 +56,7 @@ impl Block {
         }
     }
 
-    /// One of its weights, to be changed.
+    /// The linear layer of a role, to be replaced or trained.
     pub const fn linear_mut(&mut self, role: Role) -> &mut Linear {
         let (attention, feed_forward) = (&mut self.attention, &mut self.feed_forward);
         match role {

@@ -1,9 +1,11 @@
 //! Causal attention on the CPU, in blocks of queries.
 //!
-//! A block of queries is multiplied by the keys up to its last query only, which halves the work, and
-//! the scores of a block stay in the cache of a core. Heads of keys and values that several heads of
-//! queries share are not copied. burn-flex's attention for long texts makes products of 64 keys at a
-//! time, too small to be fast: half of the time of a window of 1024 tokens went there.
+//! A block of queries is multiplied by the keys up to its last query only, which halves the work, and the scores of a
+//! block, 64 × time, stay in the cache of a core: memory grows with time, not with time². Heads of keys and values
+//! that several heads of queries share are not copied. burn-flex's attention for long texts makes products of 64 keys
+//! at a time, too small to be fast: half of the time of a window of 1024 tokens went there.
+//!
+//! Everything here gives `None` for tensors that are not plain `f32` ones on the CPU; callers then use burn's.
 
 mod backward;
 
@@ -21,14 +23,14 @@ pub use backward::attend_backward;
 
 use crate::host::{plain, tensor};
 
-/// Queries that are worked on at a time.
+/// Queries that are worked on at a time. Larger blocks make larger products, but waste more of the upper triangle.
 const BLOCK: usize = 64;
 
-/// Softmax(Q Kᵀ / √d) V, each query seeing keys up to its own position, the last query's being the
-/// last key's, and no more than `window` of them.
+/// Softmax(Q Kᵀ / √d) V. The last query stands at the last key; each query sees the keys up to its own position, and
+/// of these the last `window`.
 ///
-/// Takes batch × heads × time × d, with as many or fewer heads of keys and values, and gives
-/// batch × time × heads·d. None where the tensors are not plain ones on the CPU.
+/// Takes batch × heads × time × d, with as many or fewer heads of keys and values, and gives batch × time × heads·d.
+/// Heads are spread over rayon's threads.
 pub fn attend(
     query: &Tensor<4>,
     key: &Tensor<4>,
@@ -40,6 +42,7 @@ pub fn attend(
     let (query, key, value) = (plain(query)?, plain(key)?, plain(value)?);
     let heads_of = Heads::of([&query, &key, &value], window)?;
     let one = |index: usize| {
+        // Consecutive query heads share a head of keys and values, as `repeat_interleave` has it in Hugging Face.
         let (text, head) = (index / heads, index % heads);
         let group = head * shared / heads;
         heads_of.attend(Place { text, head, group })
@@ -48,6 +51,7 @@ pub fn attend(
         .into_par_iter()
         .map(one)
         .collect::<Option<Vec<_>>>()?;
+    // Each head was computed by itself; here its rows go to its channels in the joined layout.
     let mut numbers = vec![0.0; batch * queries * heads * size];
     for (index, head) in attended.iter().enumerate() {
         let (text, place) = (index / heads, index % heads);
@@ -59,9 +63,9 @@ pub fn attend(
     Some(tensor(numbers, [batch, queries, heads * size]))
 }
 
-/// How much each token is looked at: the sum over heads and queries of the squared share that they
-/// take from it. Takes 1 × heads × time × d and gives one number for each time; none where the tensors
-/// are not plain ones on the CPU.
+/// The attention mass of each token: Σ over heads and queries of the squared attention weights that it receives.
+///
+/// Takes 1 × heads × time × d, and gives one number per key; runs on the calling thread.
 pub fn attention_mass(
     query: &Tensor<4>,
     key: &Tensor<4>,
@@ -85,18 +89,21 @@ pub fn attention_mass(
     Some(attention_mass)
 }
 
-/// The heads of all texts.
+/// Queries, keys and values of all texts and heads, as they lie in memory.
 struct Heads<'a> {
     query: Strided<'a>,
     key: Strided<'a>,
     value: Strided<'a>,
+    /// Tokens with queries; fewer than `keys` where a cache holds earlier ones.
     queries: usize,
     keys: usize,
+    /// d, channels per head.
     size: usize,
+    /// Keys that a query sees at most; `usize::MAX` without a sliding window.
     window: usize,
 }
 
-/// A head of queries in a text, and the head of keys and values that it looks at.
+/// A query head in a text, and the head of keys and values that it reads.
 #[derive(Clone, Copy)]
 struct Place {
     text: usize,
@@ -105,7 +112,8 @@ struct Place {
 }
 
 impl<'a> Heads<'a> {
-    /// Queries, keys and values, each text × head × time × d.
+    /// From queries, keys and values, each text × head × time × d; none where the channels of a head are not
+    /// contiguous.
     fn of([query, key, value]: [&'a FlexTensor; 3], window: Option<usize>) -> Option<Self> {
         Some(Self {
             query: Strided::of(query)?,
@@ -118,10 +126,11 @@ impl<'a> Heads<'a> {
         })
     }
 
-    /// One head of one text: queries × d.
+    /// The output of one head of one text: queries × d.
     fn attend(&self, place: Place) -> Option<Vec<f32>> {
         let mut attended = vec![0.0; self.queries * self.size];
         let mut scores = vec![0.0; BLOCK.min(self.queries) * self.keys];
+        // One buffer for all blocks, as large as the last one needs.
         let blocks = attended.chunks_mut(BLOCK * self.size);
         for (first, attended) in (0..).step_by(BLOCK).zip(blocks) {
             let block = first..first + attended.len() / self.size;
@@ -136,7 +145,7 @@ impl<'a> Heads<'a> {
         Some(attended)
     }
 
-    /// Adds the squares of what the queries of one head take from each key.
+    /// Adds the squared attention weights of one head's queries to the keys that receive them.
     fn receive(&self, attention_mass: &mut [f32], place: Place) -> Option<()> {
         let mut scores = vec![0.0; BLOCK.min(self.queries) * self.keys];
         for first in (0..self.queries).step_by(BLOCK) {
@@ -153,14 +162,15 @@ impl<'a> Heads<'a> {
         Some(())
     }
 
-    /// The keys that a block of queries sees, each of them at least by one.
+    /// The keys that at least one query of a block sees: from the window of its first query to its last query.
     fn seen(&self, block: &Range<usize>) -> Range<usize> {
         let before = self.keys - self.queries; // keys that all queries see
         let start = (before + block.start + 1).saturating_sub(self.window);
         start..before + block.end
     }
 
-    /// How much each query of a block takes from each of the keys that the block sees.
+    /// The attention weights of a block of queries, block × the keys of [`seen`](Self::seen); 0 for a key that this
+    /// block sees but a query of it does not.
     fn weigh(&self, scores: &mut [f32], place: Place, block: &Range<usize>) -> Option<()> {
         let Place { text, head, group } = place;
         let keys = self.seen(block);
@@ -176,12 +186,15 @@ impl<'a> Heads<'a> {
     }
 }
 
-/// Softmax of the scores that are seen, divided by √d; all others become 0.
+/// softmax(x / √d) of the scores in `seen`; all others become 0.
+///
+/// `seen` must not be empty: the sum would be 0. It never is under a window of at least 1: each token sees itself.
 fn softmax(scores: &mut [f32], seen: Range<usize>, size: usize) {
     let scale = (size as f32).sqrt().recip();
     scores[..seen.start].fill(0.0);
     scores[seen.end..].fill(0.0);
     let seen = &mut scores[seen];
+    // The maximum is taken off, so that no exponential overflows.
     let most = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     seen.iter_mut().for_each(|x| *x = (*x - most) * scale);
     exponentiate(seen);
@@ -189,13 +202,15 @@ fn softmax(scores: &mut [f32], seen: Range<usize>, size: usize) {
     seen.iter_mut().for_each(|x| *x *= norm);
 }
 
-/// A tensor of text × head × time × d as it lies in memory, the d channels together.
+/// A tensor of text × head × time × d as it lies in memory, the d channels contiguous.
 struct Strided<'a> {
     numbers: &'a [f32],
+    /// From one text, head and time step to the next, in numbers.
     strides: [usize; 3],
 }
 
 impl<'a> Strided<'a> {
+    /// None where the channels are not contiguous, or a stride is negative.
     fn of(tensor: &'a FlexTensor) -> Option<Self> {
         let layout = tensor.layout();
         let strides: Vec<usize> = layout
@@ -203,6 +218,7 @@ impl<'a> Strided<'a> {
             .iter()
             .filter_map(|&s| s.try_into().ok())
             .collect();
+        // Text, head and time may have any strides: heads that were split from a projection are read in place.
         let [text, head, time, 1] = strides[..] else {
             return None;
         };
@@ -212,6 +228,7 @@ impl<'a> Strided<'a> {
         })
     }
 
+    /// Some time steps of one head, time × d, without a copy.
     fn rows(
         &self,
         text: usize,

@@ -1,4 +1,13 @@
-//! The whole network, from tokens to logits.
+//! The whole network, from tokens to logits, with all weights in memory.
+//!
+//! ```text
+//! h = embedding[token]       batch × time × hidden
+//! h ← block(h)               for every block
+//! logits = head(norm(h))     tokens × vocabulary
+//! ```
+//!
+//! A forward pass costs about 2 · parameters operations per token and attention's time²; logits of a large vocabulary
+//! are taken in slices, so that they never fill memory.
 
 use std::ops::Range;
 
@@ -10,23 +19,25 @@ use burn::{
 
 use crate::{Block, Cache, Error, Linear, Result, Rotary, Weight, decode::token};
 
-/// A decoder with its weights on a device.
+/// A decoder of the Llama family with all of its weights on a device.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    /// vocabulary × hidden
+    /// vocabulary × hidden.
     pub embedding: Weight,
     /// The blocks, first to last.
     pub blocks: Vec<Block>,
-    /// Before the head.
+    /// The root-mean-square norm between the last block and the head.
     pub norm: RmsNorm,
-    /// hidden → vocabulary; the embedding itself where absent.
+    /// hidden → vocabulary; none where the head is tied to the embedding.
     pub head: Option<Linear>,
-    /// How positions turn queries and keys.
+    /// The rotary embedding of queries and keys.
     pub rotary: Rotary,
 }
 
 impl Decoder {
     /// The residual stream after the last norm, batch × time × hidden, for texts of equal length.
+    ///
+    /// Fails where texts are empty or of different lengths, and on a token that the vocabulary does not have.
     pub fn hidden(&self, texts: &[&[u32]]) -> Result<Tensor<3>> {
         let mut x = self.embed(texts)?;
         let angles = self.rotary.angles(0..x.dims()[1], &x.device());
@@ -36,7 +47,10 @@ impl Decoder {
         Ok(self.norm.forward(x))
     }
 
-    /// The same for the next tokens of one text whose beginning the cache remembers.
+    /// The same, 1 × time × hidden, for the next tokens of the text whose beginning the cache holds.
+    ///
+    /// The cache holds these tokens afterwards. One token on the CPU takes the kernels of decoding, anything else the
+    /// blocks' own forward pass. Fails as [`hidden`](Self::hidden) does, and then leaves the cache as it was.
     pub fn hidden_after(&self, cache: &mut Cache, tokens: &[u32]) -> Result<Tensor<3>> {
         let mut x = self.embed(&[tokens])?;
         if let Some(hidden) = token::hidden_after(self, cache, &x) {
@@ -54,27 +68,29 @@ impl Decoder {
         Ok(self.norm.forward(x))
     }
 
-    /// Slices of so many positions, each with few enough logits that those of a large vocabulary never
-    /// fill memory: 16 MiB of them.
+    /// Ranges that cover so many positions, each with few enough logits (16 MiB, or one position) that those of a
+    /// large vocabulary never fill memory.
     pub fn slices(&self, positions: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         slices(positions, self.vocabulary())
     }
 
-    /// tokens × hidden to tokens × vocabulary. Callers take the tokens in [`slices`](Self::slices).
+    /// The head: tokens × hidden, after the last norm, to tokens × vocabulary. Callers take the tokens in
+    /// [`slices`](Self::slices).
     #[must_use]
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         let (weight, bias) = match &self.head {
             Some(head) => (&head.weight, head.bias.as_ref()),
             None => (&self.embedding, None),
         };
+        // One token on the CPU: matrix times vector, as in decoding.
         token::logits(weight, bias, &hidden).unwrap_or_else(|| match &self.head {
             Some(head) => head.forward(hidden),
             None => weight.forward(hidden),
         })
     }
 
-    /// From gradients by logits to gradients by what enters the head: tokens × vocabulary to
-    /// tokens × hidden.
+    /// The vjp of the head: the gradient by its input, tokens × hidden, from the gradient by logits, tokens ×
+    /// vocabulary.
     #[must_use]
     pub fn logits_backward(&self, gradient: Tensor<2>) -> Tensor<2> {
         match &self.head {
@@ -83,7 +99,7 @@ impl Decoder {
         }
     }
 
-    /// How many tokens there are.
+    /// Tokens in the vocabulary.
     #[must_use]
     pub fn vocabulary(&self) -> usize {
         self.embedding.shape().rows
@@ -95,7 +111,7 @@ impl Decoder {
         self.norm.gamma.device()
     }
 
-    /// The residual stream before the first block, batch × time × hidden.
+    /// The residual stream before the first block, batch × time × hidden; fails as [`hidden`](Self::hidden) does.
     pub fn embed(&self, texts: &[&[u32]]) -> Result<Tensor<3>> {
         let (tokens, length) = joined(texts, self.vocabulary())?;
         let rows = self.embedding.rows(&tokens, &self.device())?;
@@ -104,8 +120,8 @@ impl Decoder {
     }
 }
 
-/// The tokens of texts one after the other, and the length that all have; an error where they have not, or
-/// one is outside the vocabulary.
+/// The tokens of texts one after the other, and the length that all have. Fails where lengths differ or are 0, and on
+/// a token outside the vocabulary.
 pub fn joined(texts: &[&[u32]], vocabulary: usize) -> Result<(Vec<u32>, usize)> {
     let tokens = texts.concat();
     if let Some(&token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
@@ -118,10 +134,10 @@ pub fn joined(texts: &[&[u32]], vocabulary: usize) -> Result<(Vec<u32>, usize)> 
     Ok((tokens, length))
 }
 
-/// About how many logits a slice of positions has: 16 MiB of them.
+/// Logits in a slice of positions, at most unless one position has more: 16 MiB of `f32`.
 pub const SLICE: usize = 1 << 22;
 
-/// Slices of so many positions, each with about [`SLICE`] logits.
+/// Ranges that cover so many positions, each with at most [`SLICE`] logits, or of one position.
 pub fn slices(positions: usize, vocabulary: usize) -> impl Iterator<Item = Range<usize>> + use<> {
     let step = (SLICE / vocabulary.max(1)).max(1);
     (0..positions)

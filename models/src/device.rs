@@ -1,4 +1,4 @@
-//! Choosing where a network runs.
+//! The choice of the device that a network runs on.
 
 use std::str::FromStr;
 
@@ -6,14 +6,14 @@ use burn::tensor::Device;
 
 use crate::{Error, Result};
 
-/// Where to run.
+/// The device that a user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// A real GPU if one answers, else the CPU.
+    /// A physical GPU if one answers, else the CPU.
     Automatic,
     /// The CPU.
     Cpu,
-    /// Any GPU that wgpu finds, a software driver included.
+    /// Any GPU that wgpu finds, a software driver included; an error where there is none.
     Wgpu,
 }
 
@@ -31,7 +31,8 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// The device, and its name for the report.
+    /// The device, and its name for reports. Fails for [`Wgpu`](Self::Wgpu) where no driver answers, or the program
+    /// was built without wgpu.
     pub fn open(self) -> Result<(Device, String)> {
         let cpu = || (Device::flex(), "cpu".to_owned());
         match self {
@@ -48,7 +49,7 @@ mod gpu {
 
     use super::{Device, Error, Result};
 
-    /// The first adapter that is a card and not a software driver.
+    /// The first adapter that is a card, not a software driver: on that, the CPU's own kernels are faster.
     pub fn real() -> Option<(Device, String)> {
         Device::enumerate(DeviceType::Wgpu)
             .iter()

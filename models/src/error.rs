@@ -1,55 +1,55 @@
-//! Errors of loading and running a network.
+//! The errors of loading and running a network.
 
 /// The result of loading and running a network.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// One variant per cause.
+/// The causes for which a network cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The weights could not be read.
+    /// The checkpoint's files could not be read, or their contents do not fit its config.
     #[error(transparent)]
     Checkpoint(#[from] compress_checkpoint::Error),
 
-    /// A weight with a NaN or an infinity in it.
+    /// A weight with a NaN or an infinity in it, found while it is loaded.
     #[error("tensor `{name}` holds {value}; the model is damaged")]
     NonFinite {
-        /// Its tensor.
+        /// The tensor's name in the checkpoint.
         name: String,
-        /// The number.
+        /// The first such number.
         value: f32,
     },
 
-    /// A token that the embedding does not have.
+    /// A token id that the embedding has no row for; often a tokenizer of another model.
     #[error("token {token} is outside the vocabulary of {vocabulary}")]
     Token {
-        /// The token.
+        /// The token's id.
         token: u32,
-        /// How many tokens there are.
+        /// Tokens in the vocabulary: ids from 0 up to this, less one.
         vocabulary: usize,
     },
 
-    /// Texts that cannot be run together.
+    /// Texts of different lengths, or of no token, which cannot form one batch.
     #[error("texts that run together need the same number of tokens, at least one")]
     Lengths,
 
-    /// A device that is not there, or was not built in.
+    /// A device that does not answer, or that this program was built without.
     #[error("no {wanted}: {problem}")]
     Device {
-        /// The device that was asked for.
+        /// The kind of device that was asked for.
         wanted: &'static str,
-        /// Why there is none, and what to do.
+        /// Why there is none, and how to get one.
         problem: &'static str,
     },
 
-    /// The device failed.
+    /// The device failed while it computed, or while numbers were read back from it.
     #[error("the device failed: {problem}")]
     Execution {
-        /// In its own words.
+        /// The device's own message.
         problem: String,
     },
 
-    /// Linear algebra, or packed integers.
+    /// An error of the linear algebra, or of packed integers.
     #[error(transparent)]
     Numerics(#[from] compress_numerics::Error),
 }

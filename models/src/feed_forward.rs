@@ -1,4 +1,10 @@
-//! The gated feed-forward layer, `SwiGLU`.
+//! The gated feed-forward layer, `SwiGLU` (Shazeer, arXiv 2002.05202).
+//!
+//! ```text
+//! y = W_down (silu(W_gate x) ⊙ W_up x)        silu(z) = z / (1 + exp(−z))
+//! ```
+//!
+//! Each token by itself; the intermediate activations, tokens × intermediate, are the largest of a block.
 
 use burn::{
     module::Module,
@@ -13,7 +19,7 @@ use crate::{
     vjp,
 };
 
-/// down(silu(gate x) ⊙ up x)
+/// down(silu(gate x) ⊙ up x); weights are out × in.
 #[derive(Module, Debug)]
 pub struct FeedForward {
     /// hidden → intermediate
@@ -25,16 +31,17 @@ pub struct FeedForward {
 }
 
 impl FeedForward {
-    /// batch × time × hidden to the same.
+    /// batch × time × hidden to the same shape.
     #[must_use]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let gated = Self::gated(&self.gate.forward(x.clone()), &self.up.forward(x));
         self.down.forward(gated)
     }
 
-    /// `SwiGLU`: silu(gate) ⊙ up.
+    /// The layer input of down, silu(gate) ⊙ up, from the outputs of gate and up; any shape, the same for both.
     #[must_use]
     pub fn gated(gate: &Tensor<3>, up: &Tensor<3>) -> Tensor<3> {
+        // One sweep over the numbers, without burn's intermediate tensors; not for a GPU, nor under autodiff.
         let ours = || {
             let (g, u) = (plain(gate)?, plain(up)?);
             let mut gated = numbers(&g)?.to_vec();
@@ -44,7 +51,8 @@ impl FeedForward {
         ours().unwrap_or_else(|| silu(gate.clone()) * up.clone())
     }
 
-    /// Gradients by gate and up from the gradient by what [`gated`](Self::gated) gives.
+    /// The vjp of [`gated`](Self::gated): gradients by the outputs of gate and up (`branches`), from the gradient by
+    /// the layer input of down.
     #[must_use]
     pub fn gated_backward(branches: &[Tensor<3>; 2], gradient: &Tensor<3>) -> [Tensor<3>; 2] {
         let [gate, up] = branches;

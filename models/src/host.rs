@@ -1,4 +1,4 @@
-//! Between burn's tensors and the numbers of kernels on the host.
+//! Conversions between burn's tensors and the plain numbers that kernels on the CPU take.
 
 use burn::{
     backend::{
@@ -10,13 +10,15 @@ use burn::{
 
 use crate::{Error, Result};
 
-/// The tensor without burn's wrapping; none where it is on a GPU, differentiated, or not of `f32`.
+/// The tensor of the CPU backend, without a copy; none where it is on a GPU, under autodiff, or not `f32`.
+///
+/// Whether a kernel of ours can do an operation is decided by this everywhere.
 pub fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
     let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?;
     (tensor.dtype() == DType::F32).then_some(tensor)
 }
 
-/// Its numbers; none where they do not lie one after the other.
+/// The tensor's numbers in row-major order, without a copy; none where it is a view with other strides.
 pub fn numbers(tensor: &FlexTensor) -> Option<&[f32]> {
     let layout = tensor.layout();
     if !layout.is_contiguous() {
@@ -27,7 +29,8 @@ pub fn numbers(tensor: &FlexTensor) -> Option<&[f32]> {
     tensor.storage::<f32>().get(start..start + size)
 }
 
-/// The numbers of a tensor, wherever it is; an error where its device fails.
+/// The numbers of a tensor in row-major order, copied from its device; fails where the device does, or the tensor is
+/// not `f32`.
 pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     let numbers = tensor.into_data().try_into_vec();
     numbers.map_err(|e| Error::Execution {
@@ -35,7 +38,7 @@ pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     })
 }
 
-/// A tensor on a device from its numbers, the last dimension together.
+/// A tensor on a device from its numbers in row-major order, as many as the shape has.
 #[must_use]
 pub fn to_device<const D: usize>(
     numbers: Vec<f32>,
@@ -45,7 +48,7 @@ pub fn to_device<const D: usize>(
     Tensor::from_data(TensorData::new(numbers, shape), device)
 }
 
-/// A tensor on the CPU from its numbers, the last dimension together.
+/// A tensor of the CPU backend from its numbers in row-major order; takes the vector over without a copy.
 pub fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
     let layout = Layout::contiguous(shape.into());
     let tensor = FlexTensor::new(Bytes::from_elems(numbers), layout, DType::F32);

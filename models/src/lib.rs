@@ -7,8 +7,9 @@
 //! logits = head(norm(h))                               vocabulary
 //! ```
 //!
-//! A linear layer executes the [`Factor`](compress_core::Factor) that it was given: a low-rank pair
-//! runs as two products and is never multiplied out. Tensors keep Hugging Face's layout, out × in.
+//! A linear layer executes the [`Factor`](compress_core::Factor) that it was given: a low-rank pair runs as two
+//! products and is never multiplied out. Tensors keep Hugging Face's layout, out × in. A [`Decoder`] holds floats as
+//! `f32` and packed integers as they are stored; a [`Streamed`] network holds one block of them.
 //!
 //! ```no_run
 //! use compress_checkpoint::Checkpoint;

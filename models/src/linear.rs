@@ -1,6 +1,15 @@
 //! A linear layer that executes whatever form its weight has.
 //!
-//! The types mirror those of the contract ([`compress_core::Factor`]): a structure over stores, on a device.
+//! ```text
+//! y = W x + b           W: out × in, b: out
+//! Whole: W              m·n multiplications per token
+//! LowRank: up (down x)  r·(m + n)
+//! Sum: base x + up (down x)
+//! ```
+//!
+//! The types mirror those of the contract ([`compress_core::Factor`]): a structure over stores, on a device. No
+//! product W = up · down is ever formed, forwards or backwards. Packed integers are multiplied as they are on the
+//! CPU, and decoded for each product elsewhere and in backward passes.
 
 use std::sync::Arc;
 
@@ -17,24 +26,24 @@ use crate::{
     product::{dense, product, product_of_packed, product_of_transposed, rows_of_packed},
 };
 
-/// One matrix on a device, in the way in which its numbers are kept.
+/// One matrix on a device: floats, or packed integers.
 #[derive(Module, Debug)]
 pub enum Store {
-    /// Floating-point numbers, which can be trained.
+    /// `f32` numbers on the device, which can be trained.
     Float(Param<Tensor<2>>),
-    /// Integers of a few bits, which stay packed.
+    /// Integers of 2, 3, 4 or 8 bits with scales, which stay packed.
     Packed(Packed),
 }
 
-/// A packed matrix; none of its numbers are ever trained.
+/// A packed matrix. It has no gradient: its codes are never trained.
 #[derive(Module, Debug)]
 pub struct Packed {
-    /// In memory of the host.
+    /// Codes and scales, always in memory of the host, shared by clones.
     #[module(skip)]
     pub matrix: Arc<Quantised>,
 }
 
-/// Two thin matrices.
+/// The two factors of a low-rank matrix up · down.
 #[derive(Module, Debug)]
 pub struct Pair {
     /// out × r
@@ -43,32 +52,32 @@ pub struct Pair {
     pub down: Store,
 }
 
-/// A matrix and what is added to it.
+/// A base matrix with a low-rank correction, as LoRC has it.
 #[derive(Module, Debug)]
 pub struct Sum {
     /// out × in
     pub base: Store,
-    /// up · down
+    /// up · down, of the same shape.
     pub correction: Pair,
 }
 
-/// The weight of a linear layer, in the form in which it is stored.
+/// The weight of a linear layer, in the form in which the checkpoint stores it.
 #[derive(Module, Debug)]
 pub enum Weight {
-    /// W: out × in.
+    /// W: one matrix, out × in.
     Whole(Store),
-    /// W = up · down.
+    /// W = up · down, out × r and r × in.
     LowRank(Pair),
-    /// W = base + up · down.
+    /// W = base + up · down, all of it out × in.
     Sum(Sum),
 }
 
-/// y = W x + b
+/// A linear layer, y = W x + b.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// W, in its stored form.
     pub weight: Weight,
-    /// b: out.
+    /// b: out numbers; none in most sites of most models.
     pub bias: Option<Param<Tensor<1>>>,
 }
 
@@ -78,6 +87,7 @@ impl Linear {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let mut shape = x.dims();
         let inputs = shape[D - 1];
+        // Products are two-dimensional: all leading dimensions become tokens.
         let y = self.weight.forward(x.reshape([-1, inputs as i32])); // tokens × in
         let y = match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
@@ -87,7 +97,7 @@ impl Linear {
         y.reshape(shape)
     }
 
-    /// The place of a layer that is not loaded: it gives nothing of use.
+    /// A placeholder for a layer that is not loaded: a weight of 1 × 1, which no input fits.
     #[must_use]
     pub fn nothing(device: &Device) -> Self {
         let weight = Tensor::zeros([1, 1], device);
@@ -95,12 +105,14 @@ impl Linear {
         Self { weight, bias: None }
     }
 
-    /// Puts a factor in the weight's place.
+    /// Puts a factor in the weight's place; the bias stays.
     pub fn replace(&mut self, factor: Factor, device: &Device) {
         self.weight = Weight::new(factor, device);
     }
 
-    /// Its matrices of floating-point numbers, each with its place in the order of [`Factor::stores`].
+    /// Its trainable matrices, each with its index among all stores in the order of [`Factor::stores`].
+    ///
+    /// Packed matrices are left out, so that indices may have gaps.
     #[must_use]
     pub fn matrices(&self) -> Vec<(usize, Tensor<2>)> {
         let stores = self.weight.stores().into_iter().enumerate();
@@ -108,7 +120,7 @@ impl Linear {
         stores.filter_map(float).collect()
     }
 
-    /// Puts matrices in the place of its own, in the order of [`matrices`](Self::matrices).
+    /// Replaces its trainable matrices, in the order of [`matrices`](Self::matrices); the bias stays.
     pub fn set_matrices(&mut self, values: impl IntoIterator<Item = Tensor<2>>) {
         let stores = self.weight.stores_mut().into_iter();
         let own = stores.filter_map(|store| match store {
@@ -120,8 +132,8 @@ impl Linear {
         }
     }
 
-    /// The gradients by its matrices, in their order, from what went in, … × in, and the gradient by
-    /// what came out, … × out.
+    /// Gradients by its trainable matrices, in the order of [`matrices`](Self::matrices), from the layer input, … ×
+    /// in, and the gradient by the output, … × out; summed over all leading dimensions.
     #[must_use]
     pub fn gradients<const D: usize>(
         &self,
@@ -144,10 +156,11 @@ impl Linear {
         }
     }
 
-    /// From gradients by the outputs to gradients by the inputs: … × out to … × in.
+    /// The vjp by the layer input: the gradient by it, … × in, from the gradient by the output, … × out.
     #[must_use]
     pub fn backward<const D: usize>(&self, gradient: Tensor<D>) -> Tensor<D> {
         let mut shape = gradient.dims();
+        // The bias adds nothing to this gradient.
         let outputs = shape[D - 1];
         let gradient = gradient.reshape([-1, outputs as i32]);
         let gradient = self.weight.backward(gradient);
@@ -157,7 +170,7 @@ impl Linear {
 }
 
 impl Weight {
-    /// A factor's numbers, on a device.
+    /// Moves a factor's numbers to a device; packed ones stay on the host.
     #[must_use]
     pub fn new(factor: Factor, device: &Device) -> Self {
         match factor {
@@ -170,7 +183,7 @@ impl Weight {
         }
     }
 
-    /// Output features × input features.
+    /// Output features × input features, whatever the structure.
     #[must_use]
     pub fn shape(&self) -> Shape {
         match self {
@@ -179,7 +192,7 @@ impl Weight {
         }
     }
 
-    /// Its form, without the numbers.
+    /// The structure, rank and precisions, without the numbers.
     #[must_use]
     pub fn form(&self) -> Form {
         match self {
@@ -192,7 +205,7 @@ impl Weight {
         }
     }
 
-    /// Its matrices, in the order of [`Factor::stores`].
+    /// Its matrices, in the order of [`Factor::stores`]: base, down, up.
     #[must_use]
     pub fn stores(&self) -> Vec<&Store> {
         match self {
@@ -202,6 +215,7 @@ impl Weight {
         }
     }
 
+    /// The same, to be replaced.
     fn stores_mut(&mut self) -> Vec<&mut Store> {
         match self {
             Self::Whole(store) => vec![store],
@@ -212,7 +226,7 @@ impl Weight {
         }
     }
 
-    /// x · Wᵀ: tokens × in to tokens × out.
+    /// X Wᵀ: tokens × in to tokens × out.
     #[must_use]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
@@ -222,7 +236,7 @@ impl Weight {
         }
     }
 
-    /// From gradients by the outputs to gradients by the inputs: tokens × out to tokens × in.
+    /// ∂L/∂X = ∂L/∂Y · W: tokens × out to tokens × in.
     #[must_use]
     pub fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
         match self {
@@ -234,7 +248,9 @@ impl Weight {
         }
     }
 
-    /// Some of its rows, which must be there, on a device: rows × in.
+    /// The rows of the given indices, rows × in, on a device: the embeddings of tokens.
+    ///
+    /// Indices must be below the number of rows. Fails where a packed matrix is damaged.
     pub fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
         match self {
             Self::Whole(store) => store.rows(indices, device),
@@ -247,6 +263,7 @@ impl Weight {
 }
 
 impl Store {
+    /// Moves floats to a device; keeps packed integers on the host.
     fn new(store: compress_core::Store, device: &Device) -> Self {
         match store {
             compress_core::Store::Float(matrix) => {
@@ -272,6 +289,7 @@ impl Store {
         }
     }
 
+    /// The precision of its numbers, for the weight's form.
     fn precision(&self) -> Precision {
         match self {
             Self::Float(_) => Precision::Float,
@@ -279,7 +297,7 @@ impl Store {
         }
     }
 
-    /// Its numbers, where they are floating-point ones.
+    /// The parameter, where its numbers are floats and so can be trained.
     #[must_use]
     pub const fn float(&self) -> Option<&Param<Tensor<2>>> {
         match self {
@@ -288,7 +306,7 @@ impl Store {
         }
     }
 
-    /// x · Mᵀ
+    /// X Mᵀ for M, rows × columns.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Float(matrix) => product(x, matrix.val(), Right::Transposed),
@@ -296,7 +314,7 @@ impl Store {
         }
     }
 
-    /// g · M
+    /// G M: a packed M is decoded for it, since the packed kernels multiply by rows only.
     fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
         let matrix = match self {
             Self::Float(matrix) => matrix.val(),
@@ -305,12 +323,14 @@ impl Store {
         product(gradient, matrix, Right::AsIs)
     }
 
-    /// gᵀ · x, the gradient by its numbers, where they can be trained.
+    /// ∂L/∂M = Gᵀ X, summed over tokens; none where the matrix is packed.
     fn gradient(&self, x: &Tensor<2>, g: &Tensor<2>) -> Option<Tensor<2>> {
+        // A product per matrix: not computed for one that cannot be trained.
         let trained = self.float().is_some();
         trained.then(|| product_of_transposed(g.clone(), x.clone()))
     }
 
+    /// Rows of the matrix, decoded where it is packed.
     fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
         match self {
             Self::Float(matrix) => Ok(selected(matrix, indices, device)),
@@ -320,6 +340,7 @@ impl Store {
 }
 
 impl Pair {
+    /// Both factors on a device.
     fn new(pair: compress_core::Pair, device: &Device) -> Self {
         Self {
             up: Store::new(pair.up, device),
@@ -327,6 +348,7 @@ impl Pair {
         }
     }
 
+    /// Rank and precisions.
     fn form(&self) -> PairForm {
         PairForm {
             rank: self.down.shape().rows,
@@ -335,19 +357,23 @@ impl Pair {
         }
     }
 
+    /// (X downᵀ) upᵀ, in 2 r (m + n) operations per token.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         self.up.forward(self.down.forward(x))
     }
 
+    /// (G up) down.
     fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
         self.down.backward(self.up.backward(gradient))
     }
 
+    /// Rows of up · down: those of up, times down.
     fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
         Ok(self.down.backward(self.up.rows(indices, device)?))
     }
 
-    /// The gradients by down and up, as far as they can be trained. None is of the size of the weight.
+    /// ∂L/∂down = (G up)ᵀ X and ∂L/∂up = Gᵀ (X downᵀ), as far as each is trainable: tokens × r numbers between them,
+    /// and no product of the weight's size.
     fn gradients(&self, x: &Tensor<2>, g: &Tensor<2>) -> Vec<Tensor<2>> {
         let (down, up) = (self.down.float(), self.up.float());
         let by_down = down.map(|_| product_of_transposed(self.up.backward(g.clone()), x.clone()));
@@ -356,6 +382,7 @@ impl Pair {
     }
 }
 
+/// Rows of a float matrix, on a device.
 fn selected(weight: &Param<Tensor<2>>, rows: &[u32], device: &Device) -> Tensor<2> {
     let rows: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
     let count = rows.len();

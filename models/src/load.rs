@@ -1,4 +1,7 @@
-//! From a checkpoint to a decoder on a device.
+//! From a checkpoint's tensors to layers on a device, whole or layer by layer.
+//!
+//! Every float is checked on the way in: a NaN or an infinity is an error that names its tensor, since one of them
+//! would spread over all results. Numbers become `f32`, packed ones stay packed.
 
 use burn::{
     module::Param,
@@ -14,7 +17,10 @@ use compress_core::{Role, Site, Store};
 use crate::{Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight};
 
 impl Decoder {
-    /// Loads every weight in `f32` and in the form in which it is stored.
+    /// Loads every weight in the form in which it is stored, floats as `f32`: 4 bytes per parameter.
+    ///
+    /// Fails where a tensor is missing or damaged, has another shape than the config says, or holds a number that is
+    /// not finite.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let blocks = 0..checkpoint.config().layers;
         let blocks = blocks.map(|layer| Block::load(checkpoint, layer, device));
@@ -25,7 +31,7 @@ impl Decoder {
         })
     }
 
-    /// Loads what is before and after the blocks, for those who take one block at a time.
+    /// Loads embedding, last norm and head, without blocks, for callers that load one block at a time.
     pub fn load_ends(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let load = Loader::new(checkpoint, device);
         let config = checkpoint.config();
@@ -42,7 +48,7 @@ impl Decoder {
 }
 
 impl Block {
-    /// Loads one block of a checkpoint.
+    /// Loads one block of a checkpoint; fails as [`Decoder::load`] does.
     pub fn load(checkpoint: &Checkpoint, layer: usize, device: &Device) -> Result<Self> {
         let mut block = Self::frame(checkpoint, layer, device)?;
         for role in Role::ALL {
@@ -51,12 +57,13 @@ impl Block {
         Ok(block)
     }
 
-    /// A block of which only the norms are loaded: its weights are nothing yet, and must not be used.
+    /// A block of which only the norms are loaded: its linear layers are placeholders until
+    /// [`load_linear`](Self::load_linear) fills them.
     pub fn frame(checkpoint: &Checkpoint, layer: usize, device: &Device) -> Result<Self> {
         Loader::new(checkpoint, device).frame(layer)
     }
 
-    /// Loads one of its linear layers.
+    /// Loads one of its linear layers, weight and bias.
     pub fn load_linear(
         &mut self,
         checkpoint: &Checkpoint,
@@ -68,13 +75,13 @@ impl Block {
         Ok(())
     }
 
-    /// Lets go of one of its linear layers.
+    /// Frees one of its linear layers: a placeholder takes its place.
     pub fn unload_linear(&mut self, role: Role, device: &Device) {
         *self.linear_mut(role) = Linear::nothing(device);
     }
 }
 
-/// From names and sites to layers on a device, all of their numbers finite.
+/// Reads layers of one checkpoint to one device, and checks that all of their numbers are finite.
 pub struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
@@ -82,7 +89,7 @@ pub struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// Of a checkpoint, to a device.
+    /// A loader from a checkpoint to a device.
     pub const fn new(checkpoint: &'a Checkpoint, device: &'a Device) -> Self {
         Self {
             checkpoint,
@@ -91,6 +98,7 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// A block with its norms, and placeholders for its linear layers.
     fn frame(&self, layer: usize) -> Result<Block> {
         let hidden = self.config.hidden;
         let nothing = || Linear::nothing(self.device);
@@ -106,6 +114,7 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// The attention layer of a block with its head norms, where the config has these, and placeholders.
     fn attention(&self, layer: usize) -> Result<Attention> {
         let config = self.config;
         let nothing = || Linear::nothing(self.device);
@@ -127,6 +136,7 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// A linear layer of a site: its weight, and a bias where the config says so.
     fn linear(&self, site: Site) -> Result<Linear> {
         let weight = self.weight(site)?;
         let bias = || self.vector(&self.checkpoint.bias_name(site));
@@ -134,7 +144,7 @@ impl<'a> Loader<'a> {
         Ok(Linear { weight, bias })
     }
 
-    /// The weight of a site on the device, all of its numbers finite.
+    /// The weight of a site on the device, in its stored form.
     pub fn weight(&self, site: Site) -> Result<Weight> {
         let factor = self.checkpoint.factor(site)?;
         let stores = factor.stores().into_iter();
@@ -154,6 +164,7 @@ impl<'a> Loader<'a> {
         self.norm(NormSite::Last, self.config.hidden)
     }
 
+    /// A root-mean-square norm with the config's ε.
     fn norm(&self, norm: NormSite, size: usize) -> Result<RmsNorm> {
         let config = RmsNormConfig::new(size).with_epsilon(self.config.norm_epsilon);
         Ok(RmsNorm {
@@ -162,6 +173,7 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// A one-dimensional tensor: a norm's gain, or a bias.
     fn vector(&self, name: &str) -> Result<Param<Tensor<1>>> {
         let numbers = self.checkpoint.numbers(name)?;
         if let Some(&value) = numbers.iter().find(|x| !x.is_finite()) {

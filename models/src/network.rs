@@ -1,4 +1,4 @@
-//! A network that runs over a text block after block, wherever its weights are.
+//! A network taken block by block, whether its weights are in memory or on disk.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -6,46 +6,48 @@ use burn::tensor::{Device, Tensor};
 
 use crate::{Block, Decoder, Result, RotaryAngles, decoder::slices};
 
-/// A network that is taken apart: embedding, blocks, norm and head.
+/// A network in parts: embedding, blocks, last norm and head.
 ///
-/// A [`Decoder`] lends the blocks that it holds; a [`Streamed`](crate::Streamed) network loads each when it
-/// is asked for it. Both give the same numbers.
+/// A [`Decoder`] lends the blocks that it holds; a [`Streamed`](crate::Streamed) network loads each when asked. Both
+/// give the same numbers.
 pub trait Network: Sync {
-    /// How many blocks there are.
+    /// Blocks in the network.
     fn layers(&self) -> usize;
 
-    /// How many tokens there are.
+    /// Tokens in the vocabulary.
     fn vocabulary(&self) -> usize;
 
-    /// The device that its numbers are on.
+    /// The device that activations are on.
     fn device(&self) -> Device;
 
-    /// The residual stream before the first block, 1 × time × hidden.
+    /// The residual stream before the first block, 1 × time × hidden. Fails on an empty text, and on a token outside
+    /// the vocabulary.
     fn embed(&self, text: &[u32]) -> Result<Tensor<3>>;
 
-    /// How positions turn queries and keys.
+    /// The rotary embedding's cosines and sines for a range of positions.
     fn angles(&self, positions: Range<usize>) -> RotaryAngles;
 
-    /// A block; it lives no longer than whoever asks for it wants it to, unless the network holds it anyway.
+    /// The block of an index below [`layers`](Self::layers), borrowed or loaded for the caller alone. Loading reads
+    /// all of its weights, so that callers pass all windows through a block before they ask for the next.
     fn block(&self, layer: usize) -> Result<Cow<'_, Block>>;
 
-    /// The norm after the last block.
+    /// The norm after the last block, in the shape of the residual stream.
     fn normed(&self, residual: Tensor<3>) -> Tensor<3>;
 
-    /// The logits of some slices of positions, each positions × vocabulary, from what the norm gives,
-    /// time × hidden.
+    /// Logits for ranges of positions, each range × vocabulary, from the residual stream behind the last norm, time ×
+    /// hidden.
     fn logits(&self, hidden: &Tensor<2>, slices: &[Range<usize>]) -> Result<Vec<Tensor<2>>>;
 
-    /// How many slices it is best asked for at a time.
+    /// How many ranges to pass to [`logits`](Self::logits) at a time: more where they share the decoding of the head.
     fn slices_at_a_time(&self) -> usize;
 
-    /// Slices of so many positions, each with few enough logits that those of a large vocabulary never
-    /// fill memory: 16 MiB of them.
+    /// Ranges that cover so many positions, each with few enough logits (16 MiB, or one position) that those of a
+    /// large vocabulary never fill memory.
     fn slices(&self, positions: usize) -> Vec<Range<usize>> {
         slices(positions, self.vocabulary()).collect()
     }
 
-    /// The decoder, where all of it is in memory.
+    /// The decoder, where all of it is in memory; batches then run through it in parallel.
     fn whole(&self) -> Option<&Decoder> {
         None
     }

@@ -1,7 +1,7 @@
 //! Matrix products, by our own kernel on the CPU.
 //!
-//! burn-flex shares each product between all cores, which costs when every core has a window of its
-//! own already; and it reaches nine tenths of the speed of the kernel used here.
+//! burn-flex shares each product between all cores, which costs time when every core has a window of its own already;
+//! and it reaches nine tenths of the speed of the kernel used here. Tensors on a GPU or under autodiff go to burn.
 
 use burn::{
     backend::flex::FlexTensor,
@@ -22,7 +22,7 @@ use crate::{
 /// Below this many rows, burn's matrix–vector kernel is the faster.
 const ROWS: usize = 8;
 
-/// x · W, or x · Wᵀ.
+/// X W or X Wᵀ, with X of tokens × its columns.
 pub fn product(x: Tensor<2>, weight: Tensor<2>, right: Right) -> Tensor<2> {
     // A tensor on a GPU, or one that is differentiated, is not to be had as a plain one.
     if x.dims()[0] >= ROWS {
@@ -42,14 +42,14 @@ pub fn product(x: Tensor<2>, weight: Tensor<2>, right: Right) -> Tensor<2> {
     }
 }
 
-/// xᵀ · y, m × n from t × m and t × n.
+/// Xᵀ Y, m × n from t × m and t × n: gradients by weights.
 pub fn product_of_transposed(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
     let shape = [x.dims()[1], y.dims()[1]];
     let ours = ours(&x, &y, product_of_transposed_slabs, shape);
     ours.unwrap_or_else(|| x.transpose().matmul(y))
 }
 
-/// x · Wᵀ for a weight that stays packed; multiplied out first where x is not on the CPU.
+/// X Wᵀ for a packed weight, tokens × out, by its kernel on the CPU; elsewhere the weight is decoded for the product.
 pub fn product_of_packed(x: &Tensor<2>, weight: &Quantised) -> Tensor<2> {
     let ours = || {
         let x = plain(x)?;
@@ -60,24 +60,26 @@ pub fn product_of_packed(x: &Tensor<2>, weight: &Quantised) -> Tensor<2> {
     ours().unwrap_or_else(|| x.clone().matmul(dense(weight, x).transpose()))
 }
 
-/// Numbers of a panel of rows that are decoded at a time: half of a core's second cache, 512 KiB.
+/// Numbers in a panel of rows that are decoded at a time: 512 KiB, half of a core's second-level cache.
 const PANEL: usize = 1 << 17;
 
-/// Rows of a panel for burn's kernel, which sums otherwise where there are no more than 64.
+/// Rows in a panel for burn's kernel, which takes another order of summation for 64 rows and fewer.
 const WIDE: usize = 1 << 11;
 
-/// x · Wᵀ for each of some x, with a weight that is never there as a whole: `decode` writes its rows from the
-/// given one on, as many as fill what it is given.
+/// X Wᵀ, tokens × outputs, for several X of one width and a weight that is never in memory as a whole: `decode(first,
+/// rows)` writes W's rows from `first` on, as many as fill `rows`.
 ///
-/// Each x is multiplied by the kernel that would multiply it by the whole weight. Those kernels sum over the
-/// inputs in an order that does not depend on how many outputs there are; so the products are the same.
+/// The weight is decoded once for all X of [`ROWS`] tokens or more, panel by panel, and once more for each smaller
+/// one. Each X is multiplied by the kernel that would multiply it by the whole weight; those sum over the inputs in
+/// an order that does not depend on the number of outputs, so that the products are the same bit for bit. Fails where
+/// `decode` does.
 pub fn product_of_rows(
     x: &[Tensor<2>],
     outputs: usize,
     decode: impl Fn(usize, &mut [f32]) -> Result<()> + Sync,
 ) -> Result<Vec<Tensor<2>>> {
     let on_host: Vec<Option<FlexTensor>> = x.iter().map(plain).collect();
-    // As in `product`: few rows are burn's.
+    // As in `product`: few rows are left to burn, so that both paths give the same bits.
     let slabs: Vec<Option<Slab<'_>>> = on_host
         .iter()
         .map(|tensor| slab(tensor.as_ref()?).filter(|x| x.shape().rows >= ROWS))
@@ -100,7 +102,7 @@ pub fn product_of_rows(
     each.collect()
 }
 
-/// The same for one x of few rows, or on another device.
+/// The same for one X of few tokens, or on another device.
 fn few_rows(
     x: &Tensor<2>,
     outputs: usize,
@@ -108,14 +110,14 @@ fn few_rows(
 ) -> Result<Tensor<2>> {
     let [rows, inputs] = x.dims();
     let alone = if rows == 1 { plain(x) } else { None };
-    // Of one size, so that the last is as wide as the others.
+    // Panels of equal size: a last one of few rows would be summed in another order.
     let panels = outputs.div_ceil(WIDE);
     let start = |panel: usize| panel * outputs / panels;
     let parts = (0..panels).map(|panel| {
         let (first, count) = (start(panel), start(panel + 1) - start(panel));
         let mut panel = vec![0.0; count * inputs];
         decode(first, &mut panel)?;
-        // One token is multiplied as in decoding, row by row.
+        // One token is multiplied row by row, by the kernel of decoding.
         if let Some(x) = alone.as_ref().and_then(numbers) {
             let mut part = vec![0.0; count];
             multiply_rows(&panel, x, &mut part);
@@ -127,14 +129,14 @@ fn few_rows(
     Ok(Tensor::cat(parts.collect::<Result<Vec<_>>>()?, 1))
 }
 
-/// A packed weight multiplied out, on the device of a tensor.
+/// A packed weight decoded to floats, on the device of `like`: 4 bytes per number, for one product.
 pub fn dense(weight: &Quantised, like: &Tensor<2>) -> Tensor<2> {
     let matrix = weight.dense();
     let shape = [matrix.rows(), matrix.cols()];
     to_device(matrix.into_data(), shape, &like.device())
 }
 
-/// Some rows of a packed weight as numbers, on a device.
+/// Rows of a packed weight, decoded, on a device; fails where the packed layout is damaged.
 pub fn rows_of_packed(weight: &Quantised, rows: &[u32], device: &Device) -> Result<Tensor<2>> {
     let shape = [rows.len(), weight.shape().cols];
     let weight = weight.packed().map_err(compress_checkpoint::Error::from)?;
@@ -142,7 +144,7 @@ pub fn rows_of_packed(weight: &Quantised, rows: &[u32], device: &Device) -> Resu
     Ok(to_device(rows.collect(), shape, device))
 }
 
-/// By a kernel on the host; none where a tensor does not lie row after row, in `f32`, on the CPU.
+/// A product by a kernel on the CPU; none where a tensor is not contiguous `f32` there, or the kernel refuses shapes.
 fn ours(
     a: &Tensor<2>,
     b: &Tensor<2>,
@@ -154,6 +156,7 @@ fn ours(
     Some(tensor(product, shape))
 }
 
+/// The kernels' view of a contiguous matrix.
 fn slab(tensor: &FlexTensor) -> Option<Slab<'_>> {
     let layout = tensor.layout();
     let shape = Shape::new(layout.shape()[0], layout.shape()[1]);

@@ -1,7 +1,13 @@
-//! Rotary position embedding: pairs of channels turn by an angle that grows with the position.
+//! Rotary position embedding (Su et al., arXiv 2104.09864): pairs of channels turn by an angle that grows with the
+//! position.
 //!
-//! Channel i of a head of size d is paired with channel i + d/2, as Hugging Face's weights expect,
-//! and turns by `position · θ^(−2i/d)`. (burn's own pairs neighbours.)
+//! ```text
+//! (x_i, x_{i+d/2}) ← (x_i cos φ − x_{i+d/2} sin φ, x_{i+d/2} cos φ + x_i sin φ)
+//! φ = position · θ^(−2i/d)        i < d/2, d the size of a head
+//! ```
+//!
+//! Channel i is paired with channel i + d/2, as Hugging Face's weights expect; burn's own embedding pairs neighbours.
+//! Angles are computed in `f64`, and rounded to `f32` as cosines and sines only.
 
 use std::{f64::consts::TAU, ops::Range};
 
@@ -11,14 +17,14 @@ use burn::{
 };
 use compress_checkpoint::{Config, Llama3Scaling};
 
-/// The turning speeds of a head's pairs of channels.
+/// The angular speeds of a head's pairs of channels.
 #[derive(Module, Debug)]
 pub struct Rotary {
     /// Radians per position; d/2 of them.
     speeds: Vec<f64>,
 }
 
-/// The turn of every position of a piece of text.
+/// Cosines and sines of the rotary embedding for a range of positions.
 #[derive(Clone, Debug)]
 pub struct RotaryAngles {
     cos: Tensor<4>, // 1 × 1 × time × d/2
@@ -26,7 +32,7 @@ pub struct RotaryAngles {
 }
 
 impl Rotary {
-    /// The speeds that a config asks for.
+    /// The speeds of a config: its θ and, where it has one, Llama 3's scaling.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let d = config.head_size as f64;
@@ -41,7 +47,7 @@ impl Rotary {
         }
     }
 
-    /// The turns for a range of positions.
+    /// Cosines and sines for a range of positions, on a device.
     #[must_use]
     pub fn angles(&self, positions: Range<usize>, device: &Device) -> RotaryAngles {
         let shape = [1, 1, positions.len(), self.speeds.len()];
@@ -52,7 +58,7 @@ impl Rotary {
         RotaryAngles { cos, sin }
     }
 
-    /// The cosines, or the sines, for one position: d/2.
+    /// The cosines, or the sines, of the d/2 pairs at one position.
     pub(crate) fn angle(
         &self,
         position: usize,
@@ -64,7 +70,7 @@ impl Rotary {
 }
 
 impl RotaryAngles {
-    /// The first of these turns, for a shorter piece of text that starts where these do.
+    /// Those of the first `time` positions, for a shorter text that starts at the same position.
     #[must_use]
     pub fn first(&self, time: usize) -> Self {
         let first = |x: &Tensor<4>| x.clone().narrow(2, 0, time);
@@ -74,7 +80,7 @@ impl RotaryAngles {
         }
     }
 
-    /// The turns that undo these; gradients go back through them.
+    /// The opposite rotation: the transpose of this one, by which gradients go back.
     #[must_use]
     pub fn reversed(&self) -> Self {
         Self {
@@ -83,7 +89,7 @@ impl RotaryAngles {
         }
     }
 
-    /// Turns queries or keys, batch × heads × time × d.
+    /// Rotates queries or keys, batch × heads × time × d, of these positions.
     #[must_use]
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         let half = x.dims()[3] / 2;
@@ -94,7 +100,8 @@ impl RotaryAngles {
     }
 }
 
-/// Llama 3's scaling: slow pairs are slowed further, fast ones left alone, those between blended.
+/// Llama 3's scaling of a speed: pairs that turn less than `low` times within the original context become slower by
+/// `factor`, those above `high` stay, and those between are blended.
 fn slowed(speed: f64, scaling: Llama3Scaling) -> f64 {
     let Llama3Scaling {
         factor,
@@ -102,7 +109,7 @@ fn slowed(speed: f64, scaling: Llama3Scaling) -> f64 {
         high,
         original_context,
     } = scaling;
-    // How often the pair turns around within the original context.
+    // Rotations of the pair within the original context.
     let angles = original_context * speed / TAU;
     let blend = ((angles - low) / (high - low)).clamp(0.0, 1.0);
     speed * (blend + (1.0 - blend) / factor)

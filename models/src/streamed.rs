@@ -1,8 +1,8 @@
-//! A network whose weights stay in their files: more of it than a block is never in memory.
+//! A network whose weights stay in their files: no more than one block of it is in memory at a time.
 //!
-//! A block is decoded when it is its turn. Of an embedding that is kept in plain numbers or in blocks of GGUF
-//! only the rows of a text's tokens are decoded; the head is multiplied a panel of rows at a time. Packed
-//! ones are small, and in memory as they are.
+//! A block is loaded when it is asked for. Of an embedding in floats or in GGUF blocks, only the rows of a text's
+//! tokens are decoded; the head is multiplied a panel of rows at a time. Packed embeddings are small, and stay in
+//! memory. A pass over many windows reads the whole model once, where all windows go through a block together.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -19,32 +19,36 @@ use crate::{
     host::to_device, load::Loader, product::product_of_rows,
 };
 
-/// Slices of logits that a streamed network is best asked for at a time, since they share the decoding of its
-/// head: 64 MiB of them.
+/// Ranges of logits that a streamed network is best asked for at a time, since they share one decoding of the head:
+/// 64 MiB of logits.
 pub const SLICES_AT_A_TIME: usize = 4;
 
-/// Rows of a weight that are looked at together, when all are.
+/// Numbers of embedding or head that a thread checks at a time: 512 KiB of `f32`.
 const LOOKED_AT: usize = 1 << 17;
 
-/// A network over a checkpoint.
+/// A network over a checkpoint, with the ends open and the blocks on disk.
 pub struct Streamed<'a> {
     checkpoint: &'a Checkpoint,
     device: Device,
     embedding: Kept,
-    /// The embedding where absent.
+    /// None where the head is tied to the embedding.
     head: Option<Kept>,
     norm: RmsNorm,
     rotary: Rotary,
 }
 
-/// Embedding or head.
+/// The place of the embedding or the head.
 enum Kept {
+    /// Decoded from the checkpoint's files, row by row, when needed.
     InFile(Site),
+    /// Loaded, since its rows cannot be read one by one.
     InMemory(Box<Weight>),
 }
 
 impl<'a> Streamed<'a> {
-    /// Looks at all numbers of embedding and head once: an error where one is not finite.
+    /// Opens a checkpoint as a network, and loads its norm and what cannot be read by rows.
+    ///
+    /// Reads embedding and head once, to refuse a number that is not finite here and not in the middle of a run.
     pub fn open(checkpoint: &'a Checkpoint, device: &Device) -> Result<Self> {
         let load = Loader::new(checkpoint, device);
         let keep = |site: Site| {
@@ -66,13 +70,13 @@ impl<'a> Streamed<'a> {
         })
     }
 
-    /// Channels of its residual stream.
+    /// Channels of the residual stream.
     #[must_use]
     pub const fn width(&self) -> usize {
         self.checkpoint.config().hidden
     }
 
-    /// Rows of a weight, from the `first` on, as many as fill `numbers`.
+    /// Decodes rows of a weight, from `first` on, as many as fill `numbers`.
     fn rows(&self, site: Site, first: usize, numbers: &mut [f32]) -> Result<()> {
         Ok(self.checkpoint.rows(site, first, numbers)?)
     }
@@ -129,6 +133,7 @@ impl Network for Streamed<'_> {
             }),
             Kept::InMemory(weight) => {
                 let one = |x: Tensor<2>| {
+                    // One token on the CPU takes the kernel of decoding, as in `Decoder::logits`.
                     token::logits(weight, None, &x).unwrap_or_else(|| weight.forward(x))
                 };
                 Ok(x.into_iter().map(one).collect())
@@ -141,7 +146,7 @@ impl Network for Streamed<'_> {
     }
 }
 
-/// Refuses a weight with a number that is not finite, as it is refused where it is loaded whole.
+/// Refuses a weight with a number that is not finite, as the loader does for one that is loaded whole.
 fn check(checkpoint: &Checkpoint, site: Site) -> Result<()> {
     let shape = checkpoint.config().weight_shape(site);
     let some = (LOOKED_AT / shape.cols.max(1)).max(1);

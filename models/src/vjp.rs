@@ -1,9 +1,11 @@
-//! Gradients through a piece of a network, by burn's autodiff.
+//! Vector–Jacobian products of a piece of a network, by burn's autodiff.
 
 use burn::tensor::Tensor;
 
-/// Gradients by the inputs of a function from the gradient by its output; the graph is that of the
-/// function alone.
+/// The vjp of a function: gradients by its N inputs, in their shapes, from the gradient by its output.
+///
+/// Runs the function forwards again under autodiff; the graph holds the activations of this function alone, and is
+/// freed on return. An input that the output does not depend on gets a gradient of 0.
 pub fn vjp<const N: usize, const D: usize>(
     inputs: [Tensor<D>; N],
     gradient: Tensor<D>,
@@ -11,6 +13,7 @@ pub fn vjp<const N: usize, const D: usize>(
 ) -> [Tensor<D>; N] {
     let inputs = inputs.map(|x| x.autodiff().require_grad());
     let output = function(inputs.clone());
+    // The derivative of Σ output ∘ gradient by the inputs is the vjp; burn starts from scalars only.
     let mut gradients = (output * gradient.autodiff()).sum().backward();
     inputs.map(|x| {
         let zero = || x.clone().inner().zeros_like();

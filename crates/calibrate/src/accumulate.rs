@@ -1,4 +1,11 @@
-//! Sums of outer products over windows, shared between cores so that no element's order changes.
+//! Sums of outer products over windows, the same bits for any number of threads.
+//!
+//! ```text
+//! Σ x xᵀ    n × n, its lower triangle      Σ x yᵀ    m × n
+//! ```
+//!
+//! Threads share the rows of a sum, not its windows: each element is summed by one thread, in the order of the
+//! windows. Costs t · n² operations per window of t tokens.
 
 use std::cmp::Reverse;
 
@@ -6,10 +13,10 @@ use compress_core::{Matrix, Symmetric};
 use compress_numerics::linalg::{add_cross_products, add_outer_products, product_of_transposed};
 use rayon::prelude::*;
 
-/// Rows of a sum that one core works on at a time.
+/// Rows of a sum that one thread works on at a time.
 const BAND: usize = 192;
 
-/// Adds Σ x xᵀ of some windows to each sum; every window is t × n, row after row.
+/// Adds Σ x xᵀ of some windows to each of several sums; `windows[i]`, each t × n row-major, go to `sums[i]`.
 pub fn add_grams(sums: &mut [Symmetric], windows: &[Vec<&[f32]>]) {
     let mut bands = Vec::new();
     for (sum, windows) in sums.iter_mut().zip(windows) {
@@ -17,8 +24,9 @@ pub fn add_grams(sums: &mut [Symmetric], windows: &[Vec<&[f32]>]) {
         let rows = sum.bands_mut(BAND);
         bands.extend(rows.map(|(rows, band)| (rows, n, band, windows)));
     }
-    // The longest first, so that no core waits for one at the end.
+    // Of a lower triangle the last bands are the longest: they go first, so that no thread waits for one at the end.
     bands.sort_by_key(|(rows, ..)| Reverse(rows.end * rows.len()));
+    // One band at a time: rayon would hand out runs of neighbours, which cost alike.
     let bands = bands.into_par_iter().with_max_len(1);
     bands.for_each(|(rows, n, band, windows)| {
         for x in windows {
@@ -27,7 +35,7 @@ pub fn add_grams(sums: &mut [Symmetric], windows: &[Vec<&[f32]>]) {
     });
 }
 
-/// Adds Σ x yᵀ of some windows to a sum of m × n; windows with their widths m and n.
+/// Adds Σ x yᵀ of some windows to a sum, m × n row-major; each side is its windows and their width, m and n.
 pub fn add_crosses(sum: &mut [f64], x: (&[&[f32]], usize), y: (&[&[f32]], usize)) {
     let bands = sum.par_chunks_mut(BAND * y.1).enumerate().with_max_len(1);
     bands.for_each(|(i, band)| {
@@ -37,7 +45,8 @@ pub fn add_crosses(sum: &mut [f64], x: (&[&[f32]], usize), y: (&[&[f32]], usize)
     });
 }
 
-/// Multiplies each row of a window, t × n, by the root of its weight.
+/// Multiplies each row of a window, t × n, by the root of its weight, so that x xᵀ is counted with the weight itself.
+/// Weights are not negative.
 pub fn weight(x: &mut [f32], weights: &[f32]) {
     let width = x.len() / weights.len().max(1);
     for (row, weight) in x.chunks_exact_mut(width.max(1)).zip(weights) {
@@ -46,9 +55,10 @@ pub fn weight(x: &mut [f32], weights: &[f32]) {
     }
 }
 
-/// `Σ_i (Σ_t g_ti x_tj)²` for each input j: the squared gradient of one sample, summed over outputs.
+/// The squared gradient of one sample by a weight, summed over outputs: `Σ_i (Σ_t g_ti x_tj)²` for each input j.
 ///
-/// Takes x: t × in and g: t × out.
+/// Takes the layer input x, t × in, and the gradient by the output g, t × out; forms the gradient by the weight, out
+/// × in, once per window. Fails where t differs.
 pub fn squared_gradient(x: &Matrix, g: &Matrix) -> compress_core::Result<Vec<f64>> {
     let gradient = product_of_transposed(g, x)?; // out × in
     let mut sums = vec![0.0; x.cols()];

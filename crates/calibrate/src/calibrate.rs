@@ -1,4 +1,12 @@
-//! The pass forward and the pass back, block by block over all windows.
+//! One-shot calibration: the forward and the backward pass of the original, block by block over all windows.
+//!
+//! ```text
+//! states(l + 1) = block_l(states(l))                 forwards: H of each layer input, Σ a x xᵀ
+//! gradient(l) = block_l'(states(l))ᵀ gradient(l + 1)  backwards: G and the Fisher information of each weight
+//! ```
+//!
+//! Memory holds one block, its sums, and the activations of the windows that are side by side; residual streams and
+//! their gradients lie on disk. A block that is finished is on disk too, so that a killed run goes on behind it.
 
 use std::path::Path;
 
@@ -21,7 +29,7 @@ use crate::{
     trace,
 };
 
-/// A model and the text that it is run over.
+/// A model, a calibration text, and the store that takes the evidence.
 struct Calibration<'a> {
     checkpoint: &'a Checkpoint,
     windows: &'a [Vec<u32>],
@@ -29,11 +37,16 @@ struct Calibration<'a> {
     progress: &'a dyn Progress,
     network: Streamed<'a>,
     angles: RotaryAngles,
+    /// Tokens per window.
     time: usize,
     device: Device,
 }
 
-/// Gathers what is needed and not yet in the store.
+/// Gathers the evidence that `needs` asks for and the store does not have yet.
+///
+/// Waits where another run measures the same. Fails on windows of different lengths or of less than 2 tokens, on an
+/// activation or a gradient that is not finite, and where a file cannot be read or written. Costs one pass forward,
+/// and where gradients are needed one backward, which runs each block forward once more.
 pub fn calibrate(
     checkpoint: &Checkpoint,
     windows: &[Vec<u32>],
@@ -80,8 +93,8 @@ impl<'a> Calibration<'a> {
         })
     }
 
-    /// Residual streams, and activations where needed, from the last block that an earlier run
-    /// finished.
+    /// The forward pass: residual streams, and activations where needed, from behind the last block that an earlier
+    /// run finished.
     fn forward(&self, needs: Needs) -> Result<()> {
         let layers = self.checkpoint.config().layers;
         let measured = |layer: usize| {
@@ -92,7 +105,8 @@ impl<'a> Calibration<'a> {
         let first = (0..layers)
             .rev()
             .find(|&layer| enough(layer + 1) && (0..=layer).all(measured));
-        // The backward pass needs what is between all blocks; without it the last is enough.
+        // The backward pass needs the residual streams before all blocks; without it those before the next are
+        // enough.
         let first = match first {
             Some(layer) if !needs.gradients || (0..=layer).all(enough) => layer + 1,
             _ => 0,
@@ -105,6 +119,7 @@ impl<'a> Calibration<'a> {
             .start("calibrating", (layers - first) * windows);
         for layer in first..layers {
             self.forward_block(layer, needs)?;
+            // Not needed by the next block; a backward pass would need them all.
             if !needs.gradients {
                 remove(&self.store.states(layer))?;
             }
@@ -112,6 +127,7 @@ impl<'a> Calibration<'a> {
         Ok(())
     }
 
+    /// Writes the residual streams before the first block.
     fn embed(&self) -> Result<()> {
         let writing = self.writing(&self.store.states(0))?;
         self.windows
@@ -121,6 +137,7 @@ impl<'a> Calibration<'a> {
         writing.finish()
     }
 
+    /// Takes all windows through one block, and stores its sums.
     fn forward_block(&self, layer: usize, needs: Needs) -> Result<()> {
         let block = Block::load(self.checkpoint, layer, &self.device)?;
         let states = self.states(&self.store.states(layer))?;
@@ -150,6 +167,8 @@ impl<'a> Calibration<'a> {
                     .map(|measure| measure.rows((layer, index), &block, &trace, &self.angles));
                 rows.collect::<Result<Vec<_>>>()
             };
+            // Rows are collected by window and then summed by band, so that the order of summation is that of the
+            // windows.
             let rows: Vec<Vec<Vec<f32>>> = batch
                 .into_par_iter()
                 .with_max_len(1)
@@ -163,6 +182,7 @@ impl<'a> Calibration<'a> {
                 windows.iter().for_each(|x| add_absolute(sums, x));
             }
         }
+        // Written last and by renaming: where they exist, they are whole.
         let tokens = self.windows.len() * self.time;
         for ((measure, sum), mut absolute) in measures.into_iter().zip(sums).zip(absolute) {
             absolute.iter_mut().for_each(|x| *x /= tokens as f64);
@@ -177,7 +197,7 @@ impl<'a> Calibration<'a> {
         writing.finish()
     }
 
-    /// Gradients from the loss to the first block, from the last block that an earlier run finished.
+    /// The backward pass from the loss to the first block, from the last block that an earlier run finished.
     fn back(&self) -> Result<()> {
         let layers = self.checkpoint.config().layers;
         let done = |&layer: &usize| {
@@ -199,6 +219,7 @@ impl<'a> Calibration<'a> {
         Ok(())
     }
 
+    /// Writes the gradients of each window's mean loss by the residual streams behind the last block.
     fn loss(&self) -> Result<()> {
         let layers = self.checkpoint.config().layers;
         let states = self.states(&self.store.states(layers))?;
@@ -224,6 +245,8 @@ impl<'a> Calibration<'a> {
         writing.finish()
     }
 
+    /// Takes the gradients of all windows back through one block, and stores G and the Fisher information of its
+    /// weights.
     fn back_through(&self, layer: usize) -> Result<()> {
         let block = Block::load(self.checkpoint, layer, &self.device)?;
         let states = self.states(&self.store.states(layer))?;
@@ -234,6 +257,7 @@ impl<'a> Calibration<'a> {
         let mut fisher = Role::ALL.map(|role| vec![0.0; shape(role).cols]);
         for batch in self.batches() {
             let one = |index: usize| {
+                // The block runs forward again: its activations on disk would take many times the residual stream.
                 let trace = trace(&block, self.tensor(states.read(index)?), &self.angles);
                 let next = self.tensor(after.read(index)?);
                 let gradients = backward(&block, &trace, &self.angles, next);
@@ -278,7 +302,7 @@ impl<'a> Calibration<'a> {
         writing.finish()
     }
 
-    /// Indices of windows that go through a block side by side.
+    /// Ranges of windows whose activations are in memory together.
     fn batches(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
         let (size, all) = (side_by_side(self.time), self.windows.len());
         (0..all)
@@ -286,21 +310,24 @@ impl<'a> Calibration<'a> {
             .map(move |first| first..(first + size).min(all))
     }
 
+    /// Opens residual streams, or their gradients, that an earlier block has left.
     fn states(&self, path: &Path) -> Result<States> {
         States::open(path, self.time * self.checkpoint.config().hidden)
     }
 
+    /// Starts residual streams, or their gradients.
     fn writing(&self, path: &Path) -> Result<Writing> {
         Writing::new(path, self.time * self.checkpoint.config().hidden)
     }
 
+    /// The residual stream of one window, 1 × time × hidden.
     fn tensor(&self, numbers: Vec<f32>) -> Tensor<3> {
         let shape = [1, self.time, self.checkpoint.config().hidden];
         to_device(numbers, shape, &self.device)
     }
 }
 
-/// The squared gradients of a window for the inputs of each weight, in the order of [`Role::ALL`].
+/// The squared gradients of one window, a sample, for the inputs of each weight, in the order of [`Role::ALL`].
 fn squares(trace: &BlockTrace, outputs: &[Vec<f32>]) -> Result<Vec<Vec<f64>>> {
     let of = |(role, g): (Role, &Vec<f32>)| {
         let x = trace.input(role.input_kind());
@@ -312,6 +339,7 @@ fn squares(trace: &BlockTrace, outputs: &[Vec<f32>]) -> Result<Vec<Vec<f64>>> {
     Role::ALL.into_iter().zip(outputs).map(of).collect()
 }
 
+/// Adds |x| of each row, for the mean absolute activation of each channel.
 fn add_absolute(sums: &mut [f64], x: &[f32]) {
     for row in x.chunks_exact(sums.len().max(1)) {
         sums.iter_mut()

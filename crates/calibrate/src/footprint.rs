@@ -1,22 +1,25 @@
-//! Predicted cost of a pass: peak memory, and disk.
+//! Predicted costs of gathering evidence: peak memory, and disk, in bytes.
+//!
+//! Counted from shapes alone, before any work: weights in `f32`, activations of the windows side by side, sums in
+//! `f64`. Without the memory of the program itself, and of the allocator.
 
 use compress_checkpoint::Config;
 use compress_core::{InputKind, Needs, Role, Shape};
 
 use crate::{RefitTarget, host::side_by_side, measured::target_rows};
 
-/// A pass to be, by all that decides what it takes.
+/// The shapes and settings that decide a pass's memory and disk.
 #[derive(Clone, Copy)]
 pub struct PassFootprint<'a> {
     /// The network.
     pub config: &'a Config,
-    /// How many windows.
+    /// Windows of the calibration text.
     pub windows: usize,
-    /// Tokens of each.
+    /// Tokens of each window.
     pub time: usize,
-    /// The refit target; none where only the original is run.
+    /// The refit target of weights behind compressed blocks; none where only the original is run.
     pub refit: Option<RefitTarget>,
-    /// Whether tokens are weighted by the attention they get, as well.
+    /// Whether Σ a x xᵀ, weighted by attention mass, is summed as well.
     pub attention_weighted: bool,
 }
 
@@ -27,7 +30,7 @@ const SINGLE: usize = 4;
 const DOUBLE: usize = 8;
 
 impl PassFootprint<'_> {
-    /// Bytes of memory while what enters at a layer input is measured.
+    /// Peak bytes of memory of a [`Sequential`](crate::Sequential) pass while it measures one layer input.
     #[must_use]
     pub fn measuring(&self, kind: InputKind) -> usize {
         let side = side_by_side(self.time).min(self.windows);
@@ -44,7 +47,8 @@ impl PassFootprint<'_> {
         SINGLE * (weights + seen + in_flight) + self.sums(kind)
     }
 
-    /// Bytes of memory while a pass forward, and with gradients one back, measures all inputs of a block at once.
+    /// Peak bytes of memory of one-shot calibration, which measures all layer inputs of a block at once; with the
+    /// backward pass where `gradients` is true.
     #[must_use]
     pub fn passing(&self, gradients: bool) -> usize {
         let side = side_by_side(self.time).min(self.windows);
@@ -66,16 +70,18 @@ impl PassFootprint<'_> {
         let by_outputs: usize = shapes().map(|shape| triangle(shape.rows)).sum();
         let hidden = self.config.hidden;
         let threads = rayon::current_num_threads().min(side);
-        // What is met on the way of a window on its core, and on the backward pass its gradients as well; what is
-        // summed is kept of all windows side by side.
+        // A thread holds all activations of its window, and on the backward pass their gradients as well; the rows to
+        // be summed are kept of all windows side by side.
         let met = inputs + outputs + 3 * hidden;
         let largest = shapes().map(Shape::size).max().unwrap_or(0);
         let on_each = |numbers: usize| threads * self.time * numbers;
         let forward =
             activations + SINGLE * (block + on_each(met + inputs) + side * self.time * inputs);
+        // The gradient by a weight, and its factors as matrices, on each thread.
         let squared = threads * (largest + self.time * self.rows_and_columns());
         let back = by_outputs
             + SINGLE * (block + on_each(2 * met + outputs) + side * self.time * outputs + squared);
+        // One pass follows the other: the larger one counts.
         if gradients {
             forward.max(back)
         } else {
@@ -83,8 +89,7 @@ impl PassFootprint<'_> {
         }
     }
 
-    /// Bytes of memory that stay while the weights at a layer input are compressed: what was measured, and what
-    /// the weights are to be.
+    /// Bytes that stay while the weights at a layer input are compressed: H, the weights, and their refit targets.
     #[must_use]
     pub fn held(&self, kind: InputKind) -> usize {
         let n = self.width(kind);
@@ -93,7 +98,7 @@ impl PassFootprint<'_> {
         h + SINGLE * (self.weights(kind) + targets)
     }
 
-    /// Bytes of memory while what those weights are to be is solved for.
+    /// Peak bytes while the refit targets of those weights are solved for; 0 where there are none.
     #[must_use]
     pub fn solving(&self, kind: InputKind) -> usize {
         if self.refit != Some(RefitTarget::Original) {
@@ -106,8 +111,8 @@ impl PassFootprint<'_> {
         self.held(kind) + self.crossed(kind) + sides
     }
 
-    /// Bytes on disk at its fullest: the residual streams before a block and within it, and what enters
-    /// weights, at its widest.
+    /// Peak bytes on disk of a sequential pass: residual streams before and within a block, and the layer input at
+    /// its widest, of all windows.
     #[must_use]
     pub fn disk(&self) -> u64 {
         let widest = InputKind::ALL
@@ -118,7 +123,8 @@ impl PassFootprint<'_> {
         (SINGLE * self.passes() * self.windows * self.time * each) as u64
     }
 
-    /// Numbers of a token between an input and the next: what the weights give, and what is made of it.
+    /// Numbers per token that exist between one layer input and the next: outputs of weights, and what follows from
+    /// them.
     fn between(&self, passed: Option<InputKind>) -> usize {
         let rows = |role| self.config.shape(role).rows;
         match passed {
@@ -130,32 +136,35 @@ impl PassFootprint<'_> {
         }
     }
 
-    /// Rows and columns of the weight that has most of them together.
+    /// Rows plus columns of the weight for which this is largest.
     fn rows_and_columns(&self) -> usize {
         let shapes = Role::ALL.map(|role| self.config.shape(role));
         let sums = shapes.map(|shape| shape.rows + shape.cols);
         sums.into_iter().max().unwrap_or(0)
     }
 
+    /// Passes side by side: the original's, and under refit that of the compressed model.
     const fn passes(&self) -> usize {
         if self.refit.is_some() { 2 } else { 1 }
     }
 
-    /// How many H's there are at a layer input.
+    /// How many H there are at a layer input.
     fn kinds(&self, kind: InputKind) -> usize {
         1 + usize::from(self.attention_weighted && kind == InputKind::Attention)
     }
 
-    /// Bytes of all that is summed.
+    /// Bytes of all sums at a layer input.
     fn sums(&self, kind: InputKind) -> usize {
         let n = self.width(kind);
         DOUBLE * n * (n + 1) / 2 * self.kinds(kind) + self.crossed(kind)
     }
 
+    /// Bytes of T or N, the cross sums that refit targets need.
     fn crossed(&self, kind: InputKind) -> usize {
         DOUBLE * self.rows(kind) * self.width(kind) * self.kinds(kind)
     }
 
+    /// Rows of the cross sums; 0 without refit to the original.
     fn rows(&self, kind: InputKind) -> usize {
         if self.refit == Some(RefitTarget::Original) {
             target_rows(kind, |role| self.config.shape(role))
@@ -164,22 +173,24 @@ impl PassFootprint<'_> {
         }
     }
 
+    /// Channels of a layer input.
     fn width(&self, kind: InputKind) -> usize {
         self.config.shape(kind.reader()).cols
     }
 
+    /// Shapes of the weights that read a layer input.
     fn shapes(&self, kind: InputKind) -> impl Iterator<Item = Shape> {
         let shape = |role: &Role| self.config.shape(*role);
         kind.readers().iter().map(shape)
     }
 
-    /// Numbers of the weights that read at a layer input.
+    /// Numbers in the weights that read a layer input.
     fn weights(&self, kind: InputKind) -> usize {
         self.shapes(kind).map(Shape::size).sum()
     }
 }
 
-/// Bytes on disk of what is measured before anything is compressed.
+/// Bytes on disk of one-shot evidence for a whole model; triangles are stored in `f32`.
 #[must_use]
 pub fn evidence(config: &Config, needs: Needs) -> u64 {
     let triangle = |n: usize| (SINGLE * n * (n + 1) / 2) as u64;
@@ -195,10 +206,11 @@ pub fn evidence(config: &Config, needs: Needs) -> u64 {
     config.layers as u64 * of_block
 }
 
-/// Bytes on disk of what is between the blocks while that is measured.
+/// Peak bytes on disk of residual streams and their gradients while that is measured.
 #[must_use]
 pub fn between_blocks(config: &Config, tokens: usize, needs: Needs) -> u64 {
-    // The backward pass needs what is between all blocks; without it what is before and after one.
+    // The backward pass reads the streams before every block, and has gradients before and behind one; without it
+    // there are the streams before and behind one block.
     let inputs = if needs.gradients {
         config.layers + 3
     } else if needs == Needs::NOTHING {
@@ -209,7 +221,7 @@ pub fn between_blocks(config: &Config, tokens: usize, needs: Needs) -> u64 {
     (SINGLE * inputs * tokens * config.hidden) as u64
 }
 
-/// The input before another in the same block.
+/// The layer input before another in the same block; none before the first.
 fn before(kind: InputKind) -> Option<InputKind> {
     let place = InputKind::ALL.iter().position(|other| *other == kind)?;
     InputKind::ALL.get(place.checked_sub(1)?).copied()

@@ -1,18 +1,18 @@
-//! Between tensors, numbers on the host, and files.
+//! Small things that all passes share: window lengths, finite numbers, files.
 
 use std::{fs, path::Path};
 
 use crate::{Error, Result};
 
-/// Tokens that go through a block side by side, in windows: what all cores hold at a time.
+/// Tokens whose activations are in memory at a time, in whole windows.
 const TOKENS: usize = 2048;
 
-/// Windows that go through a block side by side: a fixed number of tokens, but no core without one.
+/// Windows that go through a block side by side: 2048 tokens, but at least one window per thread.
 pub fn side_by_side(time: usize) -> usize {
     (TOKENS / time).max(rayon::current_num_threads())
 }
 
-/// The length that all windows have. Fails where there are none, or lengths differ or are below 2.
+/// The length of all windows; an error where there are none, lengths differ, or a window has less than 2 tokens.
 pub fn length(windows: &[Vec<u32>]) -> Result<usize> {
     let time = windows.first().map_or(0, Vec::len);
     if time < 2 || windows.iter().any(|window| window.len() != time) {
@@ -22,11 +22,13 @@ pub fn length(windows: &[Vec<u32>]) -> Result<usize> {
     Ok(time)
 }
 
-/// Whether no number is NaN or infinite; looks at all of them, many at a time.
+/// Whether no number is NaN or infinite.
 pub fn finite(numbers: &[f32]) -> bool {
+    // A fold without an early return is vectorised.
     numbers.iter().fold(true, |all, x| all & x.is_finite())
 }
 
+/// Removes a file, if it is there.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
@@ -34,7 +36,7 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// For a measurement that has a kernel on the CPU only.
+/// The error of measuring attention mass where its kernel does not run.
 pub fn not_on_host() -> Error {
     let problem = "attention weights are measured on the CPU only".into();
     compress_models::Error::Execution { problem }.into()

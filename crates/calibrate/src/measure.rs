@@ -1,4 +1,8 @@
-//! The sums over all windows of the forward pass through a block.
+//! The sums of outer products that a forward pass through a block makes.
+//!
+//! ```text
+//! H = Σ x xᵀ    at each of four layer inputs, n × n        Σ a x xᵀ    at that of query, key and value
+//! ```
 
 use compress_core::{InputKind, LayerInput, Needs};
 use compress_models::{Block, RotaryAngles, to_host};
@@ -9,17 +13,17 @@ use crate::{
     host::{finite, not_on_host},
 };
 
-/// One sum of outer products.
+/// One sum of outer products over all tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Σ x xᵀ at a layer input.
+    /// H = Σ x xᵀ at a layer input.
     LayerInput(InputKind),
-    /// Σ a x xᵀ of what key and value read, a being how much a token is looked at.
+    /// Σ a x xᵀ at the layer input of query, key and value, a being the attention mass of the token.
     AttentionWeighted,
 }
 
 impl Measure {
-    /// All that is needed.
+    /// The sums that cover some needs.
     pub fn all(needs: Needs) -> Vec<Self> {
         let inputs = InputKind::ALL.into_iter().filter(|_| needs.activations);
         let attention_weighted = needs.attention_weighted.then_some(Self::AttentionWeighted);
@@ -29,7 +33,7 @@ impl Measure {
             .collect()
     }
 
-    /// Where its x is met.
+    /// The layer input of its x.
     pub const fn input_kind(self) -> InputKind {
         match self {
             Self::LayerInput(kind) => kind,
@@ -37,7 +41,9 @@ impl Measure {
         }
     }
 
-    /// The rows of a window of which outer products are summed: t × n, all of their numbers finite.
+    /// The rows of one window whose outer products are summed, t × n: x, or √a x.
+    ///
+    /// Fails where a number is not finite, naming layer input and window.
     pub fn rows(
         self,
         (layer, window): (usize, usize),

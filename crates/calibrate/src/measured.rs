@@ -5,9 +5,9 @@
 //! W* = argmin_V Σ ‖t − V z‖² + ε‖V − W‖² = (T + ε W)(H + ε I)⁻¹,   T = Σ t zᵀ
 //! ```
 //!
-//! T is m × n for each weight. Where one weight reads z, T is summed itself, and costs m numbers per input.
-//! Where several do, what all of them share is cheaper: N = Σ x zᵀ, n × n, with x what enters them in the
-//! original, and T = W N.
+//! z is the layer input in the model as far as it is compressed, x that in the original, t the output to be given. T
+//! is m × n for each weight. Where one weight reads z, T is summed itself, at m numbers per channel. Where several
+//! do, one sum serves all of them: N = Σ x zᵀ, n × n, and T = W N. Sums are in `f64`.
 
 use std::collections::BTreeMap;
 
@@ -17,40 +17,41 @@ use rayon::prelude::*;
 
 use crate::accumulate::{add_crosses, add_grams, weight};
 
-/// ε, as a fraction of the mean of the diagonal of H.
+/// ε, as a fraction of the mean of the diagonal of H: pulls W* towards W where the text says little.
 const DAMPING: f64 = 0.1;
 
-/// The sums over one layer input.
+/// The sums over one layer input, for the weights that read it.
 pub struct Measured {
-    /// Where.
+    /// The layer input.
     pub input: LayerInput,
     plain: Sums,
-    /// Each token weighted by the attention it gets; at the input of attention, where that is asked for.
+    /// The same with tokens weighted by attention mass; at the layer input of attention, where that is asked for.
     weighted: Option<Sums>,
 }
 
-/// The rows of one window at a layer input.
+/// The rows of one window at a layer input, to be summed.
 pub struct Seen {
-    /// z: t × n
+    /// z, the input in the compressed model: t × n.
     pub z: Vec<f32>,
     /// The outputs that the weights should give, t × m, where one weight reads z; the original's input x, t × n, where
     /// several do; empty where they are to give what they give for z.
     pub target: Vec<f32>,
-    /// The attention that each token gets: t; where that counts.
+    /// The attention mass of each token, t; where tokens are weighted.
     pub attention: Option<Vec<f32>>,
 }
 
 /// Sums over all tokens.
 struct Sums {
-    /// H
+    /// H, n × n.
     activations: Symmetric,
-    /// T or N, row after row; empty where the weights stay what they are.
+    /// T or N, row-major; empty where the weights need no refit target.
     crossed: Vec<f64>,
-    /// Rows of that.
+    /// Rows of T or N; 0 where it is empty.
     rows: usize,
 }
 
 impl Sums {
+    /// Sums of nothing.
     fn new(width: usize, rows: usize) -> Self {
         Self {
             activations: Symmetric::zeros(width),
@@ -59,6 +60,7 @@ impl Sums {
         }
     }
 
+    /// Adds some windows to both sums.
     fn add(&mut self, z: Vec<&[f32]>, targets: &[&[f32]]) {
         let width = self.activations.size();
         if self.rows > 0 {
@@ -69,8 +71,8 @@ impl Sums {
 }
 
 impl Measured {
-    /// Nothing yet, at a layer input of `width` channels, with targets of `rows`; `weighted` is whether tokens
-    /// are to be weighted as well.
+    /// Empty sums at a layer input of `width` channels, with cross sums of `rows` rows; `weighted` says whether a
+    /// second set weighs tokens by attention mass.
     pub(crate) fn new(input: LayerInput, width: usize, rows: usize, weighted: bool) -> Self {
         Self {
             input,
@@ -79,9 +81,10 @@ impl Measured {
         }
     }
 
-    /// Adds some windows.
+    /// Adds some windows to all sums.
     pub(crate) fn add(&mut self, windows: &[Seen]) {
         if let Some(sums) = &mut self.weighted {
+            // With √a on both sides, outer products carry the weight a.
             let rooted = |rows: fn(&Seen) -> &Vec<f32>| -> Vec<Vec<f32>> {
                 let of = |seen: &Seen| {
                     let mut rows = rows(seen).clone();
@@ -98,21 +101,24 @@ impl Measured {
         self.plain.add(z, &targets);
     }
 
-    /// H.
+    /// H = Σ z zᵀ, n × n, over all tokens of the text.
     #[must_use]
     pub const fn activations(&self) -> &Symmetric {
         &self.plain.activations
     }
 
-    /// H with each token weighted by the attention it gets; none where that was not asked for, or at other
-    /// inputs than that of attention.
+    /// Σ a z zᵀ, with a the attention mass; none where that was not asked for, or at other layer inputs than that of
+    /// attention.
     #[must_use]
     pub fn attention_weighted(&self) -> Option<&Symmetric> {
         self.weighted.as_ref().map(|sums| &sums.activations)
     }
 
-    /// W* of the weights that read this input, out of the weights W, with each site's tokens counted as
-    /// given. What only this needs is let go.
+    /// The refit targets W* of the weights that read this input, from the original weights W and the way in which
+    /// each site's tokens are weighted. Weights that need no target come back as they are.
+    ///
+    /// One Cholesky factorisation of H + ε I per kind of weighting, and two triangular solves per weight, in `f64`.
+    /// Frees the cross sums. Fails where shapes do not fit.
     pub fn targets(
         &mut self,
         weights: Vec<(Site, TokenWeights, Matrix)>,
@@ -133,7 +139,7 @@ impl Measured {
 }
 
 impl Sums {
-    /// The same, and lets go of what only that needs.
+    /// The same from these sums, whose cross sums are then freed.
     fn targets(
         &mut self,
         weights: Vec<(Site, TokenWeights, Matrix)>,
@@ -144,6 +150,7 @@ impl Sums {
         targets
     }
 
+    /// W* of each weight from these sums; W itself where there are no cross sums.
     fn solve(
         &self,
         weights: Vec<(Site, TokenWeights, Matrix)>,
@@ -154,11 +161,12 @@ impl Sums {
             return Ok(same.collect());
         }
         let n = self.activations.size();
+        // The smallest positive number keeps H + ε I definite where no token was seen.
         let epsilon = DAMPING * self.activations.trace() / n.max(1) as f64 + f64::MIN_POSITIVE;
         let damped = self.activations.clone().plus_diagonal(epsilon);
         let factor = Cholesky::new(damped)?;
         let target = |(site, _, weight): (Site, TokenWeights, Matrix)| {
-            // T + ε W, row after row
+            // T + ε W, row-major; solving by rows gives W* since H is symmetric.
             let mut sides = if one {
                 self.crossed.clone()
             } else {
@@ -175,17 +183,18 @@ impl Sums {
     }
 }
 
-/// Whether one weight reads what enters there: then what it should give is summed, not what it reads.
+/// Whether one weight alone reads a layer input: then T is summed, not N.
 pub const fn one_reader(kind: InputKind) -> bool {
     kind.readers().len() == 1
 }
 
-/// Rows of the targets at a layer input: those of the one weight that reads it, or the inputs that several share.
+/// Rows of the cross sums at a layer input: outputs of the one weight that reads it, or channels of the shared input.
 pub fn target_rows(kind: InputKind, shape: impl Fn(Role) -> Shape) -> usize {
     let Shape { rows, cols } = shape(kind.reader());
     if one_reader(kind) { rows } else { cols }
 }
 
+/// Borrowed rows.
 fn slices(windows: &[Vec<f32>]) -> Vec<&[f32]> {
     windows.iter().map(Vec::as_slice).collect()
 }

@@ -1,13 +1,13 @@
-//! Telling how far a pass has come.
+//! Progress reports of a pass over the text.
 
-/// Told of each window's way through each block: how many there will be, and one more done.
+/// A listener to progress; called from several threads.
 pub trait Progress: Sync {
-    /// So many steps lie ahead.
+    /// A phase begins, named by a word or two, with this many steps: mostly one per window and block.
     fn start(&self, what: &'static str, steps: usize);
-    /// So many are done.
+    /// So many steps of the phase are done.
     fn advance(&self, steps: usize);
-    /// Something to be seen beside them.
+    /// A line to be shown beside the progress.
     fn show(&self, _news: &str) {}
-    /// All is done.
+    /// The phase is over.
     fn finish(&self) {}
 }

@@ -1,21 +1,21 @@
-//! A model's text through one block after the other, measured where activations enter weights, which are
+//! The sequential pass: a text through one block after the other, measured at each layer input, whose weights are
 //! compressed there and then.
 //!
-//! Nothing measured outlives its weights: of H, n × n, there is one at a time. Where later weights are to see
-//! what was done to earlier ones, two passes go through the network side by side, the original's and that of
-//! the model as far as it is written; the second reads the weights as they are stored. What the weights of
-//! the second are to give decides what they make good:
+//! No measurement outlives its weights: of H, n × n, there is one at a time. Where later weights are to see what was
+//! done to earlier ones, two passes run side by side, the original's and that of the model as far as it is written;
+//! the second reads the weights as they are stored. The refit target decides what the second one's weights make good:
 //!
-//! - [`RefitTarget::Inputs`], t = W z: they are to do with their inputs what the whole ones would do with them. What
-//!   went wrong before stays wrong.
-//! - [`RefitTarget::Original`], t = W x, and for weights that write to the residual stream t = W x + what that stream
-//!   lacks: they are to give what the original has at this place, so that they make good for the cuts
-//!   before them as far as their inputs allow.
+//! - [`RefitTarget::Inputs`], t = W z: for their own inputs, weights are to give what the original weights would.
+//!   Errors of earlier blocks stay.
+//! - [`RefitTarget::Original`], t = W x, and for weights that write to the residual stream t = W x + (h − ĥ), the
+//!   original's stream less the compressed model's: they make good for cuts before them as far as z allows.
 //!
 //! ```text
 //! folder/3.original, 3.compressed        the residual streams before block 3, of all windows
-//! folder/original.residual, .input      the same within the block, and what enters the next weights
+//! folder/original.residual, .input      the same within the block, and the next layer input
 //! ```
+//!
+//! Costs a forward pass of each model, and on disk the residual streams and layer inputs of all windows.
 
 use std::{
     fs,
@@ -37,32 +37,34 @@ use crate::{
     states::{States, Writing},
 };
 
-/// The output that a weight behind compressed blocks should give.
+/// The output that a weight behind compressed blocks is fitted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefitTarget {
-    /// t = W z: what the whole weight would give for the same inputs.
+    /// t = W z: what the original weight would give for the compressed model's input.
     Inputs,
-    /// t = what the original gives at this place, the residual stream included.
+    /// t = what the original gives at this place; for weights that write to the residual stream, less what the stream
+    /// of the compressed model already has.
     Original,
 }
 
-/// The model as far as it is compressed, and what the rest of it is to give.
+/// The compressed model under way, and how its later weights are fitted.
 #[derive(Clone, Copy)]
 pub struct Behind<'a> {
-    /// The output under way, its finished weights as they are stored.
+    /// The output so far: finished weights as they are stored, which is as later weights will meet them.
     pub written: &'a Checkpoint,
     /// The refit target of its weights.
     pub refit: RefitTarget,
 }
 
-/// One pass, or two side by side.
+/// A sequential pass: the original's alone, or with the compressed model's beside it.
 pub struct Sequential<'a> {
     checkpoint: &'a Checkpoint,
     behind: Option<Behind<'a>>,
-    /// Whether tokens are weighted by the attention they get, as well.
+    /// Whether Σ a x xᵀ, weighted by attention mass, is summed as well.
     attention_weighted: bool,
     windows: usize,
+    /// Tokens per window.
     time: usize,
     angles: RotaryAngles,
     device: Device,
@@ -74,7 +76,8 @@ pub struct Sequential<'a> {
 const NAMES: [&str; 2] = ["original", "compressed"];
 
 impl<'a> Sequential<'a> {
-    /// Starts before block `first`: at 0, or where an earlier run has ended and left its files in `folder`.
+    /// Starts before block `first`: 0, where embeddings are written, or the block before which an earlier run has left
+    /// its residual streams in `folder`. Fails on windows of different lengths or of less than two tokens.
     pub fn begin(
         checkpoint: &'a Checkpoint,
         windows: &[Vec<u32>],
@@ -85,7 +88,7 @@ impl<'a> Sequential<'a> {
         let device = Device::flex();
         let time = length(windows)?;
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        // Of an embedding only the rows of the text are read.
+        // Streamed: of the embedding only the rows of the text are read.
         let network = Streamed::open(checkpoint, &device)?;
         let passes = Self {
             checkpoint,
@@ -114,6 +117,7 @@ impl<'a> Sequential<'a> {
         Ok(passes)
     }
 
+    /// Writes the residual streams of one pass before the first block.
     fn embed(&self, pass: usize, network: &Streamed<'_>, windows: &[Vec<u32>]) -> Result<()> {
         let hidden = self.checkpoint.config().hidden;
         let writing = Writing::new(&self.before(0, pass), self.time * hidden)?;
@@ -122,11 +126,12 @@ impl<'a> Sequential<'a> {
         writing.finish()
     }
 
-    /// Takes the text through block `layer`. At each input `compress` is given what was measured, and puts
-    /// the weights that read it where the output lies.
+    /// Takes the text through block `layer`. At each of its four layer inputs, `compress` gets the sums, and must
+    /// have written the weights that read it when it returns; the compressed model's pass then reads them.
     ///
-    /// The states before the next block are on disk when this returns; those before this one stay until
-    /// [`forget`](Self::forget).
+    /// The residual streams before the next block are on disk when this returns; those before this one stay until
+    /// [`forget`](Self::forget), so that a run that is killed meanwhile starts this block again. Fails where
+    /// `compress` does, and on an activation that is not finite.
     pub fn through<E: From<Error>>(
         &self,
         layer: usize,
@@ -139,13 +144,14 @@ impl<'a> Sequential<'a> {
         }
         let mut from: Option<InputKind> = None;
         for kind in InputKind::ALL {
-            // For what they are to give.
+            // The original weights, from which refit targets follow.
             self.load(
                 &mut blocks[0],
                 self.checkpoint,
                 LayerInput::new(layer, kind),
             )?;
             let measured = self.measure(&blocks, from, LayerInput::new(layer, kind))?;
+            // The pass is behind these weights in every window: memory holds those of two layer inputs at most.
             for block in &mut blocks {
                 let passed = from.map_or(&[][..], InputKind::readers);
                 let passed = passed.iter();
@@ -161,6 +167,7 @@ impl<'a> Sequential<'a> {
         Ok(())
     }
 
+    /// A block with its norms only.
     fn frame(&self, checkpoint: &Checkpoint, layer: usize) -> Result<Block> {
         Ok(Block::frame(checkpoint, layer, &self.device)?)
     }
@@ -173,29 +180,33 @@ impl<'a> Sequential<'a> {
         Ok(())
     }
 
-    /// Removes what lies before block `layer`.
+    /// Removes the residual streams before block `layer`; to be called when the block's weights are safe.
     pub fn forget(&self, layer: usize) -> Result<()> {
         (0..self.passes()).try_for_each(|pass| remove(&self.before(layer, pass)))
     }
 
+    /// Passes side by side, one or two.
     fn passes(&self) -> usize {
         1 + usize::from(self.behind.is_some())
     }
 
+    /// Whether cross sums are needed.
     fn refits_to_original(&self) -> bool {
         self.behind
             .is_some_and(|behind| behind.refit == RefitTarget::Original)
     }
 
+    /// The file of the residual streams before a block.
     fn before(&self, layer: usize, pass: usize) -> PathBuf {
         self.folder.join(format!("{layer}.{}", NAMES[pass]))
     }
 
+    /// A file within a block: residual streams, or layer inputs.
     fn within(&self, what: &str, pass: usize) -> PathBuf {
         self.folder.join(format!("{}.{what}", NAMES[pass]))
     }
 
-    /// From a layer input past its weights to the next, and what is seen there.
+    /// Takes all windows from one layer input past its weights to the next, and sums there.
     fn measure(
         &self,
         blocks: &[Block],
@@ -235,7 +246,7 @@ impl<'a> Sequential<'a> {
         Ok(measured)
     }
 
-    /// The rows of a window that are to be summed, from the states of both passes.
+    /// The rows of one window that are to be summed, from the states of both passes.
     fn see(
         &self,
         original: &Block,
@@ -248,8 +259,8 @@ impl<'a> Sequential<'a> {
         let target = if !self.refits_to_original() {
             Vec::new()
         } else if one_reader(to.kind) {
-            // What the original's residual stream will be, less what the other has already. A bias is the
-            // same on both sides.
+            // What the original's residual stream will be, less what the compressed model's has already. A bias is
+            // the same on both sides, and cancels.
             let [_, time, width] = x.dims();
             let weight = &original.linear(to.kind.reader()).weight;
             let given = weight.forward(x.clone().reshape([time, width])).unsqueeze();
@@ -257,6 +268,7 @@ impl<'a> Sequential<'a> {
         } else {
             to_host(x.clone())?
         };
+        // Attention mass is the original's: the compressed model's query and key of this block are not made yet.
         let attention = || {
             let attention = &original.attention;
             let (query, key) = (&attention.query, &attention.key);
@@ -271,6 +283,7 @@ impl<'a> Sequential<'a> {
         })
     }
 
+    /// Takes all windows past `down`, and names the residual streams after the next block.
     fn past_the_last(&self, blocks: &[Block], layer: usize) -> Result<()> {
         let stage = Stage::open(self, layer, Some(InputKind::Down))?;
         let windows = (0..self.windows).into_par_iter().with_max_len(1);
@@ -279,41 +292,45 @@ impl<'a> Sequential<'a> {
             stage.advance(blocks, index).map(|_| ())
         })?;
         for (pass, files) in stage.files.into_iter().enumerate() {
-            // By then the file within the block holds what comes out of it.
+            // The file within the block now holds the residual stream behind it.
             files.residual.rename(&self.before(layer + 1, pass))?;
         }
         Ok(())
     }
 
+    /// Channels of a layer input.
     fn width(&self, kind: InputKind) -> usize {
         self.checkpoint.config().shape(kind.reader()).cols
     }
 
+    /// One window's activations, 1 × time × width.
     fn tensor(&self, numbers: Vec<f32>, width: usize) -> Tensor<3> {
         let shape = [1, self.time, width];
         to_device(numbers, shape, &self.device)
     }
 }
 
-/// The files of all passes on the way from one input to the next.
+/// The files of all passes between one layer input and the next.
 struct Stage<'a> {
     passes: &'a Sequential<'a>,
     from: Option<InputKind>,
     files: Vec<Files>,
 }
 
-/// The files of one pass. Each window has a slot that is large enough for the widest input, so that it is
-/// written over what was read.
+/// The files of one pass. The slots of `input` are as large as the widest layer input, so that each window's is
+/// overwritten in place.
 struct Files {
-    /// The residual stream as it is.
+    /// The residual stream before the step.
     residual: States,
-    /// Where it goes, where it changes and must not be written over what is before the block.
+    /// Where the residual stream goes, when it changes first: the one before the block must stay for a run that is
+    /// killed.
     next: Option<States>,
-    /// The layer input of the weights before.
+    /// The layer input before the step, overwritten by the next one.
     input: States,
 }
 
 impl<'a> Stage<'a> {
+    /// Opens or creates the files that a step reads and writes.
     fn open(passes: &'a Sequential<'_>, layer: usize, from: Option<InputKind>) -> Result<Self> {
         let hidden = passes.time * passes.checkpoint.config().hidden;
         let widest = InputKind::ALL.map(|kind| passes.width(kind));
@@ -344,7 +361,7 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Takes one window of all passes further.
+    /// Takes one window of all passes one step further, and writes its new states.
     fn advance(&self, blocks: &[Block], index: usize) -> Result<Vec<State>> {
         let hidden = self.passes.checkpoint.config().hidden;
         let time = self.passes.time;

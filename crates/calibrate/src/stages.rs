@@ -1,20 +1,23 @@
-//! A block in five steps, each taking the residual stream and what enters the next weights a bit further.
+//! A block in five steps, from one layer input to the next.
 
 use burn::tensor::Tensor;
 use compress_core::InputKind;
 use compress_models::{Block, FeedForward, RotaryAngles};
 
-/// The residual stream, and the activations that the next weights read; 1 × time × width.
+/// The activations of one window between two steps; both 1 × time × width.
 #[derive(Clone)]
 pub struct State {
-    /// The residual stream.
+    /// The residual stream, of width hidden.
     pub residual: Tensor<3>,
-    /// The input of the next weights.
+    /// The next layer input, of its own width.
     pub input: Tensor<3>,
 }
 
-/// From a layer input, past the weights that read it, to the next one; from before the block to its first
-/// where `from` is none. After the last, the input is the residual stream that comes out.
+/// One step: from a layer input past the weights that read it to the next layer input, or, where `from` is none, from
+/// the residual stream before the block to its first layer input. After `down`, `input` is the residual stream behind
+/// the block.
+///
+/// All five steps together are [`Block::forward`], in the same order of operations.
 pub fn advance(
     block: &Block,
     from: Option<InputKind>,

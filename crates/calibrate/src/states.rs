@@ -1,4 +1,4 @@
-//! Residual streams between the blocks, for all windows, on disk.
+//! Residual streams of all windows on disk, as one file of `f32` in slots.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,26 +11,28 @@ use compress_checkpoint::put_in_place;
 
 use crate::{Error, Result};
 
-/// A file with a slot of so many numbers for each window, read and written from any thread in any order.
+/// A file with a slot of `slot` numbers for each window, read and written from any thread in any order.
 pub struct States {
     path: PathBuf,
     file: Mutex<File>,
+    /// Numbers per window.
     slot: usize,
 }
 
 impl States {
-    /// Opens a file that is there.
+    /// Opens a file that exists; an error where it does not.
     pub fn open(path: &Path, slot: usize) -> Result<Self> {
         Self::with(path, slot, OpenOptions::new().read(true).write(true))
     }
 
-    /// Starts a file.
+    /// Creates a file, or empties one.
     pub fn create(path: &Path, slot: usize) -> Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         Self::with(path, slot, &options)
     }
 
+    /// Opens a file with some options.
     fn with(path: &Path, slot: usize, options: &OpenOptions) -> Result<Self> {
         Ok(Self {
             path: path.into(),
@@ -39,15 +41,16 @@ impl States {
         })
     }
 
-    /// The numbers of one window.
+    /// The numbers of one window; fails where its slot was not written.
     pub fn read(&self, index: usize) -> Result<Vec<f32>> {
         self.read_first(index, self.slot)
     }
 
-    /// The first numbers of one window's slot.
+    /// The first `count` numbers of one window's slot.
     pub fn read_first(&self, index: usize, count: usize) -> Result<Vec<f32>> {
         let mut bytes = vec![0; 4 * count];
         let mut file = lock(&self.file);
+        // Only seeking and reading hold the lock; the conversion below runs in parallel.
         let done = file
             .seek(SeekFrom::Start(self.start(index)))
             .and_then(|_| file.read_exact(&mut bytes));
@@ -57,9 +60,9 @@ impl States {
         Ok(numbers.map(|b| f32::from_le_bytes(*b)).collect())
     }
 
-    /// Puts numbers at the start of one window's slot.
+    /// Writes numbers at the start of one window's slot.
     pub fn write(&self, index: usize, numbers: &[f32]) -> Result<()> {
-        // Collecting them byte after byte would be no loop over vectors.
+        // As chunks, the conversion is vectorised; byte by byte it would not be.
         let mut bytes = vec![0; 4 * numbers.len()];
         let places = bytes.as_chunks_mut::<4>().0.iter_mut();
         places
@@ -72,24 +75,25 @@ impl States {
         done.map_err(Error::io(&self.path))
     }
 
-    /// Gives the file, now that all of it is written, another name, and makes it last.
+    /// Renames the file, now that all of it is written, and syncs it to disk.
     pub fn rename(self, to: &Path) -> Result<()> {
         Ok(put_in_place(&self.path, to)?)
     }
 
+    /// The offset of a window's slot, in bytes.
     fn start(&self, index: usize) -> u64 {
         (4 * index * self.slot) as u64
     }
 }
 
-/// A file of states being written: it takes its name when all windows are there.
+/// A file of states under way: written beside as `.part`, it takes its name when all windows are there.
 pub struct Writing {
     path: PathBuf,
     states: States,
 }
 
 impl Writing {
-    /// Starts a file, with a slot of so many numbers for each window.
+    /// Starts a file with a slot of `slot` numbers for each window.
     pub fn new(path: &Path, slot: usize) -> Result<Self> {
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(".part");
@@ -104,7 +108,7 @@ impl Writing {
         self.states.write(index, numbers)
     }
 
-    /// All windows are written.
+    /// Gives the file its name; all windows must be written.
     pub fn finish(self) -> Result<()> {
         self.states.rename(&self.path)
     }

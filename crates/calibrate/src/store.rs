@@ -1,4 +1,4 @@
-//! Where evidence is kept: a directory of one safetensors file per input and per weight.
+//! The store of evidence: a directory with one safetensors file per layer input and per weight.
 //!
 //! ```text
 //! 3.attention.activations.safetensors
@@ -10,13 +10,17 @@
 //!                           gram [m(m+1)/2] F32: that of G
 //!                           input_fisher [n] F64
 //! 3.query.kronecker.spectrum.safetensors
-//!                           values [min(m, n)] F64: what each rank is worth in that norm
-//! about.json                what decides the numbers: digests of the model and of the tokens
+//!                           values [min(m, n)] F64: the error that each rank saves in that norm
+//! about.json                all that decides the numbers: digests of the model and of the tokens
 //! .use                      held, shared, by every run that reads here; its time is that of the last use
 //! .lock                     held by the run that measures
 //! ```
 //!
-//! Sums are made in `f64` and kept in `f32`, which is as exact as the products that they are sums of.
+//! Sums are made in `f64` and kept in `f32`, which is as exact as the products that they are sums of. A file is whole
+//! or absent: it is written beside, synced and renamed.
+//!
+//! A store belongs to one list of settings, by the hash in its name: evidence of another model or text is never found
+//! in its place. Any number of runs may read it; one at a time measures; none removes it while another uses it.
 
 use std::{
     borrow::Cow,
@@ -36,20 +40,22 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Error, Result, host::remove};
 
-/// The evidence of one model, text and settings.
+/// The evidence of one model, calibration text and settings, kept on disk; in use until it is dropped.
 pub struct EvidenceStore {
     folder: PathBuf,
+    /// Holds a shared lock, which keeps other runs from removing the store.
     in_use: File,
 }
 
 impl EvidenceStore {
-    /// Opens or makes the store for what `about` describes, within `root`. Whatever decides the
-    /// numbers must be in `about`; it is hashed to the folder's name.
+    /// Opens the store for what `about` describes, within `root`, and makes it where there is none. Everything that
+    /// decides the numbers must be in `about`, which is hashed to the folder's name.
     pub fn open(root: &Path, about: &Value) -> Result<Self> {
         let folder = root.join(Self::name(about));
         let text = text(about);
         let in_use = enter(&folder)?;
         let path = folder.join("about.json");
+        // One that was never finished is written again: by the folder's name, no other text is meant.
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
             let part = part(&path);
             fs::write(&part, text).map_err(Error::io(&part))?;
@@ -58,7 +64,7 @@ impl EvidenceStore {
         Ok(Self { folder, in_use })
     }
 
-    /// The name of the folder of such a store.
+    /// The name of the folder of such a store: 16 hexadecimal digits.
     #[must_use]
     pub fn name(about: &Value) -> String {
         let digest = Sha256::digest(text(about).as_bytes());
@@ -67,7 +73,7 @@ impl EvidenceStore {
         format!("{name:016x}")
     }
 
-    /// Keeps other runs from measuring the same until what is returned goes; waits for one that does.
+    /// Keeps other runs from measuring the same until the file that is returned is dropped; waits for one that does.
     pub(crate) fn lock(&self) -> Result<File> {
         let path = self.folder.join(".lock");
         let lock = File::create(&path).map_err(Error::io(&path))?;
@@ -82,7 +88,7 @@ impl EvidenceStore {
         Ok(lock)
     }
 
-    /// Removes what passes have left between the blocks; to be called by the run that measures.
+    /// Removes the residual streams and gradients that passes have left; for the run that holds the lock.
     pub(crate) fn tidy(&self) -> Result<()> {
         for entry in fs::read_dir(&self.folder).map_err(Error::io(&self.folder))? {
             let path = entry.map_err(Error::io(&self.folder))?.path();
@@ -94,20 +100,21 @@ impl EvidenceStore {
         Ok(())
     }
 
-    /// Removes the store, unless another run uses it.
+    /// Removes the store from disk, unless another run uses it.
     pub fn remove(self) -> Result<()> {
         let Self { folder, in_use } = self;
+        // Its own shared lock would keep it in use.
         drop(in_use);
         remove_unused(&folder).map(|_| ())
     }
 
-    /// Where it lies.
+    /// The store's folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The part of `needs` that is not there for every block of a model with so many.
+    /// The part of `needs` that is not there yet for every block of a model with `layers` blocks.
     #[must_use]
     pub fn missing(&self, needs: Needs, layers: usize) -> Needs {
         let all = |has: fn(&Self, usize) -> bool| (0..layers).all(|layer| has(self, layer));
@@ -118,25 +125,26 @@ impl EvidenceStore {
         }
     }
 
-    /// Whether a block's activations are there.
+    /// Whether H of all layer inputs of a block is there.
     pub(crate) fn has_activations(&self, layer: usize) -> bool {
         InputKind::ALL
             .iter()
             .all(|&kind| self.of_input(LayerInput::new(layer, kind)).exists())
     }
 
-    /// Whether what a block's keys and values read is there, weighted.
+    /// Whether a block's Σ a x xᵀ is there.
     pub(crate) fn has_attention_weighted(&self, layer: usize) -> bool {
         self.of_attention_weighted(layer).exists()
     }
 
-    /// Whether a block's gradients are there.
+    /// Whether G and the Fisher information of all weights of a block are there.
     pub(crate) fn has_gradients(&self, layer: usize) -> bool {
         Role::ALL
             .iter()
             .all(|&role| self.of_site(Site::new(layer, role)).exists())
     }
 
+    /// Stores H of a layer input with the mean |x| and x² of its channels, over `tokens` tokens.
     pub(crate) fn put_activations(
         &self,
         input: LayerInput,
@@ -158,6 +166,7 @@ impl EvidenceStore {
         write(&self.of_attention_weighted(layer), vec![("gram", gram)])
     }
 
+    /// Stores G of a site, and the Fisher information of each of its inputs.
     pub(crate) fn put_gradients(
         &self,
         site: Site,
@@ -171,12 +180,12 @@ impl EvidenceStore {
         write(&self.of_site(site), tensors)
     }
 
-    /// The residual stream before block `layer`, of all windows.
+    /// The file of the residual streams before block `layer`, of all windows.
     pub(crate) fn states(&self, layer: usize) -> PathBuf {
         self.folder.join(format!("{layer}.states"))
     }
 
-    /// The gradient by the residual stream before block `layer`, of all windows.
+    /// The file of the gradients by the residual streams before block `layer`, of all windows.
     pub(crate) fn state_gradients(&self, layer: usize) -> PathBuf {
         self.folder.join(format!("{layer}.state_gradients"))
     }
@@ -234,11 +243,12 @@ impl Evidence for EvidenceStore {
     }
 }
 
+/// The description as it is hashed and written.
 fn text(about: &Value) -> String {
     format!("{about:#}\n")
 }
 
-/// Enters a store's folder, made where it is not there yet, so that nobody removes it.
+/// Opens and locks the file that marks a store as used; makes the store where it is not there.
 fn enter(folder: &Path) -> Result<File> {
     let path = folder.join(USE);
     let mut attempts = 0;
@@ -251,21 +261,22 @@ fn enter(folder: &Path) -> Result<File> {
             made => made.map_err(Error::io(&path))?,
         };
         file.lock_shared().map_err(Error::io(&path))?;
+        // The folder may have been renamed between creating the file and locking it: then this lock guards nothing.
         if is_at(&file, &path) {
-            // What tells how long ago it was used; where it cannot be told it looks older than it is.
+            // The time of last use, by which the cache is shrunk; without it, the store looks older than it is.
             let _ = file.set_modified(SystemTime::now());
             return Ok(file);
         }
     }
 }
 
-/// How often a store is entered anew that others remove.
+/// Attempts to enter a store that other runs keep removing, before their error is passed on.
 const ATTEMPTS: usize = 100;
 
-/// The file of a store that says whether, and when last, it is used.
+/// The file whose lock says that a store is in use; its time is that of the last use.
 pub const USE: &str = ".use";
 
-/// Removes a store; false where a run uses it. One that another run has removed is gone as well.
+/// Removes a store; false where a run uses it. A store that is not there counts as removed.
 pub fn remove_unused(folder: &Path) -> Result<bool> {
     let path = folder.join(USE);
     let file = match File::open(&path) {
@@ -278,7 +289,7 @@ pub fn remove_unused(folder: &Path) -> Result<bool> {
     if !is_at(&file, &path) {
         return Ok(true);
     }
-    // Under another name first: whoever wants the store from now on makes a new one.
+    // Renamed before it is removed: a run that wants the store from now on makes a new one.
     let gone = part(folder).with_extension(GONE);
     fs::rename(folder, &gone).map_err(Error::io(folder))?;
     match fs::remove_dir_all(&gone) {
@@ -288,16 +299,18 @@ pub fn remove_unused(folder: &Path) -> Result<bool> {
     }
 }
 
-/// The extension of a store that is being removed.
+/// The extension of a store that is under removal.
 pub const GONE: &str = "gone";
 
 fn gram(path: &Path) -> Result<Symmetric> {
     let lower = read(path, "gram")?;
+    // n(n + 1)/2 numbers solved for n; a length that is no triangle is refused below.
     let size = ((8.0 * lower.len() as f64 + 1.0).sqrt() as usize - 1) / 2;
     Symmetric::from_lower(size, lower)
         .ok_or_else(|| Error::damaged(path, &"`gram` is not a triangle"))
 }
 
+/// A tensor of a file as `f64`, all of its numbers finite; fails where the file is damaged or lacks the tensor.
 fn read(path: &Path, name: &str) -> Result<Vec<f64>> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::damaged(path, &e))?;
@@ -320,7 +333,7 @@ fn read(path: &Path, name: &str) -> Result<Vec<f64>> {
     Ok(numbers)
 }
 
-/// Numbers on their way to disk: their bytes are made when it is their turn.
+/// A one-dimensional tensor for the safetensors writer; its bytes are made when they are written.
 struct Numbers<'a> {
     all: &'a [f64],
     shape: [usize; 1],
@@ -369,14 +382,14 @@ impl View for Numbers<'_> {
     }
 }
 
-/// Written beside, made to last and renamed, so that a file is whole or not there.
+/// Writes a file by way of a temporary name.
 fn write(path: &Path, tensors: Vec<(&str, Numbers<'_>)>) -> Result<()> {
     let part = part(path);
     safetensors::serialize_to_file(tensors, None, &part).map_err(|e| Error::damaged(&part, &e))?;
     Ok(put_in_place(&part, path)?)
 }
 
-/// A name beside a file that is no other run's, nor another thread's of this one.
+/// A temporary name beside a file; no other process or thread has it.
 fn part(path: &Path) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -1,32 +1,32 @@
-//! One block's way through a window, with everything that is met on the way.
+//! The trace of a block: one window's forward pass with all of its activations kept.
 
 use burn::tensor::Tensor;
 use compress_core::InputKind;
 use compress_models::{Block, FeedForward, RotaryAngles};
 
-/// All activations of a block for one window, each 1 × time × width.
+/// All activations of a block for one window, each 1 × time × width: all that measuring and a backward pass need.
 pub struct BlockTrace {
-    /// The residual stream that goes in.
+    /// The residual stream before the block.
     pub residual: Tensor<3>,
-    /// The input of query, key and value.
+    /// The layer input of query, key and value.
     pub attention: Tensor<3>,
-    /// The outputs of query, key and value.
+    /// The outputs of query, key and value, before head norms and rotary embedding.
     pub projections: [Tensor<3>; 3],
-    /// The input of the output projection.
+    /// The layer input of output.
     pub attended: Tensor<3>,
     /// The residual stream between attention and feed-forward layer.
     pub middle: Tensor<3>,
-    /// The input of gate and up.
+    /// The layer input of gate and up.
     pub feed_forward: Tensor<3>,
     /// The outputs of gate and up.
     pub branches: [Tensor<3>; 2],
-    /// The input of the down projection.
+    /// The layer input of down.
     pub gated: Tensor<3>,
-    /// The residual stream that comes out.
+    /// The residual stream behind the block.
     pub next: Tensor<3>,
 }
 
-/// Runs a block over a window.
+/// Runs a block over a window, 1 × time × hidden, and keeps all activations.
 #[must_use]
 pub fn trace(block: &Block, residual: Tensor<3>, angles: &RotaryAngles) -> BlockTrace {
     let (a, f) = (&block.attention, &block.feed_forward);

@@ -1,4 +1,7 @@
 //! The folder for what is kept between runs, as the platform has it.
+//!
+//! Two kinds of things lie there: `evidence`, which is kept up to a limit, and `passing`, which goes with its
+//! command.
 
 use std::{env, fs, path::PathBuf};
 
@@ -7,6 +10,7 @@ use anyhow::{Context as _, Result};
 /// A folder of ours in the user's cache, made where it is not there yet.
 pub fn folder(name: &str) -> Result<PathBuf> {
     let place = |variable: &str, below: &str| {
+        // An empty variable counts as none, as the XDG specification says.
         let value = env::var_os(variable).filter(|value| !value.is_empty())?;
         Some(PathBuf::from(value).join(below))
     };
@@ -22,7 +26,8 @@ pub fn folder(name: &str) -> Result<PathBuf> {
 /// Bytes that the evidence in the cache may take before the one that was used longest ago is removed.
 const LIMIT: u64 = 10_000_000_000;
 
-/// The folder for measurements that nobody gave a place, with room in it.
+/// The folder for measurements that nobody gave a place, with room in it: stores beyond the limit are removed here,
+/// before a new one is made. Stores that a run uses stay.
 pub fn evidence() -> Result<PathBuf> {
     let folder = folder("evidence")?;
     compress_calibrate::shrink(&folder, LIMIT)?;

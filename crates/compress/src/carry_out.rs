@@ -1,4 +1,12 @@
 //! From a plan to factors where they belong, the same for every method.
+//!
+//! ```text
+//! at_once       steps of several layer inputs side by side; all evidence is there before
+//! in_sequence   layer input after layer input; H is measured when its weights have their turn, and goes with them
+//! ```
+//!
+//! The steps of one layer input are one call of a method, so that what they share (a factorisation of H) is made
+//! once. Factors go to the writer as soon as they are made: memory holds those of the inputs under way.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -20,12 +28,19 @@ use crate::{
 
 /// A plan, and everything that carrying it out takes.
 pub struct Compression<'a, M: Method> {
+    /// Makes the factors.
     pub method: &'a M,
+    /// The steps to carry out.
     pub plan: &'a Plan<M::Step>,
+    /// The weights of the source, with the evidence that was measured before.
     pub survey: &'a Survey<'a>,
+    /// Takes the factors, and knows the steps that earlier runs have finished.
     pub writer: &'a Writer<'a>,
+    /// How factors are written.
     pub form: &'a OutputForm,
+    /// The parallelism that memory allows.
     pub parallel: &'a Parallel,
+    /// Without progress.
     pub quiet: bool,
 }
 
@@ -33,12 +48,15 @@ pub struct Compression<'a, M: Method> {
 pub struct Compressed {
     /// Relative squared error of every changed weight.
     pub errors: BTreeMap<Site, f64>,
+    /// How long it took in this run, passes behind compressed blocks included.
     pub seconds: f64,
 }
 
 impl<M: Method> Compression<'_, M> {
-    /// Carries out every step that is not done yet, those of one layer input together and some inputs side by side,
-    /// and writes the results of a layer input at once.
+    /// Carries out every step that is not done yet: those of one layer input together, some inputs side by side.
+    /// Results are written as soon as those of a layer input are there.
+    ///
+    /// Errors of steps that an earlier run has done come from the journal.
     pub fn at_once(&self) -> Result<Compressed> {
         let start = Instant::now();
         let bar = progress::bar("compressing", self.plan.steps.len(), self.quiet);
@@ -46,6 +64,7 @@ impl<M: Method> Compression<'_, M> {
         let finished = self.writer.finished();
         let one = |input: usize| {
             let (input, steps) = &inputs[input];
+            // Steps are journalled one by one: of an input's steps a killed run may have done some.
             let (done, left): (Vec<usize>, Vec<usize>) =
                 steps.iter().partition(|index| finished.contains_key(index));
             let known = done.iter().filter_map(|index| finished.get(index));
@@ -54,6 +73,7 @@ impl<M: Method> Compression<'_, M> {
             bar.inc(steps.len() as u64);
             anyhow::Ok(errors)
         };
+        // Not rayon's iterators: they may start one input while another waits, and memory was reckoned for so many.
         let errors = side_by_side(inputs.len(), self.parallel.inputs, one)?;
         bar.finish_and_clear();
         Ok(Compressed {
@@ -62,8 +82,8 @@ impl<M: Method> Compression<'_, M> {
         })
     }
 
-    /// Carries out the steps of one layer input after those of the other, each measured when its turn comes, and
-    /// goes on from the first block that an earlier run has not finished.
+    /// Carries out the steps of one layer input after those of the other, each measured when its turn comes, and goes
+    /// on from the first block that an earlier run has not finished.
     pub fn in_sequence(
         &self,
         passes: &Sequential<'_>,
@@ -72,30 +92,38 @@ impl<M: Method> Compression<'_, M> {
         let start = Instant::now();
         let by_input = by_input(self.plan)?;
         let first = self.writer.first_block();
+        // A block that was begun is done anew from its first weight: its H was in memory only. So its errors in the
+        // journal are not taken.
         let done = self.writer.finished().values().flatten();
         let done = done.filter(|(site, _)| site.layer() < Some(first));
         let mut errors: BTreeMap<Site, f64> = done.copied().collect();
+        // Behind the last block that has a step nothing is measured.
         let layers = by_input.keys().map(|input| input.layer + 1).max();
         for layer in first..layers.unwrap_or(0) {
             passes.through(layer, |mut measured| {
                 let input = measured.input;
+                // A layer input without steps is passed all the same: later ones lie behind it.
                 let steps = by_input.get(&input);
                 let steps = steps.map_or(&[][..], Vec::as_slice);
+                // Solved for before the method sees the weight: to the method the target is the weight.
                 let targets = if refit == Some(RefitTarget::Original) {
                     measured.targets(self.weights(steps)?)?
                 } else {
                     BTreeMap::new()
                 };
+                // `measured` is moved in, and goes at the end of this closure: there is one H at a time.
                 let here = Here {
                     survey: self.survey,
                     measured,
                 };
+                // A survey of its own, since evidence and targets are those of this input.
                 let survey = Survey::new(self.survey.weights(), |site| self.survey.has(site));
                 let survey = survey.with_evidence(&here).with_targets(targets);
                 let survey = survey.storing_factors(self.form.factors);
                 errors.extend(self.carry_out(input, steps, &survey)?);
                 anyhow::Ok(())
             })?;
+            // First the journal, then the states: killed between the two, a run begins with the next block.
             self.writer.put_block(layer + 1)?;
             passes.forget(layer)?;
         }
@@ -112,13 +140,15 @@ impl<M: Method> Compression<'_, M> {
         indices: &[usize],
         survey: &Survey<'_>,
     ) -> Result<Vec<(Site, f64)>> {
-        // What they share is made anew for each where there is no memory for them side by side.
+        // One after the other where there is no memory for all side by side; what they share is then made anew for
+        // each.
         let parts = indices.chunks(self.parallel.at_once(input, indices.len()));
         let parts = parts.map(|indices| self.carry_out_together(indices, survey));
         let errors = parts.collect::<Result<Vec<_>>>()?;
         Ok(errors.into_iter().flatten().collect())
     }
 
+    /// Carries out some steps of one layer input in one call of the method, and writes what they give.
     fn carry_out_together(
         &self,
         indices: &[usize],
@@ -131,6 +161,7 @@ impl<M: Method> Compression<'_, M> {
             step_of.extend(sites(planned).map(|site| (site, index)));
             steps.push(planned.step.clone());
         }
+        // Edits come back as one list; the journal has a line for each step.
         let mut by_step: BTreeMap<usize, Vec<Edit>> = BTreeMap::new();
         for edit in self.method.compress(&steps, survey)? {
             let edit = written(edit, self.form)?;
@@ -140,12 +171,13 @@ impl<M: Method> Compression<'_, M> {
         for (index, edits) in &by_step {
             self.writer.put(*index, edits)?;
         }
+        // Once for all steps of the call: a sync of the files takes milliseconds, and is made at most once a second.
         self.writer.settle()?;
         let edits = by_step.into_values().flatten();
         Ok(edits.map(|edit| (edit.site, edit.error)).collect())
     }
 
-    /// The weights of some steps, and how each step counts tokens.
+    /// The weights of some steps, and how each step counts tokens, as [`Measured::targets`] takes them.
     fn weights(&self, indices: &[usize]) -> Result<Vec<(Site, TokenWeights, Matrix)>> {
         let mut weights = Vec::new();
         for &index in indices {
@@ -158,15 +190,19 @@ impl<M: Method> Compression<'_, M> {
         Ok(weights)
     }
 
+    /// A step of the plan by its index.
     fn planned(&self, index: usize) -> Result<&Planned<M::Step>> {
         let planned = self.plan.steps.get(index);
         planned.context("a plan without this step")
     }
 }
 
-/// Measurements at one input as they are there now; elsewhere as they were before.
+/// Measurements at one layer input as they were taken now; all others, gradients among them, as they were measured
+/// before.
 struct Here<'a> {
+    /// Has the measurements that were taken before.
     survey: &'a Survey<'a>,
+    /// The sums at the layer input whose turn it is.
     measured: Measured,
 }
 
@@ -175,6 +211,7 @@ impl Evidence for Here<'_> {
         if input == self.measured.input {
             return Ok(self.measured.activations().clone());
         }
+        // A survey is asked by weights: any that reads this input will do.
         let site = Site::new(input.layer, input.kind.reader());
         self.survey.activations(site)
     }

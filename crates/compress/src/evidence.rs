@@ -1,4 +1,9 @@
 //! Measurements for the methods that need them: from the store, or taken now.
+//!
+//! A run asks twice: before planning, for what the method ranks weights by ([`Measurements::to_plan`]), and before
+//! compressing, for what the steps of the plan need ([`Measurements::to_compress`]). [`Route`] says which of it is
+//! left to be measured when weights have their turn, in `carry_out`. Needs a calibration text; only the shipped model
+//! has one of its own.
 
 use std::{sync::Mutex, time::Instant};
 
@@ -17,8 +22,9 @@ use crate::{
     progress, shipped, text,
 };
 
-/// The windows that measurements are taken on.
+/// The windows of a calibration text that measurements are taken on.
 struct Sample {
+    /// Tokens, of one length each.
     windows: Vec<Vec<u32>>,
     /// Text, windows and context, for records.
     about: Value,
@@ -26,6 +32,8 @@ struct Sample {
 
 impl Sample {
     /// Reads and cuts the calibration text as the arguments say; `context` is the evaluation's.
+    ///
+    /// Fails where there is no text, or one of fewer windows than were asked for.
     fn new(arguments: &Planning, context: Option<usize>, model: &Opened) -> Result<Self> {
         let options = &arguments.calibration;
         let (name, text) = match &options.text {
@@ -44,6 +52,7 @@ impl Sample {
         let protocol = Protocol {
             context: time,
             windows: options.samples.filter(|_| options.seed.is_none()),
+            // As running text: windows begin in the midst of it, and get no BOS.
             bos: false,
             documents: None,
         };
@@ -55,6 +64,7 @@ impl Sample {
         if let Some(seed) = options.seed {
             Random(seed).shuffle(&mut windows);
         }
+        // A text that is shorter than usual will do; one that is shorter than was asked for will not.
         let wanted = options.samples.unwrap_or(SAMPLES.min(windows.len()));
         if windows.len() < wanted {
             let found = windows.len();
@@ -74,6 +84,9 @@ impl Sample {
     }
 
     /// Everything that decides the measurements, as the key of their store.
+    ///
+    /// Tokens stand for the text and the way in which it was drawn; the number of windows says how they are cut. The
+    /// config is in it beside the weights, since it decides what the model makes of them.
     fn key(&self, model: &Opened) -> Result<Value> {
         Ok(json!({
             "version": 4, // of the way of measuring
@@ -85,7 +98,7 @@ impl Sample {
     }
 }
 
-/// When each measurement is taken.
+/// When each measurement of a run is taken: before anything is compressed, or when weights have their turn.
 pub struct Route {
     /// The refit target; none where all weights are compressed as in the original.
     pub refit: Option<RefitTarget>,
@@ -96,12 +109,12 @@ pub struct Route {
 }
 
 impl Route {
-    /// The way of carrying out a plan.
+    /// The route of carrying out a plan. `footprint` predicts by it what the run will do.
     pub fn of<M: Method>(method: &M, plan: &Plan<M::Step>, arguments: &Planning) -> Self {
         let needs = plan.needs(method);
         let refit = arguments.calibration.refit(needs);
-        // Of H, n × n numbers, one at a time is enough, unless it is to stay, was made to plan by, or comes
-        // with the gradients, whose pass goes the other way.
+        // Of H, n × n numbers, one at a time is enough, unless it is to stay, was made to plan by, or comes with the
+        // gradients, whose pass goes the other way.
         let passing = (needs.activations || needs.attention_weighted)
             && !needs.gradients
             && arguments.calibration.evidence.is_none()
@@ -120,10 +133,12 @@ impl Route {
     }
 }
 
-/// The measurements that a method asked for, if it asked for any.
+/// The measurements that a method asked for, if it asked for any; its store is in use until it is dropped.
 pub struct Measurements(Option<Gathered>);
 
+/// A calibration text, and what was measured on it so far.
 struct Gathered {
+    /// The text, cut.
     sample: Sample,
     /// The name of its store.
     key: String,
@@ -133,11 +148,12 @@ struct Gathered {
     in_turn: bool,
     /// Whether the store is to stay.
     kept: bool,
+    /// How long measuring took in this run.
     seconds: f64,
 }
 
 impl Measurements {
-    /// The measurements that planning needs; `context` is the evaluation's.
+    /// The measurements that planning needs; `context` is the evaluation's. None where the plan is given.
     pub fn to_plan<M: Method>(
         method: &M,
         arguments: &Planning,
@@ -161,6 +177,7 @@ impl Measurements {
         let Route {
             before, in_turn, ..
         } = Route::of(method, plan, arguments);
+        // Plain svd, and whatever else asks nothing of a text.
         if before == Needs::NOTHING && !in_turn {
             if arguments.calibration.text.is_some() && !arguments.printing.quiet {
                 tell!("warning: this needs no measurements, so --calibrate is not read");
@@ -170,7 +187,7 @@ impl Measurements {
         Self::gather((before, in_turn), arguments, context, model)
     }
 
-    /// Takes from the store what is there, and measures the rest.
+    /// Reads the text, takes from the store what is there, and measures the rest.
     fn gather(
         (needs, in_turn): (Needs, bool),
         arguments: &Planning,
@@ -182,6 +199,7 @@ impl Measurements {
         let start = Instant::now();
         let measure = || {
             let root = &arguments.calibration.evidence;
+            // Without --evidence they lie in the cache, so that a run that fails later does not measure again.
             let root = root.clone().map_or_else(cache::evidence, Ok)?;
             let store = EvidenceStore::open(&root, &about)?;
             let bar = Bar::new(arguments.printing.quiet);
@@ -189,6 +207,7 @@ impl Measurements {
             bar.finish();
             anyhow::Ok(store)
         };
+        // Where all of it is measured in turn, no folder is made.
         let store = (needs != Needs::NOTHING).then(measure).transpose()?;
         Ok(Self(Some(Gathered {
             key: EvidenceStore::name(&about),
@@ -200,7 +219,10 @@ impl Measurements {
         })))
     }
 
-    /// Removes what was measured, unless it is to stay.
+    /// Removes what was measured, unless it is to stay. To be called when all is done: until then a run that fails
+    /// can be repeated without measuring again.
+    ///
+    /// A store that another value or another run uses stays until the last of them lets go.
     pub fn let_go(self) {
         if let Some(Gathered {
             store: Some(store),
@@ -222,7 +244,7 @@ impl Measurements {
         }
     }
 
-    /// The name of its store.
+    /// The name of its store, which says in short what the measurements are of.
     pub fn key(&self) -> Option<&str> {
         self.0.as_ref().map(|gathered| gathered.key.as_str())
     }
@@ -246,13 +268,16 @@ impl Measurements {
     }
 }
 
-/// A bar for each of the passes.
+/// A progress bar for each of the passes, one after the other.
 pub struct Bar {
+    /// Without progress.
     quiet: bool,
+    /// The bar of the pass under way.
     current: Mutex<Option<ProgressBar>>,
 }
 
 impl Bar {
+    /// No bar yet: a pass starts its own.
     pub fn new(quiet: bool) -> Self {
         Self {
             quiet,
@@ -260,6 +285,7 @@ impl Bar {
         }
     }
 
+    /// The bar under the lock; it is usable even where a thread has failed while it held it.
     fn current(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
         self.current
             .lock()
@@ -269,6 +295,7 @@ impl Bar {
 
 impl Progress for Bar {
     fn start(&self, what: &'static str, steps: usize) {
+        // Passes start one after the other and are not ended in between; two bars would write over each other.
         self.finish();
         *self.current() = Some(progress::bar(what, steps, self.quiet));
     }

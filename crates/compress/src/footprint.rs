@@ -1,4 +1,11 @@
 //! Memory and disk that a run will take, predicted before any work is done.
+//!
+//! ```text
+//! memory   the program + per thread a core's panels + the larger of  measuring before,  compressing
+//! disk     evidence + the larger of  the output and states of passes,  states between blocks while measuring before
+//! ```
+//!
+//! `plan` and `run` tell of it; `run` takes from it how much may go on side by side in `--memory`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,9 +26,9 @@ const TOKENIZER: usize = 70_000_000;
 /// Peak use while compressing, in bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Footprint {
-    /// Memory, that of the program itself included.
+    /// Peak memory, that of the program itself included.
     pub memory: usize,
-    /// Disk, the output included.
+    /// Peak disk, the output included.
     pub disk: u64,
     /// Of that, measurements.
     pub evidence: u64,
@@ -29,7 +36,7 @@ pub struct Footprint {
     pub parallel: Parallel,
 }
 
-/// The parallelism that memory allows.
+/// The parallelism that memory allows: fixed before the run, so that it is told and kept.
 #[derive(Clone, Debug, Default)]
 pub struct Parallel {
     /// Inputs whose weights are compressed side by side, where all is measured before.
@@ -39,12 +46,13 @@ pub struct Parallel {
 }
 
 impl Parallel {
+    /// So many inputs side by side, and weights of some of them apart.
     fn of(inputs: usize, apart: impl IntoIterator<Item = LayerInput>) -> Self {
         let apart = apart.into_iter().collect();
         Self { inputs, apart }
     }
 
-    /// How many of an input's steps are carried out together.
+    /// How many of an input's steps are carried out together; at least one.
     pub fn at_once(&self, input: LayerInput, steps: usize) -> usize {
         let most = if self.apart.contains(&input) {
             1
@@ -56,6 +64,8 @@ impl Parallel {
 }
 
 /// Predicts what carrying out a plan takes; `limit` is the memory that it may take.
+///
+/// Parallelism is the most that fits; where nothing fits, the least is predicted, which may be above the limit.
 pub fn preview<M: Method>(
     (method, plan): (&M, &Plan<M::Step>),
     survey: &Survey<'_>,
@@ -72,6 +82,7 @@ pub fn preview<M: Method>(
         refit: route.refit,
         attention_weighted: plan.tokens() == TokenWeights::Attention,
     };
+    // Measured, not predicted: the model is open, and its survey made.
     let own = memory::resident();
     let threads = rayon::current_num_threads();
     let shape = |site: Site| survey.shape(site);
@@ -100,7 +111,8 @@ pub fn preview<M: Method>(
     let evidence = evidence(model.config(), before);
     let between = between_blocks(model.config(), windows * time, before);
     let passing = if route.in_turn { pass.disk() } else { 0 };
-    // The output is begun when what was measured before is there.
+    // The output is begun when what was measured before is there: its bytes and those between blocks are not on disk
+    // at once.
     let compressed = layout.bytes() as u64 + passing;
     Ok(Footprint {
         memory: (fixed + together.max(measuring)).max(PROGRAM),
@@ -110,18 +122,25 @@ pub fn preview<M: Method>(
     })
 }
 
-/// The bytes that the weights of each input need.
+/// What the weights of each layer input need: the trial of one parallelism after another.
 struct Needed<'a, M: Method> {
+    /// Predicts its own memory.
     method: &'a M,
+    /// The steps by the layer input that their weights read.
     steps: BTreeMap<LayerInput, Vec<M::Step>>,
-    /// Where they are measured when their turn comes.
+    /// The pass in which they are measured when their turn comes; none where all is there before.
     pass: Option<&'a PassFootprint<'a>>,
+    /// The shapes of weights.
     shape: &'a dyn Fn(Site) -> compress_core::Result<Shape>,
 }
 
 impl<M: Method> Needed<'_, M> {
     /// As much at the same time as fits in `room`, and the bytes that it takes.
+    ///
+    /// Tried in this order: several inputs side by side; one input with all of its weights together; one input, with
+    /// weights one after the other where they do not fit together.
     fn within(&self, room: usize, threads: usize) -> Result<(Parallel, usize)> {
+        // In a pass there is one H at a time, and so one input.
         let most = match self.pass {
             Some(_) => 1,
             None => threads.min(self.steps.len()).max(1),
@@ -137,8 +156,8 @@ impl<M: Method> Needed<'_, M> {
         let together = self.bytes(threads, &Parallel::of(1, []))?;
         let all = self.steps.keys().copied();
         let apart = self.bytes(threads, &Parallel::of(1, all.clone()))?;
-        // Not where it would not help, as where measuring takes the most: what weights share would be made anew for
-        // each of them in vain.
+        // Apart only where that helps. It does not where measuring takes the most; what weights share would then be
+        // made anew for each of them in vain.
         let helps = all.zip(together.iter().zip(&apart));
         let helps = helps.filter(|(_, (together, apart))| **together > room && apart < together);
         let parallel = Parallel::of(1, helps.map(|(input, _)| input));
@@ -146,7 +165,8 @@ impl<M: Method> Needed<'_, M> {
         Ok((parallel, bytes))
     }
 
-    /// Bytes for each input, on so many threads.
+    /// Peak bytes of each input by itself, on so many threads; in a pass measuring and solving for targets are
+    /// counted as well.
     fn bytes(&self, threads: usize, parallel: &Parallel) -> Result<Vec<usize>> {
         let of_input = |(&input, steps): (&LayerInput, &Vec<M::Step>)| {
             let mut compressing = 0;
@@ -154,6 +174,8 @@ impl<M: Method> Needed<'_, M> {
                 compressing = compressing.max(self.method.memory(steps, self.shape, threads)?);
             }
             Ok(self.pass.map_or(compressing, |pass| {
+                // Measuring, solving and compressing follow each other: the largest counts. H and the weights stay
+                // for compressing.
                 let held = pass.held(input.kind) + compressing;
                 held.max(pass.measuring(input.kind))
                     .max(pass.solving(input.kind))
@@ -163,7 +185,7 @@ impl<M: Method> Needed<'_, M> {
     }
 }
 
-/// The sum of the largest ones.
+/// The sum of the `count` largest: these inputs may come together.
 fn largest(mut bytes: Vec<usize>, count: usize) -> usize {
     bytes.sort_unstable_by(|a, b| b.cmp(a));
     bytes.iter().take(count).sum()

@@ -1,4 +1,7 @@
-//! Jobs, whoever asked for them: nothing here knows the command line.
+//! Jobs: all that a verb needs to know, whoever asks for it. Nothing here knows the command line.
+//!
+//! `args` makes them from what was typed, and `compare` completes those of its variants. `Planning` is enough for
+//! `plan`; `Running` is that, and an output.
 
 use std::path::PathBuf;
 
@@ -13,21 +16,26 @@ use crate::memory::Memory;
 /// Windows to calibrate on where the user says nothing.
 pub const SAMPLES: usize = 64;
 
-/// Windows longer than all that models read.
+/// Tokens of the longest window that a calibration text is cut into: longer than all that models read.
 pub const LONGEST: usize = 1 << 24;
 
 /// Which model is to be compressed, how far, and by which measurements.
 pub struct Planning {
     /// A path or hub id; the shipped model where absent.
     pub model: Option<String>,
+    /// How far to go.
     pub target: Target,
     /// The weights that may be touched.
     pub selection: Selection,
+    /// How the output is written.
     pub form: OutputForm,
+    /// The text that methods measure on, and when.
     pub calibration: Calibration,
     /// Where to draw the plan.
     pub plot: Option<PathBuf>,
+    /// The memory that the run may take.
     pub memory: Memory,
+    /// Tables or JSON, with or without progress.
     pub printing: Printing,
 }
 
@@ -65,12 +73,13 @@ pub struct Calibration {
     pub context: Option<usize>,
     /// Draws windows from all over the text; the first ones where absent.
     pub seed: Option<u64>,
+    /// When measurements are taken, and on which model.
     pub order: Order,
     /// Where measurements are kept for further runs.
     pub evidence: Option<PathBuf>,
 }
 
-/// In which order weights are measured and compressed.
+/// The order in which weights are measured and compressed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Refit where a method measures anything, else one shot.
@@ -79,7 +88,7 @@ pub enum Order {
     OneShot,
     /// Block after block, each behind the compressed blocks before it.
     Sequential,
-    /// The same, and each weight aims at what the original gives at its place.
+    /// As `Sequential`, and each weight aims at what the original gives at its place.
     Refit,
 }
 
@@ -94,6 +103,7 @@ pub struct Printing {
 
 /// A model to be compressed, written and run.
 pub struct Running {
+    /// The model, and how far it is to be compressed.
     pub planning: Planning,
     /// The directory to write.
     pub output: PathBuf,
@@ -101,6 +111,7 @@ pub struct Running {
     pub force: bool,
     /// Whether both models are run afterwards.
     pub evaluate: bool,
+    /// The text that both models are run over.
     pub text: Text,
 }
 
@@ -111,17 +122,18 @@ pub struct Text {
     pub file: Option<PathBuf>,
     /// Tokens per window.
     pub context: Option<usize>,
-    /// How many windows or documents at most.
+    /// How many windows or documents at most; [`usize::MAX`] for all, a usual number where absent.
     pub windows: Option<usize>,
     /// Whether each window is led by BOS.
     pub bos: bool,
     /// The text between documents, where each is scored by itself.
     pub documents: Option<String>,
+    /// The device that models run on.
     pub device: DeviceChoice,
 }
 
 impl Calibration {
-    /// Takes from `other` what is not said here.
+    /// Takes from `other` what is not said here: in a comparison, what a variant says by itself comes first.
     pub fn complete(&mut self, other: &Self) {
         if self.order == Order::Usual {
             self.order = other.order;
@@ -135,10 +147,13 @@ impl Calibration {
     }
 
     /// How many windows are asked for, and the tokens of each; `context` is the evaluation's.
+    ///
+    /// The text may have fewer: footprints are predicted from this, before it is read.
     pub fn windows(&self, context: Option<usize>, config: &Config) -> (usize, usize) {
         let trained = config.context.min(1024);
         let time = self.context.or(context).unwrap_or(trained);
-        // One that is out of all reason is refused where the text is cut.
+        // One that is out of all reason is refused where the text is cut; predictions are made before, and multiply
+        // by it.
         let time = time.clamp(1, LONGEST);
         (self.samples.unwrap_or(SAMPLES), time)
     }
@@ -149,6 +164,7 @@ impl Calibration {
         match self.order {
             Order::Refit => Some(RefitTarget::Original),
             Order::Sequential => Some(RefitTarget::Inputs),
+            // Methods that measure nothing have no targets to solve for, and would not see the difference.
             Order::Usual if needs != Needs::NOTHING => Some(RefitTarget::Original),
             Order::Usual | Order::OneShot => None,
         }

@@ -1,4 +1,7 @@
 //! Models that are ready to be run: whole where memory holds them, else block by block.
+//!
+//! `scoring` loads them here. Both ways give the same figures; streamed models take less memory, and no time per
+//! token is measured with them.
 
 use anyhow::{Context as _, Result};
 use compress_checkpoint::Checkpoint;
@@ -7,15 +10,17 @@ use compress_models::{Decoder, Device, Network, Streamed};
 
 use crate::{memory::Memory, report::size};
 
-/// Some models.
+/// Some models, all of them loaded in the same way.
 pub enum Loaded<'a> {
+    /// All weights in memory.
     Whole(Vec<Decoder>),
-    /// And how many windows go through a block at a time.
+    /// Blocks on disk, each loaded when it is needed; and how many windows go through a block at a time.
     Streamed(Vec<Streamed<'a>>, usize),
 }
 
 impl<'a> Loaded<'a> {
-    /// Loads what has this footprint into this memory.
+    /// Loads models whose footprint is `need`: whole if `memory` holds all of them, else open on disk. Fails where
+    /// not even one window fits beside a block.
     pub fn load(
         models: &[&'a Checkpoint],
         need: &ScoringFootprint<'_>,
@@ -24,6 +29,7 @@ impl<'a> Loaded<'a> {
         quiet: bool,
     ) -> Result<Self> {
         let each = models.iter();
+        // Preferred: only whole models can be timed, and blocks are read once.
         if memory.holds(need.whole()) {
             let whole = each.map(|model| Decoder::load(model, device));
             return Ok(Self::Whole(whole.collect::<Result<_, _>>()?));
@@ -49,7 +55,7 @@ impl<'a> Loaded<'a> {
         }
     }
 
-    /// How many windows go through a block that is loaded for them.
+    /// How many windows go through a block that is loaded for them; whole models have no use for it.
     pub const fn batch(&self) -> usize {
         match self {
             Self::Whole(_) => 1,
@@ -57,7 +63,8 @@ impl<'a> Loaded<'a> {
         }
     }
 
-    /// The time per new token of each, over so many; nothing where each would take loading the whole model.
+    /// The time per new token of each model, over `count` tokens; none for streamed ones, where each token would take
+    /// loading the whole model.
     pub fn latency(&self, prompt: &[u32], count: usize) -> Result<Vec<Latency>> {
         match self {
             Self::Whole(decoders) => {

@@ -1,10 +1,14 @@
 //! `compress`: makes large language models smaller and shows what it cost.
 //!
-//! Arguments become a job, and each verb is one file. Results go to stdout, everything else to
-//! stderr; the exit status is 0 when done, 1 when a promise was not kept, 2 when it could not run.
+//! Arguments (`args`) become a job (`job`), which knows no command line; each verb is one file of `verbs`. The way of
+//! a run: `pipeline` makes a plan, `footprint` predicts what it takes, `evidence` measures, `task` and `carry_out`
+//! compress and write, `scoring` runs both models, `report` and `plot` tell of it.
+//!
+//! Results go to stdout, everything else to stderr; the exit status is 0 when done, 1 when a promise was not kept, 2
+//! when it could not run.
 
-/// Tells something on stderr. Where nobody reads that any more it is told to nobody: `eprintln!` would panic, also in the
-/// thread that ends the program at an interrupt.
+/// Tells something on stderr. Where nobody reads that any more it is told to nobody: `eprintln!` would panic, also in
+/// the thread that ends the program at an interrupt.
 macro_rules! tell {
     ($($words:tt)*) => {{
         use std::io::Write as _;
@@ -54,8 +58,10 @@ enum Outcome {
     Broken,
 }
 
+/// Runs the verb that was asked for. clap ends the program itself, with status 2, where arguments are wrong.
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // Before any verb: the shipped model is unpacked into a folder that an interrupt must remove.
     interrupt::watch();
     let outcome = match arguments.verb {
         Verb::Methods(job) => verbs::methods::run(&job),

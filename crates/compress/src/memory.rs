@@ -1,11 +1,15 @@
-//! How much memory this program may use.
+//! How much memory this program may use, and how much it has taken.
+//!
+//! The limit is a budget for predictions (`footprint`, `loaded`), which choose how much goes on at the same time;
+//! nothing enforces it.
 
 use bytesize::ByteSize;
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// A budget in bytes.
+/// A limit in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
+    /// At most as many as an address can count.
     bytes: usize,
 }
 

@@ -1,4 +1,6 @@
-//! From what the user calls a model to an open checkpoint.
+//! From what the user calls a model to an open checkpoint: the shipped model, a path, or a hub id.
+//!
+//! All verbs that read a model open it here.
 
 use std::{iter, path::Path, sync::OnceLock};
 
@@ -10,17 +12,21 @@ use tempfile::TempDir;
 
 use crate::{progress, shipped};
 
-/// An open model and what it is called.
+/// An open model, and what it is called.
 pub struct Opened {
+    /// Its headers; weights stay in their files until they are asked for.
     pub checkpoint: Checkpoint,
+    /// The name that the user gave it, for reports and records.
     pub name: String,
+    /// The digest of its weights, once it was asked for: it costs reading all of them.
     digest: OnceLock<String>,
     /// Holds the shipped model's files while they are in use.
     folder: Option<TempDir>,
 }
 
 impl Opened {
-    /// Opens the shipped model, a path, or else a hub id.
+    /// Opens the shipped model where there is no name; else a path, and where nothing is there, a hub id, which may
+    /// download it.
     pub fn open(name: Option<&str>, quiet: bool) -> Result<Self> {
         let Some(name) = name else {
             let folder = shipped::unpack()?;
@@ -33,6 +39,7 @@ impl Opened {
             });
         };
         let path = Path::new(name);
+        // First: a path such as `org/name` is a hub id as well, and what is here needs no network.
         if path.exists() {
             return Ok(Self {
                 checkpoint: Checkpoint::open(path)?,
@@ -57,7 +64,8 @@ impl Opened {
         })
     }
 
-    /// The paths of it that a run reads and must not replace: its folder, and its files where they are links.
+    /// The paths of it that a run reads and must not replace: its folder, and its weight files, which in the cache of
+    /// the hub are links to files elsewhere.
     pub fn inputs(&self) -> impl Iterator<Item = Input<'_>> {
         let files = self.checkpoint.weight_files().map(Input::Other);
         iter::once(Input::Model(self.checkpoint.path())).chain(files)
@@ -68,9 +76,11 @@ impl Opened {
         self.folder.is_some()
     }
 
-    /// Refuses a model that another cannot have been made from, since their shapes differ.
+    /// Refuses a model that another cannot have been made from, since their shapes differ. Weights of the same shapes
+    /// may still be of another model; that shows in the figures only.
     pub fn check_original_of(&self, other: &Self) -> Result<()> {
         let (a, b) = (self.checkpoint.config(), other.checkpoint.config());
+        // Embedding and head follow from these three.
         let ends = |c: &compress_checkpoint::Config| (c.layers, c.hidden, c.vocabulary);
         let same = |role: Role| a.shape(role) == b.shape(role);
         ensure!(

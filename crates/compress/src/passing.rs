@@ -1,7 +1,7 @@
-//! Folders for what is needed only while a command runs.
+//! Folders for what is needed only while a command runs: the models of a comparison, and its original's states.
 //!
-//! They lie in the user's cache: models are too large for a temporary folder, which is often memory. Each
-//! has a lock beside it, so that the next run can tell one that a killed run has left, and remove it.
+//! They lie in the user's cache: models are too large for a temporary folder, which is often memory. Each has a lock
+//! beside it, so that the next run can tell one that a killed run has left, and remove it.
 
 use std::{
     fs,
@@ -14,14 +14,16 @@ use compress_checkpoint::Lock;
 
 use crate::{cache, interrupt};
 
-/// A folder that goes when this value does, or when the command is interrupted.
+/// A folder that goes when this value does, or when the command is interrupted; only a kill leaves it.
 pub struct Passing {
+    /// Named by the id of the process.
     path: PathBuf,
+    /// Dropped after the folder is removed.
     _lock: Lock,
 }
 
 impl Passing {
-    /// Makes one.
+    /// Makes one, and removes those that killed runs have left. Fails where the cache cannot be written.
     pub fn new() -> Result<Self> {
         let root = cache::folder("passing")?;
         tidy(&root);
@@ -37,6 +39,7 @@ impl Passing {
         Ok(Self { path, _lock: lock })
     }
 
+    /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -44,12 +47,14 @@ impl Passing {
 
 impl Drop for Passing {
     fn drop(&mut self) {
+        // A destructor cannot fail; the next run tries again.
         if let Err(error) = remove(&self.path) {
             tell!("warning: {error:#}");
         }
     }
 }
 
+/// The extension of the lock beside a folder.
 const LOCK: &str = "lock";
 
 /// Removes the folders that nobody holds. What cannot be removed is left for another time.
@@ -67,6 +72,7 @@ fn tidy(root: &Path) {
     }
 }
 
+/// Removes a folder and all that is in it.
 fn remove(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
 }

@@ -1,4 +1,6 @@
-//! From a budget to a plan, and what that makes of the output; the same for every method.
+//! From a budget to a plan, and from a plan to the forms of an output; the same for every method.
+//!
+//! No weight is compressed here. `verbs/plan.rs` prints what this makes, `verbs/run.rs` hands it to `task`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,12 +22,16 @@ use crate::{
 };
 
 /// The plan that the arguments ask for: read from a file, or made for a budget or a size.
+///
+/// Fails where no weight is left to compress, where a plan does not fit the model, and where a size cannot be
+/// reached.
 pub fn plan<M: Method>(
     method: &M,
     survey: &Survey<'_>,
     model: &Opened,
     arguments: &Planning,
 ) -> Result<Plan<M::Step>> {
+    // Such weights would have to be written in the form that they have: --dense would leave them factored.
     let mut forms = model.checkpoint.forms().iter();
     let factored = forms.any(|(site, form)| site.role().is_some() && *form != Form::WHOLE);
     ensure!(
@@ -44,6 +50,7 @@ pub fn plan<M: Method>(
     }
 }
 
+/// The plan of a method for a budget; for a method that takes none, `keep` is none.
 fn for_budget<M: Method>(
     method: &M,
     survey: &Survey<'_>,
@@ -54,11 +61,14 @@ fn for_budget<M: Method>(
     Ok(Plan::new(method.name(), model.id()?, keep, steps, survey)?)
 }
 
+/// The plan in a file, which may have been edited by hand.
 fn read<S: Step>(path: &Path, model: &Opened, survey: &Survey<'_>) -> Result<Plan<S>> {
     let name = path.display();
     let text = fs::read(path).with_context(|| format!("cannot read the plan {name}"))?;
     let plan: Plan<S> = Plan::parse(&text).with_context(|| name.to_string())?;
     let id = model.id()?;
+    // The name may differ, since a model can be moved; its weights may not: errors and ranks were those of other
+    // ones.
     if plan.source.digest != id.digest {
         bail!(
             "{name} was made for {}, whose weights are not those of {}",
@@ -68,6 +78,8 @@ fn read<S: Step>(path: &Path, model: &Opened, survey: &Survey<'_>) -> Result<Pla
     }
     plan.check(survey)
         .with_context(|| format!("{name} does not fit the model"))?;
+    // Made anew from its steps: counts of parameters and the list of whole weights are this model's, whatever the
+    // file says.
     let steps = plan.steps.into_iter().map(|planned| planned.step);
     Ok(Plan::new(
         &plan.method,
@@ -78,7 +90,8 @@ fn read<S: Step>(path: &Path, model: &Opened, survey: &Survey<'_>) -> Result<Pla
     )?)
 }
 
-/// The options of a method that are used, for records: those that decide a plan are not where one is given.
+/// The options of a method that are used, for records and for the comparison of runs: those that decide a plan are
+/// left out where one is given, since they decide nothing then.
 pub fn options<M: Method>(method: &M, target: &Target) -> Result<Value> {
     let mut options = serde_json::to_value(method)?;
     let planned = matches!(target, Target::Plan(_));
@@ -88,7 +101,10 @@ pub fn options<M: Method>(method: &M, target: &Target) -> Result<Value> {
     Ok(options)
 }
 
-/// The plan with the largest budget whose weight files are no larger than `size`.
+/// The plan with the largest budget whose weight files are no larger than `size`, found by bisection.
+///
+/// A layout knows the bytes of the files before any work, so that each trial costs a plan and no compression. Fails
+/// where the size is not reached at rank 1 everywhere.
 fn fit<M: Method>(
     method: &M,
     survey: &Survey<'_>,
@@ -107,15 +123,19 @@ fn fit<M: Method>(
         anyhow::Ok(Layout::new(&model.checkpoint, &spec)?.bytes() as u64)
     };
     let (mut fits, mut exceeds) = (f64::MIN_POSITIVE, 1.0);
+    // The model is small enough as it is, in the format in which it would be written.
     if bytes(exceeds)? <= size.as_u64() {
         return for_budget(method, survey, model, Some(Budget::ALL));
     }
+    // Methods keep at least rank 1, so that the least budget gives the smallest output.
     let least = bytes(fits)?;
     ensure!(
         least <= size.as_u64(),
         "{size} cannot be reached: at rank 1 everywhere the weight files still take {}",
         ByteSize(least)
     );
+    // 40 halvings: the fraction is then known to 1e-12. `fits` holds throughout, so that the result is never too
+    // large.
     for _ in 0..40 {
         let middle = f64::midpoint(fits, exceeds);
         if bytes(middle)? <= size.as_u64() {
@@ -128,13 +148,18 @@ fn fit<M: Method>(
 }
 
 /// The differences between output and source, once weights have the forms of a plan.
+///
+/// The layout follows from this before any work: what is written later has to agree with it, see [`written`].
 pub fn output_spec(
     source: &Checkpoint,
     planned: Vec<(Site, Form)>,
     form: &OutputForm,
 ) -> OutputSpec {
     let written = |planned| match (planned, form.factors) {
+        // Factors are multiplied out again on their way to the file.
         _ if form.dense => Form::WHOLE,
+        // The pairs alone are rounded: lorc's corrections stay in floats, and weights that stay whole are not
+        // touched.
         (Form::LowRank(PairForm { rank, .. }), Some(scheme)) => {
             Form::LowRank(PairForm::quantised(rank, scheme))
         }
@@ -155,7 +180,8 @@ pub fn output_spec(
     }
 }
 
-/// An edit as [`output_spec`] says that it is written.
+/// An edit as [`output_spec`] says that it is written. Factors are rounded by the method, which reports their error;
+/// only multiplying out is left to do.
 pub fn written(edit: Edit, form: &OutputForm) -> Result<Edit> {
     if !form.dense {
         return Ok(edit);
@@ -169,7 +195,10 @@ pub fn sites<S: Step>(planned: &Planned<S>) -> impl Iterator<Item = Site> {
     planned.step.forms().into_iter().map(|(site, _)| site)
 }
 
-/// The steps of a plan by the one input that the weights of each read.
+/// The steps of a plan by the layer input that their weights read, as indices, in the order of blocks.
+///
+/// They are compressed together, and share what is made of that input. Fails where a step changes weights of
+/// different inputs, or one that reads none.
 pub fn by_input<S: Step>(plan: &Plan<S>) -> Result<BTreeMap<LayerInput, Vec<usize>>> {
     let mut by_input: BTreeMap<LayerInput, Vec<usize>> = BTreeMap::new();
     for (index, planned) in plan.steps.iter().enumerate() {

@@ -1,11 +1,15 @@
 //! Progress on stderr: what is done, and how long the rest will take.
+//!
+//! Bars of known length, for passes (`evidence::Bar`), for steps, and for downloads.
 
 use std::sync::Mutex;
 
 use compress_hub::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+/// A bar over things that are counted.
 const COUNTED: &str = "{msg:>12} {bar:30} {pos}/{len}, {elapsed} gone, {eta} to go";
+/// A bar over bytes.
 const BYTES: &str = "{msg:>12} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} to go";
 
 /// A bar over a known number of things; hidden when quiet.
@@ -13,6 +17,7 @@ pub fn bar(what: &'static str, count: usize, quiet: bool) -> ProgressBar {
     styled(what, count as u64, COUNTED, quiet)
 }
 
+/// A bar with its first message; a template that does not parse gives the usual bar, not a failure.
 fn styled(
     what: impl Into<std::borrow::Cow<'static, str>>,
     length: u64,
@@ -33,11 +38,14 @@ fn styled(
 
 /// A bar per file that is downloaded.
 pub struct Download {
+    /// Without progress.
     quiet: bool,
+    /// The file that is downloaded, and its bar.
     current: Mutex<Option<(String, ProgressBar)>>,
 }
 
 impl Download {
+    /// No bar yet: a file starts its own.
     pub fn new(quiet: bool) -> Self {
         Self {
             quiet,
@@ -59,6 +67,7 @@ impl Progress for Download {
             ));
         }
         if let Some((_, bar)) = &*current {
+            // Set, not added to: a download that goes on or is tried again starts elsewhere.
             bar.set_length(total);
             bar.set_position(done);
         }

@@ -1,4 +1,6 @@
 //! Reports: figures for programs, tables for people.
+//!
+//! `report/run.rs` has those of a run, `report/comparison.rs` those of a comparison; what all verbs share is here.
 
 pub mod comparison;
 pub mod run;
@@ -17,7 +19,7 @@ use compress_evaluate::Perplexity;
 
 use crate::scoring::ModelReport;
 
-/// In place of the time per new token, which would be that of loading the whole model for each.
+/// In place of the time per new token of a streamed model, which would be that of loading the whole model for each.
 const NOT_MEASURED: &str = "not measured: block by block";
 
 /// Prints a result. A reader that has seen enough and closed the pipe is no error.
@@ -28,7 +30,7 @@ pub fn print(text: impl Display) -> Result<()> {
     }
 }
 
-/// Two models side by side.
+/// Two models side by side, the second with its divergence from the first, and the ratio of their figures.
 pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
     let ratio = |before: f64, after: f64| format!("×{:.3}", after / before);
     let mut table = plain(["", "before", "after", ""]);
@@ -54,6 +56,7 @@ pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
         figure(a.perplexity),
         ratio(b.perplexity, a.perplexity),
     );
+    // In most tables the first model is the original, without divergence from itself: the column stays empty.
     if let Some(kl) = after.kl {
         row("KL mean", String::new(), figure(kl.mean), String::new());
         row("KL median", String::new(), figure(kl.median), String::new());
@@ -73,6 +76,7 @@ pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
         speed(a),
         ratio(b.tokens_per_second, a.tokens_per_second),
     );
+    // Times are compared only where both models were whole in memory.
     if let (Some(b), Some(a)) = (before.latency, after.latency) {
         let ms = |time: f64| format!("{time:.2} ms");
         row(
@@ -88,7 +92,7 @@ pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
     table
 }
 
-/// One model by itself.
+/// One model by itself, with its divergence where it was measured beside an original.
 pub fn single(model: &ModelReport) -> Table {
     let mut table = plain(["", ""]);
     let mut row = |name: &str, value: String| {
@@ -112,7 +116,7 @@ pub fn single(model: &ModelReport) -> Table {
     table
 }
 
-/// A table without vertical lines, numbers to the right.
+/// A Markdown table, since model cards have it as well; all columns but the first to the right.
 pub fn plain<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(header);
@@ -122,8 +126,9 @@ pub fn plain<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-/// Five significant digits.
+/// A number with five significant digits, and at most six decimals.
 pub fn figure(x: f64) -> String {
+    // 0 has no logarithm, and counts as a small number here.
     let digits = (4 - x.abs().max(1e-9).log10().floor() as i32).clamp(0, 6);
     format!("{x:.0$}", digits as usize)
 }
@@ -148,7 +153,7 @@ pub fn grouped(number: usize) -> String {
         })
 }
 
-/// The model card of an output.
+/// The model card of an output: its name, a table of figures, and the command that made it.
 pub fn card(output: &Path, table: String) -> Card {
     let name = output.file_name().unwrap_or_default();
     Card {
@@ -160,6 +165,7 @@ pub fn card(output: &Path, table: String) -> Card {
 
 /// The command line of this run, as one would type it.
 fn command() -> String {
+    // Called `compress`, by whatever path it was started.
     std::env::args_os()
         .skip(1)
         .fold("compress".to_owned(), |line, word| {
@@ -167,7 +173,7 @@ fn command() -> String {
         })
 }
 
-/// A word as a shell takes it.
+/// A word as a shell takes it, in quotes only where it needs them.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,4 +1,7 @@
-//! A text that models are scored on, and what that shows of them.
+//! A text that models are scored on, and what that shows of them: perplexity, divergence, size and time.
+//!
+//! `run`, `tune`, `evaluate` and `compare` score here, all under one protocol, so that their figures compare.
+//! `loaded` decides how models are held, the crate `evaluate` does the rest.
 
 use std::path::Path;
 
@@ -28,6 +31,7 @@ const TIMED: usize = 64;
 /// The figures of one model.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelReport {
+    /// Perplexity, and the speed of scoring.
     #[serde(flatten)]
     pub score: Perplexity,
     /// Bytes of the weight files.
@@ -45,29 +49,38 @@ pub struct ModelReport {
     pub latency: Option<Latency>,
 }
 
-/// An original that was run once, for others to be measured against.
+/// An original that was run once, for others to be measured against. Its blocks need not be in memory again.
 pub struct Baseline<'a> {
-    /// Over which text.
+    /// The text that it was run over, which is that of all others.
     pub text: ScoringText,
+    /// For its size.
     model: &'a Checkpoint,
+    /// Its last hidden states, in a file, and its head.
     reference: Reference<'a>,
+    /// Its time per token, where it was whole in memory.
     latency: Option<Latency>,
 }
 
-/// A text, cut and ready to be scored.
+/// A text, cut and ready to be scored, with the device and the memory for it.
 #[derive(Clone)]
 pub struct ScoringText {
+    /// The file, or that it is the shipped sample.
     name: String,
+    /// How it was cut, for reports.
     protocol: Protocol,
+    /// Its tokens.
     windows: Vec<Vec<u32>>,
     device: Device,
     device_name: String,
+    /// The memory that models may take.
     memory: Memory,
 }
 
 impl ScoringText {
-    /// Reads and cuts the text as the arguments say, with the tokenizer of `model`; models that are run over
-    /// it may take so much memory.
+    /// Reads and cuts the text as the arguments say, with the tokenizer of `model`; models that are run over it may
+    /// take so much memory.
+    ///
+    /// Fails where there is too little text, where tokens do not fit the model, and where the device does not answer.
     pub fn new(arguments: &Text, model: &Checkpoint, memory: Memory) -> Result<Self> {
         let (name, text) = match &arguments.file {
             Some(path) => (path.display().to_string(), text::read(path)?),
@@ -76,18 +89,22 @@ impl ScoringText {
         let config = model.config();
         let protocol = Protocol {
             context: arguments.context.unwrap_or(config.context.min(1024)),
+            // The largest number stands for all windows, which a protocol says by none.
             windows: arguments.windows.filter(|count| *count < usize::MAX),
             bos: arguments.bos,
             documents: arguments.documents.clone(),
         };
+        // The usual number is a limit, not a demand: a shorter text has fewer.
         let most = arguments.windows.map_or(WINDOWS, |_| usize::MAX);
         let cut = protocol.cut_at_most(most, &text, &model.tokenizer()?, config.bos);
         let windows = cut.with_context(|| format!("cannot score {name}"))?;
+        // Before any model is loaded.
         check(&windows, model)?;
         if protocol.context > config.context {
             let (asked, trained) = (protocol.context, config.context);
             tell!("warning: windows of {asked} tokens, but the model was made for {trained}");
         }
+        // Reports tell how many windows there were, not how many were asked for.
         let protocol = Protocol {
             windows: Some(windows.len()),
             ..protocol
@@ -103,7 +120,7 @@ impl ScoringText {
         })
     }
 
-    /// Perplexity of one model.
+    /// Perplexity, and time per token, of one model.
     pub fn score(&self, model: &Checkpoint, quiet: bool) -> Result<ModelReport> {
         let loaded = self.load(&[model], None, quiet)?;
         let score = self.pass(&loaded, quiet, |pass| {
@@ -125,7 +142,8 @@ impl ScoringText {
         Ok((before, after))
     }
 
-    /// The original, and other models with their divergence from it, all in one pass.
+    /// The original, and other models with their divergence from it, all in one pass: divergence takes the logits of
+    /// both at the same time.
     pub fn compare_all(
         &self,
         original: &Checkpoint,
@@ -147,7 +165,8 @@ impl ScoringText {
         Ok((before, after.collect()))
     }
 
-    /// Runs an original once, for others to be measured against. What it gives lies in the file at `path`.
+    /// Runs an original once, for others to be measured against. Its last hidden states lie in the file at `path`,
+    /// which the caller removes; logits would take many times as much.
     pub fn baseline<'a>(
         &self,
         model: &'a Checkpoint,
@@ -155,6 +174,7 @@ impl ScoringText {
         quiet: bool,
     ) -> Result<Baseline<'a>> {
         let loaded = self.load(&[model], None, quiet)?;
+        // Streamed, so that the baseline holds no block in memory while others are made and run.
         let head = Streamed::open(model, &self.device)?;
         let reference = self.pass(&loaded, quiet, |pass| {
             Ok(Reference::new(loaded.networks()[0], head, pass, path)?)
@@ -167,7 +187,7 @@ impl ScoringText {
         })
     }
 
-    /// Runs something over the windows, with a bar.
+    /// Runs something over the windows, with a bar that counts tokens.
     fn pass<T>(
         &self,
         loaded: &Loaded<'_>,
@@ -184,14 +204,15 @@ impl ScoringText {
         found
     }
 
-    /// Refuses to begin what could not be measured in the end: an original of this shape and a model made
-    /// from it have to fit, block by block at least.
+    /// Refuses to begin what could not be measured in the end: an original of this shape and a model made from it
+    /// have to fit, block by block at least.
     pub fn check_room(&self, original: &Checkpoint) -> Result<()> {
         let need = self.footprint(&[original, original], None);
         loaded::batch(&need, self.memory).map(|_| ())
     }
 
-    /// The predicted memory of running some models over the text.
+    /// The predicted memory of running some models over the text; `reference` is an original of which only the head
+    /// is run.
     fn footprint<'a>(
         &self,
         models: &[&'a Checkpoint],
@@ -205,6 +226,7 @@ impl ScoringText {
         }
     }
 
+    /// Loads models for the windows of this text.
     fn load<'a>(
         &self,
         models: &[&'a Checkpoint],
@@ -215,8 +237,9 @@ impl ScoringText {
         Loaded::load(models, &need, self.memory, &self.device, quiet)
     }
 
-    /// The tokens before those whose generation is timed.
+    /// The tokens before those whose generation is timed: the beginning of the text, at most 128.
     fn prompt(&self) -> &[u32] {
+        // A window may be shorter: documents have the length that they have.
         let first = self.windows.first().map_or(&[][..], Vec::as_slice);
         first.get(..first.len().min(128)).unwrap_or_default()
     }
@@ -240,7 +263,7 @@ impl ScoringText {
 }
 
 impl Baseline<'_> {
-    /// The original, and another model with its divergence from it.
+    /// The original, and another model with its divergence from it; of the original only the head is run.
     pub fn compare(&self, other: &Checkpoint, quiet: bool) -> Result<(ModelReport, ModelReport)> {
         let loaded = self.text.load(&[other], Some(self.model), quiet)?;
         let mut found = self.text.pass(&loaded, quiet, |pass| {
@@ -256,6 +279,7 @@ impl Baseline<'_> {
     }
 }
 
+/// The figures of a model. Streamed models are those without a time per token.
 fn measured(
     model: &Checkpoint,
     score: Perplexity,

@@ -1,4 +1,6 @@
-//! The small model and the sample text that are part of the program.
+//! The small model and the sample texts that are part of the program: it can be tried without a download.
+//!
+//! They are made by `models/train`.
 
 use std::{fs, path::Path};
 
@@ -16,6 +18,7 @@ pub const SAMPLE: &str = include_str!("../../../models/tiny/sample.txt");
 /// The text to calibrate on where none is given.
 pub const CALIBRATION: &str = include_str!("../../../models/tiny/calibration.txt");
 
+/// The files of the model.
 const FILES: [(&str, &[u8]); 4] = [
     (
         "config.json",
@@ -39,6 +42,7 @@ const FILES: [(&str, &[u8]); 4] = [
 pub fn unpack() -> Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("compress-tiny").tempdir();
     let folder = folder.context("no temporary directory for the shipped model")?;
+    // Before the first file: an interrupt may come at any moment.
     interrupt::remove(folder.path().to_owned(), None);
     for (name, contents) in FILES {
         write(&folder.path().join(name), contents)?;
@@ -46,6 +50,7 @@ pub fn unpack() -> Result<TempDir> {
     Ok(folder)
 }
 
+/// Writes a file, or says which it was.
 fn write(path: &Path, contents: &[u8]) -> Result<()> {
     fs::write(path, contents).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -18,6 +18,7 @@ pub fn check(path: Option<&Path>, inputs: &[Input<'_>], output: Option<&Output>)
         !path.is_dir(),
         "{shown} is a folder; give the name of a file"
     );
+    // Links are followed: it counts where the file would really lie.
     let place = resolved(path).with_context(|| format!("{shown} is no name for a file"))?;
     for input in inputs {
         let (Input::Model(input) | Input::Other(input)) = input;
@@ -33,7 +34,8 @@ pub fn check(path: Option<&Path>, inputs: &[Input<'_>], output: Option<&Output>)
     try_to_write(&place).with_context(|| format!("cannot write {shown}"))
 }
 
-/// Opens a file as if to write it, and changes nothing.
+/// Opens a file as if to write it, and changes nothing: one that is there keeps its contents, and none is left where
+/// there was none.
 fn try_to_write(path: &Path) -> std::io::Result<()> {
     if fs::metadata(path).is_ok() {
         return OpenOptions::new().append(true).open(path).map(|_| ());

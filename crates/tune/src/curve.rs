@@ -1,4 +1,4 @@
-//! The loss curve: what each step found, and what the held-out windows said now and then.
+//! The loss curve of a training: the loss of each step, and that of the held-out windows at intervals.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,22 +7,22 @@ use crate::Diverged;
 /// A point of the loss curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Steps that were made; 0 for the look before the first.
+    /// Steps made so far; 0 for the evaluation before the first.
     pub step: usize,
     /// The block that is distilled; none where the whole model is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<usize>,
-    /// The learning rate.
+    /// The learning rate of the step.
     pub rate: f64,
-    /// Mean loss of the step's windows, before it; no number where training diverged.
+    /// Mean loss of the step's windows, before the step; NaN or infinite where training diverged.
     pub loss: f64,
-    /// Mean loss of the held-out windows, after it; not at every step.
+    /// Mean loss of the held-out windows after the step, where it was evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<f64>,
 }
 
 impl Point {
-    /// The look at the held-out windows before the first step.
+    /// The evaluation of the held-out windows before the first step.
     pub(crate) const fn start(block: Option<usize>, held_out: f64) -> Self {
         Self {
             step: 0,
@@ -33,8 +33,8 @@ impl Point {
         }
     }
 
-    /// After a step, counted from 0, with the losses of its windows and of the held-out ones. Where one of
-    /// them is no number, that is the loss, and there is no look.
+    /// The point after a step, counted from 0, with the losses of its windows and of the held-out ones. A held-out
+    /// loss that is not finite is kept as the loss, so that divergence shows in one place.
     pub(crate) fn after(
         step: usize,
         block: Option<usize>,
@@ -52,19 +52,19 @@ impl Point {
     }
 }
 
-/// How many steps a curve has come; of a distillation, those of its last block.
+/// Steps of a curve; of a distillation, those of its last block.
 #[must_use]
 pub fn steps(curve: &[Point]) -> usize {
     curve.last().map_or(0, |point| point.step)
 }
 
-/// The least loss of the held-out windows.
+/// The lowest held-out loss; none in an empty curve.
 #[must_use]
 pub fn best(curve: &[Point]) -> Option<f64> {
     looks(curve).min_by(f64::total_cmp)
 }
 
-/// Where the loss was no number any more: that is the last point of a curve.
+/// The divergence of a curve: its last point, where that has a loss that is not finite.
 pub(crate) fn diverged(curve: &[Point]) -> Option<Diverged> {
     let last = curve.last().filter(|point| !point.loss.is_finite())?;
     Some(Diverged {
@@ -74,7 +74,7 @@ pub(crate) fn diverged(curve: &[Point]) -> Option<Diverged> {
     })
 }
 
-/// Whether the held-out windows liked a state better than the one that a curve starts from.
+/// Whether a held-out loss is below the one that the curve starts from.
 pub(crate) fn improved(curve: &[Point]) -> bool {
     let mut looks = looks(curve);
     looks
@@ -82,12 +82,13 @@ pub(crate) fn improved(curve: &[Point]) -> bool {
         .is_some_and(|start| looks.any(|loss| loss < start))
 }
 
-/// How many looks at the held-out windows there were since the best one.
+/// Evaluations of the held-out windows since the best one: early stopping compares them with the patience.
 pub(crate) fn looks_in_vain(curve: &[Point]) -> usize {
     let least = best(curve).unwrap_or(f64::INFINITY);
     looks(curve).rev().take_while(|&loss| loss > least).count()
 }
 
+/// The held-out losses of a curve, in order.
 fn looks(curve: &[Point]) -> impl DoubleEndedIterator<Item = f64> {
     curve.iter().filter_map(|point| point.held_out)
 }

@@ -1,13 +1,15 @@
-//! Training block after block to give what the original's blocks give.
+//! Distillation: block after block is trained to give the outputs of the original's blocks.
 //!
 //! ```text
-//! min (1/T) Σ_t ‖block(z)_t − y_t‖² / ‖y_t‖²     z what the tuned blocks before it give,
-//!                                                y what the original's block gives on its own way
+//! min (1/T) Σ_t ‖block(z)_t − y_t‖² / ‖y_t‖²     z the output of the tuned blocks before it,
+//!                                                y the output of the original's block on the original's input
 //! ```
 //!
-//! Each token counts alike, as it does to the norm that reads the residual stream next: some tokens, the
-//! first above all, are a thousand times as long as the rest and would otherwise be all that is learnt.
-//! Takes the tuned model and one block of the original; both streams of all windows lie on disk.
+//! Each token counts alike, as it does to the norm that reads the residual stream next: some tokens, the first above
+//! all, are a thousand times as long as the rest, and would otherwise be all that is learnt.
+//!
+//! Needs the tuned model and one block of the original in memory, and both residual streams of all windows on disk. A
+//! step costs a forward and a backward pass through one block for each window of the batch.
 
 use burn::tensor::Tensor;
 use compress_calibrate::{backward, trace};
@@ -23,16 +25,19 @@ use crate::{
     trained::{self, count},
 };
 
-/// How far a window's outputs are from what they aim at.
+/// The loss of one window, and its gradient.
 struct Miss {
+    /// The mean over tokens of ‖output − y‖² / ‖y‖².
     loss: f64,
-    /// By the outputs.
+    /// By the outputs, 1 × time × hidden.
     gradient: Tensor<3>,
 }
 
 impl Miss {
+    /// From a block's outputs and the original's, both 1 × time × hidden.
     fn new(outputs: Tensor<3>, aim: Tensor<3>) -> Self {
         let [_, time, _] = aim.dims();
+        // The smallest positive number keeps a token of length 0 from dividing by 0.
         let lengths = (aim.clone() * aim.clone()).sum_dim(2) + f32::MIN_POSITIVE; // 1 × time × 1
         let lack = outputs - aim;
         let weighted = lack.clone() / lengths / time as f64;
@@ -44,9 +49,11 @@ impl Miss {
     }
 }
 
-/// Trains a model's blocks, first to last, each behind those that are trained already. A block ends as it was
-/// when the held-out windows liked it best, also where its loss is no number any more; an error where that
-/// happens and no block is better than it was.
+/// Trains a model's blocks, first to last, each behind those that are trained already. Each block is left at its
+/// state of lowest held-out loss, also where its training diverged.
+///
+/// Blocks that an earlier run has finished are taken from the journal. Fails where there is nothing to train, where a
+/// file cannot be read or written, and where training diverged and no block is better than it was.
 pub fn distil(
     original: &Checkpoint,
     model: &mut Decoder,
@@ -70,6 +77,7 @@ pub fn distil(
         let whole = Block::load(original, layer, &model.device())?;
         learn.aim(&whole, &angles)?;
         test.aim(&whole, &angles)?;
+        // Both models are not in memory at once: of the original only this block was.
         drop(whole);
         let block = &mut model.blocks[layer];
         let matrices = what.matrices(block, layer);
@@ -97,6 +105,7 @@ pub fn distil(
             journal.save_block(layer, &what.matrices(block, layer), &curve)?;
             journal.curve.extend(curve);
         }
+        // Steps that early stopping saved, or an earlier run has made, count as done.
         lesson.progress.advance(options.steps - made);
         learn.follow(block, &angles)?;
         test.follow(block, &angles)?;
@@ -106,7 +115,7 @@ pub fn distil(
     ending.unless_in_vain(improved)
 }
 
-/// The training of one block.
+/// The training of one block by its pairs of input and output.
 struct Course<'a> {
     layer: usize,
     learn: Pairs<'a>,
@@ -116,8 +125,7 @@ struct Course<'a> {
 }
 
 impl Course<'_> {
-    /// Trains the block; it ends as it was when the held-out windows liked it best. A loss that is no number
-    /// any more ends the curve.
+    /// Trains the block and leaves it at its state of lowest held-out loss. A loss that is not finite ends the curve.
     fn descend(&self, block: &mut Block) -> Result<Vec<Point>> {
         let options = self.lesson.options;
         let (layer, what) = (Some(self.layer), options.trained);
@@ -135,6 +143,7 @@ impl Course<'_> {
                 let stepped = optimiser.step(rate, self.values(block), gradients);
                 what.set(block, &mut stepped.into_iter());
             }
+            // The last step is always evaluated, so that its state can be the best.
             let look = (step + 1) % options.interval == 0 || step + 1 == options.steps;
             let look = look && loss.is_finite();
             let held_out = look.then(|| self.error(block)).transpose()?;
@@ -156,7 +165,7 @@ impl Course<'_> {
         Ok(curve)
     }
 
-    /// The mean over the held-out windows of how far the block's outputs are from what they aim at.
+    /// Mean loss of the held-out windows.
     fn error(&self, block: &Block) -> Result<f64> {
         let one = |window| {
             let [z, y] = self.test.read(window)?;
@@ -167,7 +176,7 @@ impl Course<'_> {
         Ok(each.iter().sum::<f64>() / each.len().max(1) as f64)
     }
 
-    /// The loss of a step's windows, and its gradients by what is trained.
+    /// The mean loss of a step's windows, and its gradients by the trained matrices.
     fn gradients(&self, block: &Block, step: usize) -> Result<(f64, Vec<Tensor<2>>)> {
         let what = self.lesson.options.trained;
         let places = self.lesson.places(step);
@@ -179,6 +188,7 @@ impl Course<'_> {
             let by = backward(block, &trace, self.angles, miss.gradient * share);
             Ok((miss.loss, what.gradients(block, &trace, &by)))
         };
+        // Collected in order before they are added: the sums are the same for any number of threads.
         let each = places.par_iter().with_max_len(1).map(one);
         let each = each.collect::<Result<Vec<_>>>()?;
         let loss = share * each.iter().map(|(loss, _)| loss).sum::<f64>();
@@ -186,6 +196,7 @@ impl Course<'_> {
         Ok((loss, gradients.fold(Vec::new(), add)))
     }
 
+    /// The trained matrices as they are now.
     fn values(&self, block: &Block) -> Vec<Tensor<2>> {
         let named = self.lesson.options.trained.matrices(block, self.layer);
         named.into_iter().map(|(_, value)| value).collect()

@@ -1,4 +1,4 @@
-//! Files that are there as a whole or not at all, whatever ends the program or the machine.
+//! Files that are whole or absent, whatever ends the program or the machine.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,8 @@ use compress_checkpoint::put_in_place;
 
 use crate::Result;
 
-/// Writes a file beside the one at `path`, and puts it in its place once all of it is on disk.
+/// Writes a file under a temporary name, then syncs and renames it to `path`, whose old contents stay until then.
+/// Fails where `write` does, or the file system.
 pub fn put(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");

@@ -7,14 +7,14 @@ use crate::{Error, Result};
 /// The result of a training; the model is left at its best state.
 #[derive(Clone, Debug, Default)]
 pub struct Ending {
-    /// How many numbers were trained.
+    /// Numbers that were trained.
     pub parameters: usize,
-    /// Where the loss was no number any more, and training stopped: of the whole model once at the most, in a
-    /// distillation once for each block.
+    /// Divergences, at which training stopped: at most one for the whole model, and one for each block in a
+    /// distillation.
     pub diverged: Vec<Diverged>,
 }
 
-/// A loss that was no number any more.
+/// A loss that is NaN or infinite.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Diverged {
     /// The block that was distilled; none where the whole model was trained.
@@ -28,7 +28,7 @@ pub struct Diverged {
 }
 
 impl Ending {
-    /// An error where training diverged and there is no state better than the one it started from.
+    /// An error where training diverged and no state is better than the one it started from; else the ending.
     pub(crate) fn unless_in_vain(self, improved: bool) -> Result<Self> {
         match self.diverged.first() {
             Some(&Diverged { step, loss, .. }) if !improved => Err(Error::Diverged { step, loss }),

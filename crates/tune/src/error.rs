@@ -4,57 +4,57 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-/// The cause.
+/// The causes for which a training fails.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Nothing of the model would change.
+    /// No matrix of the model is among those to be trained.
     #[error(
         "there is nothing to train: the model has no low-rank component; compress it first, or train `factors` or `norms`"
     )]
     Nothing,
 
-    /// The loss is no number any more, and never was lower than at the start.
+    /// Training diverged, and no state before was better than the start: there is nothing to write.
     #[error(
         "the loss at step {step} is {loss}, and no state before was better than the start; try a lower --rate"
     )]
     Diverged {
         /// The step, counted from 0.
         step: usize,
-        /// Its loss.
+        /// Its loss, NaN or infinite.
         loss: f64,
     },
 
-    /// A journal that cannot be read.
+    /// A file of the journal that is damaged or lacks a tensor.
     #[error("{} is damaged: {problem}; --force trains anew", path.display())]
     Damaged {
-        /// Where it lies.
+        /// The file.
         path: PathBuf,
-        /// The problem.
+        /// What is wrong with it.
         problem: String,
     },
 
-    /// The system refused.
+    /// A file or folder that cannot be read or written.
     #[error("{}", path.display())]
     Io {
-        /// Which file.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 
-    /// In walking through the model.
+    /// A pass through the model's blocks failed.
     #[error(transparent)]
     Calibrate(#[from] compress_calibrate::Error),
 
     /// A file of a model, or beside one, could not be read or written.
     #[error(transparent)]
     Checkpoint(#[from] compress_checkpoint::Error),
-    /// In running the model.
+    /// The model could not be run, or the device failed.
     #[error(transparent)]
     Model(#[from] compress_models::Error),
 
-    /// In scoring it.
+    /// The held-out windows could not be scored.
     #[error(transparent)]
     Evaluate(#[from] compress_evaluate::Error),
 }
@@ -63,11 +63,13 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// For `map_err`: an error of the system at a path.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
     }
 
+    /// A damaged file, and what is wrong with it.
     pub(crate) fn damaged(path: impl Into<PathBuf>, problem: &dyn std::fmt::Display) -> Self {
         Self::Damaged {
             path: path.into(),

@@ -1,4 +1,4 @@
-//! How far training has turned a weight: singular vectors that no original one explains.
+//! Intruder dimensions: singular vectors of a tuned weight that no singular vector of the original explains.
 //!
 //! ```text
 //! W = U Σ Vᵀ, W' = U' Σ' V'ᵀ     the original and the tuned weight; u on their shorter side
@@ -19,14 +19,15 @@ use compress_numerics::{
     linalg::{product_of_transposed, short_gram},
 };
 
-/// How many of the largest singular vectors are looked at.
+/// How many of the largest singular vectors are compared.
 pub const LOOKED_AT: usize = 10;
 
-/// Below this cosine to every original singular vector, one counts as new.
+/// The cosine to every original singular vector below which a vector counts as an intruder.
 pub const COSINE: f32 = 0.6;
 
-/// For each of the `count` largest singular vectors of a tuned weight the cosine of its angle to the
-/// original's closest one; both weights of one shape.
+/// For each of the `count` largest singular vectors of a tuned weight, the cosine to the closest one of the original.
+///
+/// Both weights must be of one shape. Fails where an eigendecomposition does.
 pub fn closest_originals(original: &Matrix, tuned: &Matrix, count: usize) -> Result<Vec<f32>> {
     let side = original.shape().full_rank();
     let vectors = |weight: &Matrix, count| {
@@ -38,6 +39,7 @@ pub fn closest_originals(original: &Matrix, tuned: &Matrix, count: usize) -> Res
     let cosines = product_of_transposed(&after, &before)?; // count × side
     let rows = cosines.data().chunks_exact(side);
     Ok(rows
+        // Singular vectors have no sign.
         .map(|row| row.iter().fold(0.0, |most, x| x.abs().max(most)))
         .collect())
 }

@@ -1,12 +1,13 @@
-//! Where training stands: safetensors files, from which it goes on.
+//! The journal of a training: safetensors files from which a killed run goes on.
 //!
 //! ```text
-//! state.safetensors                the whole model's training, written anew at every look:
-//!   value.NAME, best.NAME          the matrices now, and as the held-out windows liked them best
-//!   moment_1.NAME, moment_2.NAME   the optimiser's memory
-//! block-LAYER.safetensors          a distillation, written once for each block that is done:
+//! state.safetensors                the whole model's training, written anew at every evaluation:
+//!   value.NAME, best.NAME          the matrices now, and at the lowest held-out loss
+//!   moment_1.NAME, moment_2.NAME   the optimiser's state
+//! block-LAYER.safetensors          a distillation, written once for each finished block:
 //!   value.NAME                     its matrices
-//! curve [points, 5] F64            in each: the loss curve (of the block): step, block, rate, loss, held-out loss; NaN for none
+//! curve [points, 5] F64            in each: the loss curve (of the block), with NaN for none:
+//!                                  step, block, rate, loss, held-out loss
 //! ```
 //!
 //! A file has its name when all of it is on disk: a kill, or a loss of power, leaves the one before.
@@ -26,24 +27,26 @@ use safetensors::{Dtype, SafeTensors, View};
 
 use crate::{Error, Optimiser, Point, Result, curve::steps, durable};
 
-/// The record of one training, in a folder of its own: whoever opens it sees to it that it is the same one.
+/// The record of one training, in a folder of its own. Whether it is the same training, the caller must know: the
+/// journal does not say what it belongs to.
 pub struct Journal {
     folder: PathBuf,
-    /// The loss curve up to where training stands.
+    /// The loss curve so far.
     pub curve: Vec<Point>,
+    /// The bytes of the state that an earlier run left, until they are restored.
     found: Option<Vec<u8>>,
 }
 
-/// The matrices of a training that goes on.
+/// The matrices of a training that goes on, in the order of their names.
 pub struct Restored {
-    /// As they are.
+    /// At the last evaluation.
     pub values: Vec<Tensor<2>>,
-    /// As they were at their best.
+    /// At the lowest held-out loss.
     pub best: Vec<Tensor<2>>,
 }
 
 impl Journal {
-    /// Opens the journal in `folder`, or starts one.
+    /// Opens the journal in `folder`, or starts one; fails where the folder cannot be made, or its file is damaged.
     pub fn open(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let mut journal = Self {
@@ -60,20 +63,23 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Where it lies, and whatever else a training needs on disk may lie.
+    /// Its folder; the residual streams of a distillation lie there too.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
+    /// The file of the whole model's training.
     fn path(&self) -> PathBuf {
         self.folder.join("state.safetensors")
     }
 
+    /// The file of a distilled block.
     fn path_of(&self, block: usize) -> PathBuf {
         self.folder.join(format!("block-{block}.safetensors"))
     }
 
-    /// Restores the named matrices, and the optimiser's state, as an earlier run left them.
+    /// The named matrices as an earlier run left them, and the optimiser's state in `optimiser`; none where there was
+    /// no earlier run. May be asked once. Fails where the file lacks one of the names.
     pub fn restore(
         &mut self,
         names: &[String],
@@ -89,9 +95,11 @@ impl Journal {
             let read = |name| matrix(&file, &path, &format!("{kind}.{name}"), device);
             names.iter().map(read).collect::<Result<Vec<_>>>()
         };
+        // There are no moments before the first step.
         let first = names.first();
         if first.is_some_and(|name| file.tensor(&format!("moment_1.{name}")).is_ok()) {
             let moments = all("moment_1")?.into_iter().zip(all("moment_2")?);
+            // The number of steps is the exponent of the moments' bias correction.
             let time = steps(&self.curve);
             let states = moments.map(|(first, second)| {
                 let momentum = AdaptiveMomentumState::new(time, first, second);
@@ -105,7 +113,8 @@ impl Journal {
         }))
     }
 
-    /// Writes where training stands in the place of what is there, at once.
+    /// Writes the curve, the matrices and the optimiser's state in the place of the last ones: either all or none of
+    /// it.
     pub fn save(
         &self,
         names: &[String],
@@ -128,7 +137,7 @@ impl Journal {
         write(&self.path(), entries)
     }
 
-    /// The matrices of a block that an earlier run has distilled, and its curve.
+    /// The matrices of a block that an earlier run has distilled, and its curve; none where it has not.
     pub fn restore_block(
         &self,
         block: usize,
@@ -146,7 +155,7 @@ impl Journal {
         Ok(Some((values, curve(&path, &bytes)?)))
     }
 
-    /// Writes a block that is distilled, once and for all.
+    /// Writes a distilled block and its curve.
     pub fn save_block(
         &self,
         block: usize,
@@ -160,7 +169,7 @@ impl Journal {
         write(&self.path_of(block), values.chain([curve]).collect())
     }
 
-    /// Removes it, with what kills have left of files under way.
+    /// Removes the journal, with the temporary files that kills may have left.
     pub fn finish(self) -> Result<()> {
         match fs::remove_dir_all(&self.folder) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&self.folder)(e)),
@@ -169,13 +178,14 @@ impl Journal {
     }
 }
 
+/// Writes a file durably.
 fn write(path: &Path, entries: Vec<(String, Entry)>) -> Result<()> {
     durable::put(path, |path| {
         safetensors::serialize_to_file(entries, None, path).map_err(|e| Error::damaged(path, &e))
     })
 }
 
-/// A matrix in a file of ours.
+/// A matrix of a journal's file, on a device.
 fn matrix(file: &SafeTensors<'_>, path: &Path, name: &str, device: &Device) -> Result<Tensor<2>> {
     let tensor = file.tensor(name).map_err(|e| Error::damaged(path, &e))?;
     let [rows, cols] = *tensor.shape() else {
@@ -191,18 +201,21 @@ fn matrix(file: &SafeTensors<'_>, path: &Path, name: &str, device: &Device) -> R
     Ok(to_device(numbers, [rows, cols], device))
 }
 
-/// A tensor on its way to disk: its bytes are made when it is its turn.
+/// A tensor for the safetensors writer; its bytes are made when they are written.
 enum Entry {
+    /// F32, rows × columns.
     Matrix(Box<Tensor<2>>, [usize; 2]),
+    /// F64, points × columns.
     Curve(Vec<f64>, [usize; 2]),
 }
 
 impl Entry {
+    /// A matrix; shares its numbers.
     fn matrix(matrix: &Tensor<2>) -> Self {
         Self::Matrix(Box::new(matrix.clone()), matrix.dims())
     }
 
-    /// As text its numbers would be rounded.
+    /// A curve, with all bits of its numbers and its NaN.
     fn curve(curve: &[Point]) -> Self {
         Self::Curve(curve.iter().flat_map(row).collect(), [curve.len(), COLUMNS])
     }
@@ -243,12 +256,14 @@ impl View for Entry {
 /// The columns of the curve's tensor.
 const COLUMNS: usize = 5;
 
+/// A point as a row of numbers, NaN where it has none.
 fn row(point: &Point) -> [f64; COLUMNS] {
     let block = point.block.map_or(f64::NAN, |block| block as f64);
     let held_out = point.held_out.unwrap_or(f64::NAN);
     [point.step as f64, block, point.rate, point.loss, held_out]
 }
 
+/// The curve of a journal's file.
 fn curve(path: &Path, bytes: &[u8]) -> Result<Vec<Point>> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| Error::damaged(path, &e))?;
     let tensor = file.tensor("curve").map_err(|e| Error::damaged(path, &e))?;

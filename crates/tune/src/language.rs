@@ -1,4 +1,11 @@
 //! Training on the next token, through the whole model.
+//!
+//! ```text
+//! L = −(1/T) Σ_t ln p(token_{t+1} | tokens ≤ t)
+//! ```
+//!
+//! Needs the whole model in memory, and for each window under way the activations of all blocks. A step costs a
+//! forward and a backward pass for each window of the batch.
 
 use burn::tensor::Tensor;
 use compress_calibrate::{BlockTrace, backward, of_loss_after_norm, trace};
@@ -13,18 +20,20 @@ use crate::{
     trained::{by_scale, count, matrices, set, tensor_names},
 };
 
-/// Loss and gradients over some windows.
+/// The loss of some windows, and its gradients.
 pub struct Step {
-    /// Their mean loss.
+    /// The mean next-token loss of the windows, in nats.
     pub loss: f64,
-    /// Its gradients by the trained matrices, block after block and then the last norm.
+    /// By the trained matrices, block after block and then the last norm, in the order of
+    /// [`tensors`](crate::tensors).
     pub gradients: Vec<Tensor<2>>,
 }
 
-/// Runs windows of equal length through a model, and back.
+/// The mean loss of windows of equal length, and its gradients, by one forward and one backward pass for each.
 ///
-/// As many windows as there are cores go side by side; what they give is added in their order, so that
-/// sums are the same for any number of threads.
+/// As many windows as there are threads run side by side; gradients are accumulated in the windows' order, so that
+/// sums are the same for any number of threads. Fails on windows of different lengths, or a token outside the
+/// vocabulary.
 pub fn loss_and_gradients(model: &Decoder, trained: Trained, windows: &[&[u32]]) -> Result<Step> {
     let time = windows.first().map_or(0, |window| window.len());
     let angles = model.rotary.angles(0..time, &model.device());
@@ -44,7 +53,7 @@ pub fn loss_and_gradients(model: &Decoder, trained: Trained, windows: &[&[u32]])
     Ok(total)
 }
 
-/// A window's share of the loss, and its gradients.
+/// One window's share of the mean loss, and of its gradients.
 fn of_window(
     model: &Decoder,
     trained: Trained,
@@ -61,6 +70,7 @@ fn of_window(
     }
     let (loss, by_normed) = of_loss_after_norm(model, &x, window)?;
     let by_normed = by_normed * share;
+    // Gradients come from the last block to the first, each block's as one list; they are turned around at the end.
     let mut gradients = Vec::with_capacity(passes.len() + 1);
     if trained.norms {
         gradients.push(vec![by_scale(&model.norm, &x, &by_normed)]);
@@ -77,8 +87,10 @@ fn of_window(
     })
 }
 
-/// Trains a model; it ends as it was when the held-out windows liked it best, also where the loss is no number
-/// any more. An error where that happens before there is any better state than the start.
+/// Trains a model, and leaves it at its state of lowest held-out loss, also where training diverged.
+///
+/// Goes on where the journal stands, to the same curve as without a break. Fails where there is nothing to train,
+/// where the device or a file does, and where training diverged before any state was better than the start.
 pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) -> Result<Ending> {
     let options = lesson.options;
     let trained = options.trained;
@@ -105,6 +117,7 @@ pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) ->
         }
         let found = loss_and_gradients(model, trained, &lesson.batch(step))?;
         let rate = schedule.rate(step);
+        // A loss that is not finite has no gradients to step by.
         if found.loss.is_finite() {
             let values = optimiser.step(rate, matrices(model, trained), found.gradients);
             set(model, trained, values);
@@ -124,6 +137,7 @@ pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) ->
             if least.is_none_or(|least| loss < least) {
                 best.clone_from(&now);
             }
+            // Saved at evaluations only: a killed run repeats at most the steps since the last.
             journal.save(&names, &now, &best, &optimiser)?;
         }
         lesson.progress.advance(1);
@@ -137,7 +151,7 @@ pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) ->
     ending.unless_in_vain(curve::improved(&journal.curve))
 }
 
-/// The mean loss of the held-out windows; NaN where the model gives logits that are none.
+/// The mean loss of the held-out windows; NaN, not an error, where logits are not finite, since that is divergence.
 fn held_out_loss(model: &Decoder, lesson: &Lesson<'_>) -> Result<f64> {
     match perplexity(model, lesson.held_out, &|_| ()) {
         Ok(score) => Ok(score.loss),

@@ -1,13 +1,13 @@
-//! Fine-tuning of what compression has left: the low-rank components are trained, the rest is frozen.
+//! Fine-tuning after compression: low-rank components, whole weights or norms are trained, the rest is frozen.
 //!
 //! ```text
-//! distillation   min (1/T) Σ ‖block(z) − y‖² / ‖y‖²   block after block, z from the tuned blocks before it,
-//!                                                     y what the original's block gives on its own way
-//! language       min −(1/T) Σ ln p(token)             the whole model
+//! distillation   min (1/T) Σ_t ‖block(z)_t − y_t‖² / ‖y_t‖²   block after block, z from the tuned blocks before it,
+//!                                                             y what the original's block gives on its own input
+//! language       min −(1/T) Σ ln p(token)                     the whole model
 //! ```
 //!
-//! The gradient of a pair of factors needs no product of the size of the weight. With x going into
-//! W = A · B and g the gradient by what comes out,
+//! The gradient of a pair of factors needs no product of the size of the weight. With x the layer input of W = A · B,
+//! and g the gradient by its output,
 //!
 //! ```text
 //! ∂L/∂A = gᵀ · (x Bᵀ)      m × r
@@ -54,41 +54,41 @@ pub use optimiser::Optimiser;
 pub use schedule::Schedule;
 pub use trained::{Trained, set, tensors};
 
-/// How to train.
+/// The settings of a training.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct TrainingOptions {
-    /// Which numbers change.
+    /// The matrices that are trained.
     pub trained: Trained,
-    /// Steps of the optimiser; for distillation, those of each block.
+    /// Steps of the optimiser at most; for distillation, those of each block.
     pub steps: usize,
     /// Windows per step; their gradients are accumulated.
     pub batch: usize,
-    /// The largest learning rate.
+    /// The peak of the learning-rate schedule.
     pub rate: f64,
-    /// Steps until it is reached.
+    /// Steps of linear rise up to it.
     pub warm_up: usize,
-    /// Gradients longer than this are cut to it.
+    /// The norm to which the gradient, over all matrices together, is clipped.
     pub clip: f64,
-    /// Weight decay of each step, as a fraction of the rate.
+    /// Weight decay per step, as a fraction of the rate; decoupled from the gradient, as `AdamW` has it.
     pub decay: f64,
-    /// Steps between two looks at the held-out windows.
+    /// Steps between two evaluations of the held-out windows.
     pub interval: usize,
-    /// Looks without a better loss after which training stops.
+    /// Evaluations without a lower loss after which training stops early.
     pub patience: usize,
-    /// Decides the order of the windows.
+    /// Seed of the order of the windows.
     pub seed: u64,
 }
 
-/// The windows to train on, those held out, and where progress goes.
+/// The windows to train on, those held out, the settings, and a listener to progress.
 #[derive(Clone, Copy)]
 pub struct Lesson<'a> {
-    /// Windows of equal length to train on.
+    /// Windows of equal length to train on; at least one.
     pub windows: &'a [Vec<u32>],
-    /// Windows that decide when to stop.
+    /// Windows of the same length for evaluation, which decide the best state and early stopping.
     pub held_out: &'a [Vec<u32>],
-    /// How to train.
+    /// The settings.
     pub options: &'a TrainingOptions,
-    /// Told of every step.
+    /// Gets one step of progress per step of the optimiser.
     pub progress: &'a dyn Progress,
 }
 
@@ -104,16 +104,18 @@ impl Lesson<'_> {
         Ok(time)
     }
 
-    /// The windows of a step.
+    /// The windows of a step, counted from 0.
     fn batch(&self, step: usize) -> Vec<&[u32]> {
         let places = self.places(step).into_iter();
         places.map(|place| self.windows[place].as_slice()).collect()
     }
 
-    /// Which windows a step takes: each once, in an order that the seed decides, before any comes again.
+    /// The indices of a step's windows: every window once, in a shuffled order, before any comes again. They depend
+    /// on step and seed only, so that a run that goes on takes the same.
     fn places(&self, step: usize) -> Vec<usize> {
         let (count, batch) = (self.windows.len(), self.options.batch);
         let places = step * batch..(step + 1) * batch;
+        // A batch may reach into the next epoch; the order of one epoch is kept while it lasts.
         let mut shuffled = (None, Vec::new());
         let one = |place: usize| {
             let epoch = place / count;
@@ -125,7 +127,7 @@ impl Lesson<'_> {
         places.map(one).collect()
     }
 
-    /// The order in which an epoch takes the windows.
+    /// The order in which an epoch takes the windows, by seed and epoch.
     fn order(&self, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.windows.len()).collect();
         compress_numerics::Random(self.options.seed.wrapping_add(epoch)).shuffle(&mut order);

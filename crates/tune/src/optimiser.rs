@@ -1,4 +1,6 @@
-//! `AdamW` over a list of matrices, with clipped gradients.
+//! `AdamW` (Loshchilov & Hutter, 2019) over a list of matrices, with clipped gradients.
+//!
+//! Takes two numbers of state for each trained one.
 
 use burn::{
     optim::{AdamW, AdamWConfig, AdamWState, Optimizer as _},
@@ -8,20 +10,20 @@ use rayon::prelude::*;
 
 use crate::{TrainingOptions, sums::square};
 
-/// The moments of every matrix, beside the rule.
+/// The update rule, and the moments of every matrix.
 #[derive(Clone)]
 pub struct Optimiser {
     rule: AdamW,
     clip: f64,
-    /// In the order of the matrices; none before the first step.
+    /// Moments in the order of the matrices; none before the first step.
     pub states: Vec<Option<AdamWState<2>>>,
 }
 
 impl Optimiser {
-    /// Without any memory, for so many matrices.
+    /// An optimiser without moments, for `count` matrices.
     #[must_use]
     pub fn new(options: &TrainingOptions, count: usize) -> Self {
-        // Not burn's 1e-5: gradients of many numbers are smaller than that, each by itself.
+        // Not burn's 1e-5: single numbers of a gradient that is clipped as a whole are often smaller.
         let rule = AdamWConfig::new()
             .with_epsilon(1e-8)
             .with_beta_2(0.95)
@@ -33,7 +35,7 @@ impl Optimiser {
         }
     }
 
-    /// The matrices after one step at the given rate.
+    /// The matrices after one step at a learning rate; gradients in the order of the matrices, clipped here.
     pub fn step(
         &mut self,
         rate: f64,
@@ -41,6 +43,7 @@ impl Optimiser {
         gradients: Vec<Tensor<2>>,
     ) -> Vec<Tensor<2>> {
         let squares: Vec<f64> = gradients.par_iter().map(square).collect();
+        // One length over all matrices, so that clipping keeps the gradient's direction.
         let length = squares.iter().sum::<f64>().sqrt();
         let scale = (self.clip / length).min(1.0);
         let states = std::mem::take(&mut self.states);

@@ -1,4 +1,4 @@
-//! The residual streams of all windows on their two ways through the blocks, on disk.
+//! The residual streams of the original and of the model, of all windows, on disk between two blocks.
 
 use std::{
     fs,
@@ -12,19 +12,21 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
-/// The original's residual streams, and the model's.
+/// The residual streams of the original and of the model, before or behind the same block.
 pub struct Streams {
     original: PathBuf,
     model: PathBuf,
     windows: usize,
-    /// Time and width.
+    /// Tokens per window, and channels.
     shape: [usize; 2],
     device: Device,
 }
 
 impl Streams {
-    /// Each begins with its own model's embedding: that of a compressed one may be rounded, and its blocks
-    /// then learn to make good for that. Their files lie in `folder`.
+    /// Writes both streams before the first block to files in `folder`.
+    ///
+    /// Each begins with its own model's embedding: a compressed model's may be rounded, and its blocks then learn to
+    /// make good for that. Fails on tokens outside the vocabulary, and where a file cannot be written.
     pub fn new(
         original: &dyn Network,
         model: &Decoder,
@@ -50,21 +52,22 @@ impl Streams {
         Ok(streams)
     }
 
-    /// How many windows there are.
+    /// Windows in each.
     pub const fn len(&self) -> usize {
         self.windows
     }
 
-    /// Takes the original's streams through its block: now they are what the model's block aims at.
+    /// Takes the original's streams through its block: they are now the outputs that the model's block is trained on.
     pub fn aim(&self, block: &Block, angles: &RotaryAngles) -> Result<()> {
         self.pass(&self.original, block, angles)
     }
 
-    /// Takes the model's streams through its block.
+    /// Takes the model's streams through its trained block.
     pub fn follow(&self, block: &Block, angles: &RotaryAngles) -> Result<()> {
         self.pass(&self.model, block, angles)
     }
 
+    /// Takes streams through a block, in place of those before it.
     fn pass(&self, path: &Path, block: &Block, angles: &RotaryAngles) -> Result<()> {
         let before = self.open(path)?;
         self.write(path, |window| {
@@ -73,7 +76,7 @@ impl Streams {
         })
     }
 
-    /// Writes all windows anew, in the place of what is there.
+    /// Writes the streams of all windows anew; the file of the old ones stays until all are there.
     fn write(&self, path: &Path, make: impl Fn(usize) -> Result<Tensor<3>> + Sync) -> Result<()> {
         let writing = Writing::new(path, self.shape.iter().product())?;
         let one = |window: usize| {
@@ -85,7 +88,7 @@ impl Streams {
         Ok(writing.finish()?)
     }
 
-    /// Opens both to be read as they are now.
+    /// Opens both streams as they are now: pairs, once the original's is a block ahead.
     pub fn pairs(&self) -> Result<Pairs<'_>> {
         Ok(Pairs {
             streams: self,
@@ -94,16 +97,18 @@ impl Streams {
         })
     }
 
+    /// Opens the file of one stream.
     fn open(&self, path: &Path) -> Result<States> {
         Ok(States::open(path, self.shape.iter().product())?)
     }
 
+    /// A window's stream on the device, 1 × time × width.
     fn tensor(&self, numbers: Vec<f32>) -> Tensor<3> {
         let [time, width] = self.shape;
         to_device(numbers, [1, time, width], &self.device)
     }
 
-    /// Removes the files.
+    /// Removes both files.
     pub fn remove(self) -> Result<()> {
         for path in [&self.original, &self.model] {
             fs::remove_file(path).map_err(Error::io(path))?;
@@ -112,7 +117,7 @@ impl Streams {
     }
 }
 
-/// The training pairs of a block: its inputs, and the outputs it should give.
+/// The training pairs of a block: input in the model, and the output that the original's block gives.
 pub struct Pairs<'a> {
     streams: &'a Streams,
     model: States,
@@ -120,12 +125,12 @@ pub struct Pairs<'a> {
 }
 
 impl Pairs<'_> {
-    /// How many windows there are.
+    /// Pairs, one per window.
     pub const fn len(&self) -> usize {
         self.streams.len()
     }
 
-    /// The two of a window, each 1 × time × width.
+    /// Input and output of one window, each 1 × time × width.
     pub fn read(&self, window: usize) -> Result<[Tensor<3>; 2]> {
         let [input, aim] = [&self.model, &self.original].map(|states| states.read(window));
         Ok([self.streams.tensor(input?), self.streams.tensor(aim?)])

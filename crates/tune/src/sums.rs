@@ -9,7 +9,7 @@ pub fn square<const D: usize>(x: &Tensor<D>) -> f64 {
     data.iter::<f32>().map(|x| f64::from(x).powi(2)).sum()
 }
 
-/// Adds a list of matrices to another.
+/// Adds a list of matrices to another, one by one; an empty first list is 0.
 pub fn add(sums: Vec<Tensor<2>>, more: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
     if sums.is_empty() {
         return more;

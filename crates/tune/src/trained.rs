@@ -1,4 +1,4 @@
-//! Which numbers of a block are trained, and their gradients.
+//! The choice of matrices that are trained, and their gradients.
 
 use std::str::FromStr;
 
@@ -11,26 +11,26 @@ use serde::Serialize;
 
 use crate::{Error, Result};
 
-/// Which numbers are trained.
+/// The matrices that are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Trained {
-    /// The factors of low-rank components.
+    /// Both factors of low-rank components.
     pub lrc: bool,
-    /// Those, and the weights that stayed whole.
+    /// The same, and weights that stayed whole.
     pub factors: bool,
-    /// The scales of the norms: those in the blocks, of query and key heads where a model has them, and the
-    /// one before the head.
+    /// The gains of the norms: in blocks, of query and key heads where a model has these, and before the head.
     pub norms: bool,
 }
 
 impl Trained {
-    /// The paper's choice.
+    /// Low-rank components alone, the choice of the paper of `WeLore`.
     pub const LRC: Self = Self {
         lrc: true,
         factors: false,
         norms: false,
     };
 
+    /// Whether the weight of a role is trained.
     const fn holds(self, block: &Block, role: Role) -> bool {
         match block.linear(role).weight {
             Weight::LowRank(Pair {
@@ -43,13 +43,15 @@ impl Trained {
         }
     }
 
+    /// The roles whose weights are trained, in the order of [`Role::ALL`].
     fn weights(self, block: &Block) -> impl Iterator<Item = Role> {
         Role::ALL
             .into_iter()
             .filter(move |&role| self.holds(block, role))
     }
 
-    /// The matrices of a block that are trained, each with its tensor's name; norms are 1 × their size.
+    /// The trained matrices of a block, each with its tensor's name: factors or weights, then norms as 1 × their
+    /// size.
     #[must_use]
     pub fn matrices(self, block: &Block, layer: usize) -> Vec<(String, Tensor<2>)> {
         let mut all = Vec::new();
@@ -69,7 +71,7 @@ impl Trained {
         all
     }
 
-    /// Puts matrices in their places, in the order of [`matrices`](Self::matrices).
+    /// Replaces the trained matrices of a block, in the order of [`matrices`](Self::matrices).
     pub fn set(self, block: &mut Block, values: &mut impl Iterator<Item = Tensor<2>>) {
         for role in self.weights(block).collect::<Vec<_>>() {
             let linear = block.linear_mut(role);
@@ -87,7 +89,8 @@ impl Trained {
         }
     }
 
-    /// The gradients by those matrices, in their order.
+    /// The gradients by the trained matrices, in their order, from the block's trace and the backward pass through
+    /// it.
     #[must_use]
     pub fn gradients(self, block: &Block, trace: &BlockTrace, by: &Gradients) -> Vec<Tensor<2>> {
         let mut all = Vec::new();
@@ -109,10 +112,10 @@ impl Trained {
     }
 }
 
-/// A norm of the block that is told.
+/// The site of a norm, given its block.
 type OfBlock = fn(usize) -> NormSite;
 
-/// The places of norms in a block; those of heads are not in all models.
+/// The norms of a block; those of heads are absent in most models.
 fn all_norms(block: &Block) -> [Option<(OfBlock, &RmsNorm)>; 4] {
     let attention = &block.attention;
     let head_norm = |of: OfBlock, norm| Option::map(norm, |norm| (of, norm));
@@ -124,13 +127,13 @@ fn all_norms(block: &Block) -> [Option<(OfBlock, &RmsNorm)>; 4] {
     ]
 }
 
-/// Those that are there.
+/// The norms that the block has.
 fn norms(block: &Block) -> impl Iterator<Item = (OfBlock, &RmsNorm)> {
     all_norms(block).into_iter().flatten()
 }
 
-/// The gradient by a norm's scale, 1 × its size, from what went in and the gradient by what came out: for
-/// each run of as many channels as the norm has,
+/// The gradient by a norm's gain γ, 1 × its size, from the norm's input and the gradient by its output: for each run
+/// of as many channels as the norm has,
 ///
 /// ```text
 /// ∂L/∂γ = Σ g ⊙ x / √(mean x² + ε)
@@ -143,7 +146,7 @@ pub fn by_scale(norm: &RmsNorm, x: &Tensor<3>, gradient: &Tensor<3>) -> Tensor<2
     (gradient * (x / length)).sum_dim(0)
 }
 
-/// The names of all trained matrices of a model, block after block; an error where there are none.
+/// The names of a model's trained matrices, in the order of [`tensors`]; an error where there are none.
 pub fn tensor_names(model: &Decoder, trained: Trained) -> Result<Vec<String>> {
     let names: Vec<String> = tensors(model, trained).map(|(name, _)| name).collect();
     if names.is_empty() {
@@ -152,7 +155,7 @@ pub fn tensor_names(model: &Decoder, trained: Trained) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Those matrices.
+/// The trained matrices of a model, in the same order.
 pub fn matrices(model: &Decoder, trained: Trained) -> Vec<Tensor<2>> {
     tensors(model, trained).map(|(_, value)| value).collect()
 }
@@ -171,7 +174,7 @@ pub fn tensors(model: &Decoder, trained: Trained) -> impl Iterator<Item = (Strin
         .chain(trained.norms.then(last))
 }
 
-/// Puts matrices in their places, in the same order.
+/// Replaces the trained matrices of a model, in the order of [`tensors`].
 pub fn set(model: &mut Decoder, trained: Trained, values: Vec<Tensor<2>>) {
     let mut values = values.into_iter();
     for block in &mut model.blocks {
@@ -182,7 +185,7 @@ pub fn set(model: &mut Decoder, trained: Trained, values: Vec<Tensor<2>>) {
     }
 }
 
-/// How many numbers some matrices have.
+/// Numbers in some matrices.
 pub fn count<'a>(matrices: impl IntoIterator<Item = &'a Tensor<2>>) -> usize {
     let sizes = matrices.into_iter().map(burn::Tensor::dims);
     sizes.map(|[rows, cols]| rows * cols).sum()

@@ -7,7 +7,9 @@
 //! ∂Q = ∂S K     ∂K = ∂Sᵀ Q     heads that share keys and values add theirs up
 //! ```
 //!
-//! burn's autodiff keeps the scores of all heads, and passes over them some twenty times.
+//! Needs queries, keys and values as they entered the forward pass, and does five products for its two; beyond the
+//! gradients it holds two blocks of 64 × time numbers per thread. burn's autodiff keeps the scores of all heads, and
+//! passes over them some twenty times.
 
 use burn::tensor::Tensor;
 use compress_core::Shape;
@@ -17,9 +19,10 @@ use rayon::prelude::*;
 use super::{BLOCK, Heads, Place, Strided};
 use crate::host::{plain, tensor};
 
-/// Gradients by queries, keys and values, each batch × heads × time × d, from the gradient by what
-/// [`attend`](super::attend) gives, batch × time × heads·d. None where the tensors are not plain ones on
-/// the CPU.
+/// The vjp of [`attend`](super::attend): gradients by queries, keys and values, in their shapes, from the gradient by
+/// its output, batch × time × heads·d.
+///
+/// For texts without a cache: as many queries as keys. None where the tensors are not plain ones on the CPU.
 pub fn attend_backward(
     [query, key, value]: [&Tensor<4>; 3],
     gradient: Tensor<3>,
@@ -35,6 +38,7 @@ pub fn attend_backward(
         gradient: Strided::of(&gradient)?,
         shared_by: heads / groups,
     };
+    // A thread takes a head of keys and values with all query heads that share it: no two add to the same gradient.
     let one = |index: usize| back.group(index / groups, index % groups);
     let each = (0..batch * groups).into_par_iter().map(one);
     let each = each.collect::<Option<Vec<_>>>()?;
@@ -49,14 +53,15 @@ pub fn attend_backward(
     ])
 }
 
+/// The operands of the backward pass.
 struct Back<'a> {
     heads: Heads<'a>,
     gradient: Strided<'a>,
-    /// Heads of queries to one of keys and values.
+    /// Query heads per head of keys and values.
     shared_by: usize,
 }
 
-/// Of one head of keys and values, and of the heads of queries that share it.
+/// The gradients of one head of keys and values, and of the query heads that share it.
 struct Gradients {
     query: Vec<f32>, // shared_by × time × d
     key: Vec<f32>,   // time × d
@@ -64,6 +69,7 @@ struct Gradients {
 }
 
 impl Back<'_> {
+    /// All gradients of one head of keys and values in one text.
     fn group(&self, text: usize, group: usize) -> Option<Gradients> {
         let head_size = self.heads.queries * self.heads.size;
         let mut gradients = Gradients {
@@ -79,7 +85,7 @@ impl Back<'_> {
         Some(gradients)
     }
 
-    /// Sets the gradients by the queries of one head, and adds to those by the keys and values.
+    /// Sets the gradients by the queries of one head, and adds to those by the keys and values that it shares.
     fn head(
         &self,
         place: Place,
@@ -109,6 +115,7 @@ impl Back<'_> {
                 Slab::new(weights, shape).ok()?,
                 Slab::new(by_scores, shape).ok()?,
             );
+            // Sums over blocks: a key is seen by the queries of several blocks, a query belongs to one.
             let keys = seen.start * size..seen.end * size;
             product_into(by_query, by_scores, key, Right::AsIs).ok()?;
             add_product_of_transposed(&mut by_key[keys.clone()], by_scores, query).ok()?;
@@ -118,7 +125,10 @@ impl Back<'_> {
     }
 }
 
-/// From gradients by the weights of a softmax to those by its scores, before they were divided by √d.
+/// From gradients by the weights of a softmax to those by the scores before the division by √d, in place: ∂S = P ∘
+/// (∂P − Σ P ∘ ∂P) / √d per row of `keys` numbers.
+///
+/// Keys that a query does not see have P = 0, and so get a gradient of 0.
 fn through_softmax(gradients: &mut [f32], weights: &[f32], keys: usize, size: usize) {
     let scale = (size as f32).sqrt().recip();
     let rows = gradients.chunks_exact_mut(keys);

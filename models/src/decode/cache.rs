@@ -1,4 +1,6 @@
-//! The key-value cache: what attention remembers of earlier tokens.
+//! The key-value cache: the keys and values of earlier tokens, which attention reads again for each new one.
+//!
+//! Takes 2 · layers · key-value heads · d numbers of `f32` per token, sliding window or not.
 
 use std::sync::Arc;
 
@@ -6,10 +8,14 @@ use burn::tensor::Tensor;
 
 use crate::host::{plain, to_device};
 
-/// Keys and values of every layer.
+/// Keys and values of every layer for the tokens of a text so far.
+///
+/// Belongs to one network: a cache that was filled by another has other shapes.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
+    /// One per block; empty until the first token.
     pub(crate) layers: Vec<LayerCache>,
+    /// Tokens that all layers hold.
     pub(crate) length: usize,
 }
 
@@ -20,25 +26,25 @@ impl Cache {
         Self::default()
     }
 
-    /// How many tokens it remembers.
+    /// Tokens that it holds; the position of the next one.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether it remembers nothing yet.
+    /// Whether it holds no token yet.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.length == 0
     }
 }
 
-/// Keys and values of one layer.
+/// Keys and values of one layer, after the rotary embedding.
 #[derive(Clone, Debug)]
 pub enum LayerCache {
-    /// On the CPU: head by head, those of the first text first. Clones share them until one grows.
+    /// On the CPU: head by head, those of the first text first. Clones share the numbers until one grows.
     Host(Arc<Vec<HeadCache>>),
-    /// On any other device: batch × key-value heads × time × d.
+    /// On any other device, or under autodiff: keys and values, each batch × key-value heads × time × d.
     Device(Box<[Tensor<4>; 2]>),
 }
 
@@ -58,10 +64,10 @@ impl Default for LayerCache {
 }
 
 impl LayerCache {
-    /// Adds keys and values of new tokens, each batch × key-value heads × time × d, and gives back those
-    /// of all tokens.
+    /// Adds keys and values of new tokens, each batch × key-value heads × time × d, and gives those of all tokens.
     pub(crate) fn extend(&mut self, new: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
         let before = match self {
+            // Burn's tensors are handles: a clone copies no numbers.
             Self::Device(before) => Some(before.as_ref().clone()),
             Self::Host(heads) => tensors(heads, &new[0]),
         };
@@ -76,6 +82,7 @@ impl LayerCache {
             ],
             (None, new) => new,
         };
+        // New tensors that are not plain ones move the whole layer to the device's form.
         if kept.is_none() {
             *self = Self::Device(Box::new(all.clone()));
         }
@@ -90,9 +97,10 @@ impl LayerCache {
         }
     }
 
-    /// Adds one token's keys and values, heads · d of each, to heads on the CPU.
+    /// Adds one token's keys and values, each key-value heads · d, to heads on the CPU; elsewhere does nothing.
     pub(crate) fn push(&mut self, keys: &[f32], values: &[f32], size: usize) {
         let Self::Host(heads) = self else { return };
+        // Copies only where a clone of the cache still shares the heads.
         let heads = Arc::make_mut(heads);
         heads.resize_with(keys.len() / size, HeadCache::default);
         let new = keys.chunks_exact(size).zip(values.chunks_exact(size));
@@ -104,7 +112,7 @@ impl LayerCache {
 }
 
 impl HeadCache {
-    /// Keys and values of the last tokens, no more than so many.
+    /// Keys and values of the last tokens, at most `tokens` of them: the part that a sliding window sees.
     pub(crate) fn last(&self, tokens: usize, size: usize) -> [&[f32]; 2] {
         [&self.keys, &self.values].map(|numbers| {
             let count = numbers.len().min(tokens.saturating_mul(size));
@@ -113,7 +121,8 @@ impl HeadCache {
     }
 }
 
-/// Adds to each head its part of new keys and values; none where they are not plain ones on the CPU.
+/// Appends to each head its part of new keys and values; none, and nothing done, where these are not plain tensors on
+/// the CPU.
 fn remember(heads: &mut Vec<HeadCache>, new: &[Tensor<4>; 2]) -> Option<()> {
     let [batch, count, time, size] = new[0].dims();
     new.iter().map(plain).collect::<Option<Vec<_>>>()?;
@@ -128,7 +137,8 @@ fn remember(heads: &mut Vec<HeadCache>, new: &[Tensor<4>; 2]) -> Option<()> {
     Some(())
 }
 
-/// Keys and values of all heads as tensors of the shape of new ones; none where the cache is empty.
+/// The keys and values of all heads as tensors, batch × key-value heads × time × d, on the device of new keys; none
+/// where the cache is empty.
 fn tensors(heads: &[HeadCache], new: &Tensor<4>) -> Option<[Tensor<4>; 2]> {
     let [batch, count, _, size] = new.dims();
     let time = heads.first()?.keys.len() / size;

@@ -1,9 +1,11 @@
-//! One token through the blocks, on the CPU: what decoding is made of.
+//! One token through all blocks on the CPU: the inner loop of decoding.
 //!
-//! With one token each product is a matrix times a vector, over as soon as the matrix is read. What a
-//! tensor library does around it, twenty operations in a block, would take longer than the products of
-//! packed weights. So it goes by plain numbers and kernels for them, on threads that share every
-//! product.
+//! With one token each product is a matrix times a vector, bound by reading the matrix. A tensor library's overhead,
+//! twenty operations in a block, would take longer than the products of packed weights. So this works on plain
+//! vectors and kernels for them, on threads that share the rows of every product.
+//!
+//! Gives `None` where there is more than one token, or a tensor is not plain `f32` on the CPU; the caller then runs
+//! [`Block::forward`](crate::Block::forward).
 
 mod plain;
 
@@ -21,14 +23,14 @@ use crate::{
 };
 use plain::{Input, Layer, Layers, Network, add};
 
-/// Weights of a block that are worth a thread.
+/// Numbers of a block's weights that are worth one more thread.
 const EACH: usize = 1 << 18;
 
-/// Weights that are read before another thread would have looked up.
+/// A product of fewer numbers is done by the calling thread: another would take as long to wake up.
 const ALONE: usize = 1 << 15;
 
-/// The residual stream after the last norm from the one before the first block, both 1 × 1 × hidden,
-/// for the token after those that the cache remembers; now it remembers this one, too.
+/// The residual stream after the last norm from the one before the first block, both 1 × 1 × hidden, for the token
+/// that follows those of the cache; its keys and values are then in the cache.
 ///
 /// None, and nothing done, where there are more tokens, or anything is not on the CPU, or differentiated.
 pub fn hidden_after(decoder: &Decoder, cache: &mut Cache, x: &Tensor<3>) -> Option<Tensor<3>> {
@@ -38,12 +40,14 @@ pub fn hidden_after(decoder: &Decoder, cache: &mut Cache, x: &Tensor<3>) -> Opti
     let network = Network::of(decoder)?;
     let x = host::plain(x)?;
     let h = host::numbers(&x)?.to_vec();
+    // A fresh cache has no layers yet.
     cache
         .layers
         .resize_with(network.blocks.len(), LayerCache::default);
     let token = Token::new(decoder, &network, cache)?;
     let threads = threads(network.blocks.first().map_or(0, Layers::size), EACH);
     let (hidden, new) = token.run(&SpinPool::new(threads), h);
+    // Only now, behind everything that may give `None`, does the cache change.
     let layers = cache.layers.iter_mut().zip(&decoder.blocks);
     for ((layer, block), [key, value]) in layers.zip(&new) {
         layer.push(key, value, block.attention.head_size);
@@ -52,7 +56,7 @@ pub fn hidden_after(decoder: &Decoder, cache: &mut Cache, x: &Tensor<3>) -> Opti
     Some(tensor(hidden, [1, 1, width]))
 }
 
-/// The logits of one token, 1 × vocabulary from 1 × hidden, by the weight and the bias of a head.
+/// The logits of one token, 1 × vocabulary from 1 × hidden, by the weight and the bias of the head.
 ///
 /// None where there are more tokens, or anything is not on the CPU, or differentiated.
 pub fn logits(head: &Weight, bias: Option<&Param<Tensor<1>>>, x: &Tensor<2>) -> Option<Tensor<2>> {
@@ -65,13 +69,13 @@ pub fn logits(head: &Weight, bias: Option<&Param<Tensor<1>>>, x: &Tensor<2>) -> 
     Some(tensor(logits, [1, count]))
 }
 
-/// The parts that stay the same from block to block.
+/// The network, the cache and the position's rotation, which stay the same while a token passes the blocks.
 struct Token<'a> {
     decoder: &'a Decoder,
     network: &'a Network,
     /// Keys and values of earlier tokens, block by block and head by head.
     past: Vec<&'a Arc<Vec<HeadCache>>>,
-    /// How its position turns each pair of channels.
+    /// Cosine and sine of the rotary embedding at the token's position, d/2 of each.
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
@@ -90,7 +94,8 @@ impl<'a> Token<'a> {
         })
     }
 
-    /// The state after the last norm, and the token's own keys and values in each block.
+    /// The residual stream after the last norm, and the token's own key and value of each block, from h, the stream
+    /// before the first block.
     fn run(&self, pool: &SpinPool, mut h: Vec<f32>) -> (Vec<f32>, Vec<[Vec<f32>; 2]>) {
         let mut new = Vec::with_capacity(self.past.len());
         let blocks = self.network.blocks.iter().zip(&self.decoder.blocks);
@@ -99,6 +104,7 @@ impl<'a> Token<'a> {
             let [query, key, value] =
                 products(pool, [&layers.query, &layers.key, &layers.value], x);
             let [query, key] = self.rotated(layers, [query, key]);
+            // The cache is not touched yet: attention reads the past and, beside it, this token's key and value.
             let attended = attend(
                 pool,
                 &block.attention,
@@ -116,7 +122,7 @@ impl<'a> Token<'a> {
         (self.network.norm.forward(&h), new)
     }
 
-    /// Queries and keys, normed and turned.
+    /// Queries and keys of one token, normed by head where the model does so, and under the rotary embedding.
     fn rotated(&self, layers: &Layers, heads: [Vec<f32>; 2]) -> [Vec<f32>; 2] {
         let [mut query, mut key] = heads;
         if let Some(norm) = &layers.query_norm {
@@ -132,7 +138,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// The outputs of several layers for the same x.
+/// W x of several layers for the same x, all of their rows shared among the pool's threads at once.
 fn products<const N: usize>(
     pool: &SpinPool,
     layers: [&Arc<Layer>; N],
@@ -147,7 +153,7 @@ fn products<const N: usize>(
     })
 }
 
-/// silu(gate x) ⊙ up x
+/// silu(gate x) ⊙ up x, of the intermediate width; each thread does both products for its rows.
 fn gated(pool: &SpinPool, layers: [&Arc<Layer>; 2], x: Vec<f32>) -> Vec<f32> {
     let layers = layers.map(Arc::clone);
     let x = Arc::new(Input::new(x, &layers));
@@ -160,9 +166,10 @@ fn gated(pool: &SpinPool, layers: [&Arc<Layer>; 2], x: Vec<f32>) -> Vec<f32> {
     gated
 }
 
-/// down · x of those layers that have two thin factors.
+/// down · x of those layers that have a low-rank pair, ready for their second factor.
 fn shrunk<const N: usize>(pool: &SpinPool, layers: &[Arc<Layer>; N], x: &Arc<Input>) -> [Input; N] {
     let ranks = layers.each_ref().map(|layer| layer.rank());
+    // Small ranks: waking the pool would take longer than the products.
     let shrunk = if ranks.iter().sum::<usize>() * x.len() < ALONE {
         std::array::from_fn(|i| layers[i].shrink(x, 0..ranks[i]))
     } else {
@@ -175,7 +182,7 @@ fn shrunk<const N: usize>(pool: &SpinPool, layers: &[Arc<Layer>; N], x: &Arc<Inp
         .map(|layer| layer.inner(shrunk.next().unwrap_or_default()))
 }
 
-/// Attention of all heads: heads · d.
+/// Attention of all query heads of one token: heads · d.
 fn attend(
     pool: &SpinPool,
     attention: &Attention,
@@ -184,6 +191,7 @@ fn attend(
 ) -> Vec<f32> {
     let (heads, size) = (attention.heads, attention.head_size);
     let shared_heads = attention.key_value_heads;
+    // The window counts the token itself, whose key is not in the cache yet.
     let seen = attention
         .window
         .map_or(usize::MAX, |window| window.saturating_sub(1));

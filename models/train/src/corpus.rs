@@ -1,4 +1,4 @@
-//! The stories as tokens, and the tokenizer learnt from them.
+//! The training text as tokens, and the tokenizer learnt from it.
 
 use std::{cell::RefCell, path::Path};
 
@@ -13,33 +13,36 @@ use tokenizers::{
 
 use crate::folder::VOCABULARY;
 
-/// The line between stories in the file.
+/// The separator of stories in the file.
 const SEPARATOR: &str = "<|endoftext|>";
 
 /// The token that begins every story.
 pub const BOS: &str = "<|story|>";
 
-/// How much of the held-out text ships as the sample.
+/// Bytes of held-out text that ship as the evaluation sample.
 const SAMPLE_BYTES: usize = 80_000;
 
-/// How much of the text it was trained on ships to calibrate on.
+/// Bytes of training text that ship as calibration text.
 const CALIBRATION_BYTES: usize = 150_000;
 
-/// Stories to train on and stories held out, each led by BOS.
+/// Tokens to train on and tokens held out; each story is led by BOS.
 pub struct Corpus {
     train: Vec<u32>,
     held_out: Vec<u32>,
+    /// In a cell, since drawing a window changes nothing that a reader of the corpus sees.
     random: RefCell<Random>,
 }
 
 impl Corpus {
-    /// Learns the tokenizer from a text, writes it and the sample into the folder, and tokenises all.
+    /// Learns a byte-level BPE tokenizer from the training stories, writes it and both shipped texts into the folder,
+    /// and tokenises all stories. Fails where a file cannot be written.
     pub fn new(text: &str, folder: &Path) -> Result<Self> {
         let stories: Vec<&str> = text
             .split(SEPARATOR)
             .map(str::trim)
             .filter(|story| !story.is_empty())
             .collect();
+        // The tokenizer is learnt from training stories only, so that held-out figures stay honest.
         let (train, held_out) = stories.split_at(stories.len() - stories.len() / 50);
         let tokenizer = learn(train)?;
         tokenizer
@@ -63,7 +66,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// A window from a random place.
+    /// A window of `size` tokens from a uniformly random place; may cross stories. The text must be longer.
     pub fn window(&self, size: usize) -> &[u32] {
         let places = (self.train.len() - size) as f32;
         let random = &mut *self.random.borrow_mut();
@@ -73,7 +76,7 @@ impl Corpus {
         &self.train[start.min(self.train.len() - size)..][..size]
     }
 
-    /// Some windows of the held-out stories.
+    /// At most 40 windows from the beginning of the held-out stories.
     pub fn held_out(&self, size: usize) -> Vec<Vec<u32>> {
         self.held_out
             .chunks_exact(size)
@@ -83,7 +86,7 @@ impl Corpus {
     }
 }
 
-/// The first stories that fit in so many bytes.
+/// The first whole stories that fit in so many bytes.
 fn beginning(stories: &[&str], bytes: usize) -> String {
     let mut text = String::new();
     for story in stories {
@@ -95,6 +98,7 @@ fn beginning(stories: &[&str], bytes: usize) -> String {
     text
 }
 
+/// A tokenizer of [`VOCABULARY`] byte-level tokens.
 fn learn(stories: &[&str]) -> Result<Tokenizer> {
     let bytes = ByteLevel::new(false, true, true);
     let mut tokenizer = TokenizerBuilder::new()
@@ -118,6 +122,7 @@ fn learn(stories: &[&str]) -> Result<Tokenizer> {
     json.parse().map_err(|e| anyhow!("{e}"))
 }
 
+/// All stories as one sequence, BOS before each.
 fn tokens(tokenizer: &Tokenizer, stories: &[&str]) -> Result<Vec<u32>> {
     let bos = tokenizer.token_to_id(BOS).unwrap_or_default();
     let encoded = tokenizer

@@ -1,4 +1,4 @@
-//! The model's folder: its config, random weights to start from, and the trained ones.
+//! The model's folder: its config, initial random weights, and trained ones.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -18,8 +18,10 @@ use compress_numerics::Random;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
+/// Tokens of the tokenizer, and rows of the embedding.
 pub const VOCABULARY: usize = 1024;
 
+/// A Llama small enough to ship: three query heads that share one of keys and values.
 fn config() -> Value {
     json!({
         "architectures": ["LlamaForCausalLM"],
@@ -43,7 +45,8 @@ fn config() -> Value {
     })
 }
 
-/// Writes the config and random weights.
+/// Writes config and random weights, normal with variance 1 / inputs, and less where a layer writes to the residual
+/// stream.
 pub fn initialise(folder: &Path) -> Result<()> {
     std::fs::write(folder.join("config.json"), format!("{:#}\n", config()))?;
     let settings = json!({
@@ -67,6 +70,7 @@ pub fn initialise(folder: &Path) -> Result<()> {
     let mut tensors = BTreeMap::new();
     for (name, shape) in config.other_tensors() {
         let numbers = if shape.len() == 1 {
+            // Norms start as the identity.
             vec![1.0; shape[0]]
         } else {
             normal(&shape, 0.02)
@@ -75,7 +79,8 @@ pub fn initialise(folder: &Path) -> Result<()> {
     }
     for site in Site::blocks(config.layers) {
         let shape = config.weight_shape(site);
-        // What writes into the residual stream starts smaller, so that its size does not grow with depth.
+        // As in GPT-2: layers that write to the residual stream start smaller by √(2 · layers), so that its size does
+        // not grow with depth.
         let deep = matches!(site.role(), Some(Role::Output | Role::Down));
         let scale = (shape.cols as f32).sqrt().recip()
             * if deep {
@@ -94,9 +99,10 @@ pub fn initialise(folder: &Path) -> Result<()> {
     write(&tensors, folder)
 }
 
-/// Writes the weights of a decoder.
+/// Writes the weights of a decoder as `f16`; its head is tied, and its weights are whole.
 pub fn save(model: &Decoder, folder: &Path) -> Result<()> {
     let mut tensors = BTreeMap::new();
+    // Burn's modules have their own names; a checkpoint has Hugging Face's.
     let mut add = |name: String, (shape, numbers): Named| {
         tensors.insert(name, (shape, numbers));
     };
@@ -128,12 +134,15 @@ pub fn save(model: &Decoder, folder: &Path) -> Result<()> {
     write(&tensors, folder)
 }
 
+/// A tensor's shape and numbers.
 type Named = (Vec<usize>, Vec<f32>);
 
+/// The gain of a norm.
 fn norm(norm: &RmsNorm) -> Result<Named> {
     numbers(&norm.gamma)
 }
 
+/// Shape and numbers of a parameter, taken out of autodiff to the CPU.
 fn numbers<const D: usize>(parameter: &Param<Tensor<D>>) -> Result<Named> {
     let tensor = parameter.val().inner().to_device(&Device::flex());
     let shape = tensor.dims().to_vec();
@@ -145,7 +154,7 @@ fn numbers<const D: usize>(parameter: &Param<Tensor<D>>) -> Result<Named> {
     Ok((shape, numbers))
 }
 
-/// Written beside and renamed, so that the folder always holds a whole model.
+/// Writes `model.safetensors` by way of a temporary name, so that the folder always holds a whole model.
 fn write(tensors: &BTreeMap<String, Named>, folder: &Path) -> Result<()> {
     let encoded: Vec<(&String, &[usize], Vec<u8>)> = tensors
         .iter()

@@ -4,9 +4,9 @@
 //! cargo run --release -p compress-train -- STORIES.txt models/tiny --minutes 45
 //! ```
 //!
-//! STORIES.txt holds stories separated by lines `<|endoftext|>`. The last two hundredths of them are
-//! held out; the sample text that ships comes from there. Written anew whenever the held-out loss is
-//! measured, so that stopping early leaves a model; a folder that holds a model is trained further.
+//! STORIES.txt holds stories separated by lines `<|endoftext|>`. The last fiftieth of them is held out; the
+//! evaluation sample that ships comes from there. The model is written whenever the held-out loss is measured, so
+//! that stopping early leaves one; a folder that holds a model is trained further.
 
 mod corpus;
 mod folder;
@@ -29,7 +29,7 @@ use compress_models::Decoder;
 
 use crate::{corpus::Corpus, schedule::Schedule};
 
-/// Windows per step; each core takes half of them.
+/// Windows per step; each of two threads takes half of them.
 const BATCH: usize = 8;
 
 /// Tokens per window.
@@ -66,6 +66,7 @@ fn main() -> Result<()> {
     train(&corpus, &folder, Schedule::new(minutes, further))
 }
 
+/// Trains the folder's model until the schedule's time is over.
 fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> Result<()> {
     let device = Device::flex().autodiff();
     let mut model = Decoder::load(&Checkpoint::open(folder)?, &device)?;
@@ -74,7 +75,7 @@ fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> R
     while let Some(rate) = schedule.rate() {
         let windows: Vec<&[u32]> = (0..BATCH).map(|_| corpus.window(CONTEXT + 1)).collect();
         let (left, right) = windows.split_at(BATCH / 2);
-        // A graph of its own for each core: burn cannot walk back twice from shared parameters.
+        // A graph of its own for each thread: burn cannot walk back twice from shared parameters.
         let twin = model.clone().fork(&device);
         let (left, right) = rayon::join(|| gradients(&model, left), || gradients(&twin, right));
         let mut sum = GradientsAccumulator::new();
@@ -86,7 +87,7 @@ fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> R
         schedule.advance();
         if schedule.step.is_multiple_of(INTERVAL) || schedule.finished() {
             folder::save(&model, folder)?;
-            // Measured on what was written, in half precision.
+            // Measured on the written file, whose numbers are `f16`.
             let written = Decoder::load(&Checkpoint::open(folder)?, &Device::flex())?;
             let held_out = perplexity(&written, &corpus.held_out(CONTEXT), &|_| ())?.perplexity;
             let mean = seen / INTERVAL as f64;
@@ -101,11 +102,12 @@ fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> R
     Ok(())
 }
 
-/// Muon for the weights of the blocks, `AdamW` for the embedding and the norms. Muon's updates have flat
-/// spectra, and so have the weights that they add up to: none of their ranks is there for nothing.
+/// Muon for the weights of the blocks, `AdamW` for embedding and norms. Muon's orthogonalised updates have flat
+/// spectra, and so do the weights that they add up to: a compressor finds no rank that is there for nothing.
+// As is usual for language models: gradients are cut to length 1.
 fn optimiser() -> ModuleOptimizer {
     let clipping = || GradientClippingConfig::Norm(1.0).init();
-    // At AdamW's rate.
+    // Muon's updates are scaled to the size of `AdamW`'s, so that one learning rate serves both.
     let muon = MuonConfig::new().with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW);
     let weights = ParamGroup::from_predicates(vec!["blocks.", ".weight"]);
     AdamWConfig::new()
@@ -116,7 +118,7 @@ fn optimiser() -> ModuleOptimizer {
         .with_group(weights, muon.build(), None)
 }
 
-/// Mean loss of some windows, and half of its gradients: two such halves make a batch.
+/// Mean next-token loss of some windows, and half of its gradients: two such halves make a batch's mean.
 fn gradients(model: &Decoder, windows: &[&[u32]]) -> Result<(f64, GradientsParams)> {
     let inputs: Vec<&[u32]> = windows.iter().map(|window| &window[..CONTEXT]).collect();
     let targets: Vec<i32> = windows

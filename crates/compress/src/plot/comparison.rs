@@ -1,4 +1,6 @@
-//! A picture of a comparison: perplexity against bytes, a line per method and options.
+//! A picture of a comparison: perplexity against megabytes, a line per method and options.
+//!
+//! Variants that differ in their budget only are points of one line.
 
 use std::{collections::BTreeMap, error::Error, path::Path};
 
@@ -8,7 +10,7 @@ use plotters::prelude::*;
 use super::{COLOURS, Canvas};
 use crate::report::comparison::Row;
 
-/// Writes an SVG.
+/// Writes an SVG; fails where no variant has figures.
 pub fn draw(path: &Path, rows: &[Row]) -> Result<()> {
     let lines = lines(rows);
     ensure!(
@@ -18,10 +20,12 @@ pub fn draw(path: &Path, rows: &[Row]) -> Result<()> {
     super::write(path, (800, 500), |canvas| render(canvas, &lines))
 }
 
-/// Megabytes and perplexities, by the command without its budget.
+/// The points of each line, megabytes and perplexity, from the smallest model to the largest; the key is the command
+/// without its budget.
 fn lines(rows: &[Row]) -> BTreeMap<String, Vec<(f64, f64)>> {
     let mut lines: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for row in rows {
+        // A variant that failed has no place in the picture.
         let Some(after) = row.report().map(|report| &report["after"]) else {
             continue;
         };
@@ -40,6 +44,7 @@ fn lines(rows: &[Row]) -> BTreeMap<String, Vec<(f64, f64)>> {
     lines
 }
 
+/// A command without the options that say how far, each with its value.
 fn without_budget(command: &str) -> String {
     let mut words = command.split_whitespace();
     let mut kept = Vec::new();
@@ -53,6 +58,7 @@ fn without_budget(command: &str) -> String {
     kept.join(" ")
 }
 
+/// Draws lines and their points, perplexity on a logarithmic scale.
 fn render(
     canvas: &Canvas<'_>,
     lines: &BTreeMap<String, Vec<(f64, f64)>>,
@@ -64,6 +70,7 @@ fn render(
         (least, most)
     };
     let (bytes, perplexity) = (range(|point| point.0), range(|point| point.1));
+    // At least a little, so that one single point has an axis, too.
     let margin = (bytes.1 - bytes.0).max(0.01 * bytes.1) * 0.05;
     let mut chart = ChartBuilder::on(canvas)
         .margin(15)

@@ -8,12 +8,14 @@ use plotters::prelude::*;
 
 use super::{COLOURS, Canvas};
 
-/// Writes a loss curve; blocks that are distilled come one after the other.
+/// Writes a loss curve against steps; blocks that are distilled come one after the other.
 pub fn draw(path: &Path, curve: &[Point]) -> Result<()> {
     super::write(path, (800, 450), |canvas| render(canvas, curve))
 }
 
+/// Draws both curves on a logarithmic scale, which begins at 1e-9 at the least: there is no logarithm of a loss of 0.
 fn render(canvas: &Canvas<'_>, curve: &[Point]) -> std::result::Result<(), Box<dyn Error>> {
+    // By place, not by step: the steps of a distillation begin anew with each block.
     let steps: Vec<(f64, f64)> = (0..)
         .zip(curve)
         .map(|(index, point)| (f64::from(index), point.loss))

@@ -1,4 +1,6 @@
-//! Pictures, as SVG.
+//! Pictures, as SVG: of a comparison, a loss curve, a plan, and singular spectra.
+//!
+//! Each is drawn from figures that are there already; where a picture goes is checked before any work (`side`).
 
 pub mod comparison;
 pub mod curve;
@@ -21,16 +23,17 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(90, 90, 90),
 ];
 
+/// The area that is drawn on, or a panel of it.
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-/// From white for 0 to dark blue for 1.
+/// The colour of a share: from white for 0 to dark blue for 1.
 fn shade(share: f64) -> RGBColor {
     let share = share.clamp(0.0, 1.0);
     let channel = |end: f64| (255.0 + (end - 255.0) * share) as u8;
     RGBColor(channel(8.0), channel(48.0), channel(107.0))
 }
 
-/// Writes what `draw` draws on white.
+/// Writes what `draw` draws, on white, as an SVG of `size` pixels.
 fn write(
     path: &Path,
     size: (u32, u32),
@@ -44,6 +47,7 @@ fn write(
         Ok::<_, Box<dyn Error>>(())
     };
     paint()
+        // Errors of drawing cannot be sent between threads: their words are kept.
         .map_err(|e| anyhow!("{e}"))
         .with_context(|| format!("cannot draw {}", path.display()))
 }

@@ -26,6 +26,7 @@ pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<
                 return None;
             };
             let form = forms.iter().find(|(at, _)| *at == site);
+            // A weight without a step stays whole.
             let form = form.map_or(Form::WHOLE, |(_, form)| *form);
             Some(Cell {
                 layer,
@@ -45,14 +46,19 @@ pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<
     })
 }
 
+/// A weight in the picture.
 struct Cell {
+    /// Its row.
     layer: usize,
+    /// Its column.
     role: Role,
-    /// Share of its parameters.
+    /// The share of its parameters that it keeps.
     kept: f64,
+    /// Its rank, or its form where it has none.
     label: String,
 }
 
+/// Draws the names of roles and blocks, and a cell for each weight.
 fn render(canvas: &Canvas<'_>, cells: &[Cell]) -> std::result::Result<(), Box<dyn Error>> {
     let centred = |colour: RGBColor| {
         let font = ("sans-serif", 12).into_font().color(&colour);
@@ -78,6 +84,7 @@ fn render(canvas: &Canvas<'_>, cells: &[Cell]) -> std::result::Result<(), Box<dy
         let place = corner(cell.layer, role);
         let end = (place.0 + CELL.1 - 1, place.1 + CELL.0 - 1);
         canvas.draw(&Rectangle::new([place, end], shade(cell.kept).filled()))?;
+        // Readable on either shade.
         let ink = if cell.kept > 0.5 { WHITE } else { BLACK };
         canvas.draw(&Text::new(cell.label.clone(), middle(place), centred(ink)))?;
         let (x, y) = middle(corner(cell.layer, 0));

@@ -1,4 +1,7 @@
 //! A picture of singular spectra: one panel per role, one line per block.
+//!
+//! Spectra are scaled to their largest value, so that only their shape shows: how fast they fall decides what a rank
+//! is worth.
 
 use std::{error::Error, path::Path};
 
@@ -30,6 +33,7 @@ pub fn draw(path: &Path, spectra: &[(Site, &[f64])]) -> Result<()> {
     })
 }
 
+/// Draws the spectra of one role into its panel, smaller values on the lower edge.
 fn render(
     panel: &Canvas<'_>,
     role: Role,

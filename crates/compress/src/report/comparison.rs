@@ -1,4 +1,6 @@
 //! Reports of a comparison: a line for each variant as it ends, and a table of all.
+//!
+//! A variant's figures are the JSON object of its run: what is printed here is what `run --json` prints.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -9,9 +11,11 @@ use super::figure;
 /// The result of a variant.
 #[derive(Debug, Serialize)]
 pub struct Row {
+    /// The variant's name.
     pub name: String,
     /// The method and its options, as on the command line.
     pub command: String,
+    /// Its figures, or its error.
     #[serde(flatten)]
     pub outcome: VariantOutcome,
 }
@@ -38,7 +42,8 @@ pub fn line(name: &str, outcome: &VariantOutcome) -> String {
     }
 }
 
-/// All variants in one table, or one JSON object.
+/// Prints all variants in one table, or as one JSON object. The original and the text are those of the first that has
+/// figures, since all share them.
 pub fn print(json: bool, rows: &[Row]) -> Result<()> {
     let reports = || rows.iter().filter_map(Row::report);
     if json {
@@ -56,6 +61,7 @@ pub fn print(json: bool, rows: &[Row]) -> Result<()> {
         "seconds",
         "error",
     ]);
+    // Without any figures there is nothing to say of the original, only errors.
     if let Some(report) = reports().next() {
         super::print(title(report))?;
         let before = &report["before"];
@@ -76,6 +82,7 @@ pub fn print(json: bool, rows: &[Row]) -> Result<()> {
     super::print(table)
 }
 
+/// The conditions that all variants share.
 fn title(report: &Value) -> String {
     let text = &report["text"];
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -94,6 +101,7 @@ fn title(report: &Value) -> String {
     )
 }
 
+/// The cells of a variant; one that failed has its error and nothing else.
 fn cells(row: &Row) -> [String; 8] {
     let name = row.name.clone();
     let Some(report) = row.report() else {
@@ -126,6 +134,7 @@ fn cells(row: &Row) -> [String; 8] {
     ]
 }
 
+/// A figure, or an empty cell.
 fn number(value: &Value) -> String {
     value.as_f64().map(figure).unwrap_or_default()
 }

@@ -1,4 +1,6 @@
-//! Reports of a run: JSON, text, and the files beside the output.
+//! Reports of a run: JSON, text, and the files beside the output (record and model card).
+//!
+//! Record and card are made twice: when the model is finished, and again when it has been run.
 
 use anyhow::Result;
 use compress_calibrate::RefitTarget;
@@ -15,7 +17,7 @@ use crate::{
     scoring::{ModelReport, ScoringText},
 };
 
-/// The final report.
+/// The final report, to be printed.
 pub struct RunReport {
     /// To programs.
     pub json: Value,
@@ -27,18 +29,28 @@ pub struct RunReport {
 
 /// A run that has been done, to be told of.
 pub struct FinishedRun<'a, S: Step> {
+    /// The run as it was asked for.
     pub job: &'a Running,
+    /// The source.
     pub model: &'a Opened,
+    /// The steps that were carried out.
     pub plan: &'a Plan<S>,
+    /// The text that was calibrated on; none where nothing was measured.
     pub calibration: Option<Value>,
+    /// How long measuring took before compressing.
     pub calibrate_seconds: f64,
+    /// The refit target; none where weights were compressed as they are in the original.
     pub refit: Option<RefitTarget>,
+    /// Errors of the weights, and the time.
     pub compressed: Compressed,
+    /// The text, and both models' figures on it; none until they were run, if they are.
     pub measured: Option<(ScoringText, (ModelReport, ModelReport))>,
+    /// Bytes of the weight files as they were written.
     pub bytes: usize,
 }
 
 impl<S: Step> FinishedRun<'_, S> {
+    /// For programs.
     pub fn json(&self, method: &str) -> Result<Value> {
         let mut json = json!({
             "method": method,
@@ -62,6 +74,7 @@ impl<S: Step> FinishedRun<'_, S> {
         Ok(json)
     }
 
+    /// The record in the output, `compression.json`: all that it was made by, so that it can be made again.
     pub fn record<M: Method>(&self, method: &M) -> Result<Record> {
         let format = self
             .job
@@ -89,6 +102,7 @@ impl<S: Step> FinishedRun<'_, S> {
         })
     }
 
+    /// The model card of the output.
     pub fn card(&self) -> Card {
         let table = self.measured.as_ref();
         let table = table.map_or_else(String::new, |(text, (before, after))| {
@@ -101,6 +115,7 @@ impl<S: Step> FinishedRun<'_, S> {
         super::card(&self.job.output, table)
     }
 
+    /// For people.
     pub fn text(&self, method: &str) -> String {
         let errors = &self.compressed.errors;
         let mut lines = vec![format!(
@@ -109,6 +124,7 @@ impl<S: Step> FinishedRun<'_, S> {
             self.model.name,
             errors.len(),
             self.compressed.seconds,
+            // A plan may have no steps, and then no errors.
             super::figure(errors.values().sum::<f64>() / errors.len().max(1) as f64),
         )];
         if let Some(calibration) = &self.calibration {
@@ -133,6 +149,7 @@ impl<S: Step> FinishedRun<'_, S> {
         };
         lines.push(text.title());
         lines.push(super::before_and_after(before, after).to_string());
+        // The figure in the table is not that of the file that was given, and is explained.
         if self.model.checkpoint.is_gguf() {
             let file = super::size(self.model.checkpoint.file_bytes());
             let note = "`before` has the bytes of the output's number format; the GGUF file itself";
@@ -141,8 +158,10 @@ impl<S: Step> FinishedRun<'_, S> {
         lines.join("\n")
     }
 
-    /// Whether the output has the size that the plan promised, to 1 %, and that was asked for.
+    /// Whether the output has the size that the plan promised, to 1 %, and no more than was asked for. Tells of it
+    /// where it has not.
     pub fn outcome(&self, promised: usize) -> Outcome {
+        // A size that was asked for is a limit; the plan's own is a prediction.
         let limit = match self.job.planning.target {
             Target::Size(size) => Some(size.as_u64() as usize),
             _ => None,

@@ -1,4 +1,6 @@
-//! `compress cache`: what is kept between runs, and removing it.
+//! `compress cache`: the evidence that is kept between runs, and removing it.
+//!
+//! Folders of running commands (`passing`) are not listed: they go with their commands.
 
 use std::time::Duration;
 
@@ -8,9 +10,11 @@ use serde_json::{Value, json};
 
 use crate::{Outcome, args::Cache, cache, report};
 
+/// Lists the stores of evidence, those used last first; with `--clear`, removes those that no run uses.
 pub fn run(job: &Cache) -> Result<Outcome> {
     let folder = cache::folder("evidence")?;
     let mut stores = kept(&folder)?;
+    // Before anything is removed: the difference is what was freed.
     let before: u64 = stores.iter().map(|store| store.bytes).sum();
     if job.clear {
         // Those that a run uses stay, and are listed.
@@ -48,11 +52,12 @@ pub fn run(job: &Cache) -> Result<Outcome> {
     Ok(Outcome::Kept)
 }
 
+/// A store, for programs.
 fn describe(store: &Kept) -> Value {
     json!({ "folder": store.folder, "bytes": store.bytes, "seconds_since_use": store.age.as_secs() })
 }
 
-/// A length of time in its largest unit.
+/// A length of time in the largest unit of which there are at least two.
 fn ago(age: Duration) -> String {
     let seconds = age.as_secs();
     let units = [(86_400, "days"), (3_600, "hours"), (60, "minutes")];

@@ -1,4 +1,7 @@
 //! `compress compare MODEL VARIANTS.toml`: several runs under one protocol, in one table.
+//!
+//! The original is run once; each variant is then a `run` of its own, with its options parsed as if they had been
+//! typed. Without `--output` a variant's model is removed once it is measured.
 
 use std::{
     collections::HashSet,
@@ -41,18 +44,22 @@ const SHARED: [&str; 11] = [
 
 /// A named set of arguments of `run`.
 struct Variant {
+    /// Its name, and that of its folder.
     name: String,
     /// The method and its options.
     words: Vec<String>,
 }
 
+/// Makes and measures all variants, and prints them. One that fails does not stop the others.
 pub fn run(job: &Compare) -> Result<Outcome> {
     let variants = match &job.variants {
         Some(path) => read(path)?,
         None => crossed(&job.methods, &job.keep)?,
     };
     check_names(&variants)?;
+    // All that can be refused is refused before the original is run.
     side::check(job.plot.as_deref(), &inputs(job), None)?;
+    // Only with --output: in the passing folder there is nothing that anyone reads.
     for place in variants
         .iter()
         .filter_map(|variant| Some(job.output.as_ref()?.join(&variant.name)))
@@ -66,6 +73,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     // What all variants are measured against is run once.
     let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
     let text = ScoringText::new(&job.text.job(), &model.checkpoint, job.resources.memory())?;
+    // In the passing folder even with --output: nobody needs the states afterwards.
     let states = passing.path().join("original.states");
     let baseline = text.baseline(&model.checkpoint, &states, job.printing.quiet)?;
     let bar = progress::bar("variants", variants.len(), job.printing.quiet);
@@ -74,12 +82,15 @@ pub fn run(job: &Compare) -> Result<Outcome> {
         let place = folder.join(&variant.name);
         let outcome = match measure(job, &variant, &place, &baseline) {
             Ok(report) => VariantOutcome::Report(report),
+            // A failure is a result, too: it is shown in the table, and the other variants go on.
             Err(error) => VariantOutcome::Error(format!("{error:#}")),
         };
+        // Its figures are there, and the next one needs the disk.
         if job.output.is_none() && place.exists() {
             fs::remove_dir_all(&place)
                 .with_context(|| format!("cannot remove {}", place.display()))?;
         }
+        // A long comparison may be read while it runs.
         bar.println(comparison::line(&variant.name, &outcome));
         bar.inc(1);
         rows.push(Row {
@@ -93,6 +104,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     if let Some(path) = &job.plot {
         plot::comparison::draw(path, &rows)?;
     }
+    // A table with gaps is not what was promised.
     let failed = |row: &Row| matches!(row.outcome, VariantOutcome::Error(_));
     Ok(if rows.iter().any(failed) {
         Outcome::Broken
@@ -101,7 +113,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     })
 }
 
-/// Refuses a place for a variant in which the comparison reads something: it may be replaced.
+/// Refuses a place for a variant in which the comparison reads something: a run may replace what is there.
 fn check_place(place: &Path, inputs: &[Input<'_>]) -> Result<()> {
     for Input::Model(input) | Input::Other(input) in inputs {
         let within = |place: PathBuf| input.canonicalize().is_ok_and(|it| it.starts_with(place));
@@ -115,7 +127,9 @@ fn check_place(place: &Path, inputs: &[Input<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Runs a variant as `compress run` would.
+/// Runs a variant as `compress run` would, and gives its report.
+///
+/// Fails, in the words of the command line, where an option is not one of the method.
 fn measure(
     job: &Compare,
     variant: &Variant,
@@ -130,8 +144,10 @@ fn measure(
         place.display().to_string(),
         "--quiet".into(),
     ]);
+    // Parsed, not built: a variant means what the same words mean on a command line.
     let arguments = Arguments::try_parse_from(&words).map_err(|e| {
         let text = e.render().to_string();
+        // The first line says what is wrong; help on usage follows, which is of no use in a table.
         let text = text.lines().next().unwrap_or_default().to_owned();
         anyhow::anyhow!(text.trim_start_matches("error: ").to_owned())
     })?;
@@ -139,13 +155,15 @@ fn measure(
         bail!("`{}` is no method", variant.words.join(" "));
     };
     let mut running = method.job()?;
+    // The same for all, whatever the usual values of `run` are.
     running.text = job.text.job();
     running.planning.memory = job.resources.memory();
     running
         .planning
         .calibration
         .complete(&job.calibration.job());
-    // Variants share what is measured.
+    // Variants share what is measured: in a folder that was given, or in the cache, where it also stays for a next
+    // comparison.
     let evidence = &mut running.planning.calibration.evidence;
     *evidence = evidence.take().or_else(|| cache::evidence().ok());
     let done = run::perform(&method, running, Some(baseline))?;
@@ -156,7 +174,8 @@ fn measure(
     Ok(done.json)
 }
 
-/// A file with a table per variant: `[name]`, `method = "svd"`, and any option of `run` by its name.
+/// The variants of a file with a table for each: `[name]`, `method = "svd"`, and any option of `run` by its name.
+/// Whether a method has such an option shows when the variant is run.
 fn read(path: &Path) -> Result<Vec<Variant>> {
     let name = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
@@ -176,6 +195,7 @@ fn read(path: &Path) -> Result<Vec<Variant>> {
         let mut words = vec![method];
         for (option, value) in options {
             ensure!(
+                // Figures of variants under different protocols must not stand in one table.
                 !SHARED.contains(&option.as_str()),
                 "{name}: `{option}` of `{variant}` is the same for all variants; give it on the command line"
             );
@@ -194,6 +214,7 @@ fn read(path: &Path) -> Result<Vec<Variant>> {
 fn check_names(variants: &[Variant]) -> Result<()> {
     let mut seen = HashSet::new();
     for Variant { name, .. } in variants {
+        // `..`, an absolute path and a name with a separator would all lead out of the folder, or deeper into it.
         let mut parts = Path::new(name).components();
         let plain = parts.next() == Some(Component::Normal(name.as_ref()));
         ensure!(
@@ -205,7 +226,7 @@ fn check_names(variants: &[Variant]) -> Result<()> {
     Ok(())
 }
 
-/// The paths that the comparison itself reads.
+/// The paths that the comparison itself reads; those of a variant's own options its run checks.
 fn inputs(job: &Compare) -> Vec<Input<'_>> {
     let files = [&job.variants, &job.text.file, &job.calibration.calibrate];
     let files = files.into_iter().flatten();
@@ -214,7 +235,7 @@ fn inputs(job: &Compare) -> Vec<Input<'_>> {
     paths.map(Input::Other).collect()
 }
 
-/// An option as words of a command line.
+/// An option as words of a command line: `true` is a flag, `false` none, a list is the option several times.
 fn push(words: &mut Vec<String>, option: &str, value: &toml::Value) -> Result<()> {
     let flag = format!("--{option}");
     match value {
@@ -233,7 +254,7 @@ fn push(words: &mut Vec<String>, option: &str, value: &toml::Value) -> Result<()
     Ok(())
 }
 
-/// Every method at every kept fraction.
+/// Every method at every kept fraction, named `METHOD-FRACTION`.
 fn crossed(methods: &[String], keep: &[String]) -> Result<Vec<Variant>> {
     ensure!(
         !methods.is_empty() && !keep.is_empty(),

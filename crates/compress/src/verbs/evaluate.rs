@@ -1,9 +1,13 @@
 //! `compress evaluate MODEL`: run a model over a text, alone or beside its original.
+//!
+//! The figures are those that `run` gives at its end; with `--against` the divergence from the original is among
+//! them.
 
 use anyhow::Result;
 
 use crate::{Outcome, args::Evaluate, model::Opened, report, scoring::ScoringText};
 
+/// Runs the model over the text, and prints its figures.
 pub fn run(job: &Evaluate) -> Result<Outcome> {
     let quiet = job.printing.quiet;
     let model = Opened::open(job.model.name.as_deref(), quiet)?;

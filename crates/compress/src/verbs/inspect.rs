@@ -1,4 +1,8 @@
 //! `compress inspect MODEL`: every weight's shape, bytes and singular spectrum.
+//!
+//! With `--against` a tuned weight is compared with the original's: effective ranks, and intruder dimensions
+//! (`compress_tune::closest_originals`). Costs a singular value decomposition of each weight, multiplied out; threads
+//! share the weights.
 
 use std::result::Result as StdResult;
 
@@ -23,22 +27,33 @@ use crate::{
 /// The facts of one weight.
 #[derive(Debug, Serialize)]
 struct Row {
+    /// The weight.
     site: Site,
+    /// Its outputs.
     rows: usize,
+    /// Its inputs.
     cols: usize,
+    /// The form in which it is stored.
     #[serde(serialize_with = "in_words")]
     form: Form,
+    /// The number format of its first tensor.
     dtype: String,
+    /// Bytes of all of its tensors.
     bytes: usize,
+    /// The rank from which on a pair of factors takes as many numbers as the weight.
     break_even_rank: f64,
+    /// Its singular values in short; none where they were not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     spectrum: Option<Spectrum>,
+    /// How it differs from the original's; none where there is no original.
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<Change>,
+    /// All singular values, for the picture.
     #[serde(skip)]
     sigma: Vec<f64>,
 }
 
+/// A form as text, for programs as for people.
 fn in_words<S: Serializer>(form: &Form, serializer: S) -> StdResult<S::Ok, S::Error> {
     serializer.collect_str(form)
 }
@@ -69,6 +84,7 @@ struct Change {
     least_cosine: f32,
 }
 
+/// Looks at the chosen weights of the blocks, and prints what it found.
 pub fn run(job: &Inspect) -> Result<Outcome> {
     let quiet = job.printing.quiet;
     let model = Opened::open(job.model.name.as_deref(), quiet)?;
@@ -84,6 +100,7 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
         .collect();
     side::check(job.plot.as_deref(), &inputs, None)?;
     let selection = job.sites.selection();
+    // Of blocks only: embedding and head are rounded at the most, never cut.
     let sites: Vec<Site> = model
         .checkpoint
         .forms()
@@ -115,6 +132,7 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
     Ok(Outcome::Kept)
 }
 
+/// The facts of one weight; the singular values only where `spectra` is true.
 fn weight(
     model: &Checkpoint,
     original: Option<&Checkpoint>,
@@ -129,6 +147,7 @@ fn weight(
         .collect::<Result<Vec<&Tensor>>>()?;
     let (mut sigma, mut changed) = (Vec::new(), None);
     if spectra {
+        // Multiplied out once, for the spectrum and for the comparison.
         let dense = dense(model, site)?;
         sigma = singular_values(&dense)?;
         let compare = |original| change(&dense, form, original, site);
@@ -151,7 +170,8 @@ fn weight(
     })
 }
 
-/// Compares a weight with the original's; directions beyond its rank are nobody's.
+/// Compares a weight with the original's. No more directions than its rank: those beyond it belong to singular values
+/// of 0, and could be any.
 fn change(dense: &Matrix, form: Form, original: &Checkpoint, site: Site) -> Result<Change> {
     let before = self::dense(original, site)?;
     let count = form.rank().map_or(LOOKED_AT, |rank| LOOKED_AT.min(rank));
@@ -163,7 +183,7 @@ fn change(dense: &Matrix, form: Form, original: &Checkpoint, site: Site) -> Resu
     })
 }
 
-/// A weight multiplied out, all of its numbers finite.
+/// A weight multiplied out; fails where a number is not finite, and says which.
 fn dense(model: &Checkpoint, site: Site) -> Result<Matrix> {
     let dense = model.factor(site)?.dense()?;
     if let Some((row, column, value)) = dense.first_non_finite() {
@@ -178,9 +198,11 @@ fn dense(model: &Checkpoint, site: Site) -> Result<Matrix> {
     Ok(dense)
 }
 
+/// The summary of singular values, largest first.
 fn summary(sigma: &[f64]) -> Spectrum {
     let sum: f64 = sigma.iter().sum();
     let energy: f64 = sigma.iter().map(|s| s * s).sum();
+    // 0 · ln 0 is 0 in an entropy, but not in floating point.
     let shares = sigma.iter().map(|s| s / sum).filter(|p| *p > 0.0);
     let entropy: f64 = shares.map(|p| -p * p.ln()).sum();
     let reached = sigma.iter().scan(0.0, |held, s| {
@@ -196,6 +218,7 @@ fn summary(sigma: &[f64]) -> Spectrum {
     }
 }
 
+/// All of it, for programs.
 fn json(model: &Opened, weights: &[Row]) -> Result<String> {
     let config = model.checkpoint.config();
     Ok(serde_json::to_string(&serde_json::json!({
@@ -209,6 +232,7 @@ fn json(model: &Opened, weights: &[Row]) -> Result<String> {
     }))?)
 }
 
+/// All of it as a table, for people.
 fn print(model: &Opened, weights: &[Row]) -> Result<()> {
     let checkpoint = &model.checkpoint;
     let config = checkpoint.config();
@@ -239,6 +263,7 @@ fn print(model: &Opened, weights: &[Row]) -> Result<()> {
     ]);
     let compared = weights.iter().any(|weight| weight.change.is_some());
     if !compared {
+        // The last three columns are those of a comparison.
         for column in table.column_iter_mut().skip(11) {
             column.set_constraint(ColumnConstraint::Hidden);
         }

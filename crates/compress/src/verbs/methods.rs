@@ -1,4 +1,6 @@
 //! `compress methods`: the trade-offs in one table.
+//!
+//! Its rows are those that the methods have beside their options, in `args/options.rs`.
 
 use anyhow::Result;
 
@@ -8,6 +10,7 @@ use crate::{
     report,
 };
 
+/// Prints a row for each way of each method.
 pub fn run(job: &Methods) -> Result<Outcome> {
     let rows: Vec<&About> = ABOUT.iter().copied().flatten().collect();
     if job.printing.json {

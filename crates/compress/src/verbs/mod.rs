@@ -1,4 +1,4 @@
-//! One file per verb.
+//! One file per verb: each has a `run`, which gets its arguments, prints its results, and says how it came out.
 
 pub mod cache;
 pub mod compare;

@@ -1,4 +1,7 @@
-//! `compress plan METHOD MODEL`: what would be done, as a file for people and for `run --plan`.
+//! `compress plan METHOD MODEL`: the plan as a file, for people and for `run --plan`.
+//!
+//! Goes as far as `run` does before it compresses, and no further: the plan goes to stdout, what it would take to
+//! stderr.
 
 use anyhow::Result;
 use comfy_table::Table;
@@ -19,11 +22,12 @@ use crate::{
     side,
 };
 
+/// Plans by the method, and prints the plan.
 pub fn run(method: &By<args::Planning>) -> Result<Outcome> {
     method.perform(method.job()?, Plans)
 }
 
-/// Plans, and prints the plan.
+/// The work of `plan`, by whichever method.
 struct Plans;
 
 impl Work<Planning> for Plans {
@@ -34,6 +38,7 @@ impl Work<Planning> for Plans {
         let inputs: Vec<_> = model.inputs().collect();
         side::check(job.plot.as_deref(), &inputs, None)?;
         let survey = Survey::new(&model.checkpoint, |site| job.selection.contains(site));
+        // Without an evaluation, there is no context for calibration to follow.
         let foresight = Measurements::to_plan(method, &job, None, &model)?;
         let survey = foresight.inform(survey);
         let plan = pipeline::plan(method, &survey, &model, &job)?;
@@ -46,8 +51,9 @@ impl Work<Planning> for Plans {
     }
 }
 
-/// The cost of a plan in bytes, disk and memory, told on stderr before anything is done; when
-/// quiet, only the warning that the output will be larger. And its picture, where one is asked for.
+/// Predicts what carrying out a plan takes, and tells of it on stderr before anything is done: bytes, disk and
+/// memory. When quiet, it tells only that the output will be larger than the input. Draws the plan where a picture is
+/// asked for.
 pub fn preview<M: Method>(
     method: &M,
     plan: &Plan<M::Step>,
@@ -77,7 +83,7 @@ pub fn preview<M: Method>(
     Ok(takes)
 }
 
-/// Before and after in sizes, and what carrying out the plan takes.
+/// The table of the prediction: sizes before and after, and what carrying out the plan takes.
 fn table(
     [changed, whole]: [usize; 2],
     (source, layout): (&Checkpoint, &Layout),
@@ -116,7 +122,7 @@ fn table(
     table
 }
 
-/// Tells of options that change nothing, and of a limit that cannot be kept.
+/// Warns of options that change nothing, and of a limit of memory that cannot be kept; neither stops a run.
 fn warn_of_options(forms: &[(Site, Form)], job: &Planning, takes: &Footprint) {
     let cut = forms.iter().any(|(_, form)| form.rank().is_some());
     if job.form.factors.is_some() && !cut {
@@ -131,7 +137,8 @@ fn warn_of_options(forms: &[(Site, Form)], job: &Planning, takes: &Footprint) {
     }
 }
 
-/// Both models over windows of 1024 tokens, as they would be run in this memory.
+/// Bytes to run both models side by side over windows of at most 1024 tokens, whole if that fits in `memory`, else
+/// with as many windows at a time as fit.
 fn to_evaluate(source: &Checkpoint, layout: &Layout, memory: Memory) -> usize {
     let need = ScoringFootprint {
         models: vec![Outline::of(source), Outline::planned(source, layout)],
@@ -143,5 +150,6 @@ fn to_evaluate(source: &Checkpoint, layout: &Layout, memory: Memory) -> usize {
     if memory.holds(whole) {
         return whole;
     }
+    // Where not even one window fits, the least that it takes.
     need.streamed(need.batch(memory.bytes()).unwrap_or(1))
 }

@@ -1,4 +1,8 @@
 //! `compress run METHOD MODEL -o OUT`: plan, compress, write, and evaluate before and after.
+//!
+//! Places and texts are checked before any work. The model gets its name before it is run, so that no failure to
+//! measure it takes it away; measurements are let go last, so that a failure does not cost them. `compare` does the
+//! same for each variant, and `tune` shares the end of it.
 
 use std::path::Path;
 
@@ -23,6 +27,7 @@ use crate::{
     verbs::plan::preview,
 };
 
+/// Runs the method, and prints the report once all is done.
 pub fn run(method: &By<args::Running>) -> Result<Outcome> {
     let job = method.job()?;
     let json = job.planning.printing.json;
@@ -44,8 +49,9 @@ pub fn perform(
     method.perform(job, Compress { baseline })
 }
 
-/// Plans, compresses, writes and runs.
+/// The work of `run`, by whichever method.
 struct Compress<'a> {
+    /// An original that was run before, in a comparison; none where this run has to run it.
     baseline: Option<&'a Baseline<'a>>,
 }
 
@@ -57,6 +63,7 @@ impl Work<Running> for Compress<'_> {
         let quiet = planning.printing.quiet;
         let model = Opened::open(planning.model.as_deref(), quiet)?;
         let inputs = inputs(&job, &model);
+        // The lock comes first: another run may be about to publish to this place.
         let output = Output::claim(&job.output, job.force, &inputs)?;
         side::check(planning.plot.as_deref(), &inputs, Some(&output))?;
         // Whatever can be wrong with the text shows before the work, not after it.
@@ -68,10 +75,12 @@ impl Work<Running> for Compress<'_> {
         let plan = pipeline::plan(method, &survey, &model, planning)?;
         let spec = pipeline::output_spec(&model.checkpoint, plan.forms(), &planning.form);
         let layout = Layout::new(&model.checkpoint, &spec)?;
+        // From here on bytes, disk and memory are known, and are told before anything is measured for compressing.
         let both = (&model.checkpoint, &layout);
         let takes = preview(method, &plan, &survey, both, (planning, context))?;
         let evidence = Measurements::to_compress(method, &plan, planning, context, &model)?;
         let survey = evidence.inform(survey);
+        // The errors that a method reports are those of factors as they are stored.
         let survey = survey.storing_factors(planning.form.factors);
         let task = Task {
             method,
@@ -89,6 +98,7 @@ impl Work<Running> for Compress<'_> {
         let writer = Writer::begin(&model.checkpoint, &layout, output, &description)?;
         let compressed = match task.compress(&writer) {
             Ok(compressed) => compressed,
+            // What is done stays, and the same command goes on from there.
             Err(error) => return Err(leave(error, writer)),
         };
         let mut done = task.done(compressed);
@@ -98,14 +108,17 @@ impl Work<Running> for Compress<'_> {
             let measured = self.measure(&text, &model.checkpoint, published.path(), quiet);
             let measured = measured.with_context(|| not_evaluated(published.path()))?;
             done.measured = Some((text, measured));
+            // Record and card get the figures; weights are not touched any more.
             published.describe(&done.record(method)?, &done.card())?;
         }
+        // All is done that an interrupt could speak of.
         interrupt::say(None);
         let told = RunReport {
             json: done.json(method.name())?,
             text: done.text(method.name()),
             outcome: done.outcome(layout.bytes()),
         };
+        // Where both are one store, the first call finds it in use by the second value, which then removes it.
         evidence.let_go();
         foresight.let_go();
         Ok(told)
@@ -113,7 +126,9 @@ impl Work<Running> for Compress<'_> {
 }
 
 impl Compress<'_> {
-    /// The text that both models are to be run over, if they are.
+    /// The text that both models are to be run over, if they are. In a comparison it is cut already.
+    ///
+    /// Fails where the models could not be run in this memory, before any work.
     fn text(&self, job: &Running, model: &Opened) -> Result<Option<ScoringText>> {
         if let Some(baseline) = self.baseline {
             return Ok(Some(baseline.text.clone()));
@@ -126,7 +141,8 @@ impl Compress<'_> {
         Ok(Some(text))
     }
 
-    /// Before and after. A GGUF source is compared at the format in which the output is written.
+    /// Both models' figures, before and after. A GGUF source is compared at the format in which the output is
+    /// written: its own blocks of few bits are no baseline for floats.
     fn measure(
         &self,
         text: &ScoringText,
@@ -134,6 +150,7 @@ impl Compress<'_> {
         written: &Path,
         quiet: bool,
     ) -> Result<(ModelReport, ModelReport)> {
+        // From its files, as others will read it.
         let written = Checkpoint::open(written)?;
         let (mut before, after) = match self.baseline {
             Some(baseline) => baseline.compare(&written, quiet)?,
@@ -150,7 +167,7 @@ impl Compress<'_> {
     }
 }
 
-/// The paths that the run reads and must not replace.
+/// The paths that the run reads and must not replace: an output there would cost the user what it was made from.
 fn inputs<'a>(job: &'a Running, model: &'a Opened) -> Vec<Input<'a>> {
     let Planning {
         target,
@@ -172,7 +189,8 @@ fn inputs<'a>(job: &'a Running, model: &'a Opened) -> Vec<Input<'a>> {
     model.inputs().chain(others).collect()
 }
 
-/// Gives a finished model its name. What an interrupt says is then another thing.
+/// Gives a finished model its name. An interrupt after it has another message: the model stays, not the work
+/// directory.
 pub fn publish<'a>(writer: Writer<'a>, record: &Record, card: &Card) -> Result<Published<'a>> {
     let work = goes_on(writer.work());
     let published = writer.publish(record, card).with_context(|| work)?;
@@ -180,19 +198,20 @@ pub fn publish<'a>(writer: Writer<'a>, record: &Record, card: &Card) -> Result<P
     Ok(published)
 }
 
-/// Of a work directory that stays.
+/// For messages: a work directory that stays.
 pub fn goes_on(work: &Path) -> String {
     let work = work.display();
     format!("{work} stays, and the same command goes on from there")
 }
 
-/// Of a model that is finished, but was not run.
+/// For messages: a model that is finished, but was not run.
 pub fn not_evaluated(output: &Path) -> String {
     let output = output.display();
     format!("{output} is finished, but was not evaluated: `compress evaluate {output}` does that")
 }
 
-/// After a failure: what there is to go on from stays.
+/// Ends a run after a failure: the work directory stays where it has something to go on from, and the error then says
+/// so.
 pub fn leave(error: anyhow::Error, writer: Writer<'_>) -> anyhow::Error {
     let work = goes_on(writer.work());
     match writer.leave() {

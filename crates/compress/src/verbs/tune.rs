@@ -1,4 +1,8 @@
 //! `compress tune MODEL --original ORIGINAL -o OUT`: train what compression has left.
+//!
+//! The way is that of `run`: claim the place, train in the work directory, where a killed training goes on, publish,
+//! then run the models. The whole tuned model is in memory, on the CPU; all tensors that are not trained are copied
+//! from the source.
 
 use std::{fs, iter, time::Instant};
 
@@ -21,6 +25,7 @@ use crate::{
     verbs::run::{goes_on, leave, not_evaluated, publish},
 };
 
+/// Trains, publishes and measures. A training that diverged before it was any better leaves nothing.
 pub fn run(job: &Tune) -> Result<Outcome> {
     let quiet = job.printing.quiet;
     let model = Opened::open(Some(&job.model), quiet)?;
@@ -40,6 +45,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         options: &options,
         progress: &bar,
     };
+    // All that decides the outcome: a work directory of anything else is not gone on with.
     let about = task(
         &lesson,
         &json!({
@@ -78,7 +84,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     Ok(Outcome::Kept)
 }
 
-/// The model that was compressed, where it is given; distillation needs it.
+/// The model that was compressed, where it is given. Distillation needs it; otherwise divergence is measured from it.
 fn original(job: &Tune, model: &Opened) -> Result<Option<Opened>> {
     let Some(name) = job.original.as_deref() else {
         ensure!(
@@ -92,7 +98,7 @@ fn original(job: &Tune, model: &Opened) -> Result<Option<Opened>> {
     Ok(Some(original))
 }
 
-/// The text that models are run over in the end, if they are.
+/// The text that models are run over in the end, if they are. Refused here, not after hours of training.
 fn scoring_text(job: &Tune, model: &Opened) -> Result<Option<ScoringText>> {
     if job.no_evaluate {
         return Ok(None);
@@ -111,14 +117,18 @@ fn inputs<'a>(job: &'a Tune, model: &'a Opened, original: Option<&'a Opened>) ->
     models.chain(texts.map(|path| Input::Other(path))).collect()
 }
 
+/// Whether training ended without any state better than the start.
 fn has_diverged(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref();
     matches!(error, Some(compress_tune::Error::Diverged { .. }))
 }
 
+/// Windows of a corpus, as tokens.
 type Windows = Vec<Vec<u32>>;
 
-/// The windows to train on, and the last ones of each text, which are held out.
+/// The windows to train on, and the last ones of each text, which are held out: each text gives its share.
+///
+/// Fails where nothing is left to train on, or nothing is held out.
 fn corpus(job: &Tune, model: &Opened) -> Result<(Windows, Windows)> {
     let config = model.checkpoint.config();
     let protocol = Protocol {
@@ -136,6 +146,7 @@ fn corpus(job: &Tune, model: &Opened) -> Result<(Windows, Windows)> {
         let name = path.display();
         let cut = protocol.cut(&text::read(path)?, &tokenizer, config.bos);
         let mut cut = cut.with_context(|| format!("cannot train on {name}"))?;
+        // From the end, so that what is held out is a passage of its own.
         let kept = cut
             .len()
             .saturating_sub(job.held_out.div_ceil(job.corpus.len()));
@@ -153,23 +164,31 @@ fn corpus(job: &Tune, model: &Opened) -> Result<(Windows, Windows)> {
 
 /// A training, once all of it is known.
 struct Task<'a> {
+    /// The training as it was asked for.
     job: &'a Tune,
+    /// The model to be tuned.
     model: &'a Opened,
+    /// The model that it was made from.
     original: Option<&'a Opened>,
+    /// Windows and settings.
     lesson: Lesson<'a>,
+    /// All that decides the outcome, for the log.
     about: &'a Value,
 }
 
 /// The cost of training.
 struct Effort {
+    /// Seconds of training in this run.
     seconds: f64,
     /// In this run; a killed one may have made others before.
     steps: usize,
+    /// Numbers that were trained.
     parameters: usize,
+    /// Where training could not go on.
     diverged: Vec<Diverged>,
 }
 
-/// Before and after, on a text.
+/// A text, and the figures of the model before and after.
 type Measurement = (ScoringText, ModelReport, ModelReport);
 
 impl Task<'_> {
@@ -178,6 +197,7 @@ impl Task<'_> {
         let mut journal = Journal::open(&writer.state())?;
         let mut decoder = Decoder::load(&self.model.checkpoint, &Device::flex())?;
         let start = Instant::now();
+        // A training that goes on has a curve already.
         let before = made(&journal.curve);
         let ending = match (self.job.objective, self.original) {
             (Objective::Distillation, Some(original)) => distil(
@@ -186,11 +206,14 @@ impl Task<'_> {
                 &self.lesson,
                 &mut journal,
             )?,
+            // A distillation without an original was refused before.
             _ => train(&mut decoder, &self.lesson, &mut journal)?,
         };
+        // Before warnings, which the bar would overwrite.
         self.lesson.progress.finish();
         warn_of(&ending.diverged);
         let trained = self.lesson.options.trained;
+        // All other tensors are in place since the work directory was begun.
         for (name, value) in compress_tune::tensors(&decoder, trained) {
             let numbers = to_host(value).with_context(|| format!("cannot read `{name}`"))?;
             writer.replace(&name, &numbers)?;
@@ -206,7 +229,8 @@ impl Task<'_> {
         Ok((effort, journal.curve))
     }
 
-    /// Gives the model its name, then runs it where a text is given, and tells of it.
+    /// Gives the model its name, then runs it where a text is given, and tells of it. Record and card are completed
+    /// once there are figures.
     fn publish(
         &self,
         writer: Writer<'_>,
@@ -230,6 +254,7 @@ impl Task<'_> {
         self.tell(effort, curve, measured.as_ref())
     }
 
+    /// Writes picture and log of the loss curve, where they are asked for.
     fn draw(&self, curve: &[Point]) -> Result<()> {
         if let Some(path) = &self.job.plot {
             plot::curve::draw(path, curve)?;
@@ -242,11 +267,13 @@ impl Task<'_> {
         Ok(())
     }
 
+    /// Runs the model before and after tuning, with the divergence of both from the original where it is given.
     fn measure(&self, text: ScoringText, written: &Checkpoint) -> Result<Measurement> {
         let quiet = self.job.printing.quiet;
         let model = &self.model.checkpoint;
         let (before, after) = match self.original.map(|original| &original.checkpoint) {
             Some(original) => {
+                // Both in one pass: the original is run once.
                 let (_, mut both) = text.compare_all(original, &[model, written], quiet)?;
                 let after = both.pop().context("nothing was compared")?;
                 (both.pop().context("nothing was compared")?, after)
@@ -261,10 +288,12 @@ impl Task<'_> {
         (effort.steps * self.tokens_per_step()) as f64 / effort.seconds
     }
 
+    /// Tokens of a batch; all windows are of one length.
     fn tokens_per_step(&self) -> usize {
         self.lesson.options.batch * self.lesson.windows.first().map_or(0, Vec::len)
     }
 
+    /// For programs; of a distillation the held-out loss is that of the last block.
     fn json(
         &self,
         effort: &Effort,
@@ -293,6 +322,8 @@ impl Task<'_> {
         Ok(json)
     }
 
+    /// The record in the output: a tuned model has no plan and no errors of its own, but what its source recorded is
+    /// kept.
     fn record(&self, report: Value) -> Result<Record> {
         let model = &self.model.checkpoint;
         Ok(Record {
@@ -311,6 +342,7 @@ impl Task<'_> {
         })
     }
 
+    /// The model card of the output.
     fn card(&self, measured: Option<&Measurement>) -> Card {
         let table = measured.map_or_else(String::new, |(text, before, after)| {
             format!(
@@ -322,6 +354,7 @@ impl Task<'_> {
         report::card(&self.job.output, table)
     }
 
+    /// Prints the result.
     fn tell(&self, effort: &Effort, curve: &[Point], measured: Option<&Measurement>) -> Result<()> {
         if self.job.printing.json {
             return report::print(self.json(effort, curve, measured)?);

@@ -1,4 +1,7 @@
-//! The weights of a network as plain numbers, where they are on the CPU.
+//! A network's weights as plain numbers, for the kernels of decoding.
+//!
+//! Nothing is copied: layers hold handles to burn's tensors, or to packed weights. Constructors give `None` where a
+//! tensor is not contiguous `f32` on the CPU, or is under autodiff.
 
 use std::{ops::Range, sync::Arc};
 
@@ -21,7 +24,7 @@ pub struct Network {
     pub norm: Norm,
 }
 
-/// The layers of a block.
+/// The linear layers and norms of a block.
 pub struct Layers {
     pub attention_norm: Norm,
     pub query: Arc<Layer>,
@@ -36,39 +39,45 @@ pub struct Layers {
     pub down: Arc<Layer>,
 }
 
-/// y = W x + b, with W = base + up · down; of these, what there is.
+/// y = W x + b with W = base + up · down, out × in; a layer has a base, a pair, or both.
 pub struct Layer {
+    /// out × in.
     base: Option<Store>,
     pair: Option<Pair>,
     bias: Option<Floats>,
+    /// Output features.
     outputs: usize,
 }
 
+/// One matrix, as floats or packed integers.
 enum Store {
     Float(Floats),
     Packed(Arc<Quantised>),
 }
 
+/// A low-rank pair of factors.
 struct Pair {
     up: Store,   // out × r
     down: Store, // r × in
     rank: usize,
 }
 
-/// The input of a layer, prepared for every packed format that the layer has.
+/// A vector that enters one or several layers, prepared once for the formats of all of them.
 pub struct Input {
+    /// The vector itself, for float weights.
     numbers: Vec<f32>,
-    /// The same for packed weights of each format.
+    /// The vector rearranged for packed weights, one for each format among them.
     spread: Vec<((usize, usize), Spread)>,
 }
 
-/// A norm of whole vectors, or of heads.
+/// A root-mean-square norm, over a whole vector or over each head in it.
 pub struct Norm {
+    /// As many numbers as a run has: hidden, or d.
     gain: Floats,
     epsilon: f32,
 }
 
-/// Numbers that lie one after the other.
+/// Contiguous numbers on the CPU; vectors, and matrices row after row.
 struct Floats(FlexTensor);
 
 impl Network {
@@ -86,6 +95,7 @@ impl Network {
 }
 
 impl Layers {
+    /// All layers of a block; none as soon as one is not plain.
     fn of(block: &Block) -> Option<Self> {
         let (attention, feed_forward) = (&block.attention, &block.feed_forward);
         let layer = |linear: &Linear| Layer::of(&linear.weight, linear.bias.as_ref()).map(Arc::new);
@@ -104,7 +114,7 @@ impl Layers {
         })
     }
 
-    /// How many numbers its weights are, packed ones included.
+    /// Numbers in its seven weights, packed ones included: how much work a token is.
     pub fn size(&self) -> usize {
         let Self {
             query,
@@ -141,28 +151,28 @@ impl Layer {
         })
     }
 
-    /// Output features.
+    /// Output features, m.
     pub const fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// How many numbers are between its two thin factors; 0 where there are none.
+    /// The rank of its pair; 0 where it has none.
     pub fn rank(&self) -> usize {
         self.pair.as_ref().map_or(0, |pair| pair.rank)
     }
 
-    /// Some numbers of down · x.
+    /// Some rows of down · x, of r in all.
     pub fn shrink(&self, x: &Input, rows: Range<usize>) -> Vec<f32> {
         let pair = self.pair.as_ref();
         pair.map_or_else(Vec::new, |pair| pair.down.multiply(x, rows))
     }
 
-    /// down · x, ready for up; nothing where there are no two thin factors.
+    /// down · x, prepared for `up`'s format; empty where there is no pair.
     pub fn inner(&self, numbers: Vec<f32>) -> Input {
         Input::of(numbers, self.pair.as_ref().map(|pair| &pair.up))
     }
 
-    /// Some outputs, given down · x.
+    /// Some rows of W x + b, given `inner` = down · x.
     pub fn multiply(&self, x: &Input, inner: &Input, rows: Range<usize>) -> Vec<f32> {
         let mut out = match &self.base {
             Some(base) => base.multiply(x, rows.clone()),
@@ -177,7 +187,7 @@ impl Layer {
         out
     }
 
-    /// How many numbers its weight is.
+    /// Numbers in its weight, over base and pair.
     pub fn size(&self) -> usize {
         let pair = |pair: &Pair| pair.up.size() + pair.down.size();
         self.base.as_ref().map_or(0, Store::size) + self.pair.as_ref().map_or(0, pair)
@@ -185,17 +195,19 @@ impl Layer {
 }
 
 impl Store {
+    /// A handle to a matrix of the network.
     fn of(store: &linear::Store) -> Option<Self> {
         match store {
             linear::Store::Float(matrix) => Floats::of(matrix).map(Self::Float),
             linear::Store::Packed(PackedStore { matrix }) => {
+                // Refused here, once, so that products need not fail later.
                 matrix.packed().ok()?;
                 Some(Self::Packed(matrix.clone()))
             }
         }
     }
 
-    /// How many numbers it has.
+    /// Numbers in the matrix.
     fn size(&self) -> usize {
         match self {
             Self::Float(weight) => weight.numbers().len(),
@@ -203,7 +215,7 @@ impl Store {
         }
     }
 
-    /// As its kernel takes it, where it is packed.
+    /// The view that the packed kernels take; none for floats.
     fn packed(&self) -> Option<Packed<'_>> {
         match self {
             Self::Float(_) => None,
@@ -211,6 +223,7 @@ impl Store {
         }
     }
 
+    /// Some rows of the matrix times x.
     fn multiply(&self, x: &Input, rows: Range<usize>) -> Vec<f32> {
         let mut out = vec![0.0; rows.len()];
         if let Self::Float(weight) = self {
@@ -219,6 +232,7 @@ impl Store {
         let Some(weight) = self.packed() else {
             return out;
         };
+        // Formats without a kernel of their own are decoded row by row.
         if let Some(x) = x.spread(weight.format()) {
             weight.multiply(x, rows.start, &mut out);
         } else {
@@ -231,7 +245,7 @@ impl Store {
 }
 
 impl Input {
-    /// Ready for some layers.
+    /// Prepared for the first products of some layers: base · x and down · x.
     pub fn new<const N: usize>(numbers: Vec<f32>, layers: &[Arc<Layer>; N]) -> Self {
         let bases = layers.iter().flat_map(|layer| {
             let down = layer.pair.as_ref().map(|pair| &pair.down);
@@ -240,7 +254,7 @@ impl Input {
         Self::of(numbers, bases)
     }
 
-    /// Ready for some matrices.
+    /// Prepared for some matrices, once per packed format among them.
     fn of<'a>(numbers: Vec<f32>, bases: impl IntoIterator<Item = &'a Store>) -> Self {
         let mut input = Self {
             numbers,
@@ -256,11 +270,12 @@ impl Input {
         input
     }
 
-    /// How many numbers.
+    /// Its length.
     pub const fn len(&self) -> usize {
         self.numbers.len()
     }
 
+    /// The rearranged vector for a packed format; none where the format has no kernel.
     fn spread(&self, format: (usize, usize)) -> Option<&Spread> {
         let mut all = self.spread.iter();
         all.find(|(own, _)| *own == format).map(|(_, x)| x)
@@ -268,6 +283,7 @@ impl Input {
 }
 
 impl Pair {
+    /// Handles to both factors.
     fn of(linear::Pair { up, down }: &linear::Pair) -> Option<Self> {
         let rank = down.shape().rows;
         let (up, down) = (Store::of(up)?, Store::of(down)?);
@@ -283,7 +299,7 @@ impl Norm {
         })
     }
 
-    /// Each run of as many numbers as the norm is made for.
+    /// The norm of each run of as many numbers as the gain has: the whole vector, or head after head.
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         let gain = self.gain.numbers();
         let runs = x.chunks_exact(gain.len().max(1));
@@ -292,18 +308,20 @@ impl Norm {
 }
 
 impl Floats {
+    /// None where the parameter is not contiguous `f32` on the CPU.
     fn of<const D: usize>(parameter: &Param<Tensor<D>>) -> Option<Self> {
         let tensor = plain(&parameter.val())?;
         numbers(&tensor).is_some().then_some(Self(tensor))
     }
 
-    /// Some rows of a matrix, with as many columns as x has numbers, times x.
+    /// Rows of a matrix, with as many columns as x has numbers, times x.
     fn multiply(&self, x: &[f32], rows: Range<usize>) -> Vec<f32> {
         let mut out = vec![0.0; rows.len()];
         multiply_rows(&self.numbers()[rows.start * x.len()..], x, &mut out);
         out
     }
 
+    /// The numbers themselves; `of` made sure that there are some.
     fn numbers(&self) -> &[f32] {
         numbers(&self.0).unwrap_or_default()
     }
@@ -314,7 +332,7 @@ pub fn add(x: &mut [f32], y: &[f32]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
-/// Maps an optional part: an absent one is fine, one that cannot be had as plain numbers is none.
+/// Lifts a fallible conversion over an optional part: an absent part is `Some(None)`, a failed one `None`.
 #[expect(clippy::option_option, reason = "absent is not failed")]
 fn perhaps<'a, T, R>(x: Option<&'a T>, of: impl FnOnce(&'a T) -> Option<R>) -> Option<Option<R>> {
     x.map_or(Some(None), |x| of(x).map(Some))
