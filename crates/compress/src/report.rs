@@ -110,7 +110,9 @@ pub fn single(model: &ModelReport) -> Table {
         row("KL max", figure(kl.max));
         row("same top token", format!("{:.1} %", 100.0 * kl.same_top));
     }
-    if model.streamed {
+    if let Some(latency) = model.latency {
+        row("per new token", format!("{:.2} ms", latency.token_ms));
+    } else if model.streamed {
         row("per new token", NOT_MEASURED.to_owned());
     }
     table

@@ -204,10 +204,10 @@ impl ScoringText {
         found
     }
 
-    /// Refuses to begin what could not be measured in the end: an original of this shape and a model made from it
-    /// have to fit, block by block at least.
-    pub fn check_room(&self, original: &Checkpoint) -> Result<()> {
-        let need = self.footprint(&[original, original], None);
+    /// Refuses to begin what could not be measured in the end: so many models of this shape, an original and those made
+    /// from it, have to fit, block by block at least.
+    pub fn check_room(&self, original: &Checkpoint, models: usize) -> Result<()> {
+        let need = self.footprint(&vec![original; models], None);
         loaded::batch(&need, self.memory).map(|_| ())
     }
 

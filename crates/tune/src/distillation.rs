@@ -100,6 +100,7 @@ pub fn distil(
             };
             let curve = course.descend(block)?;
             made = steps(&curve);
+            ending.steps += made;
             improved |= curve::improved(&curve);
             ending.diverged.extend(curve::diverged(&curve));
             journal.save_block(layer, &what.matrices(block, layer), &curve)?;

@@ -9,6 +9,8 @@ use crate::{Error, Result};
 pub struct Ending {
     /// Numbers that were trained.
     pub parameters: usize,
+    /// Steps made, without those of an earlier run that this one went on from; of all blocks in a distillation.
+    pub steps: usize,
     /// Divergences, at which training stopped: at most one for the whole model, and one for each block in a
     /// distillation.
     pub diverged: Vec<Diverged>,

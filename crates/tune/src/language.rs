@@ -146,6 +146,7 @@ pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) ->
     let diverged = curve::diverged(&journal.curve);
     let ending = Ending {
         parameters,
+        steps: curve::steps(&journal.curve) - done,
         diverged: diverged.into_iter().collect(),
     };
     ending.unless_in_vain(curve::improved(&journal.curve))

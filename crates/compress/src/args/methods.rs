@@ -1,6 +1,6 @@
 //! The list of methods.
 //!
-//! A method is one entry of [`methods!`], and a struct of options (in `options.rs`) that says what the method is: all else that
+//! A method is one entry of `methods!`, and a struct of options (in `options.rs`) that says what the method is: all else that
 //! depends on it (help, the table of `methods`, which code runs) follows.
 
 use anyhow::Result;

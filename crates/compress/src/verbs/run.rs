@@ -137,7 +137,7 @@ impl Compress<'_> {
             return Ok(None);
         }
         let text = ScoringText::new(&job.text, &model.checkpoint, job.planning.memory)?;
-        text.check_room(&model.checkpoint)?;
+        text.check_room(&model.checkpoint, 2)?;
         Ok(Some(text))
     }
 

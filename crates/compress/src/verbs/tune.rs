@@ -32,6 +32,10 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     let original = original(job, &model)?;
     let inputs = inputs(job, &model, original.as_ref());
     let output = Output::claim(&job.output, job.force, &inputs)?;
+    ensure!(
+        job.plot.is_none() || job.plot != job.log,
+        "picture and log are to go to one file; name two"
+    );
     for path in [&job.plot, &job.log] {
         side::check(path.as_deref(), &inputs, Some(&output))?;
     }
@@ -105,7 +109,9 @@ fn scoring_text(job: &Tune, model: &Opened) -> Result<Option<ScoringText>> {
     }
     let memory = job.resources.memory();
     let text = ScoringText::new(&job.text.job(), &model.checkpoint, memory)?;
-    text.check_room(&model.checkpoint)?;
+    // The original beside the model before and after.
+    let models = if job.original.is_some() { 3 } else { 2 };
+    text.check_room(&model.checkpoint, models)?;
     Ok(Some(text))
 }
 
@@ -197,8 +203,6 @@ impl Task<'_> {
         let mut journal = Journal::open(&writer.state())?;
         let mut decoder = Decoder::load(&self.model.checkpoint, &Device::flex())?;
         let start = Instant::now();
-        // A training that goes on has a curve already.
-        let before = made(&journal.curve);
         let ending = match (self.job.objective, self.original) {
             (Objective::Distillation, Some(original)) => distil(
                 &original.checkpoint,
@@ -222,7 +226,7 @@ impl Task<'_> {
         Checkpoint::open(&writer.model())?; // as others will
         let effort = Effort {
             seconds: start.elapsed().as_secs_f64(),
-            steps: made(&journal.curve) - before,
+            steps: ending.steps,
             parameters: ending.parameters,
             diverged: ending.diverged,
         };
@@ -383,9 +387,4 @@ fn warn_of(diverged: &[Diverged]) {
             "warning: the loss at step {step}{place} is {loss}, so training ended with the best state before; a lower --rate would go further"
         );
     }
-}
-
-/// How many steps a curve tells of.
-fn made(curve: &[Point]) -> usize {
-    curve.iter().filter(|point| point.step > 0).count()
 }
