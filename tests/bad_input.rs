@@ -115,6 +115,40 @@ fn a_folder_without_weights() {
 }
 
 #[test]
+fn a_file_that_stands_for_another() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n";
+    let page = "\n<!DOCTYPE html>\n<html><body>sign in</body></html>";
+    for (contents, word) in [(pointer, "git lfs pull"), (page, "a web page")] {
+        for name in ["model.safetensors", "config.json"] {
+            let model = copy("networks/llama");
+            fs::write(model.path().join(name), contents).unwrap();
+            refused(model.path(), &[], &[name, word]);
+        }
+    }
+    let gguf = folder();
+    let path = gguf.path().join("model.gguf");
+    fs::write(&path, pointer).unwrap();
+    refused(&path, &[], &["model.gguf", "git lfs pull"]);
+}
+
+#[test]
+fn a_path_beside_the_right_one() {
+    let model = copy("networks/llama");
+    for name in ["model.safetensors", "config.json"] {
+        let words = [name, "give the folder"];
+        refused(&model.path().join(name), &[], &words);
+    }
+    let shard = model.path().join("model-00001-of-00002.safetensors");
+    fs::rename(model.path().join("model.safetensors"), shard).unwrap();
+    let words = ["model-00001-of-00002", "model.safetensors.index.json"];
+    refused(model.path(), &[], &words);
+
+    let cache = folder();
+    fs::create_dir_all(cache.path().join("snapshots/0123abc")).unwrap();
+    refused(cache.path(), &[], &["hub cache", "snapshots/0123abc"]);
+}
+
+#[test]
 fn weights_that_cannot_be_read() {
     let model = copy("networks/llama_sharded");
     let shard = first_shard(model.path());
@@ -563,7 +597,7 @@ fn an_output_whose_parent_is_not_there() {
         "--no-evaluate",
     ]);
     assert_eq!(result.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&result.stderr).contains("/nowhere"));
+    assert!(String::from_utf8_lossy(&result.stderr).contains("the folder /nowhere is not there"));
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::{sync::Mutex, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use compress_calibrate::{EvidenceStore, Progress, RefitTarget, calibrate};
-use compress_core::{Method, Needs, Plan, Survey};
+use compress_checkpoint::Config;
+use compress_core::{Method, Needs, Plan, Role, Survey};
 use compress_evaluate::Protocol;
 use compress_numerics::Random;
 use indicatif::ProgressBar;
@@ -74,6 +75,7 @@ impl Sample {
             );
         }
         windows.truncate(wanted);
+        warn_of_few(wanted * protocol.context, config);
         let about = json!({
             "text": name,
             "windows": wanted,
@@ -95,6 +97,19 @@ impl Sample {
             "tokens": text::digest(self.windows.iter().flatten()),
             "windows": self.windows.len(),
         }))
+    }
+}
+
+/// Warns where a text cannot show all directions of an input: H = Σ x xᵀ of fewer tokens than inputs is singular, and
+/// in the directions that it lacks nothing but its damping decides.
+fn warn_of_few(tokens: usize, config: &Config) {
+    let inputs = Role::ALL.map(|role| config.shape(role).cols);
+    let widest = inputs.into_iter().max().unwrap_or(0);
+    if tokens < widest {
+        tell!(
+            "warning: {tokens} calibration tokens for weights with up to {widest} inputs: for what the text never shows, the \
+             result is a guess, and may be far off; give more --samples, or a longer --calibrate-ctx"
+        );
     }
 }
 

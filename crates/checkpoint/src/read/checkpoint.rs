@@ -14,6 +14,7 @@ use crate::{
         adapter::{self, Adapter},
         directory,
         gguf::GgufFile,
+        mistaken,
         tensor::FLOATS,
         weight_file::WeightFile,
         weights::parameters,
@@ -57,6 +58,7 @@ impl Checkpoint {
     /// A Hugging Face directory. The adapter's tensors are added to the model's; their prefix keeps
     /// the names apart.
     fn open_directory(root: &Path) -> Result<Self> {
+        mistaken::check_root(root)?;
         let path = root.join("config.json");
         let config = Config::parse(directory::read_json(&path)?, &path)?;
         let (mut files, mut tensors) = directory::open(root)?;
@@ -83,6 +85,7 @@ impl Checkpoint {
 
     /// A GGUF file, whose metadata take the place of `config.json`.
     fn open_gguf(path: &Path) -> Result<Self> {
+        mistaken::check_whole(path)?;
         let file = WeightFile::open(path.into())?;
         let gguf = GgufFile::parse(&file)?;
         let config = Config::parse(gguf.config()?, path)?;
@@ -220,6 +223,7 @@ impl Checkpoint {
                     .into();
             return Err(Error::Tokenizer { path, problem });
         }
+        mistaken::check_contents(&path)?;
         let whole = Tokenizer::from_file(&path).and_then(|mut tokenizer| {
             // Settings of the training batches: a text for evaluation must be neither truncated nor
             // padded.

@@ -15,7 +15,10 @@ use compress_core::Format;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::{Error, Kind, Result, Tensor, read::weight_file::WeightFile};
+use crate::{
+    Error, Kind, Result, Tensor,
+    read::{mistaken, weight_file::WeightFile},
+};
 
 /// The weight files, and all their tensors by name.
 pub type Contents = (Vec<WeightFile>, BTreeMap<String, Tensor>);
@@ -32,17 +35,14 @@ pub fn open(root: &Path) -> Result<Contents> {
     } else if index.is_file() {
         sharded(root, &index)
     } else {
-        let problem = "no model.safetensors and no model.safetensors.index.json here; weights in other formats must be converted first";
-        Err(Error::NoModel {
-            path: root.into(),
-            problem: problem.into(),
-        })
+        Err(mistaken::without_weights(root))
     }
 }
 
 /// Reads a JSON file; fails where it is missing or not JSON.
 pub fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read(path).map_err(Error::io(path))?;
+    mistaken::check_contents(path)?;
     serde_json::from_slice(&text).map_err(|e| Error::damaged(path, format!("not valid JSON: {e}")))
 }
 

@@ -8,7 +8,7 @@ use std::{fs::File, io, ops::Range, path::PathBuf};
 
 use memmap2::Mmap;
 
-use crate::{Error, Result};
+use crate::{Error, Result, read::mistaken};
 
 /// An open weight file. Reads take the position as an argument, so that threads can share it.
 pub struct WeightFile {
@@ -28,6 +28,7 @@ impl WeightFile {
         if size == 0 {
             return Err(Error::damaged(path, "the file is empty"));
         }
+        mistaken::check_contents(&path)?;
         Ok(Self { path, size, file })
     }
 

@@ -185,6 +185,13 @@ pub fn resolved(path: &Path) -> Option<PathBuf> {
 fn named(path: &Path) -> Result<PathBuf> {
     let (parent, name) =
         split(path).ok_or_else(|| refused(path)("not a name for a directory".into()))?;
+    if !parent.exists() {
+        let problem = format!(
+            "the folder {} is not there; create it first",
+            parent.display()
+        );
+        return Err(refused(path)(problem));
+    }
     let parent = parent.canonicalize().map_err(Error::io(parent))?;
     Ok(parent.join(name))
 }

@@ -239,9 +239,13 @@ impl Fields<'_> {
     /// Refuses settings that change the function and are not implemented, unless they have the value with which they
     /// change nothing.
     pub fn refuse_unsupported(&self) -> Result<()> {
-        let scope = self.rope_fields()?;
-        let scopes = scope.iter().map(|(_, rope)| rope).chain([self]);
-        for fields in scopes {
+        let rope = ["rope_scaling", "rope_parameters"].map(|field| self.get(field));
+        let rope = rope.into_iter().flatten().filter_map(Value::as_object);
+        for json in rope.chain([self.json]) {
+            let fields = Fields {
+                json,
+                path: self.path,
+            };
             for (field, neutral) in UNSUPPORTED {
                 if let Some(value) = fields.get(field)
                     && !neutral.is(value)
