@@ -60,53 +60,132 @@ pub const fn memory_of_metric(n: usize, rooted: bool) -> usize {
 /// The bytes of a weight and of its cut to a rank at the peak, on so many threads, without the metric of its inputs.
 #[must_use]
 pub fn memory_of_cut(shape: Shape, rank: usize, norm: Norm, threads: usize) -> usize {
-    let (short, size) = (shape.full_rank(), shape.size());
-    let long = shape.rows.max(shape.cols);
-    let weight = size_of::<f32>() * size;
+    let weight = size_of::<f32>() * shape.size();
     if norm == Norm::Plain {
-        return weight + EIGEN_SQUARES * size_of::<f32>() * short * short;
+        let square = shape.full_rank() * shape.full_rank();
+        return weight + EIGEN_SQUARES * size_of::<f32>() * square;
     }
-    let double = |numbers: usize| size_of::<f64>() * numbers;
-    let wide = double(size);
-    let on_its_side = shape.rows > shape.cols;
-    let (by_outputs, by_fisher) = (norm == Norm::Kronecker, norm == Norm::InputFisher);
-    // The metric of the shorter side is applied as a root, which makes M another matrix than W.
-    let (root_is_full, part_is_full) = if on_its_side {
-        (norm.shares_inputs(), by_outputs)
-    } else {
-        (by_outputs, norm.shares_inputs())
-    };
-    let rooted = root_is_full || (on_its_side && by_fisher);
-    // A root of the shared metric is counted with that; the root of G is the weight's own.
-    let root = if root_is_full && !on_its_side {
-        double(short * short)
-    } else {
-        0
-    };
-    let rooting = if root_is_full { 2 * wide + root } else { wide };
-    let held = if rooted { wide } else { 0 };
-    // Of M H there is a part at a time, and of H what threads unfold, unless it is diagonal.
-    let unfolded = double(threads * UNFOLDED * long);
-    let weighted = match (part_is_full, by_fisher && !on_its_side) {
-        (true, _) => double(short * PART.min(long)) + unfolded,
-        (_, true) => wide,
-        _ => 0,
-    };
-    let gram = wide + weighted + double(short * short);
-    let eigen = held + EIGEN_SQUARES * double(short * short);
-    let pair = double(rank * (short + long));
-    let weighted = if by_outputs { double(rank * long) } else { 0 }; // B H
-    let transposed = if on_its_side { pair } else { 0 };
-    let factors = (wide + pair + weighted).max(pair + transposed + pair / 2);
-    let outputs = if by_outputs {
-        memory_of_metric(shape.rows, false)
-    } else {
-        0
-    };
-    let packed = if part_is_full {
-        double(threads * PACKED * short)
-    } else {
-        0
-    };
-    weight + outputs + packed + rooting.max(gram).max(eigen).max(factors)
+    let cut = Cut::new(shape, norm);
+    let phases = [
+        cut.rooting(),
+        cut.gram(threads),
+        cut.eigen(),
+        cut.factors(rank),
+    ];
+    weight + cut.always(threads) + phases.into_iter().max().unwrap_or(0)
+}
+
+/// A cut under a metric, the shorter side of the weight first; sizes in numbers.
+struct Cut {
+    short: usize,
+    long: usize,
+    on_its_side: bool,
+    shorter: Side,
+    longer: Side,
+    /// Whether the outputs have a metric, which is the weight's own.
+    by_outputs: bool,
+}
+
+/// The metric of a side.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Even,
+    Diagonal,
+    Full,
+}
+
+impl Cut {
+    fn new(shape: Shape, norm: Norm) -> Self {
+        let by_outputs = norm == Norm::Kronecker;
+        let outputs = if by_outputs { Side::Full } else { Side::Even };
+        let inputs = if norm.shares_inputs() {
+            Side::Full
+        } else {
+            Side::Diagonal
+        };
+        let on_its_side = shape.rows > shape.cols;
+        let (shorter, longer) = if on_its_side {
+            (inputs, outputs)
+        } else {
+            (outputs, inputs)
+        };
+        Self {
+            short: shape.full_rank(),
+            long: shape.rows.max(shape.cols),
+            on_its_side,
+            shorter,
+            longer,
+            by_outputs,
+        }
+    }
+
+    /// M, or W, in `f64`.
+    const fn wide(&self) -> usize {
+        size_of::<f64>() * self.short * self.long
+    }
+
+    const fn square(&self) -> usize {
+        size_of::<f64>() * self.short * self.short
+    }
+
+    /// While M is made: by a full root it is another matrix than W.
+    const fn rooting(&self) -> usize {
+        match self.shorter {
+            // A root of the shared metric is counted with that; the root of G is the weight's own.
+            Side::Full if self.on_its_side => 2 * self.wide(),
+            Side::Full => 2 * self.wide() + self.square(),
+            _ => self.wide(),
+        }
+    }
+
+    /// While M H Mᵀ is summed. Of M H there is a part at a time, and of H what threads unfold, unless it is diagonal.
+    fn gram(&self, threads: usize) -> usize {
+        let part = self.short * PART.min(self.long) + threads * UNFOLDED * self.long;
+        let weighted = match self.longer {
+            Side::Full => size_of::<f64>() * part,
+            Side::Diagonal => self.wide(),
+            Side::Even => 0,
+        };
+        self.wide() + weighted + self.square()
+    }
+
+    /// During the eigendecomposition: M stays where it has a root.
+    fn eigen(&self) -> usize {
+        let held = if self.shorter == Side::Even {
+            0
+        } else {
+            self.wide()
+        };
+        held + EIGEN_SQUARES * self.square()
+    }
+
+    /// While the factors are made of the eigenvectors, and then rounded to `f32`.
+    const fn factors(&self, rank: usize) -> usize {
+        let pair = size_of::<f64>() * rank * (self.short + self.long);
+        // B H.
+        let weighted = if self.by_outputs {
+            size_of::<f64>() * rank * self.long
+        } else {
+            0
+        };
+        let transposed = if self.on_its_side { pair } else { 0 };
+        let made = self.wide() + pair + weighted;
+        let rounded = pair + transposed + pair / 2;
+        if made > rounded { made } else { rounded }
+    }
+
+    /// All the time: the metric of the outputs, and what threads keep of products with H.
+    fn always(&self, threads: usize) -> usize {
+        let outputs = match (self.by_outputs, self.on_its_side) {
+            (false, _) => 0,
+            (true, true) => memory_of_metric(self.long, false),
+            (true, false) => memory_of_metric(self.short, false),
+        };
+        let packed = if self.longer == Side::Full {
+            size_of::<f64>() * threads * PACKED * self.short
+        } else {
+            0
+        };
+        outputs + packed
+    }
 }
