@@ -223,8 +223,9 @@ impl Checkpoint {
                     .into();
             return Err(Error::Tokenizer { path, problem });
         }
-        mistaken::check_contents(&path)?;
-        let whole = Tokenizer::from_file(&path).and_then(|mut tokenizer| {
+        let contents = std::fs::read(&path).map_err(Error::io(&path))?;
+        mistaken::check_contents(&path, &contents)?;
+        let whole = Tokenizer::from_bytes(contents).and_then(|mut tokenizer| {
             // Settings of the training batches: a text for evaluation must be neither truncated nor
             // padded.
             tokenizer.with_truncation(None)?;

@@ -42,7 +42,7 @@ pub fn open(root: &Path) -> Result<Contents> {
 /// Reads a JSON file; fails where it is missing or not JSON.
 pub fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read(path).map_err(Error::io(path))?;
-    mistaken::check_contents(path)?;
+    mistaken::check_contents(path, &text)?;
     serde_json::from_slice(&text).map_err(|e| Error::damaged(path, format!("not valid JSON: {e}")))
 }
 

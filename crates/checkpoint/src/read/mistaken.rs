@@ -1,24 +1,18 @@
 //! Recognises what people give in place of a model: files that only stand for the real ones, a file in place of its
 //! folder, the root of a hub cache. Each gets an error that says what it is and what to do.
 
-use std::{
-    fs::{self, File},
-    io::Read,
-    path::Path,
-};
+use std::{fs, path::Path};
 
 use crate::{Error, Result};
 
 /// Bytes that tell a web page or a pointer from a model.
-const BEGINNING: u64 = 256;
+pub const BEGINNING: usize = 256;
 
 /// Refuses a file that only stands for the real one: a pointer of Git LFS, or the web page that a failed download left.
-pub fn check_contents(path: &Path) -> Result<()> {
-    let mut start = Vec::new();
-    let file = File::open(path).map_err(Error::io(path))?;
-    let read = file.take(BEGINNING).read_to_end(&mut start);
-    read.map_err(Error::io(path))?;
-    let text = String::from_utf8_lossy(&start).to_lowercase();
+/// Takes its contents, or the first [`BEGINNING`] bytes of them.
+pub fn check_contents(path: &Path, contents: &[u8]) -> Result<()> {
+    let start = &contents[..contents.len().min(BEGINNING)];
+    let text = String::from_utf8_lossy(start).to_lowercase();
     let text = text.trim_start();
     if text.starts_with("version https://git-lfs") {
         let problem = "a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`";

@@ -28,8 +28,10 @@ impl WeightFile {
         if size == 0 {
             return Err(Error::damaged(path, "the file is empty"));
         }
-        mistaken::check_contents(&path)?;
-        Ok(Self { path, size, file })
+        let file = Self { path, size, file };
+        let start = file.read(0..size.min(mistaken::BEGINNING))?;
+        mistaken::check_contents(&file.path, &start)?;
+        Ok(file)
     }
 
     /// Maps the file, calls `look` with all of its bytes and drops the mapping. Pages that `look`

@@ -132,6 +132,7 @@ impl<T: Real> Dense<T> {
         let right = right.0.subcols(columns.start, columns.len());
         fit(left.0.as_ref(), right.transpose())?;
         fit(self.0.as_ref(), left.0.as_ref())?;
+        fit(right.transpose(), self.0.as_ref())?;
         multiply_lower_tiles(self.0.as_mut(), Accum::Add, left.0.as_ref(), right);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::{Architecture, Error, Llama3Scaling, Result};
+use crate::{Architecture, Error, Llama3Scaling, Result, huggingface::settings::is_off};
 
 /// The value of a setting with which it changes nothing.
 enum Neutral {
@@ -22,12 +22,7 @@ enum Neutral {
 impl Neutral {
     fn is(&self, value: &Value) -> bool {
         match self {
-            Self::Off => {
-                value.as_bool() == Some(false)
-                    || value.as_f64() == Some(0.0)
-                    || value.as_array().is_some_and(Vec::is_empty)
-                    || value.as_object().is_some_and(Map::is_empty)
-            }
+            Self::Off => is_off(value) || value.as_f64() == Some(0.0),
             Self::One => value.as_f64() == Some(1.0),
             Self::Full => value
                 .as_array()
