@@ -20,10 +20,6 @@ use crate::{evidence::Route, job::Planning, memory, pipeline::by_input};
 /// The program while it writes a tokenizer: of a small model more than all that comes after it.
 const PROGRAM: usize = 80_000_000;
 
-/// Percent by which the allocator's memory exceeds what is alive while matrices of several sizes come and go: freed ones
-/// are given back after 100 ms, and leave holes that the next do not fill. Measured in the shapes of 7B: 11 to 16.
-const RETAINED: usize = 14;
-
 /// Bytes that stay allocated once a text has been tokenised.
 const TOKENIZER: usize = 70_000_000;
 
@@ -181,8 +177,7 @@ impl<M: Method> Needed<'_, M> {
                 // Measuring, solving and compressing follow each other: the largest counts. H and the weights stay
                 // for compressing.
                 let held = pass.held(input.kind) + compressing;
-                let most = held.max(pass.solving(input.kind));
-                (most + most * RETAINED / 100).max(pass.measuring(input.kind))
+                held.max(pass.solving(input.kind)).max(pass.measuring(input.kind))
             }))
         };
         self.steps.iter().map(of_input).collect()

@@ -45,7 +45,7 @@ use clap::Parser as _;
 use crate::args::{Arguments, Verb};
 
 /// Freed memory is the system's again within milliseconds, also that of threads which wait: what a run
-/// takes is then what `plan` predicts.
+/// takes is then what `plan` predicts. See also [`memory::return_at_once`].
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -61,6 +61,7 @@ enum Outcome {
 /// Runs the verb that was asked for. clap ends the program itself, with status 2, where arguments are wrong.
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    memory::return_at_once();
     // Before any verb: the shipped model is unpacked into a folder that an interrupt must remove.
     interrupt::watch();
     let outcome = match arguments.verb {
