@@ -9,7 +9,7 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use compress_checkpoint::{
-    Checkpoint, Config,
+    Checkpoint, Config, Head,
     names::{self, NormSite},
 };
 use compress_core::{Role, Site, Store};
@@ -36,13 +36,13 @@ impl Decoder {
         let load = Loader::new(checkpoint, device);
         let config = checkpoint.config();
         let head = |weight| Linear { weight, bias: None };
-        let untied = (!config.tied).then(|| load.weight(Site::Head));
+        let untied = (config.head == Head::Own).then(|| load.weight(Site::Head));
         Ok(Self {
             embedding: load.weight(Site::Embedding)?,
             blocks: Vec::new(),
             norm: load.last_norm()?,
             head: untied.transpose()?.map(head),
-            rotary: Rotary::new(config),
+            rotary: Rotary::new(config)?,
         })
     }
 }

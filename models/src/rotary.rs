@@ -9,19 +9,25 @@
 //! Channel i is paired with channel i + d/2, as Hugging Face's weights expect; burn's own embedding pairs neighbours.
 //! Angles are computed in `f64`, and rounded to `f32` as cosines and sines only.
 
-use std::{f64::consts::TAU, ops::Range};
+use std::{borrow::Cow, f64::consts::TAU, ops::Range};
 
 use burn::{
     module::Module,
     tensor::{Device, Tensor, TensorData},
 };
-use compress_checkpoint::{Config, Llama3Scaling};
+use compress_checkpoint::{Config, Llama3Scaling, Rope, RopeScaling, YarnScaling};
+
+use crate::Result;
 
 /// The angular speeds of a head's pairs of channels.
 #[derive(Module, Debug)]
 pub struct Rotary {
     /// Radians per position; d/2 of them.
     speeds: Vec<f64>,
+    /// What cosines and sines are multiplied by: 1 but for `YaRN`.
+    sharpening: f64,
+    /// θ, factor and context of a scaling that depends on the length of the text.
+    dynamic: Option<[f64; 3]>,
 }
 
 /// Cosines and sines of the rotary embedding for a range of positions.
@@ -32,40 +38,77 @@ pub struct RotaryAngles {
 }
 
 impl Rotary {
-    /// The speeds of a config: its θ and, where it has one, Llama 3's scaling.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let d = config.head_size as f64;
-        let speed = |pair: usize| config.rope_theta.powf(-2.0 * pair as f64 / d);
-        let scale = |speed| {
-            config
-                .rope_scaling
-                .map_or(speed, |scaling| slowed(speed, scaling))
+    /// The speeds of a config: those of its θ, scaled as it says. Fails where its scaling is not implemented.
+    pub fn new(config: &Config) -> Result<Self> {
+        let Rope { theta, scaling } = config.rope()?;
+        let size = config.head_size;
+        let plain = speeds(theta, size / 2).into_iter();
+        let mut rotary = Self {
+            speeds: Vec::new(),
+            sharpening: 1.0,
+            dynamic: None,
         };
-        Self {
-            speeds: (0..config.head_size / 2).map(speed).map(scale).collect(),
+        rotary.speeds = match scaling {
+            None => plain.collect(),
+            Some(RopeScaling::Linear { factor }) => plain.map(|speed| speed / factor).collect(),
+            Some(RopeScaling::Dynamic { factor, context }) => {
+                rotary.dynamic = Some([theta, factor, context]);
+                plain.collect()
+            }
+            Some(RopeScaling::Llama3(scaling)) => {
+                plain.map(|speed| slowed(speed, scaling)).collect()
+            }
+            Some(RopeScaling::Yarn(scaling)) => {
+                rotary.sharpening = scaling.attention_factor;
+                let slow = slow_shares(theta, size, scaling);
+                let both = plain.zip(slow);
+                both.map(|(speed, slow)| speed * (1.0 - slow + slow / scaling.factor))
+                    .collect()
+            }
+        };
+        Ok(rotary)
+    }
+
+    /// The speeds for a text of `length` tokens.
+    fn at(&self, length: usize) -> Cow<'_, [f64]> {
+        match self.dynamic {
+            Some([theta, factor, context]) if length as f64 > context => {
+                let d = 2.0 * self.speeds.len() as f64;
+                let growth = factor * length as f64 / context - (factor - 1.0);
+                speeds(theta * growth.powf(d / (d - 2.0)), self.speeds.len()).into()
+            }
+            _ => Cow::Borrowed(&self.speeds),
         }
     }
 
     /// Cosines and sines for a range of positions, on a device.
     #[must_use]
     pub fn angles(&self, positions: Range<usize>, device: &Device) -> RotaryAngles {
-        let shape = [1, 1, positions.len(), self.speeds.len()];
+        let speeds = self.at(positions.end);
+        let shape = [1, 1, positions.len(), speeds.len()];
         let [cos, sin] = [f64::cos, f64::sin].map(|function| {
-            let numbers = positions.clone().flat_map(|p| self.angle(p, function));
+            let numbers = positions
+                .clone()
+                .flat_map(|p| self.turned(&speeds, p, function));
             Tensor::from_data(TensorData::new(numbers.collect::<Vec<_>>(), shape), device)
         });
         RotaryAngles { cos, sin }
     }
 
-    /// The cosines, or the sines, of the d/2 pairs at one position.
-    pub(crate) fn angle(
+    /// The cosines, or the sines, of the d/2 pairs at the last position of a text.
+    pub(crate) fn angle(&self, position: usize, function: fn(f64) -> f64) -> Vec<f32> {
+        let speeds = self.at(position + 1);
+        self.turned(&speeds, position, function).collect()
+    }
+
+    fn turned(
         &self,
+        speeds: &[f64],
         position: usize,
         function: fn(f64) -> f64,
     ) -> impl Iterator<Item = f32> {
-        let angles = self.speeds.iter().map(move |speed| position as f64 * speed);
-        angles.map(move |angle| function(angle) as f32)
+        let angles = speeds.iter().map(move |speed| position as f64 * speed);
+        angles.map(move |angle| (function(angle) * self.sharpening) as f32)
     }
 }
 
@@ -98,6 +141,30 @@ impl RotaryAngles {
         let turned = first.clone() * cos.clone() - second.clone() * sin.clone();
         Tensor::cat(vec![turned, second * cos + first * sin], 3)
     }
+}
+
+/// θ^(−2i/d) for the d/2 pairs of a head.
+fn speeds(theta: f64, pairs: usize) -> Vec<f64> {
+    let speed = |pair: usize| theta.powf(-(pair as f64) / pairs as f64);
+    (0..pairs).map(speed).collect()
+}
+
+/// By how much of the way each pair is slowed down under `YaRN`: 0 where it turns more than `beta_fast` times within
+/// the original context, 1 where it turns less than `beta_slow` times, and a straight line between, by the pair's number.
+fn slow_shares(theta: f64, size: usize, scaling: YarnScaling) -> impl Iterator<Item = f64> {
+    let d = size as f64;
+    // The number of the pair that turns so often.
+    let pair =
+        |turns: f64| d * (scaling.original_context / (turns * TAU)).ln() / (2.0 * theta.ln());
+    let (mut first, mut last) = (pair(scaling.beta_fast), pair(scaling.beta_slow));
+    if scaling.truncate {
+        (first, last) = (first.floor(), last.ceil());
+    }
+    // transformers' bound of the last is by channels, not by pairs.
+    let (first, last) = (first.max(0.0), last.min(d - 1.0));
+    // A step where both are one, as the division needs a width.
+    let width = if first == last { 0.001 } else { last - first };
+    (0..size / 2).map(move |pair| ((pair as f64 - first) / width).clamp(0.0, 1.0))
 }
 
 /// Llama 3's scaling of a speed: pairs that turn less than `low` times within the original context become slower by

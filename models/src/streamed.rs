@@ -10,7 +10,7 @@ use burn::{
     nn::RmsNorm,
     tensor::{Device, Tensor},
 };
-use compress_checkpoint::{Checkpoint, names};
+use compress_checkpoint::{Checkpoint, Head, names};
 use compress_core::Site;
 use rayon::prelude::*;
 
@@ -59,14 +59,14 @@ impl<'a> Streamed<'a> {
             load.weight(site)
                 .map(|weight| Kept::InMemory(weight.into()))
         };
-        let untied = !checkpoint.config().tied;
+        let untied = checkpoint.config().head == Head::Own;
         Ok(Self {
             checkpoint,
             device: device.clone(),
             embedding: keep(Site::Embedding)?,
             head: untied.then(|| keep(Site::Head)).transpose()?,
             norm: load.last_norm()?,
-            rotary: Rotary::new(checkpoint.config()),
+            rotary: Rotary::new(checkpoint.config())?,
         })
     }
 

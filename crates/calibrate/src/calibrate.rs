@@ -61,6 +61,10 @@ pub fn calibrate(
     let _alone = store.lock()?;
     // Another run may have done it while this one waited.
     let needs = store.missing(needs, layers);
+    if needs.gradients {
+        // Of the loss, before the way there is computed.
+        checkpoint.config().predicts()?;
+    }
     if needs != Needs::NOTHING {
         let pass = Calibration::new(checkpoint, windows, store, progress)?;
         pass.forward(needs)?;

@@ -61,6 +61,24 @@ pub enum Error {
         found: String,
     },
 
+    /// A model without an output head, which cannot be asked for the next token.
+    #[error("{}: a {class} has no output head, and so no perplexity and no gradients; use --no-evaluate, and a method that needs none", path.display())]
+    NoHead {
+        /// Its `config.json`.
+        path: PathBuf,
+        /// The class that it names.
+        class: String,
+    },
+
+    /// A class of model that an output cannot be.
+    #[error("{}: a {class} cannot have low-rank pairs, since their modelling file has no such class; add --dense, or round its weights by lorc", path.display())]
+    Class {
+        /// The model.
+        path: PathBuf,
+        /// The class that its config names.
+        class: String,
+    },
+
     /// A tensor that the network needs and the file lacks.
     #[error("{}: there is no tensor `{name}`", path.display())]
     MissingTensor {

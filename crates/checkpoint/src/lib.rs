@@ -42,7 +42,8 @@ mod selection;
 mod write;
 
 pub use huggingface::architecture::Architecture;
-pub use huggingface::config::{Config, Llama3Scaling};
+pub use huggingface::config::rotary::{Llama3Scaling, Rope, RopeScaling, YarnScaling};
+pub use huggingface::config::{Config, Head};
 pub use read::checkpoint::Checkpoint;
 pub use write::card::Card;
 

@@ -22,6 +22,8 @@
 //!
 //! Whoever needs the name, the shape or the number format of a tensor asks here.
 
+use std::collections::BTreeMap;
+
 use compress_core::{
     Factor, Form, Format, PairForm, Precision, Quantised, Role, Scheme, Shape, Site, Store,
 };
@@ -35,6 +37,31 @@ const BLOCKS: &str = "model.layers.";
 
 /// The ranks that a file may claim: as large as any size in a `config.json`.
 const MOST_RANK: usize = 1 << 24;
+
+/// The tensors of a decoder that was saved by itself, by the names that they have in a model with a head: `layers.…`
+/// becomes `model.layers.…`. Those of a whole model stay as they are.
+#[must_use]
+pub fn of_decoder<T>(tensors: BTreeMap<String, T>) -> BTreeMap<String, T> {
+    const PREFIX: &str = "model.";
+    if tensors.keys().any(|name| name.starts_with(PREFIX)) {
+        return tensors;
+    }
+    let is_own = |name: &str| {
+        ["embed_tokens.", "layers.", "norm."]
+            .iter()
+            .any(|part| name.starts_with(part))
+    };
+    let tensors = tensors.into_iter();
+    tensors
+        .map(|(name, tensor)| {
+            if is_own(&name) {
+                (format!("{PREFIX}{name}"), tensor)
+            } else {
+                (name, tensor)
+            }
+        })
+        .collect()
+}
 
 /// The module of a role within its block.
 const fn role_module(role: Role) -> &'static str {

@@ -4,6 +4,7 @@ pub mod adapter;
 pub mod checkpoint;
 pub mod directory;
 pub mod gguf;
+pub mod head;
 pub mod mistaken;
 pub mod reading;
 pub mod tensor;

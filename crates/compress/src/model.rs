@@ -2,7 +2,11 @@
 //!
 //! All verbs that read a model open it here.
 
-use std::{iter, path::Path, sync::OnceLock};
+use std::{
+    iter,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use compress_checkpoint::{Checkpoint, Input};
@@ -38,29 +42,32 @@ impl Opened {
                 folder: Some(folder),
             });
         };
+        let local = Self::find(name, quiet)?;
+        let checkpoint = Checkpoint::open(&local)?;
+        for warning in checkpoint.warnings() {
+            tell!("warning: {name}: {warning}");
+        }
+        Ok(Self {
+            checkpoint,
+            name: name.into(),
+            digest: OnceLock::new(),
+            folder: None,
+        })
+    }
+
+    /// Where a model of this name is on this machine; downloads it where it has to.
+    fn find(name: &str, quiet: bool) -> Result<PathBuf> {
         let path = Path::new(name);
         // First: a path such as `org/name` is a hub id as well, and what is here needs no network.
         if path.exists() {
-            return Ok(Self {
-                checkpoint: Checkpoint::open(path)?,
-                name: name.into(),
-                digest: OnceLock::new(),
-                folder: None,
-            });
+            return Ok(path.into());
         }
         let Ok(id) = name.parse::<ModelId>() else {
             bail!("{name}: no such file or directory, and not a hub id (org/name)");
         };
         let settings = Settings::from_env()?;
-        let local = compress_hub::resolve(&id, &settings, &progress::Download::new(quiet))
-            .with_context(|| {
-                format!("{name}: no such file or directory here, and not to be had from the hub")
-            })?;
-        Ok(Self {
-            checkpoint: Checkpoint::open(&local)?,
-            name: name.into(),
-            digest: OnceLock::new(),
-            folder: None,
+        compress_hub::resolve(&id, &settings, &progress::Download::new(quiet)).with_context(|| {
+            format!("{name}: no such file or directory here, and not to be had from the hub")
         })
     }
 

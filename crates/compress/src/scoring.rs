@@ -87,6 +87,8 @@ impl ScoringText {
             None => ("shipped sample".to_owned(), shipped::SAMPLE.to_owned()),
         };
         let config = model.config();
+        // A model that cannot be run is refused here, before any work.
+        config.predicts()?;
         let protocol = Protocol {
             context: arguments.context.unwrap_or(config.context.min(1024)),
             // The largest number stands for all windows, which a protocol says by none.

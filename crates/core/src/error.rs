@@ -60,7 +60,7 @@ pub enum Error {
         site: Site,
     },
 
-    /// All measurements at a site are zero: its layer input, or its gradients, vanish on the calibration text.
+    /// All measurements at a site are zero: its layer input vanishes on the calibration text.
     #[error(
         "{site}: all {what} on the calibration text are zero, so they say nothing about this weight; use another text, or leave the weight out by --skip"
     )]

@@ -43,7 +43,7 @@ impl Norm {
         }
     }
 
-    /// The metric of one weight. Fails where a measurement is missing or zero.
+    /// The metric of one weight. Fails as [`inputs`](Self::inputs) and [`outputs`](Self::outputs) do.
     pub fn metric(self, site: Site, survey: &Survey<'_>) -> Result<Metric> {
         Ok(Metric {
             outputs: self.outputs(site, survey)?,
@@ -57,20 +57,30 @@ impl Norm {
         self.needs().activations
     }
 
-    /// The weighting of a weight's inputs. Fails where the measurement is missing or zero.
+    /// The weighting of a weight's inputs. Fails where the measurement is missing, or where the activations are zero.
+    ///
+    /// Zero gradients weight all alike: no cut changes the loss, and then the one that changes the outputs least, or
+    /// the weight itself, is taken.
     pub fn inputs(self, site: Site, survey: &Survey<'_>) -> Result<Weighting> {
         Ok(match self {
             Self::Plain => Weighting::Even,
             Self::Activation | Self::Kronecker => Weighting::damped(survey.activations(site)?),
-            Self::InputFisher => Metric::input_fisher(survey.input_fisher(site)?).inputs,
+            Self::InputFisher => match survey.input_fisher(site)? {
+                zero if zero.iter().all(|x| *x == 0.0) => Weighting::Even,
+                fisher => Metric::input_fisher(fisher).inputs,
+            },
         })
     }
 
-    /// The weighting of a weight's outputs. Fails where the measurement is missing or zero.
+    /// The weighting of a weight's outputs. Fails where the measurement is missing; zero gradients as for
+    /// [`inputs`](Self::inputs).
     pub fn outputs(self, site: Site, survey: &Survey<'_>) -> Result<Weighting> {
         Ok(match self {
             Self::Plain | Self::Activation | Self::InputFisher => Weighting::Even,
-            Self::Kronecker => Weighting::damped(survey.output_gradients(site)?),
+            Self::Kronecker => match survey.output_gradients(site)? {
+                zero if zero.trace() == 0.0 => Weighting::Even,
+                gradients => Weighting::damped(gradients),
+            },
         })
     }
 
@@ -81,7 +91,20 @@ impl Norm {
     pub fn spectrum(self, site: Site, survey: &Survey<'_>) -> Result<Vec<f64>> {
         survey.spectrum(site, self.name(), |weight| match self {
             Self::Plain => Ok(singular_values(weight)?.iter().map(|s| s * s).collect()),
-            _ => spectrum_under(&self.metric(site, survey)?, weight),
+            _ => {
+                let metric = self.metric(site, survey)?;
+                // Where gradients are zero no rank is worth anything.
+                let free = match self {
+                    Self::Kronecker => metric.outputs.is_even(),
+                    Self::InputFisher => metric.inputs.is_even(),
+                    _ => false,
+                };
+                if free {
+                    let shape = weight.shape();
+                    return Ok(vec![0.0; shape.rows.min(shape.cols)]);
+                }
+                spectrum_under(&metric, weight)
+            }
         })
     }
 }

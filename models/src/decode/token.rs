@@ -84,7 +84,7 @@ impl<'a> Token<'a> {
     /// None where the cache is not on the CPU.
     fn new(decoder: &'a Decoder, network: &'a Network, cache: &'a Cache) -> Option<Self> {
         let past = cache.layers.iter().map(LayerCache::host);
-        let angle = |function| decoder.rotary.angle(cache.length, function).collect();
+        let angle = |function| decoder.rotary.angle(cache.length, function);
         Some(Self {
             decoder,
             network,

@@ -1,33 +1,34 @@
 //! The description of a decoder in `config.json`, checked once.
 
 mod fields;
+mod keys;
+pub mod rotary;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use compress_core::{Role, Shape, Site};
 use serde_json::{Map, Value};
 
+use self::{fields::Fields, rotary::Rope};
 use crate::{
     Architecture, Error, Result,
-    huggingface::{
-        config::fields::Fields,
-        quantisation::{self, Schemes},
-    },
+    huggingface::quantisation::{self, Schemes},
     names::{self, NormSite},
 };
 
-/// Llama 3's way to stretch the rotary embedding to long contexts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Llama3Scaling {
-    /// By how much low frequencies are slowed down.
-    pub factor: f64,
-    /// Wavelengths above `original_context / low` are slowed down fully.
-    pub low: f64,
-    /// Wavelengths below `original_context / high` are left alone.
-    pub high: f64,
-    /// The context that the model was first trained for.
-    pub original_context: f64,
+/// Where the output head of a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// A matrix of its own.
+    Own,
+    /// It is the embedding.
+    Embedding,
+    /// Nowhere: the model gives hidden states, or something that is made of them.
+    Nowhere,
 }
+
+/// The class that models have which predict the next token.
+pub const CAUSAL: &str = "ForCausalLM";
 
 /// The shape of a decoder.
 #[expect(
@@ -56,14 +57,12 @@ pub struct Config {
     pub context: usize,
     /// ε of the norms.
     pub norm_epsilon: f64,
-    /// Base of the rotary embedding's wavelengths.
-    pub rope_theta: f64,
-    /// How the rotary embedding is stretched.
-    pub rope_scaling: Option<Llama3Scaling>,
     /// How many tokens back attention sees, itself included; all of them where absent.
     pub sliding_window: Option<usize>,
-    /// Whether the output head is the embedding.
-    pub tied: bool,
+    /// What its class in transformers puts on the decoder: `ForCausalLM`, `Model` for nothing at all, or another.
+    pub class: String,
+    /// The output head.
+    pub head: Head,
     /// Biases on query, key and value.
     pub query_bias: bool,
     /// A bias on the attention's output.
@@ -78,6 +77,8 @@ pub struct Config {
     pub schemes: Schemes,
     /// The file as it was, for writing it again.
     pub json: Map<String, Value>,
+    /// Where it is, for messages.
+    path: PathBuf,
 }
 
 impl Config {
@@ -93,8 +94,11 @@ impl Config {
         let vocabulary = fields.size("vocab_size")?;
         let layers = fields.size("num_hidden_layers")?;
         let is = |one| architecture == one;
+        let optional = is(Architecture::Llama) || is(Architecture::Qwen3);
+        let attention_bias = fields.flag("attention_bias", false)?;
         fields.only("hidden_act", &["silu", "swish"])?;
-        fields.refuse_unsupported()?;
+        fields.refuse(keys::OTHER)?;
+        fields.refuse_unknown()?;
         let config = Self {
             architecture,
             hidden,
@@ -119,13 +123,17 @@ impl Config {
                 .optional_size("max_position_embeddings")?
                 .unwrap_or_else(|| architecture.usual_context()),
             norm_epsilon: fields.optional_positive("rms_norm_eps")?.unwrap_or(1e-6),
-            rope_theta: fields.rope_theta()?,
-            rope_scaling: fields.rope_scaling()?,
             sliding_window: fields.sliding_window(architecture, layers)?,
-            tied: fields.flag("tie_word_embeddings", false)?,
-            query_bias: is(Architecture::Qwen2) || fields.flag("attention_bias", false)?,
-            output_bias: !is(Architecture::Qwen2) && fields.flag("attention_bias", false)?,
-            mlp_bias: fields.flag("mlp_bias", false)?,
+            class: fields.class(architecture)?,
+            head: if fields.flag("tie_word_embeddings", false)? {
+                Head::Embedding
+            } else {
+                Head::Own
+            },
+            // The classes of the other families have or lack biases whatever a config says.
+            query_bias: is(Architecture::Qwen2) || (optional && attention_bias),
+            output_bias: optional && attention_bias,
+            mlp_bias: is(Architecture::Llama) && fields.flag("mlp_bias", false)?,
             query_key_norm: is(Architecture::Qwen3),
             // An id that no embedding has is none; that matters only where a text is to begin with it.
             bos: fields
@@ -133,9 +141,18 @@ impl Config {
                 .filter(|bos| (*bos as usize) < vocabulary),
             schemes: quantisation::parse(&json, path)?,
             json: json.clone(),
+            path: path.into(),
         };
         config.check(&fields)?;
         Ok(config)
+    }
+
+    /// The rotary embedding, which only those who run the network need: weights can be cut without.
+    ///
+    /// Fails where it is of a kind that is not implemented.
+    pub fn rope(&self) -> Result<Rope> {
+        let (json, path) = (&self.json, self.path.as_path());
+        Rope::parse(&Fields { json, path }, self.context)
     }
 
     fn check(&self, fields: &Fields<'_>) -> Result<()> {
@@ -176,9 +193,22 @@ impl Config {
         site.role().map_or(ends, |role| self.shape(role))
     }
 
+    /// Fails where the model cannot be asked for the next token: it has no head, or a rotary embedding that is not
+    /// implemented.
+    pub fn predicts(&self) -> Result<()> {
+        self.rope()?;
+        match self.head {
+            Head::Own | Head::Embedding => Ok(()),
+            Head::Nowhere => Err(Error::NoHead {
+                path: self.path.clone(),
+                class: format!("{}{}", self.architecture.class(), self.class),
+            }),
+        }
+    }
+
     /// Every weight of the network: a head that is the embedding is none of its own.
     pub fn sites(&self) -> impl Iterator<Item = Site> {
-        let head = (!self.tied).then_some(Site::Head);
+        let head = (self.head == Head::Own).then_some(Site::Head);
         let blocks = Site::blocks(self.layers);
         blocks.chain([Site::Embedding]).chain(head)
     }

@@ -35,7 +35,7 @@ pub fn only_known(settings: &Map<String, Value>, known: [&[&str]; 2]) -> Result<
 }
 
 /// The first 60 characters of a value, for messages.
-fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     const MOST: usize = 60;
     // By characters, as a cut within one would not be UTF-8.
     let start: String = text.chars().take(MOST).collect();

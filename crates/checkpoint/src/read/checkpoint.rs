@@ -33,6 +33,7 @@ pub struct Checkpoint {
     forms: BTreeMap<Site, Form>,
     pub(crate) adapter: Option<Adapter>,
     pub(crate) gguf: Option<GgufFile>,
+    warnings: Vec<String>,
 }
 
 impl Checkpoint {
@@ -61,7 +62,8 @@ impl Checkpoint {
         mistaken::check_root(root)?;
         let path = root.join("config.json");
         let config = Config::parse(directory::read_json(&path)?, &path)?;
-        let (mut files, mut tensors) = directory::open(root)?;
+        let (mut files, tensors) = directory::open(root)?;
+        let mut tensors = names::of_decoder(tensors);
         // The adapter's tensors become tensors of the model, so that a sum is read like any other
         // form.
         let mut correction = None;
@@ -79,6 +81,7 @@ impl Checkpoint {
             forms: BTreeMap::new(),
             adapter: correction,
             gguf: None,
+            warnings: Vec::new(),
         }
         .checked()
     }
@@ -99,12 +102,14 @@ impl Checkpoint {
             forms: BTreeMap::new(),
             adapter: None,
             gguf: Some(gguf),
+            warnings: Vec::new(),
         }
         .checked()
     }
 
     /// Determines each site's form and compares all tensors with the config.
     fn checked(mut self) -> Result<Self> {
+        self.find_head()?;
         let schemes = self.config.schemes;
         for site in self.config.sites().collect::<Vec<_>>() {
             let scheme = match site {
@@ -173,6 +178,22 @@ impl Checkpoint {
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// For what is found out about it while it is opened.
+    pub(crate) const fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
+    /// What had to be guessed or set right while it was opened, a sentence each; to be shown to the user.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Adds to them.
+    pub(crate) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 
     /// Whether this is a GGUF file. Its blocks are not written again: an output has plain floats in

@@ -3,6 +3,8 @@
 //! Bytes are read in pieces from the file, so that beside the result only one piece per thread is
 //! in memory.
 
+use std::ops::Range;
+
 use compress_core::{Form, Site};
 use compress_gguf::dequantise;
 use rayon::prelude::*;
@@ -22,6 +24,14 @@ impl Checkpoint {
     pub fn raw(&self, name: &str) -> Result<Vec<u8>> {
         let tensor = self.tensor(name)?;
         self.file(tensor, name)?.read(tensor.range.clone())
+    }
+
+    /// Some of the bytes of a tensor, counted from its first.
+    pub(crate) fn part(&self, name: &str, part: Range<usize>) -> Result<Vec<u8>> {
+        let tensor = self.tensor(name)?;
+        let start = tensor.range.start;
+        self.file(tensor, name)?
+            .read(start + part.start..start + part.end)
     }
 
     /// Calls `take` with the bytes of a tensor in order, at most `limit` at a time; only those are

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use compress_core::Site;
 
-use crate::{Checkpoint, Error, Result, names};
+use crate::{Checkpoint, Error, Head, Result, names};
 
 impl Checkpoint {
     /// Fails with [`Error::Damaged`] at the first tensor of a computed part that no form, bias or
@@ -42,7 +42,7 @@ impl Checkpoint {
         // Rotary frequencies are recomputed from the config, and a tied head repeats the embedding:
         // older exporters stored both.
         let follows = name.ends_with(".rotary_emb.inv_freq")
-            || (self.config().tied && name == names::weight(Site::Head));
+            || (self.config().head == Head::Embedding && name == names::weight(Site::Head));
         let of_end = |site: Site| {
             let module = names::module(site);
             let rest = name.strip_prefix(&module);

@@ -66,6 +66,7 @@ pub fn quantization(layout: &Layout) -> Option<Value> {
         let blocks = layout.forms.iter();
         let blocks = blocks.filter(|(site, _)| site.role().is_some());
         ignore.extend(blocks.flat_map(|(site, form)| not_rounded(*site, *form)));
+        ignore.extend(beside_the_decoder(layout));
     }
     let names = (0..).map(|index| format!("group_{index}"));
     Some(json!({
@@ -87,6 +88,22 @@ fn not_rounded(site: Site, form: Form) -> impl Iterator<Item = String> {
         *precision == Precision::Float && !module.starts_with(names::ADAPTER)
     });
     whole.map(|(module, _)| module)
+}
+
+/// Matrices of neither the decoder nor its head, such as a classifier's: they are copied, and their layers would match
+/// the target `Linear`.
+fn beside_the_decoder(layout: &Layout) -> impl Iterator<Item = String> {
+    let matrices = layout
+        .tensors
+        .iter()
+        .filter(|tensor| tensor.shape.len() == 2);
+    let modules = matrices.filter_map(|tensor| tensor.name.strip_suffix(".weight"));
+    let others = modules.filter(|module| {
+        names::block(module).is_none()
+            && names::site(module).is_none()
+            && !module.starts_with(names::ADAPTER)
+    });
+    others.map(Into::into)
 }
 
 /// A group with one scheme. `channel` means a scale for each row, with `group_size` null.

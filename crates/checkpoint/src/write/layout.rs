@@ -17,8 +17,8 @@ use compress_core::{Form, Format, PairForm, Precision, Scheme, Site};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Checkpoint, Error, Kind, Result, Schemes, Tensor,
-    huggingface::quantisation,
+    Checkpoint, Error, Head, Kind, Result, Schemes, Tensor,
+    huggingface::{config::CAUSAL, quantisation},
     names::{self, Numbers, Part},
     read::{adapter, weights::parameters},
 };
@@ -111,7 +111,7 @@ impl Layout {
         }
         let mut tensors = Vec::new();
         for (name, tensor) in source.tensors() {
-            if source.config().tied && *name == names::weight(Site::Head) {
+            if source.config().head == Head::Embedding && *name == names::weight(Site::Head) {
                 continue; // it is the embedding
             }
             tensors.extend(outputs(source, spec, name, tensor));
@@ -121,6 +121,7 @@ impl Layout {
         // Checked over all forms, as those of the source may remain beside the new ones.
         quantisation::check(&forms)?;
         check_ends(source, &forms)?;
+        check_class(source, &forms)?;
         let sizes = tensors.iter().map(|tensor| {
             let size: usize = tensor.shape.iter().product();
             (tensor.name.as_str(), size)
@@ -223,6 +224,20 @@ fn check_ends(source: &Checkpoint, forms: &BTreeMap<Site, Form>) -> Result<()> {
     }
     let problem = "embedding and head would be rounded in two ways, of which `quantization_config` tells one; leave --embedding-bits out";
     Err(Error::damaged(source.path(), problem))
+}
+
+/// Refuses low-rank pairs in a model with something else than a head on the decoder: the modelling file has classes
+/// for none and for a head only.
+fn check_class(source: &Checkpoint, forms: &BTreeMap<Site, Form>) -> Result<()> {
+    let config = source.config();
+    let is_known = [CAUSAL, "Model"].contains(&config.class.as_str());
+    if is_known || forms.values().all(|form| form.rank().is_none()) {
+        return Ok(());
+    }
+    Err(Error::Class {
+        path: source.path().into(),
+        class: format!("{}{}", config.architecture.class(), config.class),
+    })
 }
 
 /// Gives all corrections the largest rank among them, since `adapter_config.json` has one `r`; the

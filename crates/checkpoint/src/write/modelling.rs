@@ -9,7 +9,10 @@ use compress_core::{Format, Site};
 use minijinja::{Environment, context};
 use serde_json::{Map, Value, json};
 
-use crate::{Config, Error, Layout, Result, names, read::adapter, write::description};
+use crate::{
+    Config, Error, Layout, Result, huggingface::config::rotary, names, read::adapter,
+    write::description,
+};
 
 /// The name of the modelling file beside the weights.
 pub const FILE: &str = "modeling_lowrank.py";
@@ -53,14 +56,14 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
         json.insert("model_type".into(), model_type.into());
         json.insert(
             "architectures".into(),
-            json!([format!("{class}ForCausalLM")]),
+            json!([format!("{class}{}", config.class)]),
         );
     } else {
         let module = FILE.trim_end_matches(".py");
         json.insert("model_type".into(), format!("lowrank_{model_type}").into());
         json.insert(
             "architectures".into(),
-            json!([format!("LowRank{class}ForCausalLM")]),
+            json!([format!("LowRank{class}{}", config.class)]),
         );
         json.insert("lowrank".into(), ranks.into());
         json.insert(
@@ -72,6 +75,7 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
             }),
         );
     }
+    rotary::repeat_for_older_readers(&mut json);
     if let Some(format) = format {
         // transformers 5 renamed `torch_dtype` to `dtype`, and reads both.
         let field = if json.contains_key("dtype") {

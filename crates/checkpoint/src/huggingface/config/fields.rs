@@ -7,57 +7,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::{Architecture, Error, Llama3Scaling, Result, huggingface::settings::is_off};
-
-/// The value of a setting with which it changes nothing.
-enum Neutral {
-    /// False, 0 or an empty list.
-    Off,
-    /// 1: a factor.
-    One,
-    /// `full_attention` for every layer.
-    Full,
-}
-
-impl Neutral {
-    fn is(&self, value: &Value) -> bool {
-        match self {
-            Self::Off => is_off(value) || value.as_f64() == Some(0.0),
-            Self::One => value.as_f64() == Some(1.0),
-            Self::Full => value
-                .as_array()
-                .is_some_and(|layers| layers.iter().all(|kind| kind == "full_attention")),
-        }
-    }
-}
-
-/// Settings of relatives of these networks that would change what is computed: skipping one would give another model.
-/// They stand in files of the supported families where somebody has extended one with code of their own.
-const UNSUPPORTED: [(&str, Neutral); 19] = [
-    // Rotary embedding.
-    ("partial_rotary_factor", Neutral::One),
-    ("rotary_pct", Neutral::One),
-    ("rope_interleaved", Neutral::Off),
-    ("no_rope_layers", Neutral::Off),
-    ("use_mrope", Neutral::Off),
-    ("mrope_section", Neutral::Off),
-    // Attention.
-    ("layer_types", Neutral::Full),
-    ("attn_logit_softcapping", Neutral::Off),
-    ("attention_multiplier", Neutral::Off),
-    ("qk_layernorm", Neutral::Off),
-    ("use_qk_norm", Neutral::Off),
-    ("pruned_heads", Neutral::Off),
-    // Scales of other families.
-    ("final_logit_softcapping", Neutral::Off),
-    ("embedding_multiplier", Neutral::One),
-    ("residual_multiplier", Neutral::One),
-    ("logits_scaling", Neutral::One),
-    ("logit_scale", Neutral::One),
-    // Mixtures of experts.
-    ("num_experts", Neutral::Off),
-    ("num_local_experts", Neutral::Off),
-];
+use super::{
+    CAUSAL,
+    keys::{self, Neutral},
+};
+use crate::{Architecture, Error, Result, huggingface::settings::shortened};
 
 /// A JSON object of the file, the whole of it or the one with rotary settings, and the path for
 /// errors.
@@ -99,6 +53,26 @@ impl Fields<'_> {
                 path: self.path.into(),
                 found: found.into(),
             })
+    }
+
+    /// What the first of `architectures` puts on the decoder of the family; `ForCausalLM` where it is not said.
+    ///
+    /// Fails for a class of another family, which could be anything, unless its name says that it predicts tokens.
+    pub fn class(&self, family: Architecture) -> Result<String> {
+        let first = self.get("architectures").and_then(|names| names.get(0));
+        let Some(named) = first.and_then(Value::as_str) else {
+            return Ok(CAUSAL.into());
+        };
+        // The classes of outputs with low-rank pairs.
+        let plain = named.strip_prefix("LowRank").unwrap_or(named);
+        match plain.strip_prefix(family.class()) {
+            Some(class) if !class.is_empty() => Ok(class.into()),
+            _ if named.ends_with(CAUSAL) => Ok(CAUSAL.into()),
+            _ => Err(self.wrong(
+                "architectures",
+                format!("names {named}, which is none of {family}'s classes"),
+            )),
+        }
     }
 
     /// A size between 1 and 2²⁴, if the field is there.
@@ -173,98 +147,31 @@ impl Fields<'_> {
         }
     }
 
-    /// The object with the rotary settings and its name. transformers 5 calls it `rope_parameters`
-    /// and has θ in it, earlier versions `rope_scaling`, which also counts in version 5 where there are both.
-    pub fn rope_fields(&self) -> Result<Option<(&'static str, Fields<'_>)>> {
-        for field in ["rope_scaling", "rope_parameters"] {
-            if let Some(value) = self.get(field) {
-                let json = value
-                    .as_object()
-                    .ok_or_else(|| self.wrong(field, "is not an object"))?;
-                return Ok(Some((
-                    field,
-                    Fields {
-                        json,
-                        path: self.path,
-                    },
-                )));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The base of the rotary frequencies: at the top level, else among the rotary settings, else
-    /// 10 000, the default of transformers.
-    pub fn rope_theta(&self) -> Result<f64> {
-        if self.get("rope_theta").is_some() {
-            return self.positive("rope_theta");
-        }
-        match self.rope_fields()? {
-            Some((_, rope)) if rope.get("rope_theta").is_some() => rope.positive("rope_theta"),
-            _ => Ok(10_000.0),
-        }
-    }
-
-    /// The scaling of rotary frequencies. Fails for the kinds that are not implemented (`linear`,
-    /// `yarn`, `dynamic` and others).
-    pub fn rope_scaling(&self) -> Result<Option<Llama3Scaling>> {
-        let Some((field, rope)) = self.rope_fields()? else {
-            return Ok(None);
-        };
-        // Older files have `type` in place of `rope_type`.
-        let kind = rope
-            .get("rope_type")
-            .or_else(|| rope.get("type"))
-            .and_then(Value::as_str);
-        match kind {
-            // In a scaling without a type the two versions of transformers see an error and no scaling.
-            None if rope.get("factor").is_some() => Err(self.wrong(
-                field,
-                "has a `factor`, but no `rope_type` that says how it scales",
-            )),
-            None | Some("default") => Ok(None),
-            Some("llama3") => rope.llama3().map(Some),
-            Some(other) => Err(self.wrong(
-                field,
-                format!("has type `{other}`; only `default` and `llama3` are supported"),
-            )),
-        }
-    }
-
     /// Refuses settings that change the function and are not implemented, unless they have the value with which they
     /// change nothing.
-    pub fn refuse_unsupported(&self) -> Result<()> {
-        let rope = ["rope_scaling", "rope_parameters"].map(|field| self.get(field));
-        let rope = rope.into_iter().flatten().filter_map(Value::as_object);
-        for json in rope.chain([self.json]) {
-            let fields = Fields {
-                json,
-                path: self.path,
-            };
-            for (field, neutral) in UNSUPPORTED {
-                if let Some(value) = fields.get(field)
-                    && !neutral.is(value)
-                {
-                    return Err(self.wrong(field, format!("is {value}, which is not supported")));
-                }
+    pub fn refuse(&self, rows: &[(&str, Neutral)]) -> Result<()> {
+        for (field, neutral) in rows {
+            if let Some(value) = self.get(field)
+                && !neutral.is(value)
+            {
+                return Err(self.wrong(field, format!("is {value}, which is not supported")));
             }
         }
         Ok(())
     }
 
-    /// Llama 3's four parameters. `high` above `low` is required, since the interpolation divides
-    /// by their difference.
-    fn llama3(&self) -> Result<Llama3Scaling> {
-        let scaling = Llama3Scaling {
-            factor: self.positive("factor")?,
-            low: self.positive("low_freq_factor")?,
-            high: self.positive("high_freq_factor")?,
-            original_context: self.positive("original_max_position_embeddings")?,
-        };
-        if scaling.high > scaling.low {
-            Ok(scaling)
-        } else {
-            Err(self.wrong("high_freq_factor", "is not above `low_freq_factor`"))
+    /// Refuses settings of which nothing is known, unless they are off.
+    pub fn refuse_unknown(&self) -> Result<()> {
+        let mut fields = self.json.iter();
+        match fields.find(|(name, value)| keys::is_unknown(name, value)) {
+            None => Ok(()),
+            Some((name, value)) => Err(self.wrong(
+                name,
+                format!(
+                    "is {}, and nothing is known of this setting, which could change what the model computes; take it out of config.json if it does not",
+                    shortened(&value.to_string())
+                ),
+            )),
         }
     }
 
