@@ -9,22 +9,21 @@
     reason = "a test fails by panicking"
 )]
 
-use std::path::PathBuf;
+mod common;
+
+use std::path::Path;
 
 use compress_checkpoint::Checkpoint;
 use compress_core::Format;
 use compress_models::{Cache, Decoder, Device};
 use safetensors::SafeTensors;
+use serde_json::{Map, Value};
+
+use crate::common::fixture;
 
 struct Expected {
     tokens: Vec<u32>,
     logits: Vec<f32>,
-}
-
-fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/fixtures")
-        .join(name)
 }
 
 fn expected(name: &str) -> Expected {
@@ -59,11 +58,13 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
         .fold(0.0, f32::max)
 }
 
+fn load(path: &Path) -> Decoder {
+    Decoder::load(&Checkpoint::open(path).unwrap(), &Device::flex()).unwrap()
+}
+
 fn check(name: &str) {
-    let checkpoint = Checkpoint::open(&fixture(&format!("networks/{name}"))).unwrap();
-    let decoder = Decoder::load(&checkpoint, &Device::flex()).unwrap();
     let found = largest_difference(
-        &decoder,
+        &load(&fixture(&format!("networks/{name}"))),
         &expected(&format!("networks/{name}/expected.safetensors")),
     );
     assert!(found < 1e-4, "{name}: logits differ by {found}");
@@ -72,6 +73,27 @@ fn check(name: &str) {
 #[test]
 fn llama_with_stretched_rotary_embedding_and_tied_head() {
     check("llama");
+}
+
+#[test]
+fn rotary_embedding_scaled_in_every_way() {
+    let settings = std::fs::read(fixture("networks/rotary.json")).unwrap();
+    let settings: Map<String, Value> = serde_json::from_slice(&settings).unwrap();
+    let logits = std::fs::read(fixture("networks/rotary.safetensors")).unwrap();
+    let logits = SafeTensors::deserialize(&logits).unwrap();
+    let tokens = expected("networks/llama/expected.safetensors").tokens;
+    for (name, changed) in settings {
+        let folder = common::copy("networks/llama");
+        let path = folder.path().join("config.json");
+        let mut json: Map<_, _> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        json.extend(changed.as_object().unwrap().clone());
+        std::fs::write(&path, Value::from(json).to_string()).unwrap();
+        let decoder = load(folder.path());
+        let logits = Format::F32.decode(logits.tensor(&name).unwrap().data());
+        let tokens = tokens.clone();
+        let found = largest_difference(&decoder, &Expected { tokens, logits });
+        assert!(found < 1e-4, "{name}: logits differ by {found}");
+    }
 }
 
 #[test]
@@ -106,8 +128,7 @@ fn qwen3_with_norms_of_queries_and_keys() {
 
 #[test]
 fn llama_from_gguf() {
-    let checkpoint = Checkpoint::open(&fixture("gguf/llama.gguf")).unwrap();
-    let decoder = Decoder::load(&checkpoint, &Device::flex()).unwrap();
+    let decoder = load(&fixture("gguf/llama.gguf"));
     let found = largest_difference(&decoder, &expected("gguf/llama.expected.safetensors"));
     assert!(found < 1e-4, "logits differ by {found}");
 }
@@ -115,8 +136,7 @@ fn llama_from_gguf() {
 #[test]
 fn token_by_token_through_the_cache_gives_the_same_as_all_at_once() {
     for name in ["llama", "mistral_window", "qwen3"] {
-        let checkpoint = Checkpoint::open(&fixture(&format!("networks/{name}"))).unwrap();
-        let decoder = Decoder::load(&checkpoint, &Device::flex()).unwrap();
+        let decoder = load(&fixture(&format!("networks/{name}")));
         let expected = expected(&format!("networks/{name}/expected.safetensors"));
         let vocabulary = decoder.vocabulary();
         let mut cache = Cache::new();
