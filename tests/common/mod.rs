@@ -1,6 +1,7 @@
 //! What the command-line tests share.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Output, Stdio},
@@ -9,6 +10,9 @@ use std::{
 };
 
 use assert_cmd::Command;
+use compress_core::Format;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A file or folder under `tests/fixtures`.
@@ -31,6 +35,54 @@ pub fn copy(name: &str) -> TempDir {
         fs::copy(&path, to.path().join(path.file_name().unwrap())).unwrap();
     }
     to
+}
+
+/// Changes the `config.json` of a model.
+pub fn edit_config(model: &Path, change: impl FnOnce(&mut Value)) {
+    let path = model.join("config.json");
+    let mut json = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut json);
+    fs::write(&path, json.to_string()).unwrap();
+}
+
+/// Shape and numbers of every tensor of a model in `f32`.
+pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// The tensors of `model.safetensors`, all of them in `f32`.
+pub fn tensors(model: &Path) -> Tensors {
+    let bytes = fs::read(model.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors().into_iter();
+    let decoded = tensors.map(|(name, view)| {
+        let format = match view.dtype() {
+            Dtype::F16 => Format::F16,
+            Dtype::BF16 => Format::Bf16,
+            _ => Format::F32,
+        };
+        (name, (view.shape().to_vec(), format.decode(view.data())))
+    });
+    decoded.collect()
+}
+
+/// Changes the tensors of a model, all of which are `f32` then.
+pub fn edit_tensors(model: &Path, change: impl FnOnce(&mut Tensors)) {
+    let mut tensors = tensors(model);
+    change(&mut tensors);
+    let bytes: BTreeMap<_, _> = tensors
+        .into_iter()
+        .map(|(name, (shape, numbers))| {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+            (name, (shape, bytes))
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, (shape, bytes))| {
+        (
+            name,
+            TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+        )
+    });
+    let file = safetensors::serialize(views, None).unwrap();
+    fs::write(model.join("model.safetensors"), file).unwrap();
 }
 
 /// Runs `compress`.

@@ -24,7 +24,7 @@ fn what_is_missing_has_the_value_that_transformers_takes() {
         let config = parsed(|json| json["model_type"] = family.into()).unwrap();
         assert_eq!(config.context, context);
         assert!((config.norm_epsilon - 1e-6).abs() < 1e-12);
-        assert!((config.rope_theta - 1e4).abs() < 1e-9);
+        assert!((config.rope().unwrap().theta - 1e4).abs() < 1e-9);
         assert_eq!(config.key_value_heads, 4);
     }
 }
@@ -37,6 +37,12 @@ fn a_setting_that_changes_nothing_is_no_obstacle() {
         ("layer_types", json!(["full_attention", "full_attention"])),
         ("rope_interleaved", json!(false)),
         ("num_experts", json!(0)),
+        ("use_logn_attn", json!(false)),
+        ("use_cache", json!(true)),
+        ("unsloth_fixed", json!(true)),
+        ("_attn_implementation_autoset", json!(true)),
+        ("trained_by", json!("somebody")),
+        ("extra", json!({})),
         ("pruned_heads", json!({})),
         (
             "rope_parameters",
@@ -66,7 +72,7 @@ fn the_older_name_of_a_scaling_counts_where_there_are_both() {
             json["rope_scaling"] = older.cloned().unwrap_or_default();
             json["rope_parameters"] = newer.cloned().unwrap_or_default();
         });
-        assert_eq!(config.unwrap().rope_scaling.is_some(), scaled);
+        assert_eq!(config.unwrap().rope().unwrap().scaling.is_some(), scaled);
     }
 }
 
@@ -85,6 +91,25 @@ fn a_window_that_no_layer_has_is_none() {
         assert_eq!(windowed(whole).unwrap().sliding_window, None);
     }
     assert!(windowed(json!(1)).is_err());
+}
+
+#[test]
+fn biases_are_where_the_class_has_them() {
+    for (family, query, output) in [
+        ("llama", true, true),
+        ("mistral", false, false),
+        ("qwen2", true, false),
+        ("qwen3", true, true),
+    ] {
+        let config = parsed(|json| {
+            json["model_type"] = family.into();
+            json["attention_bias"] = true.into();
+            json["mlp_bias"] = true.into();
+        });
+        let config = config.unwrap();
+        assert_eq!((config.query_bias, config.output_bias), (query, output));
+        assert_eq!(config.mlp_bias, family == "llama");
+    }
 }
 
 #[test]
