@@ -43,7 +43,7 @@ pub use block::Block;
 pub use burn::tensor::{Device, Tensor};
 pub use decode::cache::{Cache, HeadCache, LayerCache};
 pub use decode::generate::generate;
-pub use decoder::{Decoder, SLICE};
+pub use decoder::{Decoder, SLICE, slices};
 pub use device::DeviceChoice;
 pub use error::{Error, Result};
 pub use feed_forward::FeedForward;

@@ -5,6 +5,7 @@
 
 use compress_checkpoint::Config;
 use compress_core::{InputKind, Needs, Role, Shape};
+use compress_models::slices;
 
 use crate::{RefitTarget, host::side_by_side, measured::target_rows};
 
@@ -83,10 +84,23 @@ impl PassFootprint<'_> {
             + SINGLE * (block + on_each(2 * met + outputs) + side * self.time * outputs + squared);
         // One pass follows the other: the larger one counts.
         if gradients {
-            forward.max(back)
+            forward.max(back).max(self.loss())
         } else {
             forward
         }
+    }
+
+    /// Peak bytes between the two passes: the ends of the network, and on each thread the logits of a slice of
+    /// positions.
+    fn loss(&self) -> usize {
+        let ends = self.config.sites().filter(|site| site.role().is_none());
+        let ends: usize = ends.map(|site| self.config.weight_shape(site).size()).sum();
+        let positions = slices(self.time, self.config.vocabulary).map(|slice| slice.len());
+        // As a tensor, as numbers, the gradient by them, and its copy in the order of the product.
+        let logits = 4 * positions.max().unwrap_or(0) * self.config.vocabulary;
+        let streams = 6 * self.time * self.config.hidden;
+        let threads = rayon::current_num_threads().min(self.windows);
+        SINGLE * (ends + threads * (logits + streams))
     }
 
     /// Bytes that stay while the weights at a layer input are compressed: H, the weights, and their refit targets.
