@@ -48,8 +48,13 @@ impl BlockType {
     pub const fn values(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
-            Self::IQ4_NL | Self::MXFP4 => 32,
+            Self::Q4_0
+            | Self::Q4_1
+            | Self::Q5_0
+            | Self::Q5_1
+            | Self::Q8_0
+            | Self::IQ4_NL
+            | Self::MXFP4 => 32,
             // The K formats, and all others whose scales are themselves quantized.
             _ => 256,
         }
@@ -61,27 +66,24 @@ impl BlockType {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
-            Self::Q4_0 => 18,
+            Self::Q4_0 | Self::IQ4_NL => 18,
             Self::Q4_1 => 20,
             Self::Q5_0 => 22,
             Self::Q5_1 => 24,
             Self::Q8_0 => 34,
             Self::Q2_K => 84,
-            Self::Q3_K => 110,
+            Self::Q3_K | Self::IQ3_S => 110,
             Self::Q4_K => 144,
             Self::Q5_K => 176,
             Self::Q6_K => 210,
             Self::IQ1_S => 50,
             Self::IQ1_M => 56,
-            Self::IQ2_XXS => 66,
+            Self::IQ2_XXS | Self::TQ2_0 => 66,
             Self::IQ2_XS => 74,
             Self::IQ2_S => 82,
             Self::IQ3_XXS => 98,
-            Self::IQ3_S => 110,
-            Self::IQ4_NL => 18,
             Self::IQ4_XS => 136,
             Self::TQ1_0 => 54,
-            Self::TQ2_0 => 66,
             Self::MXFP4 => 17,
         }
     }

@@ -7,12 +7,15 @@
 
 mod architecture;
 mod config;
+mod llama3;
 mod name;
 mod rotary;
+mod scaling;
 
 pub use self::config::config;
 pub use self::name::tensor_name;
 pub use self::rotary::unpermute_rows;
+pub(crate) use self::scaling::DIVISORS;
 
 use self::architecture::Architecture;
 use crate::{Error, Gguf, dequantise};
@@ -59,5 +62,18 @@ pub fn permuted_heads(gguf: &Gguf, gguf_name: &str) -> Result<Option<usize>, Err
         Some("attn_q") => keys.heads().map(Some),
         Some("attn_k") => keys.key_value_heads().map(Some),
         _ => Ok(None),
+    }
+}
+
+/// What to tell people about how the config was read; nothing where there is no doubt.
+pub(crate) fn warning(gguf: &Gguf) -> Result<Option<String>, Error> {
+    let (_, keys) = Architecture::of(gguf)?;
+    scaling::warning(keys)
+}
+
+/// The error that a feature is not supported.
+fn unsupported(feature: impl Into<String>) -> Error {
+    Error::Unsupported {
+        feature: feature.into(),
     }
 }

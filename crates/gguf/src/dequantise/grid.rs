@@ -51,7 +51,7 @@ pub(super) fn iq2_xxs(block: &[u8; 66], out: &mut [f32; 256]) {
 pub(super) fn iq2_xs(block: &[u8; 74], out: &mut [f32; 256]) {
     let [d0, d1, rest @ ..] = block;
     let (words, scales) = parts::<64, 8, 72>(rest);
-    let scales = quarters(half(*d0, *d1), scales);
+    let scales = quarters(half(*d0, *d1), *scales);
     let words = words.as_chunks().0.iter().zip(out.as_chunks_mut().0);
     for (j, (word, out)) in words.enumerate() {
         let word = u16::from_le_bytes(*word);
@@ -69,7 +69,7 @@ pub(super) fn iq2_s(block: &[u8; 82], out: &mut [f32; 256]) {
     let (low, rest) = parts::<32, 48, 80>(rest);
     let (signs, rest) = parts::<32, 16, 48>(rest);
     let (high, scales) = parts::<8, 8, 16>(rest);
-    let scales = quarters(half(*d0, *d1), scales);
+    let scales = quarters(half(*d0, *d1), *scales);
     let points = indices(low, &unpack::<2, 1, 32>(high));
     let points = points.iter().zip(signs).zip(out.as_chunks_mut().0);
     for (j, ((index, signs), out)) in points.enumerate() {
@@ -192,8 +192,8 @@ fn even(bits: u32) -> u8 {
 
 /// 16 scales of 4 bits, as d · (scale + ½) / 4.
 #[inline]
-fn quarters(d: f32, scales: &[u8; 8]) -> [f32; 16] {
-    unpack::<4, 1, 16>(scales).map(|scale| d * (0.5 + f32::from(scale)) * 0.25)
+fn quarters(d: f32, scales: [u8; 8]) -> [f32; 16] {
+    unpack::<4, 1, 16>(&scales).map(|scale| d * (0.5 + f32::from(scale)) * 0.25)
 }
 
 /// Joins the lower 8 bits of indices with those above.

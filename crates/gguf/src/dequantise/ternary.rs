@@ -40,7 +40,7 @@ fn digits(bytes: &[u8], codes: &mut [u8]) {
     for (codes, power) in codes.chunks_mut(bytes.len()).zip(powers) {
         for (code, byte) in codes.iter_mut().zip(bytes) {
             let fraction = byte.wrapping_mul(power);
-            *code = (u16::from(fraction) * 3 >> 8) as u8;
+            *code = ((u16::from(fraction) * 3) >> 8) as u8;
         }
     }
 }
