@@ -6,6 +6,7 @@ pub mod directory;
 pub mod gguf;
 pub mod mistaken;
 pub mod reading;
+pub mod split;
 pub mod tensor;
 pub mod unknown;
 pub mod weight_file;

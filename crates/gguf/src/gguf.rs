@@ -27,8 +27,8 @@ const MOST_DIVISORS: usize = 4096;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gguf {
     metadata: BTreeMap<String, Value>,
-    tensors: BTreeMap<String, Tensor>,
-    divisors: Vec<f32>,
+    pub(crate) tensors: BTreeMap<String, Tensor>,
+    pub(crate) divisors: Vec<f32>,
 }
 
 impl Gguf {

@@ -33,10 +33,11 @@ pub struct Checkpoint {
     forms: BTreeMap<Site, Form>,
     pub(crate) adapter: Option<Adapter>,
     pub(crate) gguf: Option<GgufFile>,
+    warnings: Vec<String>,
 }
 
 impl Checkpoint {
-    /// Opens a directory or a `.gguf` file, and checks every tensor that the network needs against
+    /// Opens a directory or a `.gguf` file (one of its parts, if it is split), and checks every tensor that the network needs against
     /// the config: its presence, shape and dtype. Reads `config.json` and headers only.
     ///
     /// Fails where the path holds no model, the architecture is not supported, a tensor is missing
@@ -79,18 +80,19 @@ impl Checkpoint {
             forms: BTreeMap::new(),
             adapter: correction,
             gguf: None,
+            warnings: Vec::new(),
         }
         .checked()
     }
 
-    /// A GGUF file, whose metadata take the place of `config.json`.
+    /// A GGUF file, whose metadata take the place of `config.json`, with all other parts if it is one
+    /// of several.
     fn open_gguf(path: &Path) -> Result<Self> {
         mistaken::check_whole(path)?;
-        let file = WeightFile::open(path.into())?;
-        let gguf = GgufFile::parse(&file)?;
+        let (gguf, files) = GgufFile::open(path)?;
         let config = Config::parse(gguf.config()?, path)?;
         let tensors = gguf.tensors();
-        let files = vec![file];
+        let warnings = gguf.warnings()?;
         Self {
             path: path.into(),
             config,
@@ -99,6 +101,7 @@ impl Checkpoint {
             forms: BTreeMap::new(),
             adapter: None,
             gguf: Some(gguf),
+            warnings,
         }
         .checked()
     }
@@ -180,6 +183,13 @@ impl Checkpoint {
     #[must_use]
     pub const fn is_gguf(&self) -> bool {
         self.gguf.is_some()
+    }
+
+    /// What people should be told before they trust figures of this model: guesses that reading it
+    /// took, each a sentence. Empty for most.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Every tensor by its Hugging Face name, those of an adapter included.

@@ -9,8 +9,9 @@ use super::architecture::{Architecture, Keys};
 use super::{llama3, unsupported};
 use crate::{Error, Gguf};
 
-/// The tensor with a divisor for each rotary frequency.
-pub(crate) const DIVISORS: &str = "rope_freqs.weight";
+/// The tensor with a divisor for each rotary frequency. It is no tensor of a checkpoint: the config
+/// says what it says.
+pub const DIVISORS: &str = "rope_freqs.weight";
 
 /// The key of yarn's factor on the attention, below the architecture's name.
 const ATTENTION: &str = "rope.scaling.yarn_attn_factor";
