@@ -118,7 +118,6 @@ gguf("tensor_of_a_block_cut_short", tensors=info("a", (256,), kind=22), count=1,
 divisors = info("rope_freqs.weight", (2,))
 gguf("divisors_of_nothing", **llama(), tensors=divisors, count=1, data=bytes(64))
 gguf("divisors_of_no_number", **llama(), tensors=divisors, count=1, data=struct.pack("<8f", *[float("nan")] * 8))
-gguf("divisors_too_many", **llama(), tensors=info("rope_freqs.weight", (8192,)), count=1, data=bytes(4 * 8192))
 yarn = key("llama.rope.scaling.type", 8, string("yarn"))
 gguf("scaled_by_no_number", **llama(more=(yarn, key("llama.rope.scaling.factor", 6, struct.pack("<f", float("nan"))))))
 gguf("scaled_by_infinity", **llama(more=(yarn, key("llama.rope.scaling.factor", 6, struct.pack("<f", float("inf"))))))
