@@ -58,7 +58,8 @@ fn written(metadata: &Metadata, tensors: &[(&String, &Tensor)], data: &[u8]) -> 
     for (name, tensor) in tensors {
         let rank = (tensor.shape.len() as u32).to_le_bytes().to_vec();
         let dims: Vec<u8> = tensor.shape.iter().rev().flat_map(|&n| count(n)).collect();
-        let kind: u32 = if tensor.kind == BlockType::F32 { 0 } else { 1 };
+        // The fixture has F32, number 0, and F16, number 1.
+        let kind = u32::from(tensor.kind != BlockType::F32);
         let rest = [kind.to_le_bytes().to_vec(), count(body.len())].concat();
         file.extend([string(name), rank, dims, rest].concat());
         body.extend(&data[tensor.range.clone()]);

@@ -60,17 +60,19 @@ impl<'p> Names<'p> {
         let Part { number, count } = part;
         let suffix = suffix(number, count);
         let name = path.file_name().and_then(|name| name.to_str());
-        match name.and_then(|name| name.strip_suffix(&suffix)) {
-            Some(stem) => Ok(Self { stem, count }),
-            None => {
-                let problem = format!(
-                    "part {} of a model in {count} files, but the name does not end in {suffix}, by which the others are \
-                     found; give all of them their original names, in one folder",
-                    number + 1
-                );
-                Err(Error::damaged(path, problem))
-            }
-        }
+        let stem = name.and_then(|name| name.strip_suffix(&suffix));
+        let nameless = || {
+            let problem = format!(
+                "part {} of a model in {count} files, but the name does not end in {suffix}, by which the others are \
+                 found; give all of them their original names, in one folder",
+                number + 1
+            );
+            Error::damaged(path, problem)
+        };
+        Ok(Self {
+            stem: stem.ok_or_else(nameless)?,
+            count,
+        })
     }
 
     /// The path of a part beside another; fails where there is no such file.
