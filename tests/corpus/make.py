@@ -72,7 +72,7 @@ def strings(name, *values):
     return key(name, 9, struct.pack("<IQ", 8, len(values)) + b"".join(map(string, values)))
 
 
-def llama(heads=2, merges=("a b",)):
+def llama(heads=2, merges=("a b",), more=()):
     """Everything that a config and a tokenizer need, as keyword arguments of gguf()."""
     keys = [
         key("general.architecture", 8, string("llama")),
@@ -87,6 +87,7 @@ def llama(heads=2, merges=("a b",)):
         key("tokenizer.ggml.pre", 8, string("smollm")),
         strings("tokenizer.ggml.tokens", "a", "b", "ab"),
         strings("tokenizer.ggml.merges", *merges),
+        *more,
     ]
     return {"metadata": b"".join(keys), "keys": len(keys)}
 
@@ -113,6 +114,13 @@ gguf("tensor_of_nothing", tensors=info("a", (0, 5)), count=1)
 gguf("tensor_of_nine_dimensions", tensors=info("a", (1,) * 9), count=1)
 gguf("tensor_of_unknown_type", tensors=info("a", (32,), kind=999), count=1, data=bytes(64))
 gguf("tensor_of_half_a_block", tensors=info("a", (33,), kind=2), count=1, data=bytes(96))
+gguf("tensor_of_a_block_cut_short", tensors=info("a", (256,), kind=22), count=1, data=bytes(64))
+divisors = info("rope_freqs.weight", (2,))
+gguf("divisors_of_nothing", **llama(), tensors=divisors, count=1, data=bytes(64))
+gguf("divisors_of_no_number", **llama(), tensors=divisors, count=1, data=struct.pack("<8f", *[float("nan")] * 8))
+yarn = key("llama.rope.scaling.type", 8, string("yarn"))
+gguf("scaled_by_no_number", **llama(more=(yarn, key("llama.rope.scaling.factor", 6, struct.pack("<f", float("nan"))))))
+gguf("scaled_by_infinity", **llama(more=(yarn, key("llama.rope.scaling.factor", 6, struct.pack("<f", float("inf"))))))
 gguf("tensors_overlap", tensors=info("a", (8,)) + info("b", (8,)), count=2, data=bytes(128))
 gguf("tensor_off_its_alignment", tensors=info("a", (8,), offset=1), count=1, data=bytes(128))
 

@@ -7,6 +7,7 @@ pub mod gguf;
 pub mod head;
 pub mod mistaken;
 pub mod reading;
+pub mod split;
 pub mod tensor;
 pub mod unknown;
 pub mod weight_file;

@@ -1,7 +1,8 @@
 //! The formats in which a tensor's values are stored.
 //!
 //! `F32`, `F16` and `BF16` are plain; the others are quantized blocks, whose name gives the bits of
-//! a code: `_0` and `_1` have 32 values per block, `_K` 256.
+//! a code: `Q…_0` and `Q…_1` have 32 values per block, `_K` 256. The `IQ` formats look codes up in
+//! tables, the `TQ` formats have three values, `MXFP4` tiny floats.
 
 use std::fmt;
 
@@ -27,6 +28,18 @@ pub enum BlockType {
     Q4_K,
     Q5_K,
     Q6_K,
+    IQ1_S,
+    IQ1_M,
+    IQ2_XXS,
+    IQ2_XS,
+    IQ2_S,
+    IQ3_XXS,
+    IQ3_S,
+    IQ4_NL,
+    IQ4_XS,
+    TQ1_0,
+    TQ2_0,
+    MXFP4,
 }
 
 impl BlockType {
@@ -35,8 +48,15 @@ impl BlockType {
     pub const fn values(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
-            Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K => 256,
+            Self::Q4_0
+            | Self::Q4_1
+            | Self::Q5_0
+            | Self::Q5_1
+            | Self::Q8_0
+            | Self::IQ4_NL
+            | Self::MXFP4 => 32,
+            // The K formats, and all others whose scales are themselves quantized.
+            _ => 256,
         }
     }
 
@@ -46,16 +66,25 @@ impl BlockType {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
-            Self::Q4_0 => 18,
+            Self::Q4_0 | Self::IQ4_NL => 18,
             Self::Q4_1 => 20,
             Self::Q5_0 => 22,
             Self::Q5_1 => 24,
             Self::Q8_0 => 34,
             Self::Q2_K => 84,
-            Self::Q3_K => 110,
+            Self::Q3_K | Self::IQ3_S => 110,
             Self::Q4_K => 144,
             Self::Q5_K => 176,
             Self::Q6_K => 210,
+            Self::IQ1_S => 50,
+            Self::IQ1_M => 56,
+            Self::IQ2_XXS | Self::TQ2_0 => 66,
+            Self::IQ2_XS => 74,
+            Self::IQ2_S => 82,
+            Self::IQ3_XXS => 98,
+            Self::IQ4_XS => 136,
+            Self::TQ1_0 => 54,
+            Self::MXFP4 => 17,
         }
     }
 
@@ -75,7 +104,19 @@ impl BlockType {
             12 => Self::Q4_K,
             13 => Self::Q5_K,
             14 => Self::Q6_K,
+            16 => Self::IQ2_XXS,
+            17 => Self::IQ2_XS,
+            18 => Self::IQ3_XXS,
+            19 => Self::IQ1_S,
+            20 => Self::IQ4_NL,
+            21 => Self::IQ3_S,
+            22 => Self::IQ2_S,
+            23 => Self::IQ4_XS,
+            29 => Self::IQ1_M,
             30 => Self::BF16,
+            34 => Self::TQ1_0,
+            35 => Self::TQ2_0,
+            39 => Self::MXFP4,
             _ => return Err(unsupported_name(id)),
         })
     }
@@ -92,24 +133,13 @@ fn unsupported_name(id: u32) -> String {
     let name = match id {
         9 => "Q8_1",
         15 => "Q8_K",
-        16 => "IQ2_XXS",
-        17 => "IQ2_XS",
-        18 => "IQ3_XXS",
-        19 => "IQ1_S",
-        20 => "IQ4_NL",
-        21 => "IQ3_S",
-        22 => "IQ2_S",
-        23 => "IQ4_XS",
         24 => "I8",
         25 => "I16",
         26 => "I32",
         27 => "I64",
         28 => "F64",
-        29 => "IQ1_M",
-        34 => "TQ1_0",
-        35 => "TQ2_0",
-        39 => "MXFP4",
         40 => "NVFP4",
+        41 => "Q1_0",
         _ => return format!("number {id}"),
     };
     name.to_owned()

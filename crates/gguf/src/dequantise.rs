@@ -1,16 +1,20 @@
 //! Decodes the blocks of a tensor to `f32`.
 //!
-//! Every format but the plain ones is affine: value = scale · code + shift, where codes are
-//! integers of few bits, and a group of consecutive values shares a scale and a shift. The formats
-//! differ in where the bits of codes, scales and shifts lie in a block: [`small`] has blocks of 32
-//! values with one group, [`large`] blocks of 256 values in groups whose scales are themselves
-//! quantized. Operations are in ggml's order, each rounded to `f32`, so that results agree with
+//! Most formats are affine: value = scale · code + shift, where codes are integers of few bits, and
+//! a group of consecutive values shares a scale and a shift. The formats differ in where the bits of
+//! codes, scales and shifts lie in a block: [`small`] has blocks of 32 values with one group,
+//! [`large`] blocks of 256 values in groups whose scales are themselves quantized, [`ternary`] three
+//! values only. In [`codebook`] a code names a value of a table, in [`grid`] a point with four or
+//! eight values. Operations are in ggml's order, each rounded to `f32`, so that results agree with
 //! ggml bit for bit.
 
 mod affine;
+mod codebook;
+mod grid;
 mod large;
 mod plain;
 mod small;
+mod ternary;
 
 use crate::{BlockType, Error};
 
@@ -56,6 +60,18 @@ pub fn dequantise(kind: BlockType, bytes: &[u8], out: &mut [f32]) -> Result<(), 
         BlockType::Q4_K => each_block(bytes, out, large::q4_k),
         BlockType::Q5_K => each_block(bytes, out, large::q5_k),
         BlockType::Q6_K => each_block(bytes, out, large::q6_k),
+        BlockType::IQ1_S => each_block(bytes, out, grid::iq1_s),
+        BlockType::IQ1_M => each_block(bytes, out, grid::iq1_m),
+        BlockType::IQ2_XXS => each_block(bytes, out, grid::iq2_xxs),
+        BlockType::IQ2_XS => each_block(bytes, out, grid::iq2_xs),
+        BlockType::IQ2_S => each_block(bytes, out, grid::iq2_s),
+        BlockType::IQ3_XXS => each_block(bytes, out, grid::iq3_xxs),
+        BlockType::IQ3_S => each_block(bytes, out, grid::iq3_s),
+        BlockType::IQ4_NL => each_block(bytes, out, codebook::iq4_nl),
+        BlockType::IQ4_XS => each_block(bytes, out, codebook::iq4_xs),
+        BlockType::TQ1_0 => each_block(bytes, out, ternary::tq1_0),
+        BlockType::TQ2_0 => each_block(bytes, out, ternary::tq2_0),
+        BlockType::MXFP4 => each_block(bytes, out, codebook::mxfp4),
     }
     Ok(())
 }

@@ -149,6 +149,15 @@ pub enum Error {
         second: String,
     },
 
+    /// A file is not the part of a split model that it should be.
+    #[error("part {part} of a split model, counted from 0: {problem}")]
+    Part {
+        /// The part, from 0 on.
+        part: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+
     /// The bytes given to the decoder are not the blocks of as many values as were asked for.
     #[error("{bytes} bytes of {kind} are not {values} values")]
     Lengths {

@@ -11,23 +11,29 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 
+use crate::huggingface::{self, DIVISORS};
 use crate::reader::Reader;
 use crate::tensor::{Entry, LEAST_ENTRY};
-use crate::{Error, Tensor, Value};
+use crate::{Error, Tensor, Value, dequantise, tokenizer};
 
 /// The fewest bytes that a metadata entry takes: an empty key, a type, one byte. The count of
 /// entries is checked by it.
 const LEAST_METADATA: usize = 8 + 4 + 1;
 
+/// The most divisors of rotary frequencies that are read: a head is nowhere near twice as wide.
+const MOST_DIVISORS: usize = 4096;
+
 /// A parsed header. The bytes of the file stay with the caller.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gguf {
     metadata: BTreeMap<String, Value>,
-    tensors: BTreeMap<String, Tensor>,
+    pub(crate) tensors: BTreeMap<String, Tensor>,
+    pub(crate) divisors: Vec<f32>,
 }
 
 impl Gguf {
-    /// Parses the header of `file`, the bytes of the whole file: version 2 or 3, little endian.
+    /// Parses the header of `file`, the bytes of the whole file: version 2 or 3, little endian. Of
+    /// the tensors' data only `rope_freqs.weight` is read, since the config depends on it.
     ///
     /// Fails where the header is truncated or malformed, a key or name appears twice, or a tensor
     /// has a type that is not supported, an impossible shape, or data that are misaligned, outside
@@ -51,13 +57,32 @@ impl Gguf {
             .unwrap_or(usize::MAX);
         let tensors = place(entries, start, file.len(), alignment)?;
         check_disjoint(&tensors)?;
-        Ok(Self { metadata, tensors })
+        let divisors = divisors(&tensors, file)?;
+        Ok(Self {
+            metadata,
+            tensors,
+            divisors,
+        })
     }
 
     /// The metadata by key.
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, Value> {
         &self.metadata
+    }
+
+    /// What people should be told of how the file is read, where something in it is missing or has
+    /// two meanings; empty for files without doubt. Fails where a key has a wrong type or the
+    /// architecture is not known.
+    pub fn warnings(&self) -> Result<Vec<String>, Error> {
+        let found = [tokenizer::warning(self)?, huggingface::warning(self)?];
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The divisors of the rotary frequencies, the one tensor whose numbers the config depends on;
+    /// empty where the file has none.
+    pub(crate) fn divisors(&self) -> &[f32] {
+        &self.divisors
     }
 
     /// The tensors by their GGUF names, such as `blk.0.attn_q.weight`.
@@ -148,4 +173,21 @@ fn check_disjoint(tensors: &BTreeMap<String, Tensor>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Decodes the divisors of the rotary frequencies; none where there are no such, or so many that
+/// they fit no model.
+fn divisors(tensors: &BTreeMap<String, Tensor>, file: &[u8]) -> Result<Vec<f32>, Error> {
+    let size = |tensor: &Tensor| tensor.shape.iter().product();
+    let Some((tensor, size)) = tensors
+        .get(DIVISORS)
+        .map(|tensor| (tensor, size(tensor)))
+        .filter(|(_, size)| *size <= MOST_DIVISORS)
+    else {
+        return Ok(Vec::new());
+    };
+    let mut divisors = vec![0.0; size];
+    let bytes = file.get(tensor.range.clone()).unwrap_or_default();
+    dequantise(tensor.kind, bytes, &mut divisors)?;
+    Ok(divisors)
 }

@@ -7,19 +7,22 @@
 
 mod architecture;
 mod config;
+mod llama3;
 mod name;
 mod rotary;
+mod scaling;
 
 pub use self::config::config;
 pub use self::name::tensor_name;
 pub use self::rotary::unpermute_rows;
+pub use self::scaling::DIVISORS;
 
 use self::architecture::Architecture;
 use crate::{Error, Gguf, dequantise};
 
 /// Decodes a tensor by its GGUF name: `f32` values, row by row, in the checkpoint's row order.
 ///
-/// `file` is the whole file that `gguf` was parsed from. Fails where there is no such tensor,
+/// `file` is the whole file that `gguf` was parsed from, of a split model that of the tensor's part. Fails where there is no such tensor,
 /// `file` is too short for it, or metadata needed for the row order are missing. Takes 4 bytes per
 /// value; reordering adds the values of one head.
 pub fn values(gguf: &Gguf, file: &[u8], gguf_name: &str) -> Result<Vec<f32>, Error> {
@@ -59,5 +62,18 @@ pub fn permuted_heads(gguf: &Gguf, gguf_name: &str) -> Result<Option<usize>, Err
         Some("attn_q") => keys.heads().map(Some),
         Some("attn_k") => keys.key_value_heads().map(Some),
         _ => Ok(None),
+    }
+}
+
+/// What to tell people about how the config was read; nothing where there is no doubt.
+pub(crate) fn warning(gguf: &Gguf) -> Result<Option<String>, Error> {
+    let (_, keys) = Architecture::of(gguf)?;
+    scaling::warning(keys)
+}
+
+/// The error that a feature is not supported.
+fn unsupported(feature: impl Into<String>) -> Error {
+    Error::Unsupported {
+        feature: feature.into(),
     }
 }

@@ -9,7 +9,8 @@
 //! [`dequantise`] decodes the blocks of a tensor to `f32`, [`huggingface`] gives names, row order
 //! and `config.json` as transformers has them, and [`tokenizer()`] rebuilds the tokenizer. Every
 //! length, count and offset is checked against the file before memory is set aside for it, so
-//! that a malformed file gives an error and never a panic.
+//! that a malformed file gives an error and never a panic. A model that is split into several files
+//! is parsed file by file and put together by [`Gguf::join`].
 //!
 //! Needs versions 2 or 3 in little endian, the architectures llama, qwen2 or qwen3, and the block
 //! types of [`BlockType`]; others are refused by name. Costs: parsing is linear in the header,
@@ -34,6 +35,7 @@ mod gguf;
 pub mod huggingface;
 mod metadata;
 mod reader;
+mod split;
 mod tensor;
 mod tokenizer;
 mod value;
@@ -42,6 +44,7 @@ pub use crate::block_type::BlockType;
 pub use crate::dequantise::dequantise;
 pub use crate::error::Error;
 pub use crate::gguf::Gguf;
+pub use crate::split::Part;
 pub use crate::tensor::Tensor;
 pub use crate::tokenizer::tokenizer;
 pub use crate::value::Value;

@@ -22,6 +22,8 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Its bytes, counted from the start of the file.
     pub range: Range<usize>,
+    /// The part of a split model whose file has the bytes, from 0 on.
+    pub part: usize,
 }
 
 /// An entry as parsed; the start of the data is known only after the last entry.
@@ -83,6 +85,7 @@ impl Entry {
                     kind: self.kind,
                     shape: self.shape,
                     range,
+                    part: 0,
                 },
             )),
             _ => Err(Error::OutOfRange {

@@ -10,6 +10,7 @@ mod byte_level;
 mod sentence_piece;
 mod template;
 mod vocabulary;
+mod words;
 
 use tokenizers::Tokenizer;
 
@@ -47,6 +48,15 @@ pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, Error> {
     // After the model is complete: added tokens that are in the vocabulary keep their ids.
     vocabulary.add_marked(&mut tokenizer)?;
     Ok(tokenizer)
+}
+
+/// What to tell people about the tokenizer that [`tokenizer()`] rebuilds; nothing where there is no
+/// doubt.
+pub(crate) fn warning(gguf: &Gguf) -> Result<Option<String>, Error> {
+    match gguf.text(MODEL)? {
+        Some("gpt2") => words::warning(gguf),
+        _ => Ok(None),
+    }
 }
 
 /// Keeps an error of the tokenizers library as text.

@@ -12,6 +12,7 @@ use safetensors::SafeTensors;
 use support::fixture;
 
 const TENSOR: &str = "blk.0.ffn_down.weight";
+/// Each with a fixture of its own.
 const KINDS: [BlockType; 13] = [
     BlockType::F32,
     BlockType::F16,
@@ -27,6 +28,42 @@ const KINDS: [BlockType; 13] = [
     BlockType::Q5_K,
     BlockType::Q6_K,
 ];
+/// All in one fixture.
+const TABLES: [BlockType; 12] = [
+    BlockType::IQ1_S,
+    BlockType::IQ1_M,
+    BlockType::IQ2_XXS,
+    BlockType::IQ2_XS,
+    BlockType::IQ2_S,
+    BlockType::IQ3_XXS,
+    BlockType::IQ3_S,
+    BlockType::IQ4_NL,
+    BlockType::IQ4_XS,
+    BlockType::TQ1_0,
+    BlockType::TQ2_0,
+    BlockType::MXFP4,
+];
+
+/// Decodes a tensor and compares every bit of its values.
+fn compare(file: &[u8], tensor: &str, kind: BlockType, expected: &SafeTensors) {
+    let gguf = Gguf::parse(file).unwrap();
+    let tensor = &gguf.tensors()[tensor];
+    let mut values = vec![f32::NAN; tensor.shape.iter().product()];
+    dequantise(tensor.kind, &file[tensor.range.clone()], &mut values).unwrap();
+    let reference = expected.tensor(&kind.to_string().to_lowercase()).unwrap();
+    assert_eq!(
+        (tensor.kind, tensor.shape.as_slice()),
+        (kind, reference.shape())
+    );
+    let bits = reference.data().as_chunks().0.iter();
+    for (at, (value, bytes)) in values.iter().zip(bits).enumerate() {
+        assert_eq!(
+            value.to_bits(),
+            u32::from_le_bytes(*bytes),
+            "{kind}, value {at}: {value}"
+        );
+    }
+}
 
 #[test]
 fn every_format_agrees_bit_for_bit_with_the_reference() {
@@ -34,33 +71,37 @@ fn every_format_agrees_bit_for_bit_with_the_reference() {
     let expected = SafeTensors::deserialize(&expected).unwrap();
     for kind in KINDS {
         let name = kind.to_string().to_lowercase();
-        let file = fixture(&format!("{name}.gguf"));
-        let gguf = Gguf::parse(&file).unwrap();
-        let tensor = &gguf.tensors()[TENSOR];
-        let mut values = vec![f32::NAN; tensor.shape.iter().product()];
-        dequantise(tensor.kind, &file[tensor.range.clone()], &mut values).unwrap();
-        let reference = expected.tensor(&name).unwrap();
-        assert_eq!(
-            (tensor.kind, tensor.shape.as_slice()),
-            (kind, reference.shape())
-        );
-        for (at, (value, bytes)) in values
-            .iter()
-            .zip(reference.data().as_chunks().0)
-            .enumerate()
-        {
-            assert_eq!(
-                value.to_bits(),
-                u32::from_le_bytes(*bytes),
-                "{kind}, value {at}: {value}"
-            );
+        compare(&fixture(&format!("{name}.gguf")), TENSOR, kind, &expected);
+    }
+}
+
+#[test]
+fn every_format_with_tables_agrees_bit_for_bit_with_the_reference() {
+    let expected = fixture("tables.expected.safetensors");
+    let expected = SafeTensors::deserialize(&expected).unwrap();
+    let file = fixture("tables.gguf");
+    for kind in TABLES {
+        compare(&file, &kind.to_string().to_lowercase(), kind, &expected);
+    }
+}
+
+#[test]
+fn no_bytes_of_a_block_make_decoding_panic() {
+    for kind in KINDS.into_iter().chain(TABLES) {
+        let mut out = vec![0.0; kind.values()];
+        for byte in 0..=255 {
+            let block: Vec<u8> = (0..kind.bytes())
+                .map(|at| byte ^ (at as u8).wrapping_mul(37))
+                .collect();
+            dequantise(kind, &block, &mut out).unwrap();
+            dequantise(kind, &vec![byte; kind.bytes()], &mut out).unwrap();
         }
     }
 }
 
 #[test]
 fn bytes_that_are_not_the_blocks_of_the_values_are_refused() {
-    for kind in KINDS {
+    for kind in KINDS.into_iter().chain(TABLES) {
         let (bytes, values) = (vec![0; 3 * kind.bytes()], 2 * kind.values());
         let mut out = vec![1.0; values];
         for length in [

@@ -252,8 +252,8 @@ fn a_tensor_has_one_to_four_dimensions_of_whole_blocks() {
 #[test]
 fn a_type_that_is_not_supported_is_named_with_its_tensor() {
     for (id, name) in [
-        (16, "IQ2_XXS"),
-        (35, "TQ2_0"),
+        (40, "NVFP4"),
+        (41, "Q1_0"),
         (28, "F64"),
         (4, "number 4"),
         (99, "number 99"),

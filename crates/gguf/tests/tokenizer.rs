@@ -8,7 +8,9 @@
 mod support;
 
 use compress_gguf::{Error, Gguf, tokenizer};
+use serde_json::Value;
 use support::{Header, fixture};
+use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
 /// A byte-level vocabulary with a merge, a control token and a user-defined one.
 fn byte_level(pre: &str) -> Header {
@@ -105,6 +107,60 @@ fn a_pre_tokenizer_decides_what_merges_may_cross() {
 }
 
 #[test]
+fn words_are_those_of_the_library_that_the_models_were_made_with() {
+    let expected: Value = serde_json::from_slice(&fixture("words.json")).unwrap();
+    let texts: Vec<String> = serde_json::from_value(expected["texts"].clone()).unwrap();
+    for (name, words) in expected["words"].as_object().unwrap() {
+        let tokenizer = tokenizer(&byte_level(name).parse().unwrap()).unwrap();
+        let split = tokenizer.get_pre_tokenizer().unwrap();
+        for (text, words) in texts.iter().zip(words.as_array().unwrap()) {
+            let mut pieces = PreTokenizedString::from(text.as_str());
+            split.pre_tokenize(&mut pieces).unwrap();
+            let found: Vec<_> = pieces
+                .get_splits(OffsetReferential::Original, OffsetType::Byte)
+                .into_iter()
+                .map(|(_, (start, end), _)| &text[start..end])
+                .filter(|word| !word.is_empty())
+                .collect();
+            assert_eq!(words, &Value::from(found), "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn every_known_name_gives_a_tokenizer() {
+    let known = refusal(&byte_level("?")).to_string();
+    let (_, list) = known.split_once('(').unwrap();
+    let names: Vec<_> = list.trim_end_matches(" are)").split(", ").collect();
+    assert!(names.len() >= 40, "{names:?}");
+    for name in names {
+        let ids = ids(&byte_level(name), "12");
+        assert!(ids.ends_with(&[1, 2]) || ids.ends_with(&[3]), "{name}");
+    }
+}
+
+#[test]
+fn a_guessed_pre_tokenizer_is_told() {
+    let warnings = |header: &Header| {
+        let header = header.clone().text("general.architecture", "llama");
+        header.parse().unwrap().warnings().unwrap()
+    };
+    let without = Header::default()
+        .text("tokenizer.ggml.model", "gpt2")
+        .texts("tokenizer.ggml.tokens", &["1", "2", "12"])
+        .texts("tokenizer.ggml.merges", &["1 2"]);
+    assert_eq!(ids(&without, "12"), [2]);
+    let told = warnings(&without);
+    assert!(
+        matches!(&told[..], [one] if one.contains("tokenizer.ggml.pre is missing") && one.contains("GPT-2")),
+        "{told:?}"
+    );
+    assert_eq!(warnings(&byte_level("default")).len(), 1);
+    assert!(warnings(&byte_level("gpt-2")).is_empty());
+    assert!(warnings(&sentence_piece()).is_empty());
+}
+
+#[test]
 fn marked_tokens_are_found_in_text_and_only_control_ones_are_special() {
     let tokenizer = tokenizer(&byte_level("gpt-2").parse().unwrap()).unwrap();
     let ids = tokenizer
@@ -155,9 +211,9 @@ fn a_file_may_do_without_the_space_before_the_text() {
 
 #[test]
 fn what_is_not_known_is_refused_with_what_is() {
-    let pre = refusal(&byte_level("tekken")).to_string();
+    let pre = refusal(&byte_level("poro-chat")).to_string();
     assert!(
-        pre.starts_with("tokenizer.ggml.pre \"tekken\" is not known (default, gpt-2, smollm"),
+        pre.starts_with("tokenizer.ggml.pre \"poro-chat\" is not known (default, gpt-2, phi-2"),
         "{pre}"
     );
     let model = Header::default()

@@ -37,7 +37,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a directory or a `.gguf` file, and checks every tensor that the network needs against
+    /// Opens a directory or a `.gguf` file (one of its parts, if it is split), and checks every tensor that the network needs against
     /// the config: its presence, shape and dtype. Reads `config.json` and headers only.
     ///
     /// Fails where the path holds no model, the architecture is not supported, a tensor is missing
@@ -86,14 +86,14 @@ impl Checkpoint {
         .checked()
     }
 
-    /// A GGUF file, whose metadata take the place of `config.json`.
+    /// A GGUF file, whose metadata take the place of `config.json`, with all other parts if it is one
+    /// of several.
     fn open_gguf(path: &Path) -> Result<Self> {
         mistaken::check_whole(path)?;
-        let file = WeightFile::open(path.into())?;
-        let gguf = GgufFile::parse(&file)?;
+        let (gguf, files) = GgufFile::open(path)?;
         let config = Config::parse(gguf.config()?, path)?;
         let tensors = gguf.tensors();
-        let files = vec![file];
+        let warnings = gguf.warnings()?;
         Self {
             path: path.into(),
             config,
@@ -102,7 +102,7 @@ impl Checkpoint {
             forms: BTreeMap::new(),
             adapter: None,
             gguf: Some(gguf),
-            warnings: Vec::new(),
+            warnings,
         }
         .checked()
     }

@@ -1,12 +1,18 @@
 //! A GGUF file read as a Hugging Face checkpoint: names, row order, config and tokenizer.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use compress_gguf::{Gguf, huggingface};
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
-use crate::{Error, Kind, Result, Tensor, read::weight_file::WeightFile};
+use crate::{
+    Error, Kind, Result, Tensor,
+    read::{split, weight_file::WeightFile},
+};
 
 /// The header of a GGUF file, and the map between its tensor names and Hugging Face's.
 pub struct GgufFile {
@@ -17,23 +23,41 @@ pub struct GgufFile {
 }
 
 impl GgufFile {
-    /// Parses the header; the file is mapped while that lasts. Tensors without a Hugging Face name
-    /// are left out.
-    pub fn parse(file: &WeightFile) -> Result<Self> {
-        let path = file.path.clone();
-        let header = file.look(Gguf::parse)?.map_err(wrap(&path))?;
-        // Tensors without a Hugging Face name, such as rotary factors, are not part of the
-        // checkpoint.
-        let named = header
-            .tensors()
-            .keys()
-            .filter_map(|name| Some((huggingface::tensor_name(name)?, name.clone())));
-        let names = named.collect();
-        Ok(Self {
-            header,
-            path,
-            names,
-        })
+    /// Opens a file and, where it is one part of a split model, all others beside it; each is
+    /// mapped while its header is parsed. Returns the files in the order of the parts.
+    ///
+    /// Fails where a part is missing or another than its name says, and where a tensor has no place
+    /// in a checkpoint.
+    pub fn open(path: &Path) -> Result<(Self, Vec<WeightFile>)> {
+        let (header, files) = split::open(path)?;
+        let mut names = BTreeMap::new();
+        for own in header.tensors().keys() {
+            match huggingface::tensor_name(own) {
+                Some(name) => names.insert(name, own.clone()),
+                // The config has it.
+                None if own == huggingface::DIVISORS => None,
+                // What it would do to the result is not known.
+                None => {
+                    let problem =
+                        format!("tensor `{own}` is there, which no model of the family has");
+                    return Err(Error::damaged(path, problem));
+                }
+            };
+        }
+        let path = path.to_owned();
+        Ok((
+            Self {
+                header,
+                path,
+                names,
+            },
+            files,
+        ))
+    }
+
+    /// What people should be told of how the file is read.
+    pub fn warnings(&self) -> Result<Vec<String>> {
+        self.header.warnings().map_err(wrap(&self.path))
     }
 
     /// The equivalent `config.json`. Fails for models that it could not describe, such as scaled
@@ -52,7 +76,7 @@ impl GgufFile {
                 Tensor {
                     shape,
                     kind: Kind::Block(tensor.kind),
-                    file: 0,
+                    file: tensor.part,
                     range,
                 },
             ))
@@ -129,7 +153,7 @@ impl GgufFile {
 }
 
 /// Adds the path to an error of the GGUF reader.
-fn wrap(path: &std::path::Path) -> impl FnOnce(compress_gguf::Error) -> Error {
+pub fn wrap(path: &Path) -> impl FnOnce(compress_gguf::Error) -> Error {
     move |source| Error::Gguf {
         path: path.into(),
         source: Box::new(source),

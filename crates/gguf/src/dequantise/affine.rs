@@ -47,3 +47,15 @@ pub(super) fn scaled<const ZERO: i16, const LENGTH: usize>(
 pub(super) fn half(low: u8, high: u8) -> f32 {
     f16::from_le_bytes([low, high]).to_f32()
 }
+
+/// Cuts `AB` = `A` + `B` bytes in two. Lengths that do not add up do not compile, so the fallbacks
+/// below are never taken.
+#[inline]
+pub(super) fn parts<const A: usize, const B: usize, const AB: usize>(
+    bytes: &[u8; AB],
+) -> (&[u8; A], &[u8; B]) {
+    const { assert!(A + B == AB, "the parts are the whole") };
+    let first = bytes.first_chunk().unwrap_or(&[0; A]);
+    let last = bytes.last_chunk().unwrap_or(&[0; B]);
+    (first, last)
+}

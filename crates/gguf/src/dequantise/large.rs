@@ -9,7 +9,7 @@
 
 use std::array;
 
-use super::affine::{NOTHING, half, scaled, unpack};
+use super::affine::{NOTHING, half, parts, scaled, unpack};
 
 /// A byte per group with scale and minimum of 4 bits each (16 bytes), 256 codes of 2 bits, d, e;
 /// groups of 16. 2.625 bits per value.
@@ -79,18 +79,6 @@ pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let d = half(*d0, *d1);
     let groups = scales.map(|scale| (d * f32::from(scale.cast_signed()), NOTHING));
     scaled::<32, 16>(&codes, &groups, out);
-}
-
-/// Cuts `AB` = `A` + `B` bytes in two. Lengths that do not add up do not compile, so the fallbacks
-/// below are never taken.
-#[inline]
-fn parts<const A: usize, const B: usize, const AB: usize>(
-    bytes: &[u8; AB],
-) -> (&[u8; A], &[u8; B]) {
-    const { assert!(A + B == AB, "the parts are the whole") };
-    let first = bytes.first_chunk().unwrap_or(&[0; A]);
-    let last = bytes.last_chunk().unwrap_or(&[0; B]);
-    (first, last)
 }
 
 /// The 16 scales of a `Q3_K` block: scale g has its lower four bits in byte g mod 8, its upper two

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::architecture::{Architecture, Keys};
 use super::name::block_bias;
+use super::scaling::rope_scaling;
+use super::unsupported;
 use crate::metadata::needed;
 use crate::{Error, Gguf};
 
@@ -15,16 +17,16 @@ const ROPE_THETA: f64 = 10_000.0;
 /// tensor names tell.
 ///
 /// Fails where the architecture is not llama, qwen2 or qwen3, where a key is missing or of the
-/// wrong type, and where the model has a feature that this config would not express: scaled or
-/// partial rotary embedding (Llama 3.1's, which shows as a tensor `rope_freqs.weight`, is one),
-/// experts, or values of another width than keys.
+/// wrong type, and where the model has a feature that this config would not express: partial rotary
+/// embedding or one scaled in other ways than linear, yarn or Llama 3's (which shows as a tensor
+/// `rope_freqs.weight`), experts, or values of another width than keys.
 pub fn config(gguf: &Gguf) -> Result<Value, Error> {
     let (architecture, keys) = Architecture::of(gguf)?;
     let heads = keys.heads()?;
     let hidden = keys.needed_whole("embedding_length")?;
     let head_dim = head_dim(keys, hidden, heads)?;
-    refuse_scaled_rotary(gguf, keys)?;
     refuse_experts(keys)?;
+    let theta = keys.number("rope.freq_base")?.unwrap_or(ROPE_THETA);
     let epsilon = "attention.layer_norm_rms_epsilon";
     let mut config = json!({
         "architectures": [architecture.class()],
@@ -38,8 +40,8 @@ pub fn config(gguf: &Gguf) -> Result<Value, Error> {
         "vocab_size": vocabulary(gguf)?,
         "max_position_embeddings": keys.needed_whole("context_length")?,
         "rms_norm_eps": needed(&keys.key(epsilon), keys.number(epsilon)?)?,
-        "rope_theta": keys.number("rope.freq_base")?.unwrap_or(ROPE_THETA),
-        "rope_scaling": null,
+        "rope_theta": theta,
+        "rope_scaling": rope_scaling(gguf, (architecture, keys), head_dim, theta)?,
         "hidden_act": "silu",
         // A file without a head of its own shares the embedding's matrix.
         "tie_word_embeddings": !gguf.tensors().contains_key("output.weight"),
@@ -90,38 +92,6 @@ fn vocabulary(gguf: &Gguf) -> Result<usize, Error> {
     Ok(needed(TOKENS, tokens)?.len())
 }
 
-/// Fails where rotary frequencies are scaled by a tensor or by metadata. A factor of 1 scales
-/// nothing and passes.
-fn refuse_scaled_rotary(gguf: &Gguf, keys: Keys) -> Result<(), Error> {
-    // `rope_freqs`, `rope_factors_long` and `rope_factors_short` scale each frequency by itself.
-    if let Some(name) = gguf
-        .tensors()
-        .keys()
-        .find(|name| name.starts_with("rope_f"))
-    {
-        return Err(unsupported(format!(
-            "scaled rotary embedding (tensor {name}; Llama 3.1 and later have it)"
-        )));
-    }
-    let kind = keys
-        .text("rope.scaling.type")?
-        .filter(|kind| *kind != "none");
-    // `rope.scale_linear` is the older key.
-    let factor = match keys.number("rope.scaling.factor")? {
-        Some(factor) => Some(factor),
-        None => keys.number("rope.scale_linear")?,
-    };
-    match (kind, factor) {
-        (None, None) | (_, Some(1.0)) => Ok(()),
-        (kind, factor) => Err(unsupported(format!(
-            "scaled rotary embedding ({} {}, factor {})",
-            keys.key("rope.scaling.type"),
-            kind.unwrap_or("not given"),
-            factor.map_or("not given".to_owned(), |factor| factor.to_string()),
-        ))),
-    }
-}
-
 /// Fails for mixture-of-experts models, which share the architecture's name.
 fn refuse_experts(keys: Keys) -> Result<(), Error> {
     match keys.whole("expert_count")? {
@@ -139,11 +109,4 @@ fn has_bias(gguf: &Gguf, modules: &str) -> bool {
         .keys()
         .filter_map(|name| block_bias(name))
         .any(|module| module.starts_with(modules))
-}
-
-/// The error that a feature is not supported.
-fn unsupported(feature: impl Into<String>) -> Error {
-    Error::Unsupported {
-        feature: feature.into(),
-    }
 }

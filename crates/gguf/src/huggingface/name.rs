@@ -23,7 +23,7 @@ const NORMS: [(&str, &str); 4] = [
 /// family has.
 ///
 /// `rope_freqs.weight` is among the latter: its numbers follow from the config of a checkpoint, and
-/// [`config`](super::config()) refuses files that have it.
+/// [`config`](super::config()) says of them what the config of the checkpoint said.
 ///
 /// ```
 /// use compress_gguf::huggingface::tensor_name;

@@ -21,7 +21,7 @@ pub fn fixture(name: &str) -> Vec<u8> {
 pub struct Header {
     metadata: Vec<Vec<u8>>,
     tensors: Vec<Vec<u8>>,
-    data: usize,
+    data: Vec<u8>,
 }
 
 impl Header {
@@ -78,9 +78,15 @@ impl Header {
         self
     }
 
-    /// How many bytes follow the header's padding.
+    /// How many bytes, zeros, follow the header's padding.
     pub fn data(mut self, bytes: usize) -> Self {
-        self.data = bytes;
+        self.data = vec![0; bytes];
+        self
+    }
+
+    /// The numbers that follow the header's padding.
+    pub fn contents(mut self, numbers: &[f32]) -> Self {
+        self.data = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
         self
     }
 
@@ -88,7 +94,8 @@ impl Header {
         let mut bytes = start(3, self.tensors.len() as u64, self.metadata.len() as u64);
         bytes.extend(self.metadata.concat());
         bytes.extend(self.tensors.concat());
-        bytes.resize(bytes.len().next_multiple_of(32) + self.data, 0);
+        bytes.resize(bytes.len().next_multiple_of(32), 0);
+        bytes.extend(&self.data);
         bytes
     }
 
