@@ -7,6 +7,7 @@ pub mod gguf;
 pub mod mistaken;
 pub mod reading;
 pub mod tensor;
+pub mod tokenizer;
 pub mod unknown;
 pub mod weight_file;
 pub mod weights;

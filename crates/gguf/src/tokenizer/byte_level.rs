@@ -79,8 +79,30 @@ impl Words {
 /// Llama 3 has it, the others do not.
 pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool), Error> {
     let words = Words::of(gguf)?;
-    let ids = vocabulary.ids();
-    let merges = merges(gguf, &ids)?;
+    let rules = needed(
+        MERGES,
+        gguf.list(MERGES, "a list of strings", Value::as_str)?,
+    )?;
+    let tokenizer = assemble(words, vocabulary.ids(), rules)?;
+    Ok((tokenizer, words == Words::Llama3))
+}
+
+/// Qwen2's tokenizer without its added tokens, from ids and merge rules: two tokens with a space
+/// between them.
+pub fn qwen2<'r>(ids: Vocab, rules: impl IntoIterator<Item = &'r str>) -> Result<Tokenizer, Error> {
+    assemble(Words::Qwen2, ids, rules)
+}
+
+/// The tokenizer of a vocabulary, its merge rules in the order of their priority, and a pattern.
+fn assemble<'r>(
+    words: Words,
+    ids: Vocab,
+    rules: impl IntoIterator<Item = &'r str>,
+) -> Result<Tokenizer, Error> {
+    let merges: Merges = rules
+        .into_iter()
+        .map(|rule| pair(rule, &ids))
+        .collect::<Result<_, _>>()?;
     // Llama 3 takes a word that is a token whole, even where no merges lead to it.
     let model = BPE::builder()
         .vocab_and_merges(ids, merges)
@@ -95,16 +117,7 @@ pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<(Tokenizer, 
     tokenizer
         .with_pre_tokenizer(Some(words.pre_tokenizer()?))
         .with_decoder(Some(ByteLevel::default()));
-    Ok((tokenizer, words == Words::Llama3))
-}
-
-/// The merge rules, in the order of their priority.
-fn merges(gguf: &Gguf, ids: &Vocab) -> Result<Merges, Error> {
-    let rules = needed(
-        MERGES,
-        gguf.list(MERGES, "a list of strings", Value::as_str)?,
-    )?;
-    rules.into_iter().map(|rule| pair(rule, ids)).collect()
+    Ok(tokenizer)
 }
 
 /// The two sides of a rule. Both and their concatenation must be tokens: the library panics at a
