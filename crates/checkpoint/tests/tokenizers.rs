@@ -116,7 +116,7 @@ fn a_damaged_sentence_piece_model_is_refused() {
     }
 }
 
-/// A SentencePiece model with another normalizer: the last field of its kind counts.
+/// A `SentencePiece` model with another normalizer: the last field of its kind counts.
 fn normalized_by(fields: &[u8]) -> Vec<u8> {
     let length = u8::try_from(fields.len()).unwrap();
     [&sentence_piece()[..], &[0x1a, length], fields].concat()
