@@ -30,23 +30,29 @@ pub fn open(root: &Path, config: &Config) -> Result<Tokenizer> {
     let settings = Settings::read(root, config)?;
     let [json, model, ids] =
         ["tokenizer.json", "tokenizer.model", "vocab.json"].map(|name| root.join(name));
-    let mut tokenizer = if json.is_file() {
-        whole(&json)?
-    } else {
-        match settings.class {
-            Class::Llama if model.is_file() => sentence_piece::open(&model, &settings)?,
-            Class::Qwen2 if ids.is_file() => vocabulary::open(root)?,
-            // There may be a tokenizer, but which one transformers would make of it is not known here.
-            _ if model.is_file() => return Err(unread(&model, &settings.unread())),
-            _ if ids.is_file() => return Err(unread(&ids, &settings.unread())),
-            _ => {
-                let problem = "there is none, nor a tokenizer.model, nor vocab.json with merges.txt; copy the tokenizer's files from where the model is from";
-                return Err(refused(&json)(problem));
-            }
+    if json.is_file() {
+        let whole = whole(&json)?;
+        let own = whole.get_added_tokens_decoder();
+        // With this setting transformers converts the model anew, tokenizer.json or not. A model that
+        // is not converted here has its conversion in that file already.
+        let anew = settings.class == Class::Llama && settings.is_set("add_prefix_space");
+        let converted = (anew && model.is_file())
+            .then(|| sentence_piece::open(&model, &settings).ok())
+            .flatten();
+        return added::add(converted.unwrap_or(whole), &settings, own);
+    }
+    let tokenizer = match settings.class {
+        Class::Llama if model.is_file() => sentence_piece::open(&model, &settings)?,
+        Class::Qwen2 if ids.is_file() => vocabulary::open(root)?,
+        // There may be a tokenizer, but which one transformers would make of it is not known here.
+        _ if model.is_file() => return Err(unread(&model, &settings.unread())),
+        _ if ids.is_file() => return Err(unread(&ids, &settings.unread())),
+        _ => {
+            let problem = "there is none, nor a tokenizer.model, nor vocab.json with merges.txt; copy the tokenizer's files from where the model is from";
+            return Err(refused(&json)(problem));
         }
     };
-    added::add(&mut tokenizer, &settings, json.is_file())?;
-    Ok(tokenizer)
+    added::add(tokenizer, &settings, [])
 }
 
 /// The tokenizer in a `tokenizer.json`.

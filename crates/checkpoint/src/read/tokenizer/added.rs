@@ -18,16 +18,20 @@ use super::{
 };
 use crate::Result;
 
-/// Adds the tokens of the settings, and what a class puts around texts. `own` says that the
-/// tokenizer has tokens of a `tokenizer.json`, which count more than those of older files.
-pub fn add(tokenizer: &mut Tokenizer, settings: &Settings, own: bool) -> Result<()> {
-    let tokens = tokens(tokenizer, settings, own)?;
+/// Adds the tokens of the settings, and what a class puts around texts. `own` has the added tokens
+/// of a `tokenizer.json`, which count more than those of older files.
+pub fn add(
+    mut tokenizer: Tokenizer,
+    settings: &Settings,
+    own: impl IntoIterator<Item = (u32, AddedToken)>,
+) -> Result<Tokenizer> {
+    let tokens = tokens(&tokenizer, settings, own)?;
     tokenizer
         .add_tokens(tokens)
         .map_err(refused(settings.path()))?;
     // Only this class looks at its settings for it; others leave it to tokenizer.json.
     if settings.class != Class::Llama {
-        return Ok(());
+        return Ok(tokenizer);
     }
     let around = [
         ("bos_token", settings.truth("add_bos_token", true, false)?),
@@ -51,15 +55,19 @@ pub fn add(tokenizer: &mut Tokenizer, settings: &Settings, own: bool) -> Result<
         .map(|it| it.as_ref().map(|(id, token)| (*id, token.as_str())));
     let processor = parts::around_text(ids).map_err(refused(settings.path()))?;
     tokenizer.with_post_processor(processor);
-    Ok(())
+    Ok(tokenizer)
 }
 
 /// The tokens to add, in their order.
-fn tokens(tokenizer: &Tokenizer, settings: &Settings, own: bool) -> Result<Vec<AddedToken>> {
+fn tokens(
+    tokenizer: &Tokenizer,
+    settings: &Settings,
+    own: impl IntoIterator<Item = (u32, AddedToken)>,
+) -> Result<Vec<AddedToken>> {
     let there = tokenizer.get_added_tokens_decoder();
     let mut by_id = settings.added.clone();
-    if own && !settings.complete {
-        by_id.extend(there.iter().map(|(id, token)| (*id, token.clone())));
+    if !settings.complete {
+        by_id.extend(own);
     }
     let mut tokens: Vec<_> = by_id.into_values().collect();
     let known: HashSet<_> = there

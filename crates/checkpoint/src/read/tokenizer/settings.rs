@@ -240,6 +240,11 @@ impl Settings {
         }
     }
 
+    /// Whether a setting is there and not null.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|value| !value.is_null())
+    }
+
     /// That no files but `tokenizer.json` are read for a class, in words.
     pub fn unread(&self) -> String {
         let class = match &self.class {
