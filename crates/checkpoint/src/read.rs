@@ -9,6 +9,7 @@ pub mod mistaken;
 pub mod reading;
 pub mod split;
 pub mod tensor;
+pub mod tokenizer;
 pub mod unknown;
 pub mod weight_file;
 pub mod weights;

@@ -10,10 +10,12 @@
 pub mod card;
 pub mod description;
 pub mod durable;
+pub mod front_matter;
 pub mod journal;
 pub mod layout;
 pub mod lock;
 pub mod modelling;
+pub mod others;
 pub mod output;
 pub mod shards;
 pub mod untouched;

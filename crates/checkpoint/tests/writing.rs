@@ -136,6 +136,48 @@ fn factors_come_back_as_they_were_put() {
 }
 
 #[test]
+fn what_belongs_to_the_model_comes_along_and_nothing_else() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("source");
+    copy(source().path(), &folder);
+    let templates = "additional_chat_templates";
+    for name in [templates, "onnx", ".git"] {
+        fs::create_dir(folder.join(name)).unwrap();
+    }
+    let along = [
+        "LICENSE",
+        "chat_template.jinja",
+        "tokenizer.model",
+        "additional_chat_templates/tool_use.jinja",
+    ];
+    let left = [
+        "pytorch_model.bin",
+        "x.gguf",
+        "onnx/x.json",
+        ".git/x",
+        "additional_chat_templates/x.bin",
+    ];
+    for name in along.iter().chain(&left) {
+        fs::write(folder.join(name), *name).unwrap();
+    }
+    let card = "---\nlicense: other\nlicense_name: x\ntags: [y]\nlanguage:\n- en\n---\n# Source\n";
+    fs::write(folder.join("README.md"), card).unwrap();
+    let source = Checkpoint::open(&folder).unwrap();
+    let layout = Layout::new(&source, &spec()).unwrap();
+    let written = write(&source, &layout, &place.path().join("out"));
+    for name in along {
+        assert_eq!(fs::read_to_string(written.join(name)).unwrap(), name);
+    }
+    for name in left {
+        assert!(!written.join(name).exists(), "{name}");
+    }
+    let card = fs::read_to_string(written.join("README.md")).unwrap();
+    let header =
+        "tags: [compress, none]\nlicense: other\nlicense_name: x\nlanguage:\n- en\n---\n# out";
+    assert!(card.contains(header) && card.starts_with("---\n"), "{card}");
+}
+
+#[test]
 fn embedding_and_head_are_rounded_on_their_way() {
     let place = tempfile::tempdir().unwrap();
     let source = source();

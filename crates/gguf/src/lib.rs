@@ -48,3 +48,10 @@ pub use crate::split::Part;
 pub use crate::tensor::Tensor;
 pub use crate::tokenizer::tokenizer;
 pub use crate::value::Value;
+
+/// The parts of a tokenizer that do not depend on GGUF, for vocabularies in other files.
+pub mod parts {
+    pub use crate::tokenizer::byte_level::qwen2;
+    pub use crate::tokenizer::sentence_piece::{decoder, model, normalizer};
+    pub use crate::tokenizer::template::around_text;
+}

@@ -6,9 +6,9 @@
 //! tokens as ordinary ones, and where the file asks for it, encoding with special tokens begins
 //! with BOS or ends with EOS.
 
-mod byte_level;
-mod sentence_piece;
-mod template;
+pub mod byte_level;
+pub mod sentence_piece;
+pub mod template;
 mod vocabulary;
 mod words;
 

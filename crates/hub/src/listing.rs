@@ -1,8 +1,9 @@
 //! The files of a model on the hub, and the selection of those to download.
 //!
 //! Downloaded are the safetensors, the adapter that belongs to them, and at the top of the
-//! repository the config, the tokenizer, the chat template, the card and the licence. Weights in
-//! other formats stay on the hub, as do all other files in folders.
+//! repository the config, the tokenizer, the chat template, the card and the licence; further chat
+//! templates lie in a folder. Weights in other formats stay on the hub, as do all other files in
+//! folders.
 
 use std::path::Path;
 
@@ -134,14 +135,31 @@ impl Listing {
     }
 }
 
-/// Whether a file is config, tokenizer, template, card or licence at the top of the repository.
+/// The folder of a tokenizer's further chat templates.
+const TEMPLATES: &str = "additional_chat_templates";
+/// How the names of the card and of licences begin, their notices and terms of use included, which
+/// some licences want to be passed on.
+const DOCUMENTS: [&str; 6] = [
+    "README",
+    "LICENSE",
+    "LICENCE",
+    "COPYING",
+    "NOTICE",
+    "USE_POLICY",
+];
+
+/// Whether a file is config, tokenizer, template, card or licence at the top of the repository, or a
+/// template in their folder.
 fn is_small(name: &str) -> bool {
+    if let Some((folder, _)) = name.rsplit_once('/') {
+        return folder == TEMPLATES && ending(name) == "jinja";
+    }
     let upper = name.to_ascii_uppercase();
-    let document = upper.starts_with("README") || upper.starts_with("LICENSE");
+    let document = DOCUMENTS.iter().any(|start| upper.starts_with(start));
     let known = matches!(ending(name).as_str(), "json" | "txt" | "jinja")
         || name == "tokenizer.model"
         || document;
-    known && !name.contains('/')
+    known
 }
 
 /// The extension in lower case; empty where there is none.
@@ -186,6 +204,9 @@ mod tests {
             "chat_template.jinja",
             "README.md",
             "LICENSE",
+            "Notice.txt",
+            "USE_POLICY.md",
+            "additional_chat_templates/tool_use.jinja",
         ];
         assert!(wanted.iter().all(|name| is_small(name)));
         let others = [
@@ -194,6 +215,9 @@ mod tests {
             "pytorch_model.bin",
             ".gitattributes",
             "other.model",
+            "additional_chat_templates/model.bin",
+            "old/additional_chat_templates/x.jinja",
+            "old/LICENSE",
         ];
         assert!(!others.iter().any(|name| is_small(name)));
     }

@@ -16,6 +16,7 @@ use crate::{
         gguf::GgufFile,
         mistaken,
         tensor::FLOATS,
+        tokenizer,
         weight_file::WeightFile,
         weights::parameters,
     },
@@ -231,32 +232,14 @@ impl Checkpoint {
         names::bias(site, self.forms.get(&site).copied().unwrap_or(Form::WHOLE))
     }
 
-    /// The tokenizer of the model: `tokenizer.json`, or built from the metadata of a GGUF file.
-    /// Fails with [`Error::Tokenizer`] where there is none or the library refuses it.
+    /// The tokenizer of the model, with the ids that transformers' `AutoTokenizer` gives: of
+    /// `tokenizer.json`, `tokenizer.model` or `vocab.json`, or of the metadata of a GGUF file. Fails
+    /// with [`Error::Tokenizer`] where there is none that is read.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        if let Some(gguf) = &self.gguf {
-            return gguf.tokenizer();
+        match &self.gguf {
+            Some(gguf) => gguf.tokenizer(),
+            None => tokenizer::open(&self.path, &self.config),
         }
-        let path = self.path.join("tokenizer.json");
-        if !path.is_file() {
-            let problem =
-                "there is none; a tokenizer.model can be converted by transformers' AutoTokenizer"
-                    .into();
-            return Err(Error::Tokenizer { path, problem });
-        }
-        let contents = std::fs::read(&path).map_err(Error::io(&path))?;
-        mistaken::check_contents(&path, &contents)?;
-        let whole = Tokenizer::from_bytes(contents).and_then(|mut tokenizer| {
-            // Settings of the training batches: a text for evaluation must be neither truncated nor
-            // padded.
-            tokenizer.with_truncation(None)?;
-            tokenizer.with_padding(None);
-            Ok(tokenizer)
-        });
-        whole.map_err(|e| Error::Tokenizer {
-            path,
-            problem: e.to_string(),
-        })
     }
 
     /// The tokenizer of a GGUF file as the files that transformers expects, name and contents;

@@ -21,8 +21,9 @@ pub struct Card {
 const TEMPLATE: &str = include_str!("card.md.jinja");
 
 impl Card {
-    /// The text of `README.md`: only the ways to load it that work for its forms.
-    pub(crate) fn render(&self, record: &Record, layout: &Layout) -> Result<String> {
+    /// The text of `README.md`: only the ways to load it that work for its forms. `kept` has the lines
+    /// of the source's front matter that hold for the output.
+    pub(crate) fn render(&self, record: &Record, kept: &str, layout: &Layout) -> Result<String> {
         let remote_code = layout.ranks().next().is_some();
         let schemes = layout.schemes();
         let rounded = schemes.blocks.map(|scheme| scheme.to_string());
@@ -55,7 +56,7 @@ impl Card {
         let bytes = layout.bytes();
         let parameters = layout.parameters();
         Environment::new()
-            .render_str(TEMPLATE, context! { name, table, command, base, method, dense, format, remote_code, rounded, rounded_ends, tied, only_here, kernels, serves, corrected, lora_rank, bytes, parameters })
+            .render_str(TEMPLATE, context! { kept, name, table, command, base, method, dense, format, remote_code, rounded, rounded_ends, tied, only_here, kernels, serves, corrected, lora_rank, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
 }

@@ -11,7 +11,6 @@
 
 use std::{
     borrow::Cow,
-    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
@@ -25,10 +24,10 @@ use crate::{
     read::adapter,
     record,
     write::{
-        description, durable,
+        description, durable, front_matter,
         journal::Journal,
         layout::{Content, Placed},
-        modelling,
+        modelling, others,
         output::Identity,
         shards::Shards,
         untouched,
@@ -189,7 +188,7 @@ impl<'a> Writer<'a> {
                 write(&name, contents.as_bytes())?;
             }
         } else {
-            copy_others(self.source.path(), &folder)?;
+            others::copy(self.source.path(), &folder)?;
         }
         if let Some(index) = self.layout.index() {
             write_json("model.safetensors.index.json", &index)?;
@@ -219,7 +218,13 @@ impl<'a> Writer<'a> {
     /// then stays in the work directory, and the same task only renames it.
     pub fn publish(self, record: &Record, card: &Card) -> Result<Published<'a>> {
         let model = self.work.model();
-        describe(&model, record, card, self.layout)?;
+        // The folder of a GGUF file may hold the card of anything.
+        let kept = if self.source.is_gguf() {
+            String::new()
+        } else {
+            front_matter::kept(self.source.path())?
+        };
+        describe(&model, record, card, &kept, self.layout)?;
         self.journal.flush(|| self.shards.sync())?;
         durable::sync_tree(&model)?;
         // Recorded before the rename: a later run tells by the identity whether the rename has
@@ -229,6 +234,7 @@ impl<'a> Writer<'a> {
         self.work.remove()?;
         Ok(Published {
             layout: self.layout,
+            kept,
             output: self.output,
         })
     }
@@ -253,6 +259,8 @@ impl<'a> Writer<'a> {
 /// A published output, whose lock is still held.
 pub struct Published<'a> {
     layout: &'a Layout,
+    /// The lines that its card has from the source's.
+    kept: String,
     output: Output,
 }
 
@@ -272,7 +280,7 @@ impl Published<'_> {
         let work = self.output.work();
         fs::create_dir(&work).map_err(Error::io(&work))?;
         Journal::open(&work)?;
-        describe(&work, record, card, self.layout)?;
+        describe(&work, record, card, &self.kept, self.layout)?;
         // One after the other: each file is whole at any moment, both together are not replaced at
         // once.
         for name in [record::FILE, CARD] {
@@ -285,11 +293,17 @@ impl Published<'_> {
 }
 
 /// Writes `compression.json` and `README.md` into a folder.
-fn describe(folder: &Path, record: &Record, card: &Card, layout: &Layout) -> Result<()> {
+fn describe(
+    folder: &Path,
+    record: &Record,
+    card: &Card,
+    kept: &str,
+    layout: &Layout,
+) -> Result<()> {
     let json = serde_json::to_string_pretty(record)
         .map_err(|e| Error::damaged(record::FILE, e.to_string()))?;
     durable::write(&folder.join(record::FILE), (json + "\n").as_bytes())?;
-    let card = card.render(record, layout)?;
+    let card = card.render(record, kept, layout)?;
     durable::write(&folder.join(CARD), card.as_bytes())
 }
 
@@ -337,36 +351,4 @@ fn padded<'a>(matrix: &'a Matrix, shape: &[usize]) -> Cow<'a, Matrix> {
         }
     };
     Cow::Owned(Matrix::from_fn(rows, cols, at))
-}
-
-/// Copies the files at the top of the source folder that are neither weights, nor hidden, nor
-/// written by the output itself. Folders are not copied.
-fn copy_others(from: &Path, to: &Path) -> Result<()> {
-    // Extensions of weights in any format: they would be the weights of the uncompressed model.
-    const WEIGHTS: [&str; 9] = [
-        "safetensors",
-        "bin",
-        "pt",
-        "pth",
-        "gguf",
-        "h5",
-        "msgpack",
-        "onnx",
-        "ot",
-    ];
-    const OWN: [&str; 4] = ["config.json", "README.md", record::FILE, modelling::FILE];
-    for entry in fs::read_dir(from).map_err(Error::io(from))? {
-        let entry = entry.map_err(Error::io(from))?;
-        let path = entry.path();
-        let file_name = entry.file_name();
-        let name = file_name.to_str().unwrap_or_default();
-        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-        let weights = WEIGHTS.contains(&extension) || name.ends_with(".index.json");
-        if path.is_file() && !weights && !OWN.contains(&name) && !name.starts_with('.') {
-            // The contents only: a read-only copy could not be written again by a run that goes on.
-            let contents = fs::read(&path).map_err(Error::io(&path))?;
-            fs::write(to.join(&file_name), contents).map_err(Error::io(to))?;
-        }
-    }
-    Ok(())
 }

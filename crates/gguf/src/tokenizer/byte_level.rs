@@ -22,8 +22,31 @@ const MERGES: &str = "tokenizer.ggml.merges";
 /// Llama 3 and Tekken have it, the others do not.
 pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool), Error> {
     let words = Words::of(gguf)?;
-    let ids = vocabulary.ids();
-    let merges = merges(gguf, &ids)?;
+    let rules = needed(
+        MERGES,
+        gguf.list(MERGES, "a list of strings", Value::as_str)?,
+    )?;
+    let tokenizer = assemble(words, vocabulary.ids(), rules)?;
+    Ok((tokenizer, words.begun))
+}
+
+/// Qwen2's tokenizer without its added tokens, from ids and merge rules: two tokens with a space
+/// between them.
+pub fn qwen2<'r>(ids: Vocab, rules: impl IntoIterator<Item = &'r str>) -> Result<Tokenizer, Error> {
+    assemble(Words::QWEN2, ids, rules)
+}
+
+/// The tokenizer of a vocabulary, its merge rules in the order of their priority, and its way to
+/// split.
+fn assemble<'r>(
+    words: Words,
+    ids: Vocab,
+    rules: impl IntoIterator<Item = &'r str>,
+) -> Result<Tokenizer, Error> {
+    let merges: Merges = rules
+        .into_iter()
+        .map(|rule| pair(rule, &ids))
+        .collect::<Result<_, _>>()?;
     let model = BPE::builder()
         .vocab_and_merges(ids, merges)
         .ignore_merges(words.whole)
@@ -36,16 +59,7 @@ pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<(Tokenizer, 
     tokenizer
         .with_pre_tokenizer(Some(words.pre_tokenizer()?))
         .with_decoder(Some(ByteLevel::default()));
-    Ok((tokenizer, words.begun))
-}
-
-/// The merge rules, in the order of their priority.
-fn merges(gguf: &Gguf, ids: &Vocab) -> Result<Merges, Error> {
-    let rules = needed(
-        MERGES,
-        gguf.list(MERGES, "a list of strings", Value::as_str)?,
-    )?;
-    rules.into_iter().map(|rule| pair(rule, ids)).collect()
+    Ok(tokenizer)
 }
 
 /// The two sides of a rule. Both and their concatenation must be tokens: the library panics at a

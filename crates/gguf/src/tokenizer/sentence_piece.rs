@@ -17,7 +17,7 @@ use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence as Decoders;
 use tokenizers::decoders::strip::Strip;
-use tokenizers::models::bpe::{BPE, Merges};
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::{NormalizerWrapper, Prepend, Replace, Sequence as Normalizers};
 
 use super::refused;
@@ -36,23 +36,37 @@ pub(super) fn build(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Tokenizer, E
     let prefix = gguf
         .truth("tokenizer.ggml.add_space_prefix")?
         .unwrap_or(true);
-    let mut builder = BPE::builder()
-        .vocab_and_merges(
-            vocabulary.ids(),
-            merges(vocabulary.tokens(), &scores(gguf, vocabulary)?),
-        )
-        .fuse_unk(true)
-        .byte_fallback(true);
-    // Used only where the vocabulary lacks the byte tokens.
-    if let Some((_, unknown)) = vocabulary.at(gguf, "tokenizer.ggml.unknown_token_id")? {
-        builder = builder.unk_token(unknown.to_owned());
-    }
-    let mut tokenizer = Tokenizer::new(builder.build().map_err(refused)?);
+    let unknown = vocabulary.at(gguf, "tokenizer.ggml.unknown_token_id")?;
+    let model = model(
+        vocabulary.ids(),
+        vocabulary.tokens(),
+        &scores(gguf, vocabulary)?,
+        unknown.map(|(_, token)| token),
+    )?;
+    let mut tokenizer = Tokenizer::new(model);
     tokenizer
         .with_normalizer(Some(normalizer(prefix)?))
         .map_err(refused)?;
     tokenizer.with_decoder(Some(decoder(prefix)?));
     Ok(tokenizer)
+}
+
+/// The model of tokens with one score each, in the order of their ids; `ids` has the id of each.
+/// The unknown token is used only where the vocabulary lacks the tokens of single bytes.
+pub fn model(
+    ids: Vocab,
+    tokens: &[&str],
+    scores: &[f64],
+    unknown: Option<&str>,
+) -> Result<BPE, Error> {
+    let mut builder = BPE::builder()
+        .vocab_and_merges(ids, merges(tokens, scores))
+        .fuse_unk(true)
+        .byte_fallback(true);
+    if let Some(unknown) = unknown {
+        builder = builder.unk_token(unknown.to_owned());
+    }
+    builder.build().map_err(refused)
 }
 
 /// The scores, one for each token; an error where their number differs.
@@ -128,8 +142,8 @@ impl Rule<'_> {
     }
 }
 
-/// Puts `▁` before the text, if the file asks for it, and in place of spaces.
-fn normalizer(prefix: bool) -> Result<NormalizerWrapper, Error> {
+/// Puts `▁` before the text, where there is a prefix, and in place of spaces.
+pub fn normalizer(prefix: bool) -> Result<NormalizerWrapper, Error> {
     let spaces = Replace::new(" ", SPACE).map_err(refused)?.into();
     let steps = if prefix {
         vec![Prepend::new(SPACE.to_owned()).into(), spaces]
@@ -141,7 +155,7 @@ fn normalizer(prefix: bool) -> Result<NormalizerWrapper, Error> {
 
 /// The inverse of the normalizer: bytes are joined to characters, `▁` becomes a space, and the
 /// space before the text is removed.
-fn decoder(prefix: bool) -> Result<DecoderWrapper, Error> {
+pub fn decoder(prefix: bool) -> Result<DecoderWrapper, Error> {
     let spaces = Replace::new(SPACE, " ").map_err(refused)?.into();
     let mut steps = vec![spaces, ByteFallback::new().into(), Fuse::new().into()];
     if prefix {

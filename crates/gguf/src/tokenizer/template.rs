@@ -38,13 +38,19 @@ pub(super) fn add(
             needed(id, *place)?;
         }
     }
-    // Without BOS and EOS no post-processor is needed.
-    if around.iter().any(Option::is_some) {
-        let processor: PostProcessorWrapper =
-            serde_json::from_value(template(around)).map_err(refused)?;
-        tokenizer.with_post_processor(Some(processor));
-    }
+    tokenizer.with_post_processor(around_text(around)?);
     Ok(())
+}
+
+/// The post-processor that puts one token before a text, and one behind it; none where there is
+/// neither.
+pub fn around_text(
+    tokens: [Option<(u32, &str)>; 2],
+) -> Result<Option<PostProcessorWrapper>, Error> {
+    if tokens.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    serde_json::from_value(template(tokens)).map_err(refused)
 }
 
 /// The post-processor as in `tokenizer.json`. The library's builder parses templates from strings,

@@ -228,6 +228,9 @@ const NAMES: &[(&str, Words)] = &[
 ];
 
 impl Words {
+    /// Those of Qwen2.
+    pub(super) const QWEN2: Self = composed(QWEN2);
+
     /// The pre-tokenizer that a file names, or GPT-2's where it names none; the error for an
     /// unknown name lists the known ones.
     pub(super) fn of(gguf: &Gguf) -> Result<Self, Error> {
