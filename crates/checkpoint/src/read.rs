@@ -3,9 +3,12 @@
 pub mod adapter;
 pub mod checkpoint;
 pub mod directory;
+mod e4m3;
+pub mod gather;
 pub mod gguf;
 pub mod mistaken;
 pub mod reading;
+pub mod scaled;
 pub mod tensor;
 pub mod unknown;
 pub mod weight_file;

@@ -15,6 +15,7 @@ pub mod layout;
 pub mod lock;
 pub mod modelling;
 pub mod output;
+pub mod schemes;
 pub mod shards;
 pub mod untouched;
 pub mod work;

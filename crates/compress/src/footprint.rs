@@ -177,7 +177,8 @@ impl<M: Method> Needed<'_, M> {
                 // Measuring, solving and compressing follow each other: the largest counts. H and the weights stay
                 // for compressing.
                 let held = pass.held(input.kind) + compressing;
-                held.max(pass.solving(input.kind)).max(pass.measuring(input.kind))
+                held.max(pass.solving(input.kind))
+                    .max(pass.measuring(input.kind))
             }))
         };
         self.steps.iter().map(of_input).collect()

@@ -40,7 +40,10 @@ pub fn return_at_once() {
     /// `mi_option_arena_purge_mult` of mimalloc 2: the delay before an arena's free blocks are returned, in units of
     /// 10 ms. The bindings have no name for it.
     const ARENA_PURGE_DELAY: libmimalloc_sys::mi_option_t = 24;
-    #[expect(unsafe_code, reason = "an option of the allocator, set before any other thread runs")]
+    #[expect(
+        unsafe_code,
+        reason = "an option of the allocator, set before any other thread runs"
+    )]
     // SAFETY: the number is of an option that exists in the pinned version, and any value is valid for it.
     unsafe {
         libmimalloc_sys::mi_option_set(ARENA_PURGE_DELAY, 0);

@@ -9,10 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Architecture, Error, Result,
-    huggingface::{
-        config::fields::Fields,
-        quantisation::{self, Schemes},
-    },
+    huggingface::{config::fields::Fields, quantisation::Quantisation},
     names::{self, NormSite},
 };
 
@@ -74,8 +71,8 @@ pub struct Config {
     pub query_key_norm: bool,
     /// The token that begins a text, where the model has one.
     pub bos: Option<u32>,
-    /// How weights are rounded, where they are.
-    pub schemes: Schemes,
+    /// How weights are stored that are no plain floats.
+    pub(crate) quantisation: Quantisation,
     /// The file as it was, for writing it again.
     pub json: Map<String, Value>,
 }
@@ -131,7 +128,7 @@ impl Config {
             bos: fields
                 .token("bos_token_id")?
                 .filter(|bos| (*bos as usize) < vocabulary),
-            schemes: quantisation::parse(&json, path)?,
+            quantisation: Quantisation::parse(&json, path)?,
             json: json.clone(),
         };
         config.check(&fields)?;
