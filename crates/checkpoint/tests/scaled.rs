@@ -59,7 +59,7 @@ fn in_bytes(tensors: &mut Tensors, made: Made<'_>) {
     let weights = tensors.keys().filter(|name| name.ends_with("_proj.weight"));
     for name in weights.cloned().collect::<Vec<_>>() {
         let (dtype, shape, data) = tensors.get_mut(&name).unwrap();
-        let [rows, cols] = shape[..] else { panic!() };
+        let (rows, cols) = (shape[0], shape[1]);
         *dtype = made.dtype;
         *data = codes(rows * cols);
         let shape = (made.scales)(Shape::new(rows, cols));
@@ -78,7 +78,7 @@ fn in_bytes(tensors: &mut Tensors, made: Made<'_>) {
 }
 
 /// A block of compressed-tensors with one group.
-fn compressed_tensors(format: &str, weights: Value, inputs: Value) -> Value {
+fn compressed_tensors(format: &str, weights: &Value, inputs: &Value) -> Value {
     json!({
         "quant_method": "compressed-tensors", "format": format, "quantization_status": "compressed",
         "ignore": ["lm_head"],
@@ -90,7 +90,7 @@ fn compressed_tensors(format: &str, weights: Value, inputs: Value) -> Value {
 }
 
 /// The settings of float weights in compressed-tensors.
-fn fp8(strategy: &str, more: Value) -> Value {
+fn fp8(strategy: &str, more: &Value) -> Value {
     let mut weights = json!({
         "num_bits": 8, "type": "float", "symmetric": true, "strategy": strategy, "dynamic": false,
     });
@@ -175,7 +175,7 @@ fn check_floats(block: &Value, scales: &dyn Fn(Shape) -> Vec<usize>, of: &dyn Fn
 #[test]
 fn floats_of_compressed_tensors_are_read_with_any_scales() {
     let block =
-        |strategy, more| compressed_tensors("float-quantized", fp8(strategy, more), json!(null));
+        |strategy, more| compressed_tensors("float-quantized", &fp8(strategy, &more), &Value::Null);
     check_floats(&block("tensor", json!({})), PER_TENSOR, &|shape| shape);
     check_floats(&block("tensor", json!({})), &|_| vec![], &|shape| shape);
     let row = |shape: Shape| Shape::new(1, shape.cols);
@@ -205,10 +205,10 @@ fn integers_of_a_byte_are_read_with_and_without_zero_points() {
     };
     let row = |shape: Shape| Shape::new(1, shape.cols);
     for format in ["int-quantized", "naive-quantized"] {
-        let block = compressed_tensors(format, weights(true), json!(null));
+        let block = compressed_tensors(format, &weights(true), &Value::Null);
         check(&block, made, row);
         let more = &[("weight_zero_point", Dtype::I8)];
-        let block = compressed_tensors(format, weights(false), json!(null));
+        let block = compressed_tensors(format, &weights(false), &Value::Null);
         check(&block, Made { more, ..made }, row);
     }
 }
@@ -242,11 +242,11 @@ fn the_methods_fp8_and_fbgemm_are_read() {
 fn inputs_that_are_rounded_elsewhere_are_told_of() {
     let inputs = json!({ "num_bits": 8, "type": "float", "dynamic": true, "strategy": "token" });
     let told = |inputs: Value| {
-        let block = compressed_tensors("float-quantized", fp8("channel", json!({})), inputs);
+        let block = compressed_tensors("float-quantized", &fp8("channel", &json!({})), &inputs);
         let folder = model(&block, floats("weight_scale", PER_ROW));
         Checkpoint::open(folder.path()).unwrap().warnings().to_vec()
     };
-    assert!(told(json!(null)).is_empty());
+    assert!(told(Value::Null).is_empty());
     let warnings = told(inputs);
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].contains("F8_E4M3"), "{warnings:?}");
@@ -281,6 +281,9 @@ fn an_output_has_plain_floats_and_nothing_left_of_the_scales() {
     assert_eq!(settings["dtype"], "bfloat16");
     assert!(output.warnings().is_empty());
 }
+
+/// A change of a model.
+type Change<'a> = &'a dyn Fn(&mut Value, &mut Tensors);
 
 /// Refused, with these words in the message.
 #[track_caller]
@@ -324,15 +327,15 @@ fn a_number_that_is_none_names_its_tensor() {
 fn scales_that_do_not_fit_are_refused_by_name() {
     let weight = names::weight(SITE);
     let scale = format!("{weight}_scale");
-    let channel = compressed_tensors("float-quantized", fp8("channel", json!({})), json!(null));
-    let spoilt = |change: &dyn Fn(&mut Value, &mut Tensors)| {
+    let channel = compressed_tensors("float-quantized", &fp8("channel", &json!({})), &Value::Null);
+    let spoilt = |change: Change<'_>| {
         changed("llama", |json, tensors| {
             json["quantization_config"] = channel.clone();
             in_bytes(tensors, floats("weight_scale", PER_ROW));
             change(json, tensors);
         })
     };
-    let cases: [(&dyn Fn(&mut Value, &mut Tensors), &[&str]); 8] = [
+    let cases: [(Change<'_>, &[&str]); 8] = [
         (
             &|_, tensors| drop(tensors.remove(&scale)),
             &[&scale, "no tensor"],
@@ -352,8 +355,8 @@ fn scales_that_do_not_fit_are_refused_by_name() {
             &[&scale, "F8_E8M0", "F32"],
         ),
         (
-            &|json, _| json["quantization_config"] = json!(null),
-            &[&"F8_E4M3"],
+            &|json, _| json["quantization_config"] = Value::Null,
+            &["F8_E4M3"],
         ),
         (
             &|json, _| json["quantization_config"]["ignore"] = json!(["re:.*down_proj"]),
@@ -389,8 +392,8 @@ fn scales_that_do_not_fit_are_refused_by_name() {
 
 #[test]
 fn other_methods_are_refused_with_what_is_supported() {
-    let channel = fp8("channel", json!({}));
-    let of_format = |format| compressed_tensors(format, channel.clone(), json!(null));
+    let channel = fp8("channel", &json!({}));
+    let of_format = |format| compressed_tensors(format, &channel, &Value::Null);
     for (block, word) in [
         (json!({ "quant_method": "gptq", "bits": 4 }), "gptq"),
         (json!({ "quant_method": "awq", "bits": 4 }), "awq"),
@@ -425,26 +428,26 @@ fn other_methods_are_refused_with_what_is_supported() {
             "activation_scheme",
         ),
         (
-            compressed_tensors("float-quantized", fp8("block", json!({})), json!(null)),
+            compressed_tensors("float-quantized", &fp8("block", &json!({})), &Value::Null),
             "block",
         ),
         (
-            compressed_tensors("float-quantized", fp8("token", json!({})), json!(null)),
+            compressed_tensors("float-quantized", &fp8("token", &json!({})), &Value::Null),
             "token",
         ),
         (
             compressed_tensors(
                 "float-quantized",
-                fp8("tensor", json!({ "num_bits": 4 })),
-                json!(null),
+                &fp8("tensor", &json!({ "num_bits": 4 })),
+                &Value::Null,
             ),
             "4 bits",
         ),
         (
             compressed_tensors(
                 "float-quantized",
-                fp8("tensor", json!({ "symmetric": false })),
-                json!(null),
+                &fp8("tensor", &json!({ "symmetric": false })),
+                &Value::Null,
             ),
             "symmetric",
         ),
