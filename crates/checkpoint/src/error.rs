@@ -152,15 +152,14 @@ pub enum Error {
         source: Box<compress_gguf::Error>,
     },
 
-    /// Two sites whose schemes or correction ranks differ, which one `quantization_config` and one
-    /// adapter cannot express.
+    /// Two sites whose corrections have different ranks, which one adapter cannot express.
     #[error(
-        "{site} is rounded or corrected otherwise than {other}, but a model has one number of bits, one group size and one rank of corrections"
+        "the correction of {site} has another rank than that of {other}, but a model has one rank of corrections"
     )]
     Mixed {
         /// The site that differs.
         site: Site,
-        /// The first rounded site, with which it was compared.
+        /// The first corrected site, with which it was compared.
         other: Site,
     },
 
@@ -179,6 +178,12 @@ impl Error {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+
+    /// The error of a tensor with a number that is none: whatever computes with it would spread it.
+    pub(crate) fn not_finite(path: &std::path::Path, name: &str) -> Self {
+        let problem = format!("tensor `{name}` holds NaN or infinity; the model is damaged");
+        Self::damaged(path, problem)
     }
 
     /// Shorthand for the most frequent error of a reader.

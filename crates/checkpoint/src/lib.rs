@@ -48,8 +48,8 @@ pub use read::checkpoint::Checkpoint;
 pub use write::card::Card;
 
 pub use error::{Error, Result};
-pub use huggingface::quantisation::Schemes;
 pub use read::directory::parse_header;
+pub use read::scaled::Scaled;
 pub use read::tensor::{Kind, Tensor};
 pub use record::Record;
 pub use selection::{Pattern, Selection};
@@ -58,4 +58,5 @@ pub use write::journal::Finished;
 pub use write::layout::{Layout, MAX_SHARD_BYTES, OutputSpec};
 pub use write::lock::{Lock, is_at};
 pub use write::output::{Input, Output, resolved};
+pub use write::schemes::Schemes;
 pub use write::writer::{Published, Writer};

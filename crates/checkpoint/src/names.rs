@@ -18,11 +18,10 @@
 //! precision    tensors of a matrix
 //! float        weight
 //! quantised    weight_packed, weight_scale, weight_shape, weight_zero_point: compressed-tensors' `pack-quantized`
+//! float        weight of one byte a number, weight_scale or weight_scale_inv, weight_zero_point: only read
 //! ```
 //!
 //! Whoever needs the name, the shape or the number format of a tensor asks here.
-
-use std::collections::BTreeMap;
 
 use compress_core::{
     Factor, Form, Format, PairForm, Precision, Quantised, Role, Scheme, Shape, Site, Store,
@@ -38,30 +37,19 @@ const BLOCKS: &str = "model.layers.";
 /// The ranks that a file may claim: as large as any size in a `config.json`.
 const MOST_RANK: usize = 1 << 24;
 
-/// The tensors of a decoder that was saved by itself, by the names that they have in a model with a head: `layers.…`
-/// becomes `model.layers.…`. Those of a whole model stay as they are.
-#[must_use]
-pub fn of_decoder<T>(tensors: BTreeMap<String, T>) -> BTreeMap<String, T> {
-    const PREFIX: &str = "model.";
-    if tensors.keys().any(|name| name.starts_with(PREFIX)) {
-        return tensors;
-    }
-    let is_own = |name: &str| {
-        ["embed_tokens.", "layers.", "norm."]
-            .iter()
-            .any(|part| name.starts_with(part))
-    };
-    let tensors = tensors.into_iter();
-    tensors
-        .map(|(name, tensor)| {
-            if is_own(&name) {
-                (format!("{PREFIX}{name}"), tensor)
-            } else {
-                (name, tensor)
-            }
-        })
-        .collect()
-}
+/// The ends of the names of scales that weights of one byte have: `fp8` calls them by the second.
+pub const SCALES: [&str; 2] = ["weight_scale", "weight_scale_inv"];
+
+/// The end of the name of zero points.
+pub const ZEROS: &str = "weight_zero_point";
+
+/// The ends of the names of what rounds the input of a layer while a model runs.
+pub const INPUT_SCALES: [&str; 4] = [
+    "input_scale",
+    "input_zero_point",
+    "activation_scale",
+    "input_scale_ub",
+];
 
 /// The module of a role within its block.
 const fn role_module(role: Role) -> &'static str {
@@ -325,13 +313,14 @@ pub enum Fault {
     },
 }
 
-/// The form of a weight, from the shapes of the tensors that there are; packed integers are rounded by `scheme`.
+/// The form of a weight, from the shapes of the tensors that there are; packed integers of a module are rounded by the
+/// `scheme` of its name.
 ///
 /// Where there is nothing that belongs to the weight it is taken for whole, so that its missing tensor is named.
 pub fn find<'a>(
     site: Site,
     shape: impl Fn(&str) -> Option<&'a [usize]>,
-    scheme: Option<Scheme>,
+    scheme: impl Fn(&str) -> Option<Scheme>,
 ) -> Result<Form, Fault> {
     let module = module(site);
     let find = Find { shape, scheme };
@@ -356,12 +345,12 @@ pub fn find<'a>(
     }
 }
 
-struct Find<S> {
+struct Find<S, R> {
     shape: S,
-    scheme: Option<Scheme>,
+    scheme: R,
 }
 
-impl<'a, S: Fn(&str) -> Option<&'a [usize]>> Find<S> {
+impl<'a, S: Fn(&str) -> Option<&'a [usize]>, R: Fn(&str) -> Option<Scheme>> Find<S, R> {
     /// How a module's matrix is kept, and the tensor that says so.
     fn precision(&self, module: &str) -> Result<Option<(Precision, String)>, Fault> {
         let (packed, whole) = (
@@ -369,7 +358,7 @@ impl<'a, S: Fn(&str) -> Option<&'a [usize]>> Find<S> {
             format!("{module}.weight"),
         );
         if (self.shape)(&packed).is_some() {
-            return match self.scheme {
+            return match (self.scheme)(module) {
                 Some(scheme) => Ok(Some((Precision::Quantised(scheme), packed))),
                 None => Err(Fault::NoScheme { tensor: packed }),
             };
@@ -398,5 +387,8 @@ impl<'a, S: Fn(&str) -> Option<&'a [usize]>> Find<S> {
     }
 }
 
+mod decoder;
 #[cfg(test)]
 mod tests;
+
+pub use decoder::of_decoder;

@@ -3,10 +3,13 @@
 pub mod adapter;
 pub mod checkpoint;
 pub mod directory;
+mod e4m3;
+pub mod gather;
 pub mod gguf;
 pub mod head;
 pub mod mistaken;
 pub mod reading;
+pub mod scaled;
 pub mod split;
 pub mod tensor;
 pub mod tokenizer;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use self::{fields::Fields, rotary::Rope};
 use crate::{
     Architecture, Error, Result,
-    huggingface::quantisation::{self, Schemes},
+    huggingface::quantisation::Quantisation,
     names::{self, NormSite},
 };
 
@@ -73,8 +73,8 @@ pub struct Config {
     pub query_key_norm: bool,
     /// The token that begins a text, where the model has one.
     pub bos: Option<u32>,
-    /// How weights are rounded, where they are.
-    pub schemes: Schemes,
+    /// How weights are stored that are no plain floats.
+    pub(crate) quantisation: Quantisation,
     /// The file as it was, for writing it again.
     pub json: Map<String, Value>,
     /// Where it is, for messages.
@@ -139,7 +139,7 @@ impl Config {
             bos: fields
                 .token("bos_token_id")?
                 .filter(|bos| (*bos as usize) < vocabulary),
-            schemes: quantisation::parse(&json, path)?,
+            quantisation: Quantisation::parse(&json, path)?,
             json: json.clone(),
             path: path.into(),
         };

@@ -44,7 +44,7 @@ fn a_form_is_found_again_by_the_tensors_that_it_lists() {
             .collect();
         let stores = form.stores(shape).into_iter();
         let scheme = stores.clone().find_map(|(precision, _)| precision.scheme());
-        let found = find(site, |name| shapes.get(name).copied(), scheme);
+        let found = find(site, |name| shapes.get(name).copied(), |_| scheme);
         assert_eq!(found, Ok(form));
     }
 }

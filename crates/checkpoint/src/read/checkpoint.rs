@@ -13,6 +13,7 @@ use crate::{
     read::{
         adapter::{self, Adapter},
         directory,
+        gather::gather,
         gguf::GgufFile,
         mistaken,
         tensor::FLOATS,
@@ -110,17 +111,12 @@ impl Checkpoint {
 
     /// Determines each site's form and compares all tensors with the config.
     fn checked(mut self) -> Result<Self> {
+        // Before anything else is looked at: scales belong to their weights from then on.
+        let told = gather(&mut self.tensors, &self.config, &self.path)?;
+        self.warnings.extend(told);
         self.find_head()?;
-        let schemes = self.config.schemes;
         for site in self.config.sites().collect::<Vec<_>>() {
-            let scheme = match site {
-                Site::Block { .. } => schemes.blocks,
-                Site::Embedding => schemes.ends,
-                // A group of the target `Linear` covers an untied head as well, unless the ends
-                // have a group of their own.
-                Site::Head => schemes.ends.or(schemes.blocks),
-            };
-            let form = self.find_form(site, scheme)?;
+            let form = self.find_form(site)?;
             self.check_bias(site, form)?;
             self.forms.insert(site, form);
         }
@@ -204,7 +200,16 @@ impl Checkpoint {
         self.gguf.is_some()
     }
 
-    /// Every tensor by its Hugging Face name, those of an adapter included.
+    /// Whether there are weights of one byte a number. They are not written again: an output has
+    /// plain floats in their place.
+    #[must_use]
+    pub fn is_scaled(&self) -> bool {
+        let mut tensors = self.tensors.values();
+        tensors.any(|tensor| matches!(tensor.kind, Kind::Scaled(_)))
+    }
+
+    /// Every tensor by its Hugging Face name, those of an adapter included. Scales of weights of one
+    /// byte are part of those.
     #[must_use]
     pub const fn tensors(&self) -> &BTreeMap<String, Tensor> {
         &self.tensors
@@ -271,11 +276,15 @@ impl Checkpoint {
     }
 
     /// The float format that holds most of the model's bytes. For a GGUF file f16, in which its
-    /// outputs are written.
+    /// outputs are written, and bf16 where weights have one byte a number: their scales need not
+    /// stay within the range of f16.
     #[must_use]
     pub fn format(&self) -> Format {
         if self.is_gguf() {
             return Format::F16;
+        }
+        if self.is_scaled() {
+            return Format::Bf16;
         }
         // By bytes and not by count: norms are many, and often f32.
         let bytes_in = |format| {

@@ -150,9 +150,39 @@ impl Checkpoint {
                     source: Box::new(source),
                 })?;
             }
+            Kind::Scaled(scaled) => {
+                let needed = scaled.needed(first, numbers.len());
+                let scales = self.companions(&scaled.scales, needed.clone(), name)?;
+                let zeros = scaled.zeros.as_ref();
+                let zeros = zeros.map(|zeros| self.companions(zeros, needed, name));
+                let zeros = zeros.transpose()?.unwrap_or_default();
+                scaled.decode(first, (&bytes, &scales, &zeros), numbers);
+                // FP8 has codes for NaN; a scale may be none, or too large.
+                if numbers.iter().any(|x| !x.is_finite()) {
+                    return Err(Error::not_finite(self.path(), name));
+                }
+            }
             Kind::Opaque(_) => {}
         }
         Ok(())
+    }
+
+    /// Some numbers of a tensor that is part of the weight `name`: floats, or integers of a byte.
+    fn companions(&self, tensor: &Tensor, range: Range<usize>, name: &str) -> Result<Vec<f32>> {
+        let width = match tensor.kind {
+            Kind::Float(format) => format.bytes(),
+            _ => 1,
+        };
+        let start = tensor.range.start;
+        let place = start + range.start * width..start + range.end * width;
+        if place.end > tensor.range.end {
+            return Err(self.cut_short(name));
+        }
+        let bytes = self.file(tensor, name)?.read(place)?;
+        Ok(match tensor.kind {
+            Kind::Float(format) => format.decode(&bytes),
+            _ => bytes.iter().map(|&b| f32::from(b.cast_signed())).collect(),
+        })
     }
 
     /// Values and bytes of one block of a tensor; 1 value for plain floats. Fails for dtypes
@@ -161,6 +191,7 @@ impl Checkpoint {
         match &tensor.kind {
             Kind::Float(format) => Ok((1, format.bytes())),
             Kind::Block(kind) => Ok((kind.values(), kind.bytes())),
+            Kind::Scaled(_) => Ok((1, 1)),
             Kind::Opaque(found) => Err(Error::NumberType {
                 path: self.path().into(),
                 name: name.into(),

@@ -4,6 +4,8 @@ use std::{fmt, ops::Range};
 
 use compress_core::Format;
 
+use crate::read::scaled::Scaled;
+
 /// The float formats that are decoded, as text for error messages.
 pub const FLOATS: &str = "F32, F16 or BF16";
 
@@ -14,6 +16,8 @@ pub enum Kind {
     Float(Format),
     /// Quantized blocks of a GGUF file, decoded to `f32`.
     Block(compress_gguf::BlockType),
+    /// Numbers of one byte with scales, which are part of the tensor; decoded to `f32`.
+    Scaled(Box<Scaled>),
     /// Another dtype, by its safetensors name: copied, and read only as codes, zero points or
     /// shapes.
     Opaque(String),
@@ -24,13 +28,14 @@ impl fmt::Display for Kind {
         match self {
             Self::Float(format) => f.pad(&format.to_string()),
             Self::Block(kind) => f.pad(&kind.to_string()),
+            Self::Scaled(scaled) => f.pad(scaled.code.dtype()),
             Self::Opaque(name) => f.pad(name),
         }
     }
 }
 
 /// The description of a tensor; its bytes stay in the file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
     /// Sizes, outermost dimension first: out × in for a weight.
     pub shape: Vec<usize>,

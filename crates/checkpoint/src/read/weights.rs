@@ -16,10 +16,10 @@ use crate::{
 };
 
 impl Checkpoint {
-    /// The form of a site, every tensor of which has been compared with the config. `scheme` is the
-    /// one that `quantization_config` has for it.
-    pub(crate) fn find_form(&self, site: Site, scheme: Option<Scheme>) -> Result<Form> {
+    /// The form of a site, every tensor of which has been compared with the config.
+    pub(crate) fn find_form(&self, site: Site) -> Result<Form> {
         let shape = self.config().weight_shape(site);
+        let scheme = |module: &str| self.config().quantisation.scheme(module);
         let found = names::find(site, |name| self.shape_of(name), scheme);
         let form = found.map_err(|fault| self.fault(fault))?;
         form.check(shape)?;

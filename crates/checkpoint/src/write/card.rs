@@ -1,6 +1,6 @@
 //! The model card: the method, its cost in quality and size, and how to load the output.
 
-use compress_core::Site;
+use compress_core::{Scheme, Site};
 use minijinja::{Environment, context};
 
 use crate::{Error, Layout, Record, Result};
@@ -26,10 +26,11 @@ impl Card {
     pub(crate) fn render(&self, record: &Record, kept: &str, layout: &Layout) -> Result<String> {
         let remote_code = layout.ranks().next().is_some();
         let schemes = layout.schemes();
-        let rounded = schemes.blocks.map(|scheme| scheme.to_string());
-        let rounded_ends = schemes.ends.map(|scheme| scheme.to_string());
+        let rounded = in_words(&schemes.blocks);
+        let rounded_ends = in_words(&schemes.ends);
         // vLLM's kernels for packed weights start at 4 bits.
-        let kernels = schemes.blocks.is_none_or(|scheme| scheme.bits.count() >= 4);
+        let mut of_blocks = schemes.blocks.iter();
+        let kernels = of_blocks.all(|scheme| scheme.bits.count() >= 4);
         let tied = !layout.forms().contains_key(&Site::Head);
         // No other program is known to read a rounded embedding that is the head as well.
         let only_here = tied && rounded_ends.is_some();
@@ -59,4 +60,10 @@ impl Card {
             .render_str(TEMPLATE, context! { kept, name, table, command, base, method, dense, format, remote_code, rounded, rounded_ends, tied, only_here, kernels, serves, corrected, lora_rank, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
+}
+
+/// Schemes as a list in a sentence; none where there are none.
+fn in_words(schemes: &[Scheme]) -> Option<String> {
+    let schemes: Vec<String> = schemes.iter().map(ToString::to_string).collect();
+    (!schemes.is_empty()).then(|| schemes.join(" or "))
 }

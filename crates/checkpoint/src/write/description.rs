@@ -4,11 +4,7 @@
 use compress_core::{Form, Precision, Scheme, Shape, Site};
 use serde_json::{Map, Value, json};
 
-use crate::{
-    Layout, Schemes,
-    huggingface::quantisation::{FORMAT, schemes},
-    names,
-};
+use crate::{Layout, Schemes, huggingface::quantisation::FORMAT, names, write::schemes::schemes};
 
 /// `adapter_config.json` for the corrections of an output; none where there are none. `lora_alpha`
 /// equals `r`, so that the factor of B · A is 1. The base model is `..`, the output around the
@@ -41,27 +37,29 @@ pub fn adapter(layout: &Layout) -> Option<Value> {
 }
 
 /// `quantization_config` for an output with rounded weights; none where all are floats. Embedding
-/// and head are targeted by module name, the blocks by the class `Linear`.
+/// and head are targeted by module name, the blocks by the class `Linear`. Where the blocks have
+/// several schemes, that does not tell them apart, and each has a group with the names of its
+/// modules.
 pub fn quantization(layout: &Layout) -> Option<Value> {
     let Schemes { blocks, ends } = layout.schemes();
-    let rounded = layout
-        .forms
+    let of_blocks = blocks.iter().map(|scheme| match blocks.len() {
+        1 => group(*scheme, &["Linear".into()]),
+        _ => group(*scheme, &rounded_by(*scheme, layout, true)),
+    });
+    let of_ends = ends
         .iter()
-        .filter(|(site, form)| site.role().is_none() && schemes(**form).next().is_some());
-    let own: Vec<String> = rounded.map(|(site, _)| names::module(*site)).collect();
-    let linear = blocks.map(|scheme| group(scheme, &["Linear".into()]));
-    let others = ends.map(|scheme| group(scheme, &own));
-    let groups: Vec<Value> = linear.into_iter().chain(others).collect();
+        .map(|scheme| group(*scheme, &rounded_by(*scheme, layout, false)));
+    let groups: Vec<Value> = of_blocks.chain(of_ends).collect();
     if groups.is_empty() {
         return None;
     }
     let mut ignore = Vec::new();
-    if blocks.is_some() {
+    if !blocks.is_empty() {
         // The target `Linear` matches the head's module, which exists in transformers even where it
-        // shares the embedding's matrix.
-        let head = names::module(Site::Head);
-        if !own.contains(&head) {
-            ignore.push(head);
+        // shares the embedding's matrix. vLLM wants every linear layer to be in a group or here.
+        let head = layout.forms.get(&Site::Head);
+        if head.is_none_or(|form| schemes(*form).next().is_none()) {
+            ignore.push(names::module(Site::Head));
         }
         let blocks = layout.forms.iter();
         let blocks = blocks.filter(|(site, _)| site.role().is_some());
@@ -76,6 +74,18 @@ pub fn quantization(layout: &Layout) -> Option<Value> {
         "ignore": ignore,
         "config_groups": names.zip(groups).collect::<Map<_, _>>(),
     }))
+}
+
+/// The modules of the blocks, or of embedding and head, that are rounded by a scheme.
+fn rounded_by(scheme: Scheme, layout: &Layout, of_blocks: bool) -> Vec<String> {
+    let forms = layout.forms.iter();
+    let forms = forms.filter(|(site, _)| site.role().is_some() == of_blocks);
+    let modules = forms.flat_map(|(site, form)| {
+        let stores = form.stores(Shape::new(0, 0)).into_iter();
+        names::modules(*site, *form).into_iter().zip(stores)
+    });
+    let by_it = modules.filter(|(_, (precision, _))| precision.scheme() == Some(scheme));
+    by_it.map(|(module, _)| module).collect()
 }
 
 /// The linear layers of a site that keep their floats, for `ignore`. The layers of a correction

@@ -18,9 +18,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Checkpoint, Error, Head, Kind, Result, Schemes, Tensor,
-    huggingface::{config::CAUSAL, quantisation},
+    huggingface::config::CAUSAL,
     names::{self, Numbers, Part},
     read::{adapter, weights::parameters},
+    write::schemes,
 };
 
 /// Size in bytes above which a model is split into shards, the default of the hub's own tools.
@@ -92,8 +93,8 @@ pub struct Layout {
 
 impl Layout {
     /// Lays out the output of `source` under `spec`, in shards of at most [`MAX_SHARD_BYTES`].
-    /// Fails where a form does not fit its shape, where two schemes or ranks would need more than
-    /// one group or adapter, or where embedding and head would be rounded differently.
+    /// Fails where a form does not fit its shape, or where two ranks of corrections would need more
+    /// than one adapter.
     pub fn new(source: &Checkpoint, spec: &OutputSpec) -> Result<Self> {
         Self::with_shards_of(source, spec, MAX_SHARD_BYTES)
     }
@@ -119,8 +120,7 @@ impl Layout {
         let mut forms = source.forms().clone();
         forms.extend(spec.forms.iter().map(|(site, form)| (*site, *form)));
         // Checked over all forms, as those of the source may remain beside the new ones.
-        quantisation::check(&forms)?;
-        check_ends(source, &forms)?;
+        schemes::check_ranks(&forms)?;
         check_class(source, &forms)?;
         let sizes = tensors.iter().map(|tensor| {
             let size: usize = tensor.shape.iter().product();
@@ -211,21 +211,6 @@ impl Layout {
     }
 }
 
-/// Refuses different forms of embedding and head, as one group of `quantization_config` is for
-/// both. A head without a form of its own is not compared.
-fn check_ends(source: &Checkpoint, forms: &BTreeMap<Site, Form>) -> Result<()> {
-    let ends = [Site::Embedding, Site::Head].into_iter();
-    let mut rounded = ends
-        .filter_map(|site| forms.get(&site))
-        .filter(|form| **form != Form::WHOLE);
-    let first = rounded.next();
-    if rounded.all(|form| Some(form) == first) {
-        return Ok(());
-    }
-    let problem = "embedding and head would be rounded in two ways, of which `quantization_config` tells one; leave --embedding-bits out";
-    Err(Error::damaged(source.path(), problem))
-}
-
 /// Refuses low-rank pairs in a model with something else than a head on the decoder: the modelling file has classes
 /// for none and for a head only.
 fn check_class(source: &Checkpoint, forms: &BTreeMap<Site, Form>) -> Result<()> {
@@ -261,9 +246,11 @@ fn with_one_rank(forms: &BTreeMap<Site, Form>) -> BTreeMap<Site, Form> {
 fn outputs(source: &Checkpoint, spec: &OutputSpec, name: &str, tensor: &Tensor) -> Vec<Placed> {
     // A conversion of the floats leaves scales alone: the codes were made with them as they are.
     let numbers = !matches!(tensor.kind, Kind::Opaque(_)) && !name.ends_with(".weight_scale");
-    let kind = match spec.format {
-        Some(format) if numbers => Kind::Float(format),
-        _ => tensor.kind.clone(),
+    let kind = match (spec.format, &tensor.kind) {
+        (Some(format), _) if numbers => Kind::Float(format),
+        // Its scales have no place in an output.
+        (_, Kind::Scaled(_)) => Kind::Float(source.format()),
+        (_, kind) => kind.clone(),
     };
     let placed = |name: String, shape: Vec<usize>, content| {
         let bytes = match kind {

@@ -169,9 +169,5 @@ pub fn largest(numbers: &[f32]) -> Option<f32> {
 
 /// The error of a tensor with NaN or infinity.
 pub fn not_finite(placed: &Placed, path: &Path) -> Error {
-    let problem = format!(
-        "tensor `{}` holds NaN or infinity; the model is damaged",
-        placed.name
-    );
-    Error::damaged(path, problem)
+    Error::not_finite(path, &placed.name)
 }

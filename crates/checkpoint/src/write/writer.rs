@@ -203,8 +203,10 @@ impl<'a> Writer<'a> {
             let name = format!("{}/{}", adapter::FOLDER, adapter::SETTINGS);
             write_json(&name, &settings)?;
         }
-        // The dtype field is written only where it changes.
-        let format = (self.layout.format != self.source.format()).then_some(self.layout.format);
+        // The dtype field is written only where it changes. That of weights of one byte is another
+        // program's choice.
+        let changes = self.layout.format != self.source.format() || self.source.is_scaled();
+        let format = changes.then_some(self.layout.format);
         write_json(
             "config.json",
             &modelling::config(self.source.config(), self.layout, format),
