@@ -268,7 +268,7 @@ fn what_cannot_be_rounded_is_said() {
 }
 
 #[test]
-fn weights_of_a_model_are_all_rounded_alike() {
+fn weights_that_were_rounded_before_keep_their_scheme() {
     let place = folder();
     let (first, second) = (place.path().join("first"), place.path().join("second"));
     round(
@@ -293,21 +293,21 @@ fn weights_of_a_model_are_all_rounded_alike() {
             "-q",
         ])
     };
-    let other = again("8");
-    let stderr = String::from_utf8(other.stderr).unwrap();
-    assert_eq!(other.status.code(), Some(2), "{stderr}");
-    assert!(
-        stderr.contains("is rounded or corrected otherwise"),
-        "{stderr}"
-    );
-    assert!(!second.exists());
-    success(&again("4"));
-    let model = Checkpoint::open(&second).unwrap();
     let rounded = |form: Form| matches!(form, Form::Whole(Precision::Quantised(_)));
-    let mut blocks = Site::blocks(model.config().layers);
-    assert!(blocks.all(|site| rounded(model.forms()[&site])));
     let original = Checkpoint::open(&fixture("networks/llama")).unwrap();
-    assert_eq!(model.parameters(), original.parameters());
+    for (bits, groups) in [("4", 1), ("8", 2)] {
+        success(&again(bits));
+        let model = Checkpoint::open(&second).unwrap();
+        let mut blocks = Site::blocks(model.config().layers);
+        assert!(blocks.all(|site| rounded(model.forms()[&site])));
+        assert_eq!(model.parameters(), original.parameters());
+        // A group for each scheme, so that every loader multiplies by the right integers.
+        let config = fs::read(second.join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        let found = config["quantization_config"]["config_groups"].as_object();
+        assert_eq!(found.unwrap().len(), groups);
+        fs::remove_dir_all(&second).unwrap();
+    }
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn a_damaged_rounded_model_is_refused() {
         ),
         (
             "quantization_config",
-            "quantisation_config",
+            "_quantization_config",
             "quantization_config",
         ),
         (

@@ -61,7 +61,6 @@ fn settings_that_change_the_function_are_not_skipped() {
         ("num_local_experts", json!(8)),
         ("is_causal", json!(false)),
         ("hidden_activation", json!("gelu")),
-        ("quantization", json!({ "group_size": 64, "bits": 4 })),
         // Of these nothing is known.
         ("use_gain", json!(true)),
         ("attention_gain", json!(0.5)),

@@ -36,7 +36,7 @@ def main():
 
     value, count = perplexity(load(), ids, a.ctx)
     print(f"base as it is: perplexity {value:.4f} over {count} tokens")
-    model = load(quantization_config=CompressedTensorsConfig(dequantize=True))
+    model = load(quantization_config=CompressedTensorsConfig(run_compressed=False, dequantize=True))
     value, _ = perplexity(model, ids, a.ctx)
     print(f"base, multiplied out: perplexity {value:.4f}")
     adapter = a.model / "adapter"

@@ -3,7 +3,7 @@
 use compress_core::{Scheme, Site};
 use minijinja::{Environment, context};
 
-use crate::{Error, Layout, Record, Result};
+use crate::{Error, Layout, Record, Result, Schemes};
 
 /// Fields of the model card that are not in the record.
 #[derive(Clone, Debug)]
@@ -32,8 +32,13 @@ impl Card {
         let mut of_blocks = schemes.blocks.iter();
         let kernels = of_blocks.all(|scheme| scheme.bits.count() >= 4);
         let tied = !layout.forms().contains_key(&Site::Head);
-        // No other program is known to read a rounded embedding that is the head as well.
-        let only_here = tied && rounded_ends.is_some();
+        let Clients {
+            transformers_4,
+            transformers_5,
+            zero_points,
+        } = Clients::of(&schemes, tied);
+        // PEFT needs it, and transformers 5 for zero points and embeddings; but not where it would be wrong.
+        let multiplied_out = transformers_5 && (rounded.is_some() || rounded_ends.is_some());
         // The values that vLLM accepts for `--max-lora-rank`.
         let sizes = [8, 16, 32, 64, 128, 256, 320, 512];
         let rank = layout.corrections().next().map(|(_, rank)| rank);
@@ -57,7 +62,7 @@ impl Card {
         let bytes = layout.bytes();
         let parameters = layout.parameters();
         Environment::new()
-            .render_str(TEMPLATE, context! { kept, name, table, command, base, method, dense, format, remote_code, rounded, rounded_ends, tied, only_here, kernels, serves, corrected, lora_rank, bytes, parameters })
+            .render_str(TEMPLATE, context! { kept, name, table, command, base, method, dense, format, remote_code, rounded, rounded_ends, tied, transformers_4, transformers_5, zero_points, multiplied_out, kernels, serves, corrected, lora_rank, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
 }
@@ -66,4 +71,30 @@ impl Card {
 fn in_words(schemes: &[Scheme]) -> Option<String> {
     let schemes: Vec<String> = schemes.iter().map(ToString::to_string).collect();
     (!schemes.is_empty()).then(|| schemes.join(" or "))
+}
+
+/// Which versions of transformers load rounded weights, with compressed-tensors 0.20;
+/// `tests/clients/cards.py` tries what is said here.
+struct Clients {
+    /// Version 4.57. It gives packed zero points the shape of unpacked ones, and ties a `weight` that a
+    /// rounded embedding does not have.
+    transformers_4: bool,
+    /// Version 5. Of two schemes it multiplies all weights out by the first; where nothing is multiplied
+    /// out it fails at the embedding.
+    transformers_5: bool,
+    /// Whether groups have zero points.
+    zero_points: bool,
+}
+
+impl Clients {
+    fn of(Schemes { blocks, ends }: &Schemes, tied: bool) -> Self {
+        let mut schemes = blocks.iter().chain(ends);
+        let first = schemes.next();
+        let zero_points = blocks.iter().chain(ends).any(|scheme| !scheme.symmetric);
+        Self {
+            transformers_4: !zero_points && !(tied && !ends.is_empty()),
+            transformers_5: schemes.all(|scheme| Some(scheme) == first),
+            zero_points,
+        }
+    }
 }

@@ -136,7 +136,7 @@ impl MethodOptions for WeloreOptions {
 #[derive(Debug, Args)]
 pub struct LorcOptions {
     // A plan says all of this, so that none of it goes with one that is given.
-    /// Bits of each number: 2, 3, 4 or 8. 4 and 8 load in vLLM and transformers; the others here only.
+    /// Bits of each number: 2, 3, 4 or 8. transformers loads all of them, vLLM 4 and 8.
     #[arg(
         long,
         value_name = "BITS",
@@ -149,7 +149,7 @@ pub struct LorcOptions {
     #[arg(long, value_name = "N", default_value_t = 32, conflicts_with = "plan")]
     pub group: usize,
 
-    /// Give each group a zero point as well.
+    /// Give each group a zero point as well. transformers 5 and vLLM load that, transformers 4.57 does not.
     #[arg(long, conflicts_with = "plan")]
     pub asymmetric: bool,
 

@@ -64,6 +64,7 @@ const READ: &[&str] = &[
     "mlp_bias",
     "bos_token_id",
     "quantization_config",
+    "quantization",
     "torch_dtype",
     "dtype",
     // Of outputs of this program.
@@ -233,8 +234,6 @@ pub const OTHER: &[(&str, Neutral)] = &[
     ("num_local_experts", Neutral::Off),
     ("num_experts_per_tok", Neutral::Off),
     ("n_routed_experts", Neutral::Off),
-    // Weights kept in a way of MLX.
-    ("quantization", Neutral::Off),
 ];
 
 /// Whether a setting is none of those that are known, and could change what is computed.
