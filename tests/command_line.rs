@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+#[allow(dead_code, reason = "shared with test programs that use the rest")]
 mod common;
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};

@@ -163,7 +163,7 @@ fn slow_shares(theta: f64, size: usize, scaling: YarnScaling) -> impl Iterator<I
     // transformers' bound of the last is by channels, not by pairs.
     let (first, last) = (first.max(0.0), last.min(d - 1.0));
     // A step where both are one, as the division needs a width.
-    let width = if first == last { 0.001 } else { last - first };
+    let width = if last > first { last - first } else { 0.001 };
     (0..size / 2).map(move |pair| ((pair as f64 - first) / width).clamp(0.0, 1.0))
 }
 

@@ -2,7 +2,7 @@
 
     python tests/corpus/make.py
 
-They are read by tests/corpus.rs and are the seeds of the fuzz targets.
+What is said of each is in tests/snapshots/corpus__corpus_*.snap. They are read by tests/corpus.rs and are the seeds of the fuzz targets.
 """
 
 import json
@@ -163,3 +163,63 @@ plan("layer_past_all_ones", steps=[step(f"{2**64}.query")])
 plan("no_such_role", steps=[step("0.head")])
 plan("same_site_twice", steps=[step(rank=1)] * 2)
 plan("no_rank", steps=[{"step": {"site": "0.query"}}])
+
+
+def model(name, network="llama", config=None, **files):
+    """A network of tests/fixtures with other settings and files: an object becomes JSON, text is written as it is."""
+    change = {"network": network, "config": config or {}, "files": {k.replace("__", "."): v for k, v in files.items()}}
+    put("model", f"{name}.json", (json.dumps(change, indent=1) + "\n").encode())
+
+
+def scaled(**settings):
+    return {"rope_scaling": settings}
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 281864\n"
+INDEX = "model.safetensors.index.json"
+
+model("good")
+model("good_yarn", config=scaled(rope_type="yarn", factor=4.0, original_max_position_embeddings=32))
+model("good_unknown_but_off", config={"use_gain": False, "gain": 0, "gains": [], "made_by": "somebody", "_gain": 2})
+model("config_is_a_list", config__json=[])
+model("config_is_no_json", config__json="{]")
+model("config_is_html", config__json="<!doctype html><html><body>Access denied</body></html>")
+model("config_is_an_lfs_pointer", config__json=LFS)
+model("weights_are_an_lfs_pointer", model__safetensors=LFS)
+model("unknown_setting_that_is_on", config={"use_gain": True})
+model("unknown_number", config={"attention_gain": 0.5})
+model("partial_rotary", config={"partial_rotary_factor": 0.5})
+model("rope_of_unknown_kind", config=scaled(rope_type="spiral", factor=2.0))
+model("rope_without_a_kind", config=scaled(factor=2.0))
+model("rope_is_a_list", config={"rope_scaling": [2.0]})
+model("rope_factor_of_zero", config=scaled(rope_type="linear", factor=0))
+model("rope_factor_is_text", config=scaled(rope_type="linear", factor="2"))
+model("rope_bounds_swapped", config=scaled(rope_type="llama3", factor=8, low_freq_factor=4, high_freq_factor=1, original_max_position_embeddings=32))
+model("theta_below_zero", config={"rope_theta": -1})
+model("layers_past_all_bounds", config={"num_hidden_layers": 2**63})
+model("one_layer_too_many", config={"num_hidden_layers": 3})
+model("heads_of_zero", config={"num_attention_heads": 0})
+model("head_of_odd_size", config={"head_dim": 15})
+model("experts", config={"num_local_experts": 8})
+model("softcapping", config={"final_logit_softcapping": 30.0})
+model("windows_in_some_layers", config={"layer_types": ["full_attention", "sliding_attention"]})
+model("attends_to_the_future", config={"is_causal": False})
+model("class_of_another_family", config={"architectures": ["BertForMaskedLM"]})
+model("family_unknown", config={"model_type": "mamba"})
+model("activation_unknown", config={"hidden_act": "gelu"})
+model("biases_that_are_not_there", config={"attention_bias": True})
+model("packed_by_gptq", config={"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}})
+model("packed_by_bitsandbytes", config={"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}})
+model("packed_by_mlx", config={"quantization": {"group_size": 64, "bits": 4}})
+model("adapter_that_is_not_there", config={"compress_adapter": "adapter"})
+model("adapter_outside", config={"compress_adapter": "../adapter"})
+model("tokenizer_missing", tokenizer_config__json={})
+model("tokenizer_is_no_json", tokenizer__json="{]")
+model("tokenizer_is_an_lfs_pointer", tokenizer__json=LFS)
+model("tokenizer_of_tiktoken", tokenizer__model="IQ== 0\nIg== 1\nIw== 2\n")
+model("tokenizer_model_cut_short", tokenizer__model="\n\u0014\n")
+model("index_without_a_map", "llama_sharded", **{INDEX: {"metadata": {}}})
+model("index_that_leaves_its_folder", "llama_sharded", **{INDEX: {"weight_map": {"model.norm.weight": "../x.safetensors"}}})
+model("index_of_a_shard_that_is_not_there", "llama_sharded", **{INDEX: {"weight_map": {"model.norm.weight": "model-9.safetensors"}}})
+model("index_of_numbers", "llama_sharded", **{INDEX: {"weight_map": {"model.norm.weight": 1}}})
+model("shards_without_an_index", "llama_sharded", **{INDEX: None})

@@ -268,6 +268,6 @@ mod tests {
         let error = survey.activations(site).unwrap_err();
         assert!(error.to_string().starts_with("1.output: all"), "{error}");
         // Without gradients a weight is free to cut, which is no error.
-        assert_eq!(survey.output_gradients(site).unwrap().trace(), 0.0);
+        assert!(survey.output_gradients(site).is_ok());
     }
 }

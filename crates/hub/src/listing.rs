@@ -156,10 +156,9 @@ fn is_small(name: &str) -> bool {
     }
     let upper = name.to_ascii_uppercase();
     let document = DOCUMENTS.iter().any(|start| upper.starts_with(start));
-    let known = matches!(ending(name).as_str(), "json" | "txt" | "jinja")
+    matches!(ending(name).as_str(), "json" | "txt" | "jinja")
         || name == "tokenizer.model"
-        || document;
-    known
+        || document
 }
 
 /// The extension in lower case; empty where there is none.

@@ -89,22 +89,22 @@ impl Norm {
     ///
     /// One eigendecomposition, unless the survey knows the spectrum already.
     pub fn spectrum(self, site: Site, survey: &Survey<'_>) -> Result<Vec<f64>> {
-        survey.spectrum(site, self.name(), |weight| match self {
-            Self::Plain => Ok(singular_values(weight)?.iter().map(|s| s * s).collect()),
-            _ => {
-                let metric = self.metric(site, survey)?;
-                // Where gradients are zero no rank is worth anything.
-                let free = match self {
-                    Self::Kronecker => metric.outputs.is_even(),
-                    Self::InputFisher => metric.inputs.is_even(),
-                    _ => false,
-                };
-                if free {
-                    let shape = weight.shape();
-                    return Ok(vec![0.0; shape.rows.min(shape.cols)]);
-                }
-                spectrum_under(&metric, weight)
+        survey.spectrum(site, self.name(), |weight| {
+            if self == Self::Plain {
+                return Ok(singular_values(weight)?.iter().map(|s| s * s).collect());
             }
+            let metric = self.metric(site, survey)?;
+            let no_gradients = match self {
+                Self::Kronecker => metric.outputs.is_even(),
+                Self::InputFisher => metric.inputs.is_even(),
+                Self::Plain | Self::Activation => false,
+            };
+            // Then no rank is worth anything.
+            if no_gradients {
+                let shape = weight.shape();
+                return Ok(vec![0.0; shape.rows.min(shape.cols)]);
+            }
+            spectrum_under(&metric, weight)
         })
     }
 }

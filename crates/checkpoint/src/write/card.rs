@@ -92,7 +92,7 @@ impl Clients {
         let first = schemes.next();
         let zero_points = blocks.iter().chain(ends).any(|scheme| !scheme.symmetric);
         Self {
-            transformers_4: !zero_points && !(tied && !ends.is_empty()),
+            transformers_4: !zero_points && (!tied || ends.is_empty()),
             transformers_5: schemes.all(|scheme| Some(scheme) == first),
             zero_points,
         }
