@@ -56,14 +56,14 @@ fn hostile_safetensors_files_are_refused() {
 #[test]
 fn hostile_gguf_files_are_refused() {
     check("gguf", |bytes| {
-        let gguf = Gguf::parse(bytes).map_err(|e| chain(e))?;
+        let gguf = Gguf::parse(bytes).map_err(chain)?;
         for name in gguf.tensors().keys() {
-            huggingface::values(&gguf, bytes, name).map_err(|e| chain(e))?;
+            huggingface::values(&gguf, bytes, name).map_err(chain)?;
         }
         // Files that are wrong in their container have no more than one key.
         if gguf.metadata().len() > 1 {
-            huggingface::config(&gguf).map_err(|e| chain(e))?;
-            tokenizer(&gguf).map_err(|e| chain(e))?;
+            huggingface::config(&gguf).map_err(chain)?;
+            tokenizer(&gguf).map_err(chain)?;
         }
         Ok(())
     });
@@ -73,9 +73,8 @@ fn hostile_gguf_files_are_refused() {
 fn hostile_plans_are_refused() {
     let toy = Toy::new(1);
     check("plan", |bytes| {
-        let plan: Plan<Truncate> = Plan::parse(bytes).map_err(|e| chain(e))?;
-        plan.check(&Survey::new(&toy, |_| true))
-            .map_err(|e| chain(e))
+        let plan: Plan<Truncate> = Plan::parse(bytes).map_err(chain)?;
+        plan.check(&Survey::new(&toy, |_| true)).map_err(chain)
     });
 }
 

@@ -184,6 +184,12 @@ fn a_classifier_stays_one() {
     // Its layer would be taken for a packed one.
     let ignored = config["quantization_config"]["ignore"].as_array().unwrap();
     assert!(ignored.contains(&json!("score")), "{ignored:?}");
+    let card = fs::read_to_string(place.path().join("out/README.md")).unwrap();
+    assert!(
+        card.contains("AutoModelForSequenceClassification.from_pretrained"),
+        "{card}"
+    );
+    assert!(!card.contains("vllm serve") && !card.contains("compress evaluate"));
     // The modelling file of pairs has no such class.
     let (place, result) = run(model.path(), &["svd"]);
     let stderr = String::from_utf8_lossy(&result.stderr);
@@ -191,6 +197,24 @@ fn a_classifier_stays_one() {
     assert!(stderr.contains("LlamaForSequenceClassification") && stderr.contains("--dense"));
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
     success(&run(model.path(), &["svd", "--dense"]).1);
+}
+
+#[test]
+fn a_class_of_the_models_own_code_keeps_its_way_there() {
+    let model = copy("networks/llama");
+    let map = json!({ "AutoModel": "modeling_reward.LlamaForReward" });
+    edit_config(model.path(), |json| {
+        json["architectures"] = json!(["LlamaForReward"]);
+        json["auto_map"] = map.clone();
+    });
+    fs::write(model.path().join("modeling_reward.py"), "# code").unwrap();
+    let (place, result) = run(model.path(), &["svd", "--dense"]);
+    success(&result);
+    let output = place.path().join("out");
+    assert_eq!(config(&output)["auto_map"], map);
+    assert!(output.join("modeling_reward.py").exists());
+    let card = fs::read_to_string(output.join("README.md")).unwrap();
+    assert!(card.contains("AutoModel.from_pretrained(") && card.contains("trust_remote_code=True"));
 }
 
 #[test]

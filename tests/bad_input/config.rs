@@ -61,10 +61,6 @@ fn settings_that_change_the_function_are_not_skipped() {
         ("num_local_experts", json!(8)),
         ("is_causal", json!(false)),
         ("hidden_activation", json!("gelu")),
-        // Of these nothing is known.
-        ("use_gain", json!(true)),
-        ("attention_gain", json!(0.5)),
-        ("skipped_layers", json!([1])),
     ] {
         refused_config(|json| json[field] = value.clone(), &[field, "is "]);
     }
@@ -90,6 +86,22 @@ fn a_rotary_embedding_of_an_unknown_kind_is_refused_before_the_work() {
         ),
         (json!({ "rope_interleaved": true }), "rope_interleaved"),
         (json!({ "rope_scaling": { "factor": 2.0 } }), "rope_scaling"),
+        (
+            json!({ "rope_scaling": { "rope_type": "longrope", "short_factor": [1.0] } }),
+            "longrope",
+        ),
+        (
+            json!({ "rope_scaling": null, "rope_parameters": { "rope_theta": 5e5 } }),
+            "keep the one",
+        ),
+        (
+            json!({ "rope_scaling": { "full_attention": { "rope_theta": 5e5 } } }),
+            "type of layers",
+        ),
+        // Of these nothing is known.
+        (json!({ "use_gain": true }), "use_gain"),
+        (json!({ "attention_gain": 0.5 }), "attention_gain"),
+        (json!({ "skipped_layers": [1] }), "skipped_layers"),
         (
             json!({ "rope_scaling": { "rope_type": "spiral" } }),
             "spiral",

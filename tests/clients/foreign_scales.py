@@ -45,6 +45,7 @@ def blocks_of(weight, args):
 def spread(scales, block, shape):
     """The scale of every number."""
     rows, cols = block
+    scales = scales.reshape(-(-shape[0] // rows), -(-shape[1] // cols))
     return scales.repeat_interleave(rows, 0)[: shape[0]].repeat_interleave(cols, 1)[:, : shape[1]]
 
 
@@ -75,7 +76,7 @@ def rounded(weight, scheme, dtype):
     code = packed["weight"].float()
     if not args.symmetric:
         code = code - spread(zero.float(), block, weight.shape)
-    return packed, code * spread(scale.float().reshape(ranges(weight, block)[0].shape), block, weight.shape)
+    return packed, code * spread(scale.float(), block, weight.shape)
 
 
 def compressed_tensors(groups, ignore=("lm_head",), dtype=torch.float32):
@@ -120,44 +121,49 @@ def fp8(config, block_of, name, inputs=()):
     return config, make
 
 
+# Floats that are left are rounded in another way than what is packed, which stays; what was in bytes is cut.
+AGAIN = ["lorc", "--quantizer", "nearest", "--metric", "plain", "--rank", "0", "--bits", "8", "--group", "32", "--only", "3"]
+CUT = ["svd", "--keep", "0.9", "--only", "3", "--dense", "--dtype", "f32"]
+
+
 def models():
-    """What there is to read: a name, settings, what makes a layer, and whether an output is made of it."""
+    """What there is to read: a name, settings, what makes a layer, and the command that makes an output of it, if any."""
     for dtype in torch.float16, torch.bfloat16, torch.float32:
         for symmetric in True, False:
             scheme = one(4, "group", group_size=32, symmetric=symmetric, actorder="static")
             name = f"4 bits in groups of 32, {'symmetric' if symmetric else 'with zero points'}, scales in {dtype}"
-            yield name, *compressed_tensors([scheme], dtype=dtype), False
+            yield name, *compressed_tensors([scheme], dtype=dtype), None
     for bits, strategy, symmetric, dtype in (
         (4, "channel", True, torch.bfloat16), (8, "channel", True, torch.bfloat16),
         (8, "channel", False, torch.float32), (8, "group", False, torch.bfloat16),
     ):
         scheme = one(bits, strategy, symmetric=symmetric, group_size=32 if strategy == "group" else None)
         name = f"{bits} bits per {strategy}, {'symmetric' if symmetric else 'with zero points'}, scales in {dtype}"
-        yield name, *compressed_tensors([scheme], dtype=dtype), False
+        yield name, *compressed_tensors([scheme], dtype=dtype), None
     several = [
         one(4, "group", group_size=32),
-        one(8, "channel", targets=["re:.*down_proj$", "model.layers.2.self_attn.v_proj"], symmetric=False),
+        one(8, "channel", targets=["re:.*down_proj$", "model.layers.2.self_attn.v_proj"]),
         one(4, "group", targets=["re:.*layers.1..*proj", "re:.*self_attn.o_proj"], group_size=96),
         one(8, "channel", targets=["re:.*layers.0.mlp.up_proj"], format="int-quantized"),
     ]
     ignore = ["lm_head", "re:.*layers\\.3\\.self_attn", "model.layers.4.mlp.up_proj"]
-    yield "three groups in one file", *compressed_tensors(several[:3], ignore), True
-    yield "packed and in bytes in one file", *compressed_tensors(several, ignore), True
+    yield "three groups in one file", *compressed_tensors(several[:3], ignore), AGAIN
+    yield "packed and in bytes in one file", *compressed_tensors(several, ignore), AGAIN
     for bits_of, format, inputs in ("int", BYTES[0], TOKEN), ("int", BYTES[2], None), ("float", BYTES[1], TOKEN):
         inputs = inputs and QuantizationArgs(**inputs, type=bits_of)
         for strategy in "tensor", "channel", "block":
             size = dict(block_structure=[BLOCK, BLOCK]) if strategy == "block" else {}
             symmetric = format != BYTES[2]
             scheme = one(8, strategy, format, type=bits_of, inputs=inputs, symmetric=symmetric, **size)
-            yield f"{format} per {strategy}", *compressed_tensors([scheme], dtype=torch.bfloat16), False
+            yield f"{format} per {strategy}", *compressed_tensors([scheme], dtype=torch.bfloat16), None
     method = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "modules_to_not_convert": ["lm_head"]}
     sized = method | {"weight_block_size": [BLOCK, BLOCK]}
-    yield "fp8 in blocks", *fp8(sized, lambda _: (BLOCK, BLOCK), "weight_scale_inv"), True
+    yield "fp8 in blocks", *fp8(sized, lambda _: (BLOCK, BLOCK), "weight_scale_inv"), CUT
     static = method | {"activation_scheme": "static", "weight_block_size": None}
     for name, inputs in ("weight_scale_inv", ["activation_scale"]), ("weight_scale", ["input_scale"]):
-        yield f"fp8 per tensor, {name}", *fp8(static, lambda weight: tuple(weight.shape), name, inputs), False
+        yield f"fp8 per tensor, {name}", *fp8(static, lambda weight: tuple(weight.shape), name, inputs), None
     rows = {"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0, "modules_to_not_convert": ["lm_head"]}
-    yield "fbgemm_fp8", *fp8(rows, lambda weight: (1, weight.shape[1]), "weight_scale", ["input_scale_ub"]), False
+    yield "fbgemm_fp8", *fp8(rows, lambda weight: (1, weight.shape[1]), "weight_scale", ["input_scale_ub"]), None
 
 
 def write(folder, source, config, make):
@@ -183,7 +189,7 @@ def main():
     p.add_argument("model", type=Path)
     p.add_argument("text", type=Path)
     p.add_argument("--ctx", type=int, default=256, help="tokens of a window")
-    p.add_argument("--windows", type=int, default=8, help="how many windows")
+    p.add_argument("--windows", type=int, default=4, help="how many windows")
     p.add_argument("--tolerance", type=float, default=1e-4, help="how far off it may be, relative")
     a = p.parse_args()
 
@@ -206,15 +212,14 @@ def main():
         failed |= not off <= a.tolerance
         print(f"{name}: {ours:.6f} here, {theirs:.6f} there, off by {off:.1e}", flush=True)
 
-    for name, config, make, is_written in models():
+    for name, config, make, command in models():
         with tempfile.TemporaryDirectory() as folder:
             folder, out = Path(folder) / "in", Path(folder) / "out"
             folder.mkdir()
             model = write(folder, a.model, config, make)
             compare(name, ours("evaluate", folder), perplexity(model, ids, a.ctx)[0])
-            if is_written:
-                # Of floats that are left, or of what was in bytes.
-                value = ours("run", "svd", folder, "-o", out, "--keep", "0.9", "--only", "3", "--dense", "--dtype", "f32")
+            if command:
+                value = ours("run", command[0], folder, "-o", out, *command[1:])
                 kept = json.loads((out / "config.json").read_text()).get("quantization_config")
                 unpack = dict(quantization_config=CompressedTensorsConfig(dequantize=True)) if kept else {}
                 model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, **unpack).eval()

@@ -46,7 +46,7 @@ def main():
     options = dict(trust_remote_code=a.trust_remote_code)
     tokenizer = AutoTokenizer.from_pretrained(a.model, **options)
     model = AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.float32, **options).eval()
-    ids = tokenizer(a.text.read_bytes().decode(), add_special_tokens=False).input_ids
+    ids = tokenizer(a.text.read_text(encoding="utf-8"), add_special_tokens=False).input_ids
     if a.windows:
         ids = ids[: a.windows * a.ctx]
     if len(ids) < a.ctx:

@@ -62,7 +62,7 @@ pub enum Error {
     },
 
     /// A model without an output head, which cannot be asked for the next token.
-    #[error("{}: a {class} has no output head, and so no perplexity and no gradients; use --no-evaluate, and a method that needs none", path.display())]
+    #[error("{}: a {class} has no output head, and so no perplexity and no gradients: it can be cut under --no-evaluate, by methods that need none", path.display())]
     NoHead {
         /// Its `config.json`.
         path: PathBuf,
@@ -71,10 +71,10 @@ pub enum Error {
     },
 
     /// A class of model that an output cannot be.
-    #[error("{}: a {class} cannot have low-rank pairs, since their modelling file has no such class; add --dense, or round its weights by lorc", path.display())]
+    #[error(
+        "a {class} cannot have low-rank pairs, since their modelling file has no such class; add --dense, or round its weights by lorc"
+    )]
     Class {
-        /// The model.
-        path: PathBuf,
         /// The class that its config names.
         class: String,
     },

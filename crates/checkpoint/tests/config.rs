@@ -12,6 +12,8 @@ fn parsed(change: impl Fn(&mut Value)) -> Result<Config> {
         "intermediate_size": 96,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 16,
         "vocab_size": 100,
     });
     change(&mut json);
@@ -20,12 +22,22 @@ fn parsed(change: impl Fn(&mut Value)) -> Result<Config> {
 
 #[test]
 fn what_is_missing_has_the_value_that_transformers_takes() {
-    for (family, context) in [("llama", 2048), ("mistral", 131_072), ("qwen2", 32_768)] {
-        let config = parsed(|json| json["model_type"] = family.into()).unwrap();
+    for (family, context, key_value_heads) in [
+        ("llama", 2048, 64),
+        ("mistral", 131_072, 8),
+        ("qwen2", 32_768, 32),
+    ] {
+        let config = parsed(|json| {
+            json["model_type"] = family.into();
+            json["num_attention_heads"] = 64.into();
+            json["num_key_value_heads"] = Value::Null;
+            json["head_dim"] = 2.into();
+        });
+        let config = config.unwrap();
+        assert_eq!(config.key_value_heads, key_value_heads);
         assert_eq!(config.context, context);
         assert!((config.norm_epsilon - 1e-6).abs() < 1e-12);
         assert!((config.rope().unwrap().theta - 1e4).abs() < 1e-9);
-        assert_eq!(config.key_value_heads, 4);
     }
 }
 
@@ -91,6 +103,7 @@ fn a_window_that_no_layer_has_is_none() {
         assert_eq!(windowed(whole).unwrap().sliding_window, None);
     }
     assert!(windowed(json!(1)).is_err());
+    assert_eq!(windowed(json!(0)).unwrap().sliding_window, Some(16));
 }
 
 #[test]

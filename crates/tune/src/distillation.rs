@@ -85,12 +85,12 @@ pub fn distil(
         ending.parameters += count(&values);
         let mut made = 0;
         let earlier = journal.restore_block(layer, &names, &model.norm.gamma.device())?;
-        if let Some((values, curve)) = earlier {
+        let curve = if let Some((values, curve)) = earlier {
             what.set(block, &mut values.into_iter());
-            improved |= curve::improved(&curve);
-            ending.diverged.extend(curve::diverged(&curve));
-            journal.curve.extend(curve);
-        } else if !names.is_empty() {
+            curve
+        } else if names.is_empty() {
+            Vec::new()
+        } else {
             let course = Course {
                 layer,
                 learn: learn.pairs()?,
@@ -101,11 +101,12 @@ pub fn distil(
             let curve = course.descend(block)?;
             made = steps(&curve);
             ending.steps += made;
-            improved |= curve::improved(&curve);
-            ending.diverged.extend(curve::diverged(&curve));
             journal.save_block(layer, &what.matrices(block, layer), &curve)?;
-            journal.curve.extend(curve);
-        }
+            curve
+        };
+        improved |= curve::improved(&curve);
+        ending.diverged.extend(curve::diverged(&curve));
+        journal.curve.extend(curve);
         // Steps that early stopping saved, or an earlier run has made, count as done.
         lesson.progress.advance(options.steps - made);
         learn.follow(block, &angles)?;

@@ -51,6 +51,15 @@ impl Architecture {
         }
     }
 
+    /// The key and value heads that transformers takes where a config names none.
+    pub(crate) const fn usual_key_value_heads(self, heads: usize) -> usize {
+        match self {
+            Self::Llama => heads,
+            Self::Mistral => 8,
+            Self::Qwen2 | Self::Qwen3 => 32,
+        }
+    }
+
     /// The `model_type`s, separated by commas, for error messages.
     #[must_use]
     pub fn names() -> String {

@@ -30,6 +30,18 @@ pub enum Head {
 /// The class that models have which predict the next token.
 pub const CAUSAL: &str = "ForCausalLM";
 
+/// The classes that transformers has for each family, by what follows its name, and what loads them.
+const STOCK: [(&str, &str); 5] = [
+    (CAUSAL, "AutoModelForCausalLM"),
+    ("Model", "AutoModel"),
+    (
+        "ForSequenceClassification",
+        "AutoModelForSequenceClassification",
+    ),
+    ("ForTokenClassification", "AutoModelForTokenClassification"),
+    ("ForQuestionAnswering", "AutoModelForQuestionAnswering"),
+];
+
 /// The shape of a decoder.
 #[expect(
     clippy::struct_excessive_bools,
@@ -98,7 +110,6 @@ impl Config {
         let attention_bias = fields.flag("attention_bias", false)?;
         fields.only("hidden_act", &["silu", "swish"])?;
         fields.refuse(keys::OTHER)?;
-        fields.refuse_unknown()?;
         let config = Self {
             architecture,
             hidden,
@@ -107,17 +118,8 @@ impl Config {
             heads,
             key_value_heads: fields
                 .optional_size("num_key_value_heads")?
-                .unwrap_or(heads),
-            head_size: match fields.optional_size("head_dim")? {
-                Some(size) => size,
-                None if hidden.is_multiple_of(heads) => hidden / heads,
-                None => {
-                    return Err(fields.wrong(
-                        "hidden_size",
-                        format!("{hidden} is no multiple of the {heads} heads"),
-                    ));
-                }
-            },
+                .unwrap_or_else(|| architecture.usual_key_value_heads(heads)),
+            head_size: fields.head_size(architecture, hidden, heads)?,
             vocabulary,
             context: fields
                 .optional_size("max_position_embeddings")?
@@ -149,10 +151,26 @@ impl Config {
 
     /// The rotary embedding, which only those who run the network need: weights can be cut without.
     ///
-    /// Fails where it is of a kind that is not implemented.
+    /// Fails where it is of a kind that is not implemented, and for settings of which nothing is known: they could
+    /// change what the network computes.
     pub fn rope(&self) -> Result<Rope> {
         let (json, path) = (&self.json, self.path.as_path());
-        Rope::parse(&Fields { json, path }, self.context)
+        let fields = Fields { json, path };
+        let rope = Rope::parse(&fields, self.context)?;
+        fields.refuse_unknown()?;
+        Ok(rope)
+    }
+
+    /// Whether its class is defined by code beside the weights, which the family in transformers does not have.
+    pub(crate) fn has_own_class(&self) -> bool {
+        let is_stock = STOCK.iter().any(|(class, _)| *class == self.class);
+        !is_stock && self.json.contains_key("auto_map")
+    }
+
+    /// The class of transformers that loads it.
+    pub(crate) fn auto_class(&self) -> &'static str {
+        let stock = STOCK.iter().find(|(class, _)| *class == self.class);
+        stock.map_or("AutoModel", |(_, auto)| *auto)
     }
 
     fn check(&self, fields: &Fields<'_>) -> Result<()> {

@@ -3,7 +3,7 @@
 use compress_core::{Scheme, Site};
 use minijinja::{Environment, context};
 
-use crate::{Error, Layout, Record, Result, Schemes};
+use crate::{Config, Error, Layout, Record, Result, Schemes, huggingface::config::CAUSAL};
 
 /// Fields of the model card that are not in the record.
 #[derive(Clone, Debug)]
@@ -23,8 +23,15 @@ const TEMPLATE: &str = include_str!("card.md.jinja");
 impl Card {
     /// The text of `README.md`: only the ways to load it that work for its forms. `kept` has the lines
     /// of the source's front matter that hold for the output.
-    pub(crate) fn render(&self, record: &Record, kept: &str, layout: &Layout) -> Result<String> {
-        let remote_code = layout.ranks().next().is_some();
+    pub(crate) fn render(
+        &self,
+        record: &Record,
+        kept: &str,
+        (config, layout): (&Config, &Layout),
+    ) -> Result<String> {
+        let factored = layout.ranks().next().is_some();
+        let remote_code = factored || config.has_own_class();
+        let (auto, predicts) = (config.auto_class(), config.class == CAUSAL);
         let schemes = layout.schemes();
         let rounded = in_words(&schemes.blocks);
         let rounded_ends = in_words(&schemes.ends);
@@ -45,7 +52,8 @@ impl Card {
         let lora_rank = rank.and_then(|rank| sizes.into_iter().find(|&size| size >= rank));
         let corrected = rank.is_some();
         // Without its correction a model would be served that is not the one of the figures.
-        let serves = kernels && rounded_ends.is_none() && (!corrected || lora_rank.is_some());
+        let serves =
+            predicts && kernels && rounded_ends.is_none() && (!corrected || lora_rank.is_some());
         let Self {
             name,
             table,
@@ -62,7 +70,7 @@ impl Card {
         let bytes = layout.bytes();
         let parameters = layout.parameters();
         Environment::new()
-            .render_str(TEMPLATE, context! { kept, name, table, command, base, method, dense, format, remote_code, rounded, rounded_ends, tied, transformers_4, transformers_5, zero_points, multiplied_out, kernels, serves, corrected, lora_rank, bytes, parameters })
+            .render_str(TEMPLATE, context! { kept, name, table, command, base, method, dense, format, auto, predicts, factored, remote_code, rounded, rounded_ends, tied, transformers_4, transformers_5, zero_points, multiplied_out, kernels, serves, corrected, lora_rank, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
 }

@@ -17,11 +17,10 @@ use compress_core::{Form, Format, PairForm, Precision, Scheme, Site};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Checkpoint, Error, Head, Kind, Result, Schemes, Tensor,
-    huggingface::config::CAUSAL,
+    Checkpoint, Head, Kind, Result, Schemes, Tensor,
     names::{self, Numbers, Part},
     read::{adapter, weights::parameters},
-    write::schemes,
+    write::{modelling, schemes},
 };
 
 /// Size in bytes above which a model is split into shards, the default of the hub's own tools.
@@ -121,7 +120,7 @@ impl Layout {
         forms.extend(spec.forms.iter().map(|(site, form)| (*site, *form)));
         // Checked over all forms, as those of the source may remain beside the new ones.
         schemes::check_ranks(&forms)?;
-        check_class(source, &forms)?;
+        modelling::check_class(source.config(), &forms)?;
         let sizes = tensors.iter().map(|tensor| {
             let size: usize = tensor.shape.iter().product();
             (tensor.name.as_str(), size)
@@ -209,20 +208,6 @@ impl Layout {
             json!({ "metadata": { "total_size": total }, "weight_map": names.collect::<Map<_, _>>() }),
         )
     }
-}
-
-/// Refuses low-rank pairs in a model with something else than a head on the decoder: the modelling file has classes
-/// for none and for a head only.
-fn check_class(source: &Checkpoint, forms: &BTreeMap<Site, Form>) -> Result<()> {
-    let config = source.config();
-    let is_known = [CAUSAL, "Model"].contains(&config.class.as_str());
-    if is_known || forms.values().all(|form| form.rank().is_none()) {
-        return Ok(());
-    }
-    Err(Error::Class {
-        path: source.path().into(),
-        class: format!("{}{}", config.architecture.class(), config.class),
-    })
 }
 
 /// Gives all corrections the largest rank among them, since `adapter_config.json` has one `r`; the

@@ -5,12 +5,17 @@
 //! `modeling_lowrank.py` beside the weights and found through `auto_map`; it needs
 //! `trust_remote_code`. Any other output loads with the stock classes.
 
-use compress_core::{Format, Site};
+use std::collections::BTreeMap;
+
+use compress_core::{Form, Format, Site};
 use minijinja::{Environment, context};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Config, Error, Layout, Result, huggingface::config::rotary, names, read::adapter,
+    Config, Error, Layout, Result,
+    huggingface::config::{CAUSAL, rotary},
+    names,
+    read::adapter,
     write::description,
 };
 
@@ -30,6 +35,18 @@ pub fn source(config: &Config) -> Result<String> {
         .map_err(|e| Error::damaged(FILE, e.to_string()))
 }
 
+/// Refuses low-rank pairs in a model with something else than a head on the decoder: the modelling file
+/// has classes for none and for a head only.
+pub fn check_class(config: &Config, forms: &BTreeMap<Site, Form>) -> Result<()> {
+    let is_known = [CAUSAL, "Model"].contains(&config.class.as_str());
+    if is_known || forms.values().all(|form| form.rank().is_none()) {
+        return Ok(());
+    }
+    Err(Error::Class {
+        class: format!("{}{}", config.architecture.class(), config.class),
+    })
+}
+
 /// The `config.json` of an output: the source's fields, less what described its own forms, plus
 /// what describes the new ones. `format` is the new dtype, if it changes.
 pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value {
@@ -39,8 +56,12 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
         .map(|(site, rank): (Site, _)| (names::module(site), rank.into()))
         .collect();
     // The source may be an output itself: its ranks, scheme and adapter do not describe this one.
-    for field in ["lowrank", "auto_map", "quantization_config", adapter::FIELD] {
+    for field in ["lowrank", "quantization_config", adapter::FIELD] {
         json.remove(field);
+    }
+    // Where the class is not transformers' own, the source's code is copied, and this leads to it.
+    if !config.has_own_class() {
+        json.remove("auto_map");
     }
     if layout.corrections().next().is_some() {
         json.insert(adapter::FIELD.into(), adapter::FOLDER.into());

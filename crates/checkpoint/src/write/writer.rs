@@ -19,7 +19,7 @@ use compress_core::{Edit, Matrix};
 use serde_json::Value;
 
 use crate::{
-    Card, Checkpoint, Error, Finished, Layout, Output, Record, Result, digest,
+    Card, Checkpoint, Config, Error, Finished, Layout, Output, Record, Result, digest,
     names::{self, Contents},
     read::adapter,
     record,
@@ -226,7 +226,8 @@ impl<'a> Writer<'a> {
         } else {
             front_matter::kept(self.source.path())?
         };
-        describe(&model, record, card, &kept, self.layout)?;
+        let of = (self.source.config(), self.layout);
+        describe(&model, record, card, &kept, of)?;
         self.journal.flush(|| self.shards.sync())?;
         durable::sync_tree(&model)?;
         // Recorded before the rename: a later run tells by the identity whether the rename has
@@ -235,7 +236,7 @@ impl<'a> Writer<'a> {
         self.output.publish(&model, &self.work.spare())?;
         self.work.remove()?;
         Ok(Published {
-            layout: self.layout,
+            of,
             kept,
             output: self.output,
         })
@@ -260,7 +261,8 @@ impl<'a> Writer<'a> {
 
 /// A published output, whose lock is still held.
 pub struct Published<'a> {
-    layout: &'a Layout,
+    /// What it is, for its card.
+    of: (&'a Config, &'a Layout),
     /// The lines that its card has from the source's.
     kept: String,
     output: Output,
@@ -282,7 +284,7 @@ impl Published<'_> {
         let work = self.output.work();
         fs::create_dir(&work).map_err(Error::io(&work))?;
         Journal::open(&work)?;
-        describe(&work, record, card, &self.kept, self.layout)?;
+        describe(&work, record, card, &self.kept, self.of)?;
         // One after the other: each file is whole at any moment, both together are not replaced at
         // once.
         for name in [record::FILE, CARD] {
@@ -300,12 +302,12 @@ fn describe(
     record: &Record,
     card: &Card,
     kept: &str,
-    layout: &Layout,
+    of: (&Config, &Layout),
 ) -> Result<()> {
     let json = serde_json::to_string_pretty(record)
         .map_err(|e| Error::damaged(record::FILE, e.to_string()))?;
     durable::write(&folder.join(record::FILE), (json + "\n").as_bytes())?;
-    let card = card.render(record, kept, layout)?;
+    let card = card.render(record, kept, of)?;
     durable::write(&folder.join(CARD), card.as_bytes())
 }
 

@@ -50,8 +50,17 @@ pub struct FinishedRun<'a, S: Step> {
 }
 
 impl<S: Step> FinishedRun<'_, S> {
+    /// All that is printed; `promised` is the size in bytes that the plan foretold.
+    pub fn report(&self, method: &str, promised: usize) -> Result<RunReport> {
+        Ok(RunReport {
+            json: self.json(method)?,
+            text: self.text(method),
+            outcome: self.outcome(promised),
+        })
+    }
+
     /// For programs.
-    pub fn json(&self, method: &str) -> Result<Value> {
+    fn json(&self, method: &str) -> Result<Value> {
         let mut json = json!({
             "method": method,
             "model": self.model.name,
@@ -116,7 +125,7 @@ impl<S: Step> FinishedRun<'_, S> {
     }
 
     /// For people.
-    pub fn text(&self, method: &str) -> String {
+    fn text(&self, method: &str) -> String {
         let errors = &self.compressed.errors;
         let mut lines = vec![format!(
             "{}: {} by {method}, {} weights in {:.1} s, mean relative squared error {}",
@@ -160,7 +169,7 @@ impl<S: Step> FinishedRun<'_, S> {
 
     /// Whether the output has the size that the plan promised, to 1 %, and no more than was asked for. Tells of it
     /// where it has not.
-    pub fn outcome(&self, promised: usize) -> Outcome {
+    fn outcome(&self, promised: usize) -> Outcome {
         // A size that was asked for is a limit; the plan's own is a prediction.
         let limit = match self.job.planning.target {
             Target::Size(size) => Some(size.as_u64() as usize),

@@ -60,11 +60,10 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     // All that can be refused is refused before the original is run.
     side::check(job.plot.as_deref(), &inputs(job), None)?;
     // Only with --output: in the passing folder there is nothing that anyone reads.
-    for place in variants
-        .iter()
-        .filter_map(|variant| Some(job.output.as_ref()?.join(&variant.name)))
-    {
-        check_place(&place, &inputs(job))?;
+    if let Some(folder) = &job.output {
+        for variant in &variants {
+            check_place(&folder.join(&variant.name), &inputs(job))?;
+        }
     }
     // Without a place of their own the models lie where nothing else does.
     let passing = Passing::new()?;

@@ -76,8 +76,13 @@ impl Work<Running> for Compress<'_> {
         let spec = pipeline::output_spec(&model.checkpoint, plan.forms(), &planning.form);
         let layout = Layout::new(&model.checkpoint, &spec)?;
         // From here on bytes, disk and memory are known, and are told before anything is measured for compressing.
-        let both = (&model.checkpoint, &layout);
-        let takes = preview(method, &plan, &survey, both, (planning, context))?;
+        let takes = preview(
+            method,
+            &plan,
+            &survey,
+            (&model.checkpoint, &layout),
+            (planning, context),
+        )?;
         let evidence = Measurements::to_compress(method, &plan, planning, context, &model)?;
         let survey = evidence.inform(survey);
         // The errors that a method reports are those of factors as they are stored.
@@ -113,11 +118,7 @@ impl Work<Running> for Compress<'_> {
         }
         // All is done that an interrupt could speak of.
         interrupt::say(None);
-        let told = RunReport {
-            json: done.json(method.name())?,
-            text: done.text(method.name()),
-            outcome: done.outcome(layout.bytes()),
-        };
+        let told = done.report(method.name(), layout.bytes())?;
         // Where both are one store, the first call finds it in use by the second value, which then removes it.
         evidence.let_go();
         foresight.let_go();

@@ -32,13 +32,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     let original = original(job, &model)?;
     let inputs = inputs(job, &model, original.as_ref());
     let output = Output::claim(&job.output, job.force, &inputs)?;
-    ensure!(
-        job.plot.is_none() || job.plot != job.log,
-        "picture and log are to go to one file; name two"
-    );
-    for path in [&job.plot, &job.log] {
-        side::check(path.as_deref(), &inputs, Some(&output))?;
-    }
+    check_side(job, &inputs, &output)?;
     let text = scoring_text(job, &model)?;
     let (windows, held_out) = corpus(job, &model)?;
     let options = job.options(windows.len());
@@ -86,6 +80,18 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     };
     task.publish(writer, (&effort, &curve), text)?;
     Ok(Outcome::Kept)
+}
+
+/// Refuses places for the picture and the log that cannot be written, or that hold something else.
+fn check_side(job: &Tune, inputs: &[Input<'_>], output: &Output) -> Result<()> {
+    ensure!(
+        job.plot.is_none() || job.plot != job.log,
+        "picture and log are to go to one file; name two"
+    );
+    for path in [&job.plot, &job.log] {
+        side::check(path.as_deref(), inputs, Some(output))?;
+    }
+    Ok(())
 }
 
 /// The model that was compressed, where it is given. Distillation needs it; otherwise divergence is measured from it.

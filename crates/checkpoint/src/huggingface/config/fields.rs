@@ -75,6 +75,20 @@ impl Fields<'_> {
         }
     }
 
+    /// Numbers per head: as said, or an equal share of the residual stream.
+    pub fn head_size(&self, family: Architecture, hidden: usize, heads: usize) -> Result<usize> {
+        match self.optional_size("head_dim")? {
+            Some(size) => Ok(size),
+            // transformers' default of this family, whatever its width.
+            None if family == Architecture::Qwen3 => Ok(128),
+            None if hidden.is_multiple_of(heads) => Ok(hidden / heads),
+            None => {
+                let problem = format!("{hidden} is no multiple of the {heads} heads");
+                Err(self.wrong("hidden_size", problem))
+            }
+        }
+    }
+
     /// A size between 1 and 2²⁴, if the field is there.
     pub fn optional_size(&self, field: &str) -> Result<Option<usize>> {
         // No size of a real network lies above; below, products of two stay far from overflowing.
@@ -185,6 +199,12 @@ impl Fields<'_> {
     ) -> Result<Option<usize>> {
         match architecture {
             Architecture::Mistral => self.optional_size("sliding_window"),
+            // Every layer is behind the whole ones.
+            Architecture::Qwen2 | Architecture::Qwen3
+                if self.flag("use_sliding_window", false)? && self.whole_layers()? == 0 =>
+            {
+                self.optional_size("sliding_window")
+            }
             Architecture::Qwen2 | Architecture::Qwen3
                 if self.flag("use_sliding_window", false)?
                     && self.get("sliding_window").is_some()

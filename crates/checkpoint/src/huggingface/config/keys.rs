@@ -120,6 +120,11 @@ const HARMLESS: &[&str] = &[
     "use_bfloat16",
     "tf_legacy_loss",
     "chunk_size_feed_forward",
+    // Attention in chunks beyond a quarter of a million tokens, of other programs than transformers.
+    "dual_chunk_attention_config",
+    "num_nextn_predict_layers",
+    "pad_vocab_size_multiple",
+    "layer_norm_eps",
     "transformers_version",
     "transformers.js_config",
     // Generation and classes.

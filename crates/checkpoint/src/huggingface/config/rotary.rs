@@ -5,7 +5,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{fields::Fields, keys};
+use super::{
+    fields::Fields,
+    keys::{self, ROPE},
+};
 use crate::{Error, Result};
 
 /// The rotary embedding of a network.
@@ -74,6 +77,11 @@ impl Rope {
     /// Fails for a kind of scaling that is not implemented, and for settings that are missing or unknown.
     pub(super) fn parse(fields: &Fields<'_>, context: usize) -> Result<Self> {
         let inner = inner(fields)?;
+        // The kind first: what it needs has names of its own.
+        let scaling = match &inner {
+            Some((name, rope)) => scaling((fields, name), rope, context)?,
+            None => None,
+        };
         fields.refuse(keys::ROTARY)?;
         if let Some((_, rope)) = &inner {
             rope.refuse(keys::ROTARY)?;
@@ -81,10 +89,7 @@ impl Rope {
         }
         Ok(Self {
             theta: theta(fields, inner.as_ref().map(|(_, rope)| rope))?,
-            scaling: match &inner {
-                Some((name, rope)) => scaling((fields, name), rope, context)?,
-                None => None,
-            },
+            scaling,
         })
     }
 }
@@ -92,7 +97,8 @@ impl Rope {
 /// Repeats the settings of `rope_parameters` where transformers 4 looks for them; it would take the defaults without a
 /// word.
 pub fn repeat_for_older_readers(json: &mut Map<String, Value>) {
-    let Some(Value::Object(mut newer)) = json.get("rope_parameters").cloned() else {
+    let counts = ROPE.iter().find_map(|name| json.get(*name)?.as_object());
+    let Some(mut newer) = counts.cloned() else {
         return;
     };
     let is_set =
@@ -111,24 +117,32 @@ pub fn repeat_for_older_readers(json: &mut Map<String, Value>) {
 
 /// The object with the rotary settings and its name.
 fn inner<'a>(fields: &'a Fields<'_>) -> Result<Option<(&'static str, Fields<'a>)>> {
-    let named = keys::ROPE.map(|name| Some((name, fields.get(name)?)));
+    let named = ROPE.map(|name| Some((name, fields.get(name)?)));
     let Some((name, value)) = named.into_iter().flatten().next() else {
         return Ok(None);
     };
     let json = value.as_object();
     let json = json.ok_or_else(|| fields.wrong(name, "is not an object"))?;
+    if json.values().any(Value::is_object) {
+        let problem = "differs by the type of layers; one for all of them is supported";
+        return Err(fields.wrong(name, problem));
+    }
     let path = fields.path;
     Ok(Some((name, Fields { json, path })))
 }
 
 /// θ: at the top level, else among the rotary settings, else 10 000, the default of transformers.
 fn theta(fields: &Fields<'_>, inner: Option<&Fields<'_>>) -> Result<f64> {
-    for fields in [Some(fields), inner].into_iter().flatten() {
-        if let Some(theta) = fields.optional_positive("rope_theta")? {
-            return Ok(theta);
-        }
+    let outer = fields.optional_positive("rope_theta")?;
+    let inner = inner.map(|rope| rope.optional_positive("rope_theta"));
+    match (outer, inner.transpose()?.flatten()) {
+        // transformers 4 takes the one, version 5 the other.
+        (Some(one), Some(other)) if one.to_bits() != other.to_bits() => Err(fields.wrong(
+            "rope_theta",
+            format!("is {one}, and {other} among the rotary settings; keep the one that the model was trained with"),
+        )),
+        (one, other) => Ok(one.or(other).unwrap_or(10_000.0)),
     }
-    Ok(10_000.0)
 }
 
 fn scaling(
