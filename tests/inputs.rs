@@ -280,6 +280,38 @@ fn an_adapter_of_the_users_beside_the_weights_is_the_users() {
 }
 
 #[test]
+fn a_text_too_short_to_show_all_directions_of_an_input_is_told_of() {
+    let place = folder();
+    let (model, sample) = (shipped(place.path()), sample(place.path()));
+    let told = |samples| {
+        let output = place.path().join("out");
+        let run = [
+            "run",
+            "svd",
+            text(&model),
+            "-o",
+            text(&output),
+            "--force",
+            "--metric",
+            "activation",
+            "--no-evaluate",
+            "--calibrate",
+            text(&sample),
+            "--calibrate-ctx",
+            "32",
+            "--samples",
+            samples,
+        ];
+        let result = compress(&run);
+        success(&result);
+        String::from_utf8_lossy(&result.stderr)
+            .contains("calibration tokens for weights with up to")
+    };
+    // The widest weight of the shipped model has some hundred inputs.
+    assert!(told("2") && !told("32"));
+}
+
+#[test]
 fn a_block_that_changes_nothing_is_free_to_cut() {
     let place = folder();
     let (model, output) = (place.path().join("model"), place.path().join("out"));

@@ -42,6 +42,7 @@ use cache::Repository;
 use client::Client;
 use download::Download;
 use listing::Listing;
+use names::parts;
 
 /// The local directory of the model: `config.json`, the safetensors (one file, or the index and all
 /// its shards), the adapter that the config names, the tokenizer and the other small files. For an
@@ -86,25 +87,35 @@ pub fn resolve(
 fn cached(id: &ModelId, repository: &Repository) -> Option<PathBuf> {
     let snapshot = repository.snapshot(&repository.commit(id.revision())?);
     match id.file() {
-        Some(file) => Some(snapshot.join(file)).filter(|path| path.is_file()),
+        Some(file) => {
+            let mut parts = parts(file).into_iter();
+            let whole = parts.all(|part| snapshot.join(part).is_file());
+            whole.then(|| snapshot.join(file))
+        }
         None => checkpoint::lacks(&snapshot).is_none().then_some(snapshot),
     }
 }
 
-/// Downloads a single GGUF file; the error for a wrong name lists the files of the model.
+/// Downloads a GGUF model, all of its parts where its name says that it is one of several; the error for
+/// a wrong name lists the files of the model.
 fn download_one(
     id: &ModelId,
     listing: &Listing,
     download: &Download,
     file: &str,
 ) -> Result<PathBuf, Error> {
-    if !listing.has(file) {
+    let parts = parts(file);
+    // Reported before gigabytes of the others.
+    if !parts.iter().all(|part| listing.has(part)) {
         return Err(Error::NoSuchFile {
             id: id.to_string(),
             files: listing.gguf(),
         });
     }
-    download.file(file)
+    for part in &parts {
+        download.file(part)?;
+    }
+    Ok(download.snapshot().join(file))
 }
 
 /// Downloads a checkpoint, weights last: a copy with all of its weights is complete.

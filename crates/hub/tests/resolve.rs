@@ -487,6 +487,25 @@ fn gguf_files_are_listed_and_one_can_be_had() {
 }
 
 #[test]
+fn a_gguf_model_in_parts_comes_whole() {
+    let [first, second] = [1, 2].map(|part| format!("q4/model-0000{part}-of-00002.gguf"));
+    let hub = Hub::of(&[(first.as_str(), "one"), (second.as_str(), "two")]).run();
+    let path = hub.resolve(&format!("org/model:{second}")).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+    let other = path.with_file_name("model-00001-of-00002.gguf");
+    assert_eq!(fs::read_to_string(other).unwrap(), "one");
+    hub.requests();
+    assert_eq!(
+        hub.resolve(&format!("org/model:{first}")).unwrap().parent(),
+        path.parent()
+    );
+    assert!(hub.requests().is_empty());
+    let hub = Hub::of(&[(first.as_str(), "one")]).run();
+    let missing = hub.resolve(&format!("org/model:{first}"));
+    assert!(matches!(missing, Err(Error::NoSuchFile { .. })));
+}
+
+#[test]
 fn other_weights_are_refused_by_name() {
     let hub = Hub::of(&[("config.json", "{}"), ("pytorch_model.bin", "w")]).run();
     let Err(Error::OnlyPickle { files, .. }) = hub.resolve("org/model") else {
