@@ -2,20 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "shared with test programs that use the rest")]
+mod common;
+
 use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
 };
 
-use compress_checkpoint::{
-    Card, Checkpoint, Error, Input, Layout, Output, OutputSpec, Record, Writer,
-};
-use compress_core::{
-    Bits, Edit, Factor, Form, Matrix, Quantised, Role, Scheme, Site, SourceId, Store,
-};
+use compress_checkpoint::{Card, Checkpoint, Error, Input, Layout, Output, OutputSpec, Writer};
+use compress_core::{Bits, Edit, Factor, Form, Matrix, Quantised, Role, Scheme, Site, Store};
 use compress_numerics::Random;
-use serde_json::Value;
+
+use crate::common::record;
 
 fn source() -> Checkpoint {
     let fixture =
@@ -45,26 +45,6 @@ fn spec() -> OutputSpec {
     OutputSpec {
         forms: [(SITE, Form::low_rank(3))].into(),
         ..OutputSpec::default()
-    }
-}
-
-fn record() -> Record {
-    Record {
-        made_by: "a test".into(),
-        options: serde_json::Value::Null,
-        calibration: None,
-        refit: serde_json::Value::Null,
-        method: "none".into(),
-        source: SourceId {
-            name: "fixture".into(),
-            digest: String::new(),
-        },
-        format: "f32".into(),
-        dense: false,
-        plan: Value::Null,
-        errors: Value::Null,
-        report: None,
-        before: None,
     }
 }
 

@@ -70,7 +70,21 @@ pub fn written(
     let writer = Writer::begin(source, &layout, output, "task").unwrap();
     writer.put(0, edits).unwrap();
     writer.write_others().unwrap();
-    let record = Record {
+    let card = Card {
+        name: "out".into(),
+        table: String::new(),
+        command: "a test".into(),
+    };
+    writer.publish(&record(), &card).unwrap();
+    let written = Checkpoint::open(target).unwrap();
+    assert_eq!(written.file_bytes(), layout.bytes());
+    assert_eq!(written.parameters(), layout.parameters());
+    written
+}
+
+/// The record of an output that a test makes.
+pub fn record() -> Record {
+    Record {
         made_by: "a test".into(),
         options: Value::Null,
         calibration: None,
@@ -86,15 +100,5 @@ pub fn written(
         errors: Value::Null,
         report: None,
         before: None,
-    };
-    let card = Card {
-        name: "out".into(),
-        table: String::new(),
-        command: "a test".into(),
-    };
-    writer.publish(&record, &card).unwrap();
-    let written = Checkpoint::open(target).unwrap();
-    assert_eq!(written.file_bytes(), layout.bytes());
-    assert_eq!(written.parameters(), layout.parameters());
-    written
+    }
 }
