@@ -196,6 +196,15 @@ fn a_classifier_stays_one() {
     assert_eq!(result.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("LlamaForSequenceClassification") && stderr.contains("--dense"));
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    // PEFT would look for a model that predicts tokens.
+    let corrected = [&nearest[..6], &["4"]].concat();
+    let (_, result) = run(model.path(), &corrected);
+    let stderr = String::from_utf8_lossy(&result.stderr);
+    assert_eq!(result.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("corrections") && stderr.contains("--rank 0"),
+        "{stderr}"
+    );
     success(&run(model.path(), &["svd", "--dense"]).1);
 }
 

@@ -70,13 +70,13 @@ pub enum Error {
         class: String,
     },
 
-    /// A class of model that an output cannot be.
-    #[error(
-        "a {class} cannot have low-rank pairs, since their modelling file has no such class; add --dense, or round its weights by lorc"
-    )]
+    /// A form of weights in which no client would load a model of its class.
+    #[error("a {class} cannot have {what}")]
     Class {
         /// The class that its config names.
         class: String,
+        /// The form, why, and what to do.
+        what: &'static str,
     },
 
     /// A tensor that the network needs and the file lacks.

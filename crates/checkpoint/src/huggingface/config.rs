@@ -30,10 +30,13 @@ pub enum Head {
 /// The class that models have which predict the next token.
 pub const CAUSAL: &str = "ForCausalLM";
 
+/// The class of a decoder by itself.
+pub const DECODER: &str = "Model";
+
 /// The classes that transformers has for each family, by what follows its name, and what loads them.
 const STOCK: [(&str, &str); 5] = [
     (CAUSAL, "AutoModelForCausalLM"),
-    ("Model", "AutoModel"),
+    (DECODER, "AutoModel"),
     (
         "ForSequenceClassification",
         "AutoModelForSequenceClassification",

@@ -39,8 +39,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a directory or a `.gguf` file (one of its parts, if it is split), and checks every tensor that the network needs against
-    /// the config: its presence, shape and dtype. Reads `config.json` and headers only.
+    /// Opens a directory or a `.gguf` file (any of its parts, if it is split), and checks every tensor
+    /// that the network needs against the config: its presence, shape and dtype. Reads `config.json` and
+    /// headers only, and head and embedding where a file has both of a model that ties them.
     ///
     /// Fails where the path holds no model, the architecture is not supported, a tensor is missing
     /// or has another shape, or one is there that the network does not have.

@@ -28,10 +28,17 @@ impl Checkpoint {
 
     /// Some of the bytes of a tensor, counted from its first.
     pub(crate) fn part(&self, name: &str, part: Range<usize>) -> Result<Vec<u8>> {
-        let tensor = self.tensor(name)?;
+        self.bytes(self.tensor(name)?, name, part)
+    }
+
+    /// The same of a tensor that is, or is part of, the one called `name`.
+    fn bytes(&self, tensor: &Tensor, name: &str, part: Range<usize>) -> Result<Vec<u8>> {
         let start = tensor.range.start;
-        self.file(tensor, name)?
-            .read(start + part.start..start + part.end)
+        let range = start + part.start..start + part.end;
+        if range.end > tensor.range.end {
+            return Err(self.cut_short(name));
+        }
+        self.file(tensor, name)?.read(range)
     }
 
     /// Calls `take` with the bytes of a tensor in order, at most `limit` at a time; only those are
@@ -131,12 +138,8 @@ impl Checkpoint {
     /// block boundaries.
     fn decode(&self, name: &str, tensor: &Tensor, first: usize, numbers: &mut [f32]) -> Result<()> {
         let (values, bytes) = self.block(tensor, name)?;
-        let place = |number: usize| tensor.range.start + number / values * bytes;
-        let range = place(first)..place(first + numbers.len());
-        if range.end > tensor.range.end {
-            return Err(self.cut_short(name));
-        }
-        let bytes = self.file(tensor, name)?.read(range)?;
+        let place = |number: usize| number / values * bytes;
+        let bytes = self.bytes(tensor, name, place(first)..place(first + numbers.len()))?;
         match &tensor.kind {
             Kind::Float(format) => {
                 format.decode_into(&bytes, numbers);
@@ -173,12 +176,7 @@ impl Checkpoint {
             Kind::Float(format) => format.bytes(),
             _ => 1,
         };
-        let start = tensor.range.start;
-        let place = start + range.start * width..start + range.end * width;
-        if place.end > tensor.range.end {
-            return Err(self.cut_short(name));
-        }
-        let bytes = self.file(tensor, name)?.read(place)?;
+        let bytes = self.bytes(tensor, name, range.start * width..range.end * width)?;
         Ok(match tensor.kind {
             Kind::Float(format) => format.decode(&bytes),
             _ => bytes.iter().map(|&b| f32::from(b.cast_signed())).collect(),

@@ -1,9 +1,9 @@
 //! The model card: the method, its cost in quality and size, and how to load the output.
 
-use compress_core::{Scheme, Site};
+use compress_core::Scheme;
 use minijinja::{Environment, context};
 
-use crate::{Config, Error, Layout, Record, Result, Schemes, huggingface::config::CAUSAL};
+use crate::{Config, Error, Head, Layout, Record, Result, Schemes, huggingface::config::CAUSAL};
 
 /// Fields of the model card that are not in the record.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Card {
         // vLLM's kernels for packed weights start at 4 bits.
         let mut of_blocks = schemes.blocks.iter();
         let kernels = of_blocks.all(|scheme| scheme.bits.count() >= 4);
-        let tied = !layout.forms().contains_key(&Site::Head);
+        let tied = config.head == Head::Embedding;
         let Clients {
             transformers_4,
             transformers_5,

@@ -80,24 +80,26 @@ pub fn quantization(layout: &Layout) -> Option<Value> {
 fn rounded_by(scheme: Scheme, layout: &Layout, of_blocks: bool) -> Vec<String> {
     let forms = layout.forms.iter();
     let forms = forms.filter(|(site, _)| site.role().is_some() == of_blocks);
-    let modules = forms.flat_map(|(site, form)| {
-        let stores = form.stores(Shape::new(0, 0)).into_iter();
-        names::modules(*site, *form).into_iter().zip(stores)
-    });
-    let by_it = modules.filter(|(_, (precision, _))| precision.scheme() == Some(scheme));
+    let modules = forms.flat_map(|(site, form)| modules(*site, *form));
+    let by_it = modules.filter(|(_, precision)| precision.scheme() == Some(scheme));
     by_it.map(|(module, _)| module).collect()
 }
 
 /// The linear layers of a site that keep their floats, for `ignore`. The layers of a correction
 /// belong to the adapter and not to the model.
 fn not_rounded(site: Site, form: Form) -> impl Iterator<Item = String> {
-    // The shape decides nothing of how numbers are kept.
-    let stores = form.stores(Shape::new(0, 0)).into_iter();
-    let modules = names::modules(site, form).into_iter().zip(stores);
-    let whole = modules.filter(|(module, (precision, _))| {
+    let whole = modules(site, form).filter(|(module, precision)| {
         *precision == Precision::Float && !module.starts_with(names::ADAPTER)
     });
     whole.map(|(module, _)| module)
+}
+
+/// The modules of a form, with how the numbers of each are kept.
+fn modules(site: Site, form: Form) -> impl Iterator<Item = (String, Precision)> {
+    // The shape decides nothing of that.
+    let stores = form.stores(Shape::new(0, 0)).into_iter();
+    let modules = names::modules(site, form).into_iter().zip(stores);
+    modules.map(|(module, (precision, _))| (module, precision))
 }
 
 /// Matrices of neither the decoder nor its head, such as a classifier's: they are copied, and their layers would match

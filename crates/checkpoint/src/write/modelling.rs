@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Config, Error, Layout, Result,
-    huggingface::config::{CAUSAL, rotary},
+    huggingface::config::{CAUSAL, DECODER, rotary},
     names,
     read::adapter,
     write::description,
@@ -35,16 +35,21 @@ pub fn source(config: &Config) -> Result<String> {
         .map_err(|e| Error::damaged(FILE, e.to_string()))
 }
 
-/// Refuses low-rank pairs in a model with something else than a head on the decoder: the modelling file
-/// has classes for none and for a head only.
+/// Refuses forms of weights that no client would load into a model of its class.
 pub fn check_class(config: &Config, forms: &BTreeMap<Site, Form>) -> Result<()> {
-    let is_known = [CAUSAL, "Model"].contains(&config.class.as_str());
-    if is_known || forms.values().all(|form| form.rank().is_none()) {
+    if config.class == CAUSAL {
         return Ok(());
     }
-    Err(Error::Class {
-        class: format!("{}{}", config.architecture.class(), config.class),
-    })
+    let has = |is: fn(&Form) -> bool| forms.values().any(is);
+    let what = if config.class != DECODER && has(|form| form.rank().is_some()) {
+        "low-rank pairs, since their modelling file has no such class; add --dense, or round its weights by lorc --rank 0"
+    } else if has(|form| form.correction() > 0) {
+        "corrections, since PEFT takes the adapter for one of a model that predicts tokens; add --rank 0"
+    } else {
+        return Ok(());
+    };
+    let class = format!("{}{}", config.architecture.class(), config.class);
+    Err(Error::Class { class, what })
 }
 
 /// The `config.json` of an output: the source's fields, less what described its own forms, plus
