@@ -24,10 +24,9 @@ use crate::Result;
 pub struct Rotary {
     /// Radians per position; d/2 of them.
     speeds: Vec<f64>,
-    /// What cosines and sines are multiplied by: 1 but for `YaRN`.
-    sharpening: f64,
-    /// θ, factor and context of a scaling that depends on the length of the text.
-    dynamic: Option<[f64; 3]>,
+    /// What they follow from.
+    #[module(skip)]
+    rope: Rope,
 }
 
 /// Cosines and sines of the rotary embedding for a range of positions.
@@ -40,42 +39,19 @@ pub struct RotaryAngles {
 impl Rotary {
     /// The speeds of a config: those of its θ, scaled as it says. Fails where its scaling is not implemented.
     pub fn new(config: &Config) -> Result<Self> {
-        let Rope { theta, scaling } = config.rope()?;
-        let size = config.head_size;
-        let plain = speeds(theta, size / 2).into_iter();
-        let mut rotary = Self {
-            speeds: Vec::new(),
-            sharpening: 1.0,
-            dynamic: None,
-        };
-        rotary.speeds = match scaling {
-            None => plain.collect(),
-            Some(RopeScaling::Linear { factor }) => plain.map(|speed| speed / factor).collect(),
-            Some(RopeScaling::Dynamic { factor, context }) => {
-                rotary.dynamic = Some([theta, factor, context]);
-                plain.collect()
-            }
-            Some(RopeScaling::Llama3(scaling)) => {
-                plain.map(|speed| slowed(speed, scaling)).collect()
-            }
-            Some(RopeScaling::Yarn(scaling)) => {
-                rotary.sharpening = scaling.attention_factor;
-                let slow = slow_shares(theta, size, scaling);
-                let both = plain.zip(slow);
-                both.map(|(speed, slow)| speed * (1.0 - slow + slow / scaling.factor))
-                    .collect()
-            }
-        };
-        Ok(rotary)
+        let rope = config.rope()?;
+        let speeds = scaled(rope, config.head_size);
+        Ok(Self { speeds, rope })
     }
 
     /// The speeds for a text of `length` tokens.
     fn at(&self, length: usize) -> Cow<'_, [f64]> {
-        match self.dynamic {
-            Some([theta, factor, context]) if length as f64 > context => {
+        match self.rope.scaling {
+            Some(RopeScaling::Dynamic { factor, context }) if length as f64 > context => {
                 let d = 2.0 * self.speeds.len() as f64;
                 let growth = factor * length as f64 / context - (factor - 1.0);
-                speeds(theta * growth.powf(d / (d - 2.0)), self.speeds.len()).into()
+                let theta = self.rope.theta * growth.powf(d / (d - 2.0));
+                speeds(theta, self.speeds.len()).into()
             }
             _ => Cow::Borrowed(&self.speeds),
         }
@@ -107,8 +83,13 @@ impl Rotary {
         position: usize,
         function: fn(f64) -> f64,
     ) -> impl Iterator<Item = f32> {
+        // YaRN sharpens the scores so.
+        let factor = match self.rope.scaling {
+            Some(RopeScaling::Yarn(scaling)) => scaling.attention_factor,
+            _ => 1.0,
+        };
         let angles = speeds.iter().map(move |speed| position as f64 * speed);
-        angles.map(move |angle| (function(angle) * self.sharpening) as f32)
+        angles.map(move |angle| (function(angle) * factor) as f32)
     }
 }
 
@@ -140,6 +121,20 @@ impl RotaryAngles {
         let (cos, sin) = (self.cos.clone(), self.sin.clone());
         let turned = first.clone() * cos.clone() - second.clone() * sin.clone();
         Tensor::cat(vec![turned, second * cos + first * sin], 3)
+    }
+}
+
+/// The speeds for heads of a size, scaled; those of dynamic scaling as they are up to its context.
+fn scaled(rope: Rope, size: usize) -> Vec<f64> {
+    let plain = speeds(rope.theta, size / 2).into_iter();
+    match rope.scaling {
+        None | Some(RopeScaling::Dynamic { .. }) => plain.collect(),
+        Some(RopeScaling::Linear { factor }) => plain.map(|speed| speed / factor).collect(),
+        Some(RopeScaling::Llama3(scaling)) => plain.map(|speed| slowed(speed, scaling)).collect(),
+        Some(RopeScaling::Yarn(scaling)) => plain
+            .zip(slow_shares(rope.theta, size, scaling))
+            .map(|(speed, slow)| speed * (1.0 - slow + slow / scaling.factor))
+            .collect(),
     }
 }
 

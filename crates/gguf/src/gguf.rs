@@ -28,6 +28,8 @@ const MOST_DIVISORS: usize = 4096;
 pub struct Gguf {
     metadata: BTreeMap<String, Value>,
     pub(crate) tensors: BTreeMap<String, Tensor>,
+    /// The divisors of the rotary frequencies, the one tensor whose numbers the config depends on;
+    /// empty where the file has none.
     pub(crate) divisors: Vec<f32>,
 }
 
@@ -77,12 +79,6 @@ impl Gguf {
     pub fn warnings(&self) -> Result<Vec<String>, Error> {
         let found = [tokenizer::warning(self)?, huggingface::warning(self)?];
         Ok(found.into_iter().flatten().collect())
-    }
-
-    /// The divisors of the rotary frequencies, the one tensor whose numbers the config depends on;
-    /// empty where the file has none.
-    pub(crate) fn divisors(&self) -> &[f32] {
-        &self.divisors
     }
 
     /// The tensors by their GGUF names, such as `blk.0.attn_q.weight`.

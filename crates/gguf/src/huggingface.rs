@@ -22,7 +22,8 @@ use crate::{Error, Gguf, dequantise};
 
 /// Decodes a tensor by its GGUF name: `f32` values, row by row, in the checkpoint's row order.
 ///
-/// `file` is the whole file that `gguf` was parsed from, of a split model that of the tensor's part. Fails where there is no such tensor,
+/// `file` is the whole file that `gguf` was parsed from, of a split model that of the tensor's part.
+/// Fails where there is no such tensor,
 /// `file` is too short for it, or metadata needed for the row order are missing. Takes 4 bytes per
 /// value; reordering adds the values of one head.
 pub fn values(gguf: &Gguf, file: &[u8], gguf_name: &str) -> Result<Vec<f32>, Error> {

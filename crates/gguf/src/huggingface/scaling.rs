@@ -78,7 +78,7 @@ fn by_tensor(
         )));
     }
     let original = keys.whole("rope.scaling.original_context_length")?;
-    match llama3::recover(gguf.divisors(), theta, original) {
+    match llama3::recover(&gguf.divisors, theta, original) {
         Some(scaling) => Ok(Some(scaling)),
         None => Err(unsupported(format!(
             "scaled rotary embedding by the tensor {DIVISORS}: its divisors are not those of Llama 3's scaling \
