@@ -49,6 +49,10 @@ pub enum Error {
         problem: String,
     },
 
+    /// A factor whose parts do not fit each other.
+    #[error(transparent)]
+    Factor(#[from] compress_core::Error),
+
     /// An error of the linear algebra, or of packed integers.
     #[error(transparent)]
     Numerics(#[from] compress_numerics::Error),

@@ -106,8 +106,9 @@ impl Linear {
     }
 
     /// Puts a factor in the weight's place; the bias stays.
-    pub fn replace(&mut self, factor: Factor, device: &Device) {
-        self.weight = Weight::new(factor, device);
+    pub fn replace(&mut self, factor: Factor, device: &Device) -> Result<()> {
+        self.weight = Weight::new(factor, device)?;
+        Ok(())
     }
 
     /// Its trainable matrices, each with its index among all stores in the order of [`Factor::stores`].
@@ -171,16 +172,22 @@ impl Linear {
 
 impl Weight {
     /// Moves a factor's numbers to a device; packed ones stay on the host.
-    #[must_use]
-    pub fn new(factor: Factor, device: &Device) -> Self {
-        match factor {
+    ///
+    /// A mixture of atoms becomes whole: it is mixed once, and then costs what any weight does. Fails where its parts do
+    /// not fit each other.
+    pub fn new(factor: Factor, device: &Device) -> Result<Self> {
+        Ok(match factor {
             Factor::Whole(store) => Self::Whole(Store::new(store, device)),
             Factor::LowRank(pair) => Self::LowRank(Pair::new(pair, device)),
             Factor::Sum { base, correction } => Self::Sum(Sum {
                 base: Store::new(base, device),
                 correction: Pair::new(correction, device),
             }),
-        }
+            Factor::Shared { .. } => {
+                let mixed = compress_core::Store::Float(factor.dense()?);
+                Self::Whole(Store::new(mixed, device))
+            }
+        })
     }
 
     /// Output features × input features, whatever the structure.

@@ -156,7 +156,15 @@ impl<'a> Loader<'a> {
                 return Err(Error::NonFinite { name, value });
             }
         }
-        Ok(Weight::new(factor, self.device))
+        if let Some(atoms) = factor.dictionary()
+            && let compress_core::Store::Float(matrix) = &atoms.stacked
+            && let Some((.., value)) = matrix.first_non_finite()
+        {
+            let module = names::dictionary(atoms.group.role, atoms.group.first);
+            let name = format!("{module}.weight");
+            return Err(Error::NonFinite { name, value });
+        }
+        Weight::new(factor, self.device)
     }
 
     /// The norm before the head.

@@ -96,11 +96,12 @@ impl PassFootprint<'_> {
         let ends = self.config.sites().filter(|site| site.role().is_none());
         let ends: usize = ends.map(|site| self.config.weight_shape(site).size()).sum();
         let positions = slices(self.time, self.config.vocabulary).map(|slice| slice.len());
-        // As a tensor, as numbers, the gradient by them, and its copy in the order of the product.
-        let logits = 4 * positions.max().unwrap_or(0) * self.config.vocabulary;
+        // Turned into their gradient in place; only while a tensor becomes numbers there are two of them, which two
+        // threads seldom do at the same time.
+        let logits = positions.max().unwrap_or(0) * self.config.vocabulary;
         let streams = 6 * self.time * self.config.hidden;
         let threads = rayon::current_num_threads().min(self.windows);
-        SINGLE * (ends + threads * (logits + streams))
+        SINGLE * (ends + logits + threads * (logits + streams))
     }
 
     /// Bytes that stay while the weights at a layer input are compressed: H, the weights, and their refit targets.

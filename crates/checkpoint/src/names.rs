@@ -10,6 +10,9 @@
 //! whole        M
 //! low rank     M.down, M.up
 //! sum          M, and as PEFT has them: base_model.model.M.lora_A (down), base_model.model.M.lora_B (up)
+//! shared       M.coefficients, and M.down, M.up where there is a residual
+//!
+//! atoms        model.dictionaries.q_proj_3: those of the group that begins with layer 3
 //!
 //! norm         its scale
 //! of a block   model.layers.3.input_layernorm.weight, .self_attn.q_norm, .self_attn.k_norm, .post_attention_layernorm
@@ -24,7 +27,8 @@
 //! Whoever needs the name, the shape or the number format of a tensor asks here.
 
 use compress_core::{
-    Factor, Form, Format, PairForm, Precision, Quantised, Role, Scheme, Shape, Site, Store,
+    Dictionary, DictionaryForm, Factor, Form, Format, Precision, Quantised, Role, Scheme, Shape,
+    Site, Store,
 };
 use compress_numerics::{Matrix, packed::words};
 
@@ -33,6 +37,9 @@ pub const ADAPTER: &str = "base_model.model.";
 
 /// The start of the modules of all blocks.
 const BLOCKS: &str = "model.layers.";
+
+/// The start of the modules of all atoms.
+const DICTIONARIES: &str = "model.dictionaries.";
 
 /// The ranks that a file may claim: as large as any size in a `config.json`.
 const MOST_RANK: usize = 1 << 24;
@@ -165,7 +172,33 @@ pub fn modules(site: Site, form: Form) -> Vec<String> {
             let [down, up] = correction(&module);
             vec![module, down, up]
         }
+        Form::Shared { residual, .. } => {
+            let residual = residual.map(|_| pair(&module)).into_iter().flatten();
+            [coefficients(&module)]
+                .into_iter()
+                .chain(residual)
+                .collect()
+        }
     }
+}
+
+/// The module of a mixture's coefficients.
+fn coefficients(module: &str) -> String {
+    format!("{module}.coefficients")
+}
+
+/// The module of the atoms of a group, which its first layer tells from others.
+#[must_use]
+pub fn dictionary(role: Role, first: usize) -> String {
+    let module = role_module(role);
+    let layer = module.rsplit('.').next().unwrap_or(module);
+    format!("{DICTIONARIES}{layer}_{first}")
+}
+
+/// Whether a tensor is one of atoms.
+#[must_use]
+pub fn is_of_dictionary(tensor: &str) -> bool {
+    tensor.starts_with(DICTIONARIES)
 }
 
 /// One tensor of a form.
@@ -207,16 +240,29 @@ impl Numbers {
     }
 }
 
-/// Every tensor that a weight of this shape and form consists of.
+/// Every tensor that a weight of this shape and form consists of, without atoms, which several weights own.
 #[must_use]
 pub fn parts(site: Site, form: Form, shape: Shape) -> Vec<Part> {
     let stores = form.stores(shape).into_iter();
     let stores = modules(site, form).into_iter().zip(stores);
-    let parts = stores.flat_map(|(module, (precision, shape))| match precision {
-        Precision::Float => vec![float_part(&module, shape)],
-        Precision::Quantised(scheme) => quantised_parts(&module, shape, scheme),
-    });
+    let parts =
+        stores.flat_map(|(module, (precision, shape))| store_parts(&module, precision, shape));
     parts.collect()
+}
+
+/// Every tensor of the atoms of a group of weights of this shape.
+#[must_use]
+pub fn dictionary_parts(form: DictionaryForm, shape: Shape) -> Vec<Part> {
+    let module = dictionary(form.group.role, form.group.first);
+    store_parts(&module, form.precision, form.shape(shape))
+}
+
+/// Every tensor of one matrix.
+fn store_parts(module: &str, precision: Precision, shape: Shape) -> Vec<Part> {
+    match precision {
+        Precision::Float => vec![float_part(module, shape)],
+        Precision::Quantised(scheme) => quantised_parts(module, shape, scheme),
+    }
 }
 
 fn float_part(module: &str, shape: Shape) -> Part {
@@ -265,13 +311,25 @@ pub enum Contents<'a> {
 pub fn contents(site: Site, factor: &Factor) -> Vec<(String, Contents<'_>)> {
     let stores = factor.stores().into_iter();
     let stores = modules(site, factor.form()).into_iter().zip(stores);
-    let contents = stores.flat_map(|(module, store)| match store {
+    let contents = stores.flat_map(|(module, store)| store_contents(&module, store));
+    contents.collect()
+}
+
+/// The contents of every tensor of the atoms of a group, in the order of [`dictionary_parts`].
+#[must_use]
+pub fn dictionary_contents(atoms: &Dictionary) -> Vec<(String, Contents<'_>)> {
+    let module = dictionary(atoms.group.role, atoms.group.first);
+    store_contents(&module, &atoms.stacked)
+}
+
+/// The contents of every tensor of one matrix.
+fn store_contents<'a>(module: &str, store: &'a Store) -> Vec<(String, Contents<'a>)> {
+    match store {
         Store::Float(matrix) => {
             vec![(format!("{module}.weight"), Contents::Floats(matrix))]
         }
-        Store::Quantised(quantised) => quantised_contents(&module, quantised),
-    });
-    contents.collect()
+        Store::Quantised(quantised) => quantised_contents(module, quantised),
+    }
 }
 
 /// The contents of the tensors that [`quantised_parts`] lists.
@@ -296,99 +354,10 @@ fn quantised_contents(module: &str, quantised: &Quantised) -> Vec<(String, Conte
         .collect()
 }
 
-/// Tensors from which no form follows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Packed integers, of which nothing says how they are rounded.
-    NoScheme {
-        /// The tensor.
-        tensor: String,
-    },
-    /// The first matrix of a pair, with a shape that none can have.
-    Shape {
-        /// The tensor.
-        tensor: String,
-        /// Its shape.
-        shape: Vec<usize>,
-    },
-}
-
-/// The form of a weight, from the shapes of the tensors that there are; packed integers of a module are rounded by the
-/// `scheme` of its name.
-///
-/// Where there is nothing that belongs to the weight it is taken for whole, so that its missing tensor is named.
-pub fn find<'a>(
-    site: Site,
-    shape: impl Fn(&str) -> Option<&'a [usize]>,
-    scheme: impl Fn(&str) -> Option<Scheme>,
-) -> Result<Form, Fault> {
-    let module = module(site);
-    let find = Find { shape, scheme };
-    let base = find.precision(&module)?.map(|(precision, _)| precision);
-    match (base, find.pair(pair(&module))?) {
-        // A weight has either; what is there beside it is found to belong to nothing.
-        (None, Some(pair)) => Ok(Form::LowRank(pair)),
-        (base, _) => {
-            let base = base.unwrap_or(Precision::Float);
-            // Only quantised weights of blocks are corrected, by floats: an adapter on anything else belongs to nothing
-            // that is read here, and is refused as that.
-            let corrected = site.role().is_some() && base != Precision::Float;
-            let found = if corrected {
-                find.pair(correction(&module))?
-            } else {
-                None
-            };
-            let sum = found.filter(|pair| *pair == PairForm::float(pair.rank));
-            let sum = sum.map(|correction| Form::Sum { base, correction });
-            Ok(sum.unwrap_or(Form::Whole(base)))
-        }
-    }
-}
-
-struct Find<S, R> {
-    shape: S,
-    scheme: R,
-}
-
-impl<'a, S: Fn(&str) -> Option<&'a [usize]>, R: Fn(&str) -> Option<Scheme>> Find<S, R> {
-    /// How a module's matrix is kept, and the tensor that says so.
-    fn precision(&self, module: &str) -> Result<Option<(Precision, String)>, Fault> {
-        let (packed, whole) = (
-            format!("{module}.weight_packed"),
-            format!("{module}.weight"),
-        );
-        if (self.shape)(&packed).is_some() {
-            return match (self.scheme)(module) {
-                Some(scheme) => Ok(Some((Precision::Quantised(scheme), packed))),
-                None => Err(Fault::NoScheme { tensor: packed }),
-            };
-        }
-        let there = (self.shape)(&whole).is_some();
-        Ok(there.then_some((Precision::Float, whole)))
-    }
-
-    /// A pair, if its first matrix is there.
-    fn pair(&self, [down, up]: [String; 2]) -> Result<Option<PairForm>, Fault> {
-        let Some((precision, tensor)) = self.precision(&down)? else {
-            return Ok(None);
-        };
-        let shape = (self.shape)(&tensor).unwrap_or_default();
-        let [rank @ 1..=MOST_RANK, _] = *shape else {
-            let shape = shape.to_vec();
-            return Err(Fault::Shape { tensor, shape });
-        };
-        let up = self.precision(&up)?;
-        Ok(Some(PairForm {
-            rank,
-            // One that is missing is named when all tensors of the form are looked up.
-            up: up.map_or(precision, |(precision, _)| precision),
-            down: precision,
-        }))
-    }
-}
-
 mod decoder;
+mod find;
 #[cfg(test)]
 mod tests;
 
 pub use decoder::of_decoder;
+pub use find::{Fault, find};

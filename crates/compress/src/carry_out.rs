@@ -1,6 +1,7 @@
 //! From a plan to factors where they belong, the same for every method.
 //!
 //! ```text
+//! dictionaries  first, what several weights share, of the original's weights
 //! at_once       steps of several layer inputs side by side; all evidence is there before
 //! in_sequence   layer input after layer input; H is measured when its weights have their turn, and goes with them
 //! ```
@@ -12,10 +13,10 @@ use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context as _, Result};
 use compress_calibrate::{Measured, RefitTarget, Sequential};
-use compress_checkpoint::Writer;
+use compress_checkpoint::{Checkpoint, Writer};
 use compress_core::{
-    Edit, Evidence, LayerInput, Matrix, Method, Plan, Planned, Role, Site, Step as _, Survey,
-    Symmetric, TokenWeights,
+    Dictionaries, DictionariesInMemory, Edit, Evidence, LayerInput, Matrix, Method, Plan, Planned,
+    Role, Site, Step as _, Survey, Symmetric, TokenWeights,
 };
 use compress_numerics::side_by_side;
 
@@ -53,12 +54,36 @@ pub struct Compressed {
 }
 
 impl<M: Method> Compression<'_, M> {
+    /// Makes the atoms that no earlier run has made, and gives what later steps take them from: the file, which has them
+    /// as they are stored; memory, where the output has none of them (`--dense`).
+    pub fn dictionaries(&self) -> Result<Box<dyn Dictionaries>> {
+        let steps = self.plan.steps.iter().map(|planned| &planned.step);
+        if self.form.dense {
+            let made = DictionariesInMemory::of(self.method, steps, self.survey)?;
+            return Ok(Box::new(made));
+        }
+        for (index, step) in steps.enumerate() {
+            if step.dictionary().is_none() || self.writer.finished().contains_key(&index) {
+                continue;
+            }
+            let mut atoms = self.method.share(step, self.survey)?;
+            if let Some(scheme) = self.form.factors {
+                atoms = atoms.quantised(scheme)?;
+            }
+            self.writer.put_dictionary(index, &atoms)?;
+            self.writer.settle()?;
+        }
+        Ok(Box::new(Checkpoint::open(&self.writer.model())?))
+    }
+
     /// Carries out every step that is not done yet: those of one layer input together, some inputs side by side.
     /// Results are written as soon as those of a layer input are there.
     ///
     /// Errors of steps that an earlier run has done come from the journal.
     pub fn at_once(&self) -> Result<Compressed> {
         let start = Instant::now();
+        let dictionaries = self.dictionaries()?;
+        let survey = self.survey.again().with_dictionaries(&*dictionaries);
         let bar = progress::bar("compressing", self.plan.steps.len(), self.quiet);
         let inputs: Vec<(LayerInput, Vec<usize>)> = by_input(self.plan)?.into_iter().collect();
         let finished = self.writer.finished();
@@ -69,7 +94,7 @@ impl<M: Method> Compression<'_, M> {
                 steps.iter().partition(|index| finished.contains_key(index));
             let known = done.iter().filter_map(|index| finished.get(index));
             let mut errors: Vec<(Site, f64)> = known.flatten().copied().collect();
-            errors.extend(self.carry_out(*input, &left, self.survey)?);
+            errors.extend(self.carry_out(*input, &left, &survey)?);
             bar.inc(steps.len() as u64);
             anyhow::Ok(errors)
         };
@@ -90,6 +115,7 @@ impl<M: Method> Compression<'_, M> {
         refit: Option<RefitTarget>,
     ) -> Result<Compressed> {
         let start = Instant::now();
+        let dictionaries = self.dictionaries()?;
         let by_input = by_input(self.plan)?;
         let first = self.writer.first_block();
         // A block that was begun is done anew from its first weight: its H was in memory only. So its errors in the
@@ -117,9 +143,10 @@ impl<M: Method> Compression<'_, M> {
                     measured,
                 };
                 // A survey of its own, since evidence and targets are those of this input.
-                let survey = Survey::new(self.survey.weights(), |site| self.survey.has(site));
-                let survey = survey.with_evidence(&here).with_targets(targets);
-                let survey = survey.storing_factors(self.form.factors);
+                let survey = self.survey.again().with_evidence(&here);
+                let survey = survey
+                    .with_targets(targets)
+                    .with_dictionaries(&*dictionaries);
                 errors.extend(self.carry_out(input, steps, &survey)?);
                 anyhow::Ok(())
             })?;

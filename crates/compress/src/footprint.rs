@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use compress_calibrate::{PassFootprint, between_blocks, evidence};
 use compress_checkpoint::{Checkpoint, Layout};
-use compress_core::{LayerInput, Method, Needs, Plan, Shape, Site, Survey, TokenWeights};
+use compress_core::{
+    LayerInput, Method, Needs, Plan, Shape, Site, Step as _, Survey, TokenWeights,
+};
 use compress_evaluate::CORE;
 
 use crate::{evidence::Route, job::Planning, memory, pipeline::by_input};
@@ -102,6 +104,16 @@ pub fn preview<M: Method>(
         shape: &shape,
     };
     let (parallel, together) = needs.within(limit.bytes().saturating_sub(fixed), threads)?;
+    // Before all of that, one group of weights after the other.
+    let mut sharing = 0;
+    for planned in plan
+        .steps
+        .iter()
+        .filter(|it| it.step.dictionary().is_some())
+    {
+        let step = std::slice::from_ref(&planned.step);
+        sharing = sharing.max(method.memory(step, &shape, threads)?);
+    }
     let before = route.before;
     let measuring = if before == Needs::NOTHING {
         0
@@ -115,7 +127,7 @@ pub fn preview<M: Method>(
     // at once.
     let compressed = layout.bytes() as u64 + passing;
     Ok(Footprint {
-        memory: (fixed + together.max(measuring)).max(PROGRAM),
+        memory: (fixed + together.max(measuring).max(sharing)).max(PROGRAM),
         disk: evidence + compressed.max(between),
         evidence,
         parallel,

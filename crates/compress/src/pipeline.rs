@@ -12,7 +12,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bytesize::ByteSize;
 use compress_checkpoint::{Checkpoint, Layout, OutputSpec};
 use compress_core::{
-    Budget, Edit, Factor, Form, LayerInput, Method, PairForm, Plan, Planned, Site, Step, Survey,
+    Budget, DictionaryForm, Edit, Factor, Form, LayerInput, Method, PairForm, Plan, Planned,
+    Precision, Site, Step, Survey,
 };
 use serde_json::Value;
 
@@ -163,6 +164,19 @@ pub fn output_spec(
         (Form::LowRank(PairForm { rank, .. }), Some(scheme)) => {
             Form::LowRank(PairForm::quantised(rank, scheme))
         }
+        (
+            Form::Shared {
+                dictionary,
+                residual,
+            },
+            Some(scheme),
+        ) => Form::Shared {
+            dictionary: DictionaryForm {
+                precision: Precision::Quantised(scheme),
+                ..dictionary
+            },
+            residual: residual.map(|pair| PairForm::quantised(pair.rank, scheme)),
+        },
         (planned, _) => planned,
     };
     let planned = planned.into_iter();
@@ -197,11 +211,12 @@ pub fn sites<S: Step>(planned: &Planned<S>) -> impl Iterator<Item = Site> {
 
 /// The steps of a plan by the layer input that their weights read, as indices, in the order of blocks.
 ///
-/// They are compressed together, and share what is made of that input. Fails where a step changes weights of
-/// different inputs, or one that reads none.
+/// They are compressed together, and share what is made of that input. Steps that make atoms are not among them. Fails
+/// where a step changes weights of different inputs, or one that reads none.
 pub fn by_input<S: Step>(plan: &Plan<S>) -> Result<BTreeMap<LayerInput, Vec<usize>>> {
     let mut by_input: BTreeMap<LayerInput, Vec<usize>> = BTreeMap::new();
-    for (index, planned) in plan.steps.iter().enumerate() {
+    let of_weights = plan.steps.iter().enumerate();
+    for (index, planned) in of_weights.filter(|(_, it)| it.step.dictionary().is_none()) {
         let inputs: BTreeSet<_> = sites(planned).map(Site::input).collect();
         let [Some(input)] = inputs.iter().copied().collect::<Vec<_>>()[..] else {
             bail!("a step must change weights that read the same input; {planned:?} does not");

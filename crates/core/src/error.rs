@@ -1,6 +1,6 @@
 //! The errors between a weight and its factor: damaged weights, missing measurements, plans that do not fit.
 
-use crate::{Shape, Site};
+use crate::{Group, Shape, Site};
 
 /// The result of everything that touches weights.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -76,6 +76,22 @@ pub enum Error {
     Twice {
         /// Where.
         site: Site,
+    },
+
+    /// Atoms that weights share, of which a plan or a model says something that cannot be.
+    #[error("{group}: {problem}")]
+    Dictionary {
+        /// The weights that share them.
+        group: Group,
+        /// What is wrong.
+        problem: &'static str,
+    },
+
+    /// A method was asked for atoms, whose steps make none.
+    #[error("{method} makes no atoms that weights could share")]
+    NothingShared {
+        /// The method.
+        method: &'static str,
     },
 
     /// Not JSON, not a plan, or a plan with an unknown field.

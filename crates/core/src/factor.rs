@@ -1,7 +1,7 @@
 //! A factor: the matrices that take a weight's place, as a structure over stores.
 //!
-//! A *structure* says how a weight is composed: whole, as a product of two thin matrices, or as the sum of
-//! a matrix and such a product. A *store* says how the numbers of one matrix are kept. Any store may stand in
+//! A *structure* says how a weight is composed: whole, as a product of two thin matrices, as the sum of a
+//! matrix and such a product, or as a mixture of atoms that it shares with other layers. A *store* says how the numbers of one matrix are kept. Any store may stand in
 //! any place of any structure.
 //!
 //! ```
@@ -18,9 +18,11 @@
 //! # Ok::<(), compress_core::Error>(())
 //! ```
 
+use std::sync::Arc;
+
 use compress_numerics::linalg;
 
-use crate::{Form, Matrix, PairForm, Precision, Quantised, Result, Scheme, Shape};
+use crate::{Dictionary, Form, Matrix, PairForm, Precision, Quantised, Result, Scheme, Shape};
 
 /// One matrix in its number format.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +56,15 @@ pub enum Factor {
         /// The low-rank approximation of W − base.
         correction: Pair,
     },
+    /// W ≈ Σₛ cₛ Dₛ, or W ≈ Σₛ cₛ Dₛ + up · down.
+    Shared {
+        /// The atoms Dₛ, which other weights have as well.
+        dictionary: Arc<Dictionary>,
+        /// c, 1 × S.
+        coefficients: Store,
+        /// The low-rank approximation of W − Σₛ cₛ Dₛ.
+        residual: Option<Pair>,
+    },
 }
 
 impl Store {
@@ -82,6 +93,12 @@ impl Store {
             Self::Float(matrix) => matrix.clone(),
             Self::Quantised(quantised) => quantised.dense(),
         }
+    }
+
+    /// The same rounded to nearest; groups run along the columns. Fails where the scheme does not fit the shape or a
+    /// number is not finite.
+    pub fn quantised(&self, scheme: Scheme) -> Result<Self> {
+        Quantised::nearest(&self.dense(), scheme).map(Self::Quantised)
     }
 
     /// M · x, rows × t, for the columns of x, cols × t. A quantised matrix is dequantised first: this serves checks,
@@ -120,14 +137,11 @@ impl Pair {
         }
     }
 
-    /// The same with both matrices rounded to nearest; groups run along the columns of each. Fails where the scheme
-    /// does not fit a shape or a number is not finite.
+    /// The same with both matrices rounded, as [`Store::quantised`] does.
     pub fn quantised(&self, scheme: Scheme) -> Result<Self> {
-        let nearest =
-            |store: &Store| Quantised::nearest(&store.dense(), scheme).map(Store::Quantised);
         Ok(Self {
-            up: nearest(&self.up)?,
-            down: nearest(&self.down)?,
+            up: self.up.quantised(scheme)?,
+            down: self.down.quantised(scheme)?,
         })
     }
 
@@ -157,16 +171,17 @@ impl Factor {
 
     /// The shape of the weight that it stands for, out × in.
     #[must_use]
-    pub const fn shape(&self) -> Shape {
+    pub fn shape(&self) -> Shape {
         match self {
             Self::Whole(store) | Self::Sum { base: store, .. } => store.shape(),
             Self::LowRank(pair) => Shape::new(pair.up.shape().rows, pair.down.shape().cols),
+            Self::Shared { dictionary, .. } => dictionary.shape(),
         }
     }
 
     /// The form without the numbers.
     #[must_use]
-    pub const fn form(&self) -> Form {
+    pub fn form(&self) -> Form {
         match self {
             Self::Whole(store) => Form::Whole(store.precision()),
             Self::LowRank(pair) => Form::LowRank(pair.form()),
@@ -174,10 +189,18 @@ impl Factor {
                 base: base.precision(),
                 correction: correction.form(),
             },
+            Self::Shared {
+                dictionary,
+                residual,
+                ..
+            } => Form::Shared {
+                dictionary: dictionary.form(),
+                residual: residual.as_ref().map(Pair::form),
+            },
         }
     }
 
-    /// Its matrices, in the order of [`Form::stores`]: base, `down`, `up`.
+    /// Its own matrices, in the order of [`Form::stores`]: base or coefficients, `down`, `up`.
     #[must_use]
     pub fn stores(&self) -> Vec<&Store> {
         match self {
@@ -187,12 +210,34 @@ impl Factor {
                 base,
                 correction: Pair { up, down },
             } => vec![base, down, up],
+            Self::Shared {
+                coefficients,
+                residual,
+                ..
+            } => {
+                let residual = residual.iter().flat_map(|Pair { up, down }| [down, up]);
+                [coefficients].into_iter().chain(residual).collect()
+            }
         }
     }
 
-    /// The inverse of [`stores`](Self::stores); none where the count is not that of the form. Shapes are not checked.
+    /// The atoms that it shares; none for a weight that shares nothing.
     #[must_use]
-    pub fn from_stores(form: Form, stores: Vec<Store>) -> Option<Self> {
+    pub const fn dictionary(&self) -> Option<&Arc<Dictionary>> {
+        match self {
+            Self::Shared { dictionary, .. } => Some(dictionary),
+            _ => None,
+        }
+    }
+
+    /// The inverse of [`stores`](Self::stores) and [`dictionary`](Self::dictionary); none where they are not those of
+    /// the form. Shapes are not checked.
+    #[must_use]
+    pub fn from_stores(
+        form: Form,
+        stores: Vec<Store>,
+        dictionary: Option<Arc<Dictionary>>,
+    ) -> Option<Self> {
         match form {
             Form::Whole(_) => {
                 let [store] = stores.try_into().ok()?;
@@ -206,6 +251,22 @@ impl Factor {
                 let [base, down, up] = stores.try_into().ok()?;
                 let correction = Pair { up, down };
                 Some(Self::Sum { base, correction })
+            }
+            Form::Shared { residual, .. } => {
+                let mut stores = stores.into_iter();
+                let coefficients = stores.next()?;
+                let residual = match residual {
+                    None => None,
+                    Some(_) => {
+                        let [down, up] = [stores.next()?, stores.next()?];
+                        Some(Pair { up, down })
+                    }
+                };
+                Some(Self::Shared {
+                    dictionary: dictionary?,
+                    coefficients,
+                    residual,
+                })
             }
         }
     }
@@ -221,10 +282,22 @@ impl Factor {
                 add(&mut dense, &correction.dense()?);
                 Ok(dense)
             }
+            Self::Shared {
+                dictionary,
+                coefficients,
+                residual,
+            } => {
+                let mut dense = dictionary.mixed(&coefficients.dense())?;
+                if let Some(residual) = residual {
+                    add(&mut dense, &residual.dense()?);
+                }
+                Ok(dense)
+            }
         }
     }
 
-    /// W · x, out × t, for the columns of x, in × t, without multiplying the factors out.
+    /// W · x, out × t, for the columns of x, in × t, without multiplying the factors out. (Atoms are mixed first: a
+    /// product with each of them would cost S times as much.)
     pub fn apply(&self, x: &Matrix) -> Result<Matrix> {
         match self {
             Self::Whole(store) => store.apply(x),
@@ -232,6 +305,18 @@ impl Factor {
             Self::Sum { base, correction } => {
                 let mut y = base.apply(x)?;
                 add(&mut y, &correction.apply(x)?);
+                Ok(y)
+            }
+            Self::Shared {
+                dictionary,
+                coefficients,
+                residual,
+            } => {
+                let mixed = dictionary.mixed(&coefficients.dense())?;
+                let mut y = linalg::product(&mixed, x)?;
+                if let Some(residual) = residual {
+                    add(&mut y, &residual.apply(x)?);
+                }
                 Ok(y)
             }
         }
@@ -263,7 +348,8 @@ mod tests {
                 .collect();
             assert_eq!(form.stores(shape), found);
             let stores = factor.stores().into_iter().cloned().collect();
-            assert_eq!(Factor::from_stores(form, stores), Some(factor));
+            let dictionary = factor.dictionary().cloned();
+            assert_eq!(Factor::from_stores(form, stores, dictionary), Some(factor));
         }
     }
 

@@ -4,13 +4,15 @@
 //! whole      W              m·n numbers
 //! low rank   up · down      r·(m + n)
 //! sum        base + up·down m·n + r·(m + n)      m outputs × n inputs, up m × r, down r × n
+//! shared     Σ cₛ Dₛ        S                    atoms Dₛ of several layers, S·m·n once for all of them
+//!            … + up·down    S + r·(m + n)
 //! ```
 //!
 //! Sizes, plans and file layouts need no more than this, so they are known before any weight is compressed.
 
 use std::fmt;
 
-use crate::{Format, Result, Scheme, Shape};
+use crate::{DictionaryForm, Format, Result, Scheme, Shape};
 
 /// The number format of one matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,13 @@ pub enum Form {
         /// The low-rank correction.
         correction: PairForm,
     },
+    /// A mixture of matrix atoms, which a group of layers owns, plus a low-rank residual of the weight's own.
+    Shared {
+        /// The atoms: no part of the weight's own numbers.
+        dictionary: DictionaryForm,
+        /// The low-rank residual, if there is one.
+        residual: Option<PairForm>,
+    },
 }
 
 impl fmt::Display for Precision {
@@ -57,7 +66,7 @@ impl fmt::Display for Precision {
     }
 }
 
-/// `whole`, `int4 g32`, `rank 8`, `rank 8, int8 per row`, `int4 g32 + rank 8`.
+/// `whole`, `int4 g32`, `rank 8`, `rank 8, int8 per row`, `int4 g32 + rank 8`, `4 atoms + rank 8`.
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,6 +74,13 @@ impl fmt::Display for Form {
             Self::Whole(precision) => f.pad(&precision.to_string()),
             Self::LowRank(pair) => f.pad(&pair.to_string()),
             Self::Sum { base, correction } => f.pad(&format!("{base} + {correction}")),
+            Self::Shared {
+                dictionary,
+                residual,
+            } => {
+                let residual = residual.map_or_else(String::new, |pair| format!(" + {pair}"));
+                f.pad(&format!("{dictionary}{residual}"))
+            }
         }
     }
 }
@@ -155,8 +171,8 @@ impl Form {
         }
     }
 
-    /// The matrices of a weight of this shape, with their precision and shape: base, `down`, `up`. Files list them in
-    /// this order.
+    /// The matrices of a weight of this shape, with their precision and shape: base or coefficients, `down`, `up`. Files
+    /// list them in this order. Atoms are not among them, since several weights own them.
     #[must_use]
     pub fn stores(self, weight: Shape) -> Vec<(Precision, Shape)> {
         let Shape { rows, cols } = weight;
@@ -170,16 +186,26 @@ impl Form {
                 let [down, up] = pair(correction);
                 vec![(base, weight), down, up]
             }
+            Self::Shared {
+                dictionary,
+                residual,
+            } => {
+                let coefficients = (Precision::Float, Shape::new(1, dictionary.atoms));
+                let residual = residual.map(pair).into_iter().flatten();
+                [coefficients].into_iter().chain(residual).collect()
+            }
         }
     }
 
     /// Fails where a group size does not divide the columns of one of the matrices. The rank is the step's to check.
     pub fn check(self, weight: Shape) -> Result<()> {
-        let mut stores = self.stores(weight).into_iter();
+        let atoms = self.dictionary();
+        let atoms = atoms.map(|atoms| (atoms.precision, atoms.shape(weight)));
+        let mut stores = self.stores(weight).into_iter().chain(atoms);
         stores.try_for_each(|(precision, shape)| precision.check(shape))
     }
 
-    /// The numbers that are stored, however few bits each has: m·n, r·(m + n), or both together.
+    /// The numbers that are stored for this weight alone, however few bits each has: m·n, r·(m + n), or both together.
     #[must_use]
     pub fn parameters(self, weight: Shape) -> usize {
         let stores = self.stores(weight).into_iter();
@@ -191,6 +217,21 @@ impl Form {
     pub const fn rank(self) -> Option<usize> {
         match self {
             Self::LowRank(pair) => Some(pair.rank),
+            _ => None,
+        }
+    }
+
+    /// Whether several matrices take the weight's place within the model, which it then needs code of its own for.
+    #[must_use]
+    pub const fn is_factored(self) -> bool {
+        matches!(self, Self::LowRank(_) | Self::Shared { .. })
+    }
+
+    /// The atoms that it is a mixture of; none for a weight that shares nothing.
+    #[must_use]
+    pub const fn dictionary(self) -> Option<DictionaryForm> {
+        match self {
+            Self::Shared { dictionary, .. } => Some(dictionary),
             _ => None,
         }
     }

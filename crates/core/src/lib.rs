@@ -20,6 +20,7 @@
 //! ```
 
 mod budget;
+mod dictionary;
 mod error;
 mod evidence;
 mod factor;
@@ -38,6 +39,7 @@ pub mod testing;
 pub use budget::Budget;
 // Re-exported, so that a method's crate needs no dependency on the numerics for its signatures.
 pub use compress_numerics::{Matrix, Shape, Symmetric, f16, packed::Bits};
+pub use dictionary::{Dictionaries, DictionariesInMemory, Dictionary, DictionaryForm, Group};
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Needs, TokenWeights};
 pub use factor::{Factor, Pair, Store};
@@ -45,7 +47,7 @@ pub use form::{Form, PairForm, Precision};
 pub use format::Format;
 pub use grid::Grid;
 pub use layer_input::{InputKind, LayerInput, by_input};
-pub use method::{Edit, Method, Step, Truncate};
+pub use method::{Edit, Method, Step, Truncate, compress_all};
 pub use plan::{Kind, Plan, Planned, SourceId, Version};
 pub use quantised::Quantised;
 pub use scheme::Scheme;

@@ -7,7 +7,10 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Budget, Error, Factor, Form, Needs, Result, Shape, Site, Survey, TokenWeights};
+use crate::{
+    Budget, DictionariesInMemory, Dictionary, DictionaryForm, Error, Factor, Form, Needs, Result,
+    Shape, Site, Survey, TokenWeights,
+};
 
 /// One way to make a model smaller. Serialised, it is its own options.
 ///
@@ -18,6 +21,8 @@ use crate::{Budget, Error, Factor, Form, Needs, Result, Shape, Site, Survey, Tok
 /// - under refit, [`Survey::weight`] gives the refit target in the place of the weight, and
 ///   [`Survey::activations`] the H of the layer input behind the compressed blocks before it. A method does the same
 ///   with either;
+/// - the steps that make what several weights share ([`Step::dictionary`]) come first, each in a call of
+///   [`share`](Self::share); what it gave, as it is stored, is in the survey when those weights have their turn;
 /// - the steps whose weights read one layer input come in one call of [`compress`](Self::compress), so that what they
 ///   share (a factorisation of H) is made once; in several only where memory does not suffice for all of them, or a
 ///   killed run goes on. Calls for different inputs may come from different threads at the same time.
@@ -47,7 +52,15 @@ pub trait Method: Sync + Serialize {
     /// that has to be looked at is damaged.
     fn plan(&self, survey: &Survey<'_>, budget: Option<Budget>) -> Result<Vec<Self::Step>>;
 
-    /// Carries out steps, and returns the edits in the order of the steps.
+    /// Carries out a step that makes atoms for several weights, from the weights of the original. Methods whose steps
+    /// make none leave this as it is.
+    fn share(&self, _step: &Self::Step, _survey: &Survey<'_>) -> Result<Dictionary> {
+        Err(Error::NothingShared {
+            method: self.name(),
+        })
+    }
+
+    /// Carries out steps that change weights, and returns the edits in the order of the steps.
     ///
     /// Fails where a step does not fit its weight, a measurement is missing, or a number is not finite. The result has
     /// the same bytes on any number of threads, and whether steps come in one call or in several.
@@ -71,8 +84,13 @@ pub trait Step: Clone + Debug + Send + Sync + Serialize + DeserializeOwned {
     /// The name of this kind of step in plans.
     const KIND: &'static str;
 
-    /// Every site that the step changes, and the form that it will have.
+    /// Every site that the step changes, and the form that it will have; none for a step that makes a dictionary.
     fn forms(&self) -> Vec<(Site, Form)>;
+
+    /// The form of the dictionary that the step makes, if it makes one.
+    fn dictionary(&self) -> Option<DictionaryForm> {
+        None
+    }
 
     /// The token weights of the H that the step is carried out with.
     fn tokens(&self) -> TokenWeights {
@@ -81,6 +99,20 @@ pub trait Step: Clone + Debug + Send + Sync + Serialize + DeserializeOwned {
 
     /// Fails where a site does not exist or its shape does not admit the form.
     fn check(&self, shape: impl Fn(Site) -> Result<Shape>) -> Result<()>;
+}
+
+/// Carries out all steps of a plan in memory: what they share first, then the weights; the edits in the order of the
+/// steps.
+pub fn compress_all<M: Method>(
+    method: &M,
+    steps: &[M::Step],
+    survey: &Survey<'_>,
+) -> Result<Vec<Edit>> {
+    let shared = DictionariesInMemory::of(method, steps, survey)?;
+    let of_weights = steps.iter().filter(|step| step.dictionary().is_none());
+    let of_weights: Vec<M::Step> = of_weights.cloned().collect();
+    let survey = survey.again().with_dictionaries(&shared);
+    method.compress(&of_weights, &survey)
 }
 
 /// One change to the model: a site becomes a factor.

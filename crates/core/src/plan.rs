@@ -13,7 +13,7 @@
 
 mod head;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +96,9 @@ impl<S: Step> Plan<S> {
                 parameters[0] += shape.size();
                 parameters[1] += form.parameters(shape);
             }
+            if let Some(atoms) = step.dictionary() {
+                parameters[1] += atoms.shape(survey.shape(atoms.group.start())?).size();
+            }
             Ok(Planned {
                 step,
                 parameters: Some(parameters),
@@ -114,7 +117,8 @@ impl<S: Step> Plan<S> {
     }
 
     /// Checks a plan, which may have been written by hand, against the model: every site exists, none is touched twice,
-    /// every form is possible for its shape. The first error is returned.
+    /// every form is possible for its shape, and the atoms that weights share are made by one step. The first error is
+    /// returned.
     pub fn check(&self, survey: &Survey<'_>) -> Result<()> {
         let mut seen = HashSet::new();
         for planned in &self.steps {
@@ -123,6 +127,36 @@ impl<S: Step> Plan<S> {
                 if !seen.insert(site) {
                     return Err(Error::Twice { site });
                 }
+            }
+        }
+        self.check_dictionaries()
+    }
+
+    /// Fails where atoms are made twice, and where a weight mixes others than those of its group: it is the atoms that
+    /// begin nearest before it which a file has for it.
+    fn check_dictionaries(&self) -> Result<()> {
+        let mut made = BTreeMap::new();
+        for form in self
+            .steps
+            .iter()
+            .filter_map(|planned| planned.step.dictionary())
+        {
+            let group = form.group;
+            if made.insert(group, form).is_some() {
+                let problem = "the plan makes these atoms twice";
+                return Err(Error::Dictionary { group, problem });
+            }
+        }
+        for (site, form) in self.forms() {
+            let Some(used) = form.dictionary() else {
+                continue;
+            };
+            let nearest = made.iter().rev().find(|(group, _)| group.admits(site));
+            if nearest != Some((&used.group, &used)) {
+                return Err(Error::Dictionary {
+                    group: used.group,
+                    problem: "no step of the plan makes the atoms that its weights are to be mixtures of",
+                });
             }
         }
         Ok(())

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 /// The role of a linear weight within its block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Attention: the query projection.
     Query,

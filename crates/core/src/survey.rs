@@ -11,11 +11,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
-    Error, Evidence, Factor, Matrix, Result, Scheme, Shape, Site, Symmetric, TokenWeights,
+    Dictionaries, Dictionary, Error, Evidence, Factor, Group, Matrix, Result, Scheme, Shape, Site,
+    Symmetric, TokenWeights,
 };
 
 /// A source of the weights of a model, one at a time: a checkpoint on disk, or a model in memory.
@@ -39,8 +40,10 @@ pub struct Survey<'a> {
     chosen: Vec<Site>,
     /// Refit targets, out × in; the sites without one keep the weight of the model.
     targets: BTreeMap<Site, Matrix>,
+    /// The atoms that are made already.
+    dictionaries: Option<&'a dyn Dictionaries>,
     /// By site and name of the norm: eigenvalues, largest first.
-    spectra: Mutex<BTreeMap<(Site, &'static str), Vec<f64>>>,
+    spectra: Mutex<BTreeMap<(Site, String), Vec<f64>>>,
     /// How low-rank factors are rounded in the output; none where they are stored as floats.
     factors: Option<Scheme>,
 }
@@ -61,6 +64,7 @@ impl<'a> Survey<'a> {
             shapes,
             chosen,
             targets: BTreeMap::new(),
+            dictionaries: None,
             spectra: Mutex::default(),
             factors: None,
         }
@@ -82,6 +86,30 @@ impl<'a> Survey<'a> {
         Self { targets, ..self }
     }
 
+    /// The same sites, with the atoms that were made for them.
+    #[must_use]
+    pub fn with_dictionaries(self, dictionaries: &'a dyn Dictionaries) -> Self {
+        Self {
+            dictionaries: Some(dictionaries),
+            ..self
+        }
+    }
+
+    /// The same model and evidence, to be given targets and atoms of one part of the work.
+    #[must_use]
+    pub fn again(&self) -> Survey<'_> {
+        Survey {
+            weights: self.weights,
+            evidence: self.evidence,
+            shapes: self.shapes.clone(),
+            chosen: self.chosen.clone(),
+            targets: BTreeMap::new(),
+            dictionaries: self.dictionaries,
+            spectra: Mutex::default(),
+            factors: self.factors,
+        }
+    }
+
     /// The same for an output whose low-rank factors are rounded to the given scheme; floats where it is none.
     #[must_use]
     pub fn storing_factors(self, factors: Option<Scheme>) -> Self {
@@ -97,6 +125,19 @@ impl<'a> Survey<'a> {
             (Factor::LowRank(pair), Some(scheme)) => {
                 Ok(Some(Factor::LowRank(pair.quantised(scheme)?)))
             }
+            // The atoms are as they are stored already.
+            (
+                Factor::Shared {
+                    dictionary,
+                    coefficients,
+                    residual: Some(pair),
+                },
+                Some(scheme),
+            ) => Ok(Some(Factor::Shared {
+                dictionary: Arc::clone(dictionary),
+                coefficients: coefficients.clone(),
+                residual: Some(pair.quantised(scheme)?),
+            })),
             // The correction of a sum stays in floats: it is meant to be loaded as an adapter.
             _ => Ok(None),
         }
@@ -148,27 +189,48 @@ impl<'a> Survey<'a> {
     pub fn spectrum(
         &self,
         site: Site,
-        norm: &'static str,
+        norm: &str,
         decompose: impl FnOnce(&Matrix) -> Result<Vec<f64>>,
     ) -> Result<Vec<f64>> {
-        // A poisoned lock is used as it is: entries are inserted whole, so a panic elsewhere leaves none half-written.
-        let known = || self.spectra.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(spectrum) = known().get(&(site, norm)) {
-            return Ok(spectrum.clone());
+        if let Some(spectrum) = self.known_spectrum(site, norm)? {
+            return Ok(spectrum);
         }
-        // The lock is not held from here on: a decomposition takes seconds, and other sites are decomposed meanwhile.
-        let remembered = self.evidence.map(|found| found.spectrum(site, norm));
-        let spectrum = if let Some(spectrum) = remembered.transpose()?.flatten() {
-            spectrum
-        } else {
-            let spectrum = decompose(&self.weight(site)?)?;
-            if let Some(found) = self.evidence {
-                found.remember_spectrum(site, norm, &spectrum)?;
-            }
-            spectrum
-        };
-        known().insert((site, norm), spectrum.clone());
+        // No lock is held here: a decomposition takes seconds, and other sites are decomposed meanwhile.
+        let spectrum = decompose(&self.weight(site)?)?;
+        if let Some(found) = self.evidence {
+            found.remember_spectrum(site, norm, &spectrum)?;
+        }
+        self.spectra().insert((site, norm.into()), spectrum.clone());
         Ok(spectrum)
+    }
+
+    /// The same, where it is known without a decomposition.
+    pub fn known_spectrum(&self, site: Site, norm: &str) -> Result<Option<Vec<f64>>> {
+        let place = (site, norm.to_owned());
+        if let Some(spectrum) = self.spectra().get(&place) {
+            return Ok(Some(spectrum.clone()));
+        }
+        let remembered = self.evidence.map(|found| found.spectrum(site, norm));
+        let remembered = remembered.transpose()?.flatten();
+        if let Some(spectrum) = &remembered {
+            self.spectra().insert(place, spectrum.clone());
+        }
+        Ok(remembered)
+    }
+
+    /// The spectra in memory. A poisoned lock is used as it is: entries are inserted whole, so a panic elsewhere leaves
+    /// none half-written.
+    fn spectra(&self) -> MutexGuard<'_, BTreeMap<(Site, String), Vec<f64>>> {
+        self.spectra.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The atoms of a group, as they are stored. Fails where none are made yet.
+    pub fn dictionary(&self, group: Group) -> Result<Arc<Dictionary>> {
+        let problem = "its atoms are not made yet";
+        let dictionaries = self.dictionaries;
+        dictionaries
+            .ok_or(Error::Dictionary { group, problem })?
+            .dictionary(group)
     }
 
     /// The evidence, or the error that names the missing measurement.

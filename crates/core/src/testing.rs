@@ -8,7 +8,7 @@
     reason = "a broken law panics, as a test does"
 )]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use compress_numerics::Random;
 use serde_json::Value;
@@ -20,8 +20,9 @@ pub use memory::memory_is_predicted;
 pub use threads::the_bytes_are_the_same_on_any_number_of_threads;
 
 use crate::{
-    Bits, Budget, Edit, Error, Evidence, Factor, LayerInput, Matrix, Method, Pair, Plan, Quantised,
-    Result, Role, Scheme, Shape, Site, SourceId, Step, Store, Survey, Symmetric, Weights,
+    Bits, Budget, Dictionaries as _, DictionariesInMemory, Dictionary, Edit, Error, Evidence,
+    Factor, Group, LayerInput, Matrix, Method, Pair, Plan, Quantised, Result, Role, Scheme, Shape,
+    Site, SourceId, Step, Store, Survey, Symmetric, Weights, compress_all,
 };
 
 /// A model of two blocks in memory: square, wide and tall weights (24 × 24, 8 × 24, 40 × 24, 24 × 40) with decaying
@@ -114,10 +115,34 @@ pub fn factors(rows: usize, cols: usize) -> Result<Vec<Factor>> {
     };
     let (wholes, ups, downs) = (both(rows, cols)?, both(rows, 2)?, both(2, cols)?);
     let mut factors: Vec<Factor> = wholes.iter().cloned().map(Factor::Whole).collect();
+    let pair = |up: &Store, down: &Store| {
+        let (up, down) = (up.clone(), down.clone());
+        Pair { up, down }
+    };
+    for stacked in both(3 * rows, cols)? {
+        let dictionary = Arc::new(Dictionary {
+            group: Group {
+                role: Role::Query,
+                first: 0,
+            },
+            atoms: 3,
+            stacked,
+        });
+        let mixture = |residual| Factor::Shared {
+            dictionary: Arc::clone(&dictionary),
+            coefficients: Store::Float(Matrix::from_fn(1, 3, |_, s| 1.0 - s as f32)),
+            residual,
+        };
+        factors.push(mixture(None));
+        factors.extend(
+            ups.iter()
+                .zip(&downs)
+                .map(|(up, down)| mixture(Some(pair(up, down)))),
+        );
+    }
     for up in &ups {
-        for down in downs.iter().cloned() {
-            let up = up.clone();
-            let pair = Pair { up, down };
+        for down in &downs {
+            let pair = pair(up, down);
             factors.extend(wholes.iter().cloned().map(|base| Factor::Sum {
                 base,
                 correction: pair.clone(),
@@ -186,11 +211,8 @@ pub fn nothing_grows_and_the_budget_is_met<M: Method>(method: &M) -> Result<()> 
             .map(|(site, shape)| (site, shape.size()))
             .collect();
         let before: usize = kept.values().sum();
-        for (site, form) in method
-            .plan(&survey, Some(Budget::keep(keep)?))?
-            .iter()
-            .flat_map(Step::forms)
-        {
+        let steps = method.plan(&survey, Some(Budget::keep(keep)?))?;
+        for (site, form) in steps.iter().flat_map(Step::forms) {
             let shape = survey.shape(site)?;
             assert!(
                 form.parameters(shape) < shape.size(),
@@ -203,7 +225,10 @@ pub fn nothing_grows_and_the_budget_is_met<M: Method>(method: &M) -> Result<()> 
             .sites()
             .map(|(_, shape)| shape.low_rank_size(1))
             .sum();
-        let after: usize = kept.values().sum();
+        let atoms = steps.iter().filter_map(Step::dictionary);
+        let atoms = atoms.map(|form| Ok(form.shape(survey.shape(form.group.start())?).size()));
+        let atoms = atoms.sum::<Result<usize>>()?;
+        let after: usize = atoms + kept.values().sum::<usize>();
         assert!(
             after <= least.max((keep * before as f64) as usize),
             "keep {keep}: {after} of {before}"
@@ -220,7 +245,7 @@ pub fn more_budget_never_hurts<M: Method>(method: &M) -> Result<()> {
     for percent in [5, 20, 40, 60, 80, 90] {
         let steps = method.plan(&survey, Some(Budget::keep(f64::from(percent) / 100.0)?))?;
         let mut error = 0.0;
-        for edit in method.compress(&steps, &survey)? {
+        for edit in compress_all(method, &steps, &survey)? {
             error += edit.error;
         }
         assert!(
@@ -238,9 +263,11 @@ pub fn steps_may_come_one_by_one<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(9);
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let steps = method.plan(&survey, Some(Budget::keep(0.5)?))?;
-    let together = method.compress(&steps, &survey)?.into_iter();
+    let shared = DictionariesInMemory::of(method, &steps, &survey)?;
+    let survey = survey.with_dictionaries(&shared);
+    let together = compress_all(method, &steps, &survey)?.into_iter();
     let mut together = together.map(|edit| (edit.site, edit.factor));
-    for step in &steps {
+    for step in steps.iter().filter(|step| step.dictionary().is_none()) {
         for edit in method.compress(std::slice::from_ref(step), &survey)? {
             assert_eq!(together.next(), Some((edit.site, edit.factor)));
         }
@@ -255,7 +282,14 @@ pub fn edits_are_what_the_step_predicted<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(4);
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let mut random = Random(5);
-    for step in method.plan(&survey, Some(Budget::keep(0.5)?))? {
+    let steps = method.plan(&survey, Some(Budget::keep(0.5)?))?;
+    let shared = DictionariesInMemory::of(method, &steps, &survey)?;
+    let survey = survey.with_dictionaries(&shared);
+    for step in steps {
+        if let Some(form) = step.dictionary() {
+            assert_eq!(shared.dictionary(form.group)?.form(), form);
+            continue;
+        }
         let edits = method.compress(std::slice::from_ref(&step), &survey)?;
         let made: Vec<_> = edits
             .iter()
@@ -285,7 +319,7 @@ pub fn a_damaged_weight_is_named<M: Method>(method: &M) -> Result<()> {
     let toy = Toy::new(6).with(site, damaged);
     let survey = Survey::new(&toy, |_| true).with_evidence(&ToyEvidence);
     let steps = method.plan(&survey, Some(Budget::keep(0.5)?));
-    let outcome = steps.and_then(|steps| method.compress(&steps, &survey));
+    let outcome = steps.and_then(|steps| compress_all(method, &steps, &survey));
     assert!(
         matches!(outcome, Err(Error::NonFinite { site: at, row: 7, column: 5, .. }) if at == site),
         "{outcome:?}"

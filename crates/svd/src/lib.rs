@@ -40,7 +40,7 @@ mod under;
 use std::collections::BTreeMap;
 
 use compress_core::{
-    Budget, Edit, Method, Needs, Result, Shape, Site, Step as _, Survey, Truncate, by_input,
+    Budget, Edit, Matrix, Method, Needs, Result, Shape, Site, Step as _, Survey, Truncate, by_input,
 };
 use rayon::prelude::*;
 use serde::Serialize;
@@ -93,63 +93,88 @@ impl Method for Svd {
 /// Fails where a rank does not fit its weight, evidence is missing or zero, a weight is not finite, or an
 /// eigendecomposition does not converge.
 pub fn carry_out(steps: &[Truncate], survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
-    let mut edits = BTreeMap::new();
-    for places in by_input(steps.iter().map(|step| step.site)).into_values() {
-        let readers: Vec<&Truncate> = places.iter().map(|&place| &steps[place]).collect();
-        let cut = together(&readers, survey, norm)?;
-        edits.extend(places.into_iter().zip(cut));
-    }
-    Ok(edits.into_values().collect())
-}
-
-/// Truncates the weights that read one layer input, in parallel.
-fn together(steps: &[&Truncate], survey: &Survey<'_>, norm: Norm) -> Result<Vec<Edit>> {
-    let mut rooted = false;
     for step in steps {
         step.check(|site| survey.shape(site))?;
-        // Weights with more outputs than inputs are cut on their side, where H takes the part of G and needs a root:
-        // n³ / 3 operations, made once here for all of them.
-        let shape = survey.shape(step.site)?;
-        rooted |= shape.rows > shape.cols;
     }
-    let site = steps.first().map(|step| step.site);
-    // The Fisher information of inputs is another for each weight, even of one layer input.
-    let shared = site.filter(|_| norm.shares_inputs());
-    let shared = shared.map(|site| norm.inputs(site, survey)).transpose()?;
-    let shared = if rooted {
-        shared.map(Weighting::rooted).transpose()?
-    } else {
-        shared
-    };
-    let cut = |step: &&Truncate| cut(step, survey, norm, shared.as_ref());
-    steps.par_iter().map(cut).collect()
+    let sites: Vec<Site> = steps.iter().map(|step| step.site).collect();
+    under_norm(&sites, survey, norm, |place, metric| {
+        cut(&steps[place], survey, metric)
+    })
 }
 
-/// Truncates one weight, with the shared weighting of its inputs where there is one.
-fn cut(
-    step: &Truncate,
+/// Does some work on each of some weights in its own metric, one layer input after the other, and its weights in
+/// parallel; the results in the order of the sites.
+///
+/// Weights that share a layer input share its H, and its root where one is needed. Fails where evidence is missing or
+/// zero, and where the work does.
+pub fn under_norm<T: Send>(
+    sites: &[Site],
+    survey: &Survey<'_>,
+    norm: Norm,
+    work: impl Fn(usize, &Metric) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let mut done = BTreeMap::new();
+    for places in by_input(sites.iter().copied()).into_values() {
+        let readers: Vec<Site> = places.iter().map(|&place| sites[place]).collect();
+        let shared = shared_inputs(&readers, survey, norm)?;
+        let one = |&place: &usize| {
+            let metric = metric_of(sites[place], survey, norm, shared.as_ref())?;
+            Ok((place, work(place, &metric)?))
+        };
+        done.extend(places.par_iter().map(one).collect::<Result<Vec<_>>>()?);
+    }
+    Ok(done.into_values().collect())
+}
+
+/// The weighting of the layer input of some weights, where they share it.
+fn shared_inputs(sites: &[Site], survey: &Survey<'_>, norm: Norm) -> Result<Option<Weighting>> {
+    let mut rooted = false;
+    for &site in sites {
+        // Weights with more outputs than inputs are cut on their side, where H takes the part of G and needs a root:
+        // n³ / 3 operations, made once here for all of them.
+        let shape = survey.shape(site)?;
+        rooted |= shape.rows > shape.cols;
+    }
+    // The Fisher information of inputs is another for each weight, even of one layer input.
+    let shared = sites.first().filter(|_| norm.shares_inputs());
+    let shared = shared.map(|site| norm.inputs(*site, survey)).transpose()?;
+    if rooted {
+        shared.map(Weighting::rooted).transpose()
+    } else {
+        Ok(shared)
+    }
+}
+
+/// The metric of a weight, with the shared weighting of its inputs where there is one.
+fn metric_of(
+    site: Site,
     survey: &Survey<'_>,
     norm: Norm,
     inputs: Option<&Weighting>,
-) -> Result<Edit> {
+) -> Result<Metric> {
+    let inputs = match inputs {
+        // A clone of the pointer.
+        Some(shared) => shared.clone(),
+        None => norm.inputs(site, survey)?,
+    };
+    let outputs = norm.outputs(site, survey)?;
+    Ok(Metric { outputs, inputs })
+}
+
+/// Cuts a matrix to a rank with the least error in a norm, by whichever route is the faster.
+pub fn truncate_in(metric: &Metric, weight: &Matrix, rank: usize) -> Result<Truncated> {
+    if metric.is_plain() {
+        truncate(weight, rank)
+    } else {
+        truncate_under(metric, weight, rank)
+    }
+}
+
+/// Truncates one weight.
+fn cut(step: &Truncate, survey: &Survey<'_>, metric: &Metric) -> Result<Edit> {
     let site = step.site;
     let weight = survey.weight(site)?;
-    let metric = if norm == Norm::Plain {
-        Metric::PLAIN
-    } else {
-        let inputs = match inputs {
-            // A clone of the pointer.
-            Some(shared) => shared.clone(),
-            None => norm.inputs(site, survey)?,
-        };
-        let outputs = norm.outputs(site, survey)?;
-        Metric { outputs, inputs }
-    };
-    let Truncated { factor, error } = if metric.is_plain() {
-        truncate(&weight, step.rank)?
-    } else {
-        truncate_under(&metric, &weight, step.rank)?
-    };
+    let Truncated { factor, error } = truncate_in(metric, &weight, step.rank)?;
     // Where factors are rounded as well, the error that is reported is that of the rounded ones.
     let (factor, error) = match survey.stored(&factor)? {
         Some(stored) => {

@@ -111,6 +111,15 @@ impl Metric {
 }
 
 impl Metric {
+    /// G M H of an m × n matrix: its inner product with another matrix is that of the two in this norm.
+    pub fn weighted(&self, m: &Matrix) -> Result<Double> {
+        let weighted = self.inputs.applied(&Double::from(m))?;
+        if self.outputs.is_even() {
+            return Ok(weighted);
+        }
+        Ok(self.outputs.applied(&weighted.transposed())?.transposed())
+    }
+
     /// ‖G^½ M H^½‖² of an m × n matrix: the sum of the elements of M ∘ (G M H), which needs no root. Costs a product
     /// with each metric; fails where the sizes differ.
     pub fn squared_norm(&self, m: &Matrix) -> Result<f64> {
@@ -120,10 +129,7 @@ impl Metric {
         if self.outputs.is_even() {
             return self.squared_norm_by_inputs(m);
         }
-        let m = Double::from(m);
-        let weighted = self.inputs.applied(&m)?.transposed();
-        let weighted = self.outputs.applied(&weighted)?;
-        Ok(dot(&m.transposed(), &weighted))
+        Ok(dot(&Double::from(m), &self.weighted(m)?))
     }
 
     /// The same with G = I, a band of rows at a time in `f64`.

@@ -1,6 +1,6 @@
 //! The norms by name, and how each is made of a survey's evidence.
 
-use compress_core::{Needs, Result, Site, Survey};
+use compress_core::{Matrix, Needs, Result, Site, Survey};
 use compress_numerics::linalg::singular_values;
 use serde::{Deserialize, Serialize};
 
@@ -90,21 +90,22 @@ impl Norm {
     /// One eigendecomposition, unless the survey knows the spectrum already.
     pub fn spectrum(self, site: Site, survey: &Survey<'_>) -> Result<Vec<f64>> {
         survey.spectrum(site, self.name(), |weight| {
-            if self == Self::Plain {
-                return Ok(singular_values(weight)?.iter().map(|s| s * s).collect());
-            }
-            let metric = self.metric(site, survey)?;
-            let no_gradients = match self {
-                Self::Kronecker => metric.outputs.is_even(),
-                Self::InputFisher => metric.inputs.is_even(),
-                Self::Plain | Self::Activation => false,
-            };
-            // Then no rank is worth anything.
-            if no_gradients {
-                let shape = weight.shape();
-                return Ok(vec![0.0; shape.rows.min(shape.cols)]);
-            }
-            spectrum_under(&metric, weight)
+            self.spectrum_of(weight, &self.metric(site, survey)?)
         })
+    }
+
+    /// The spectrum of a matrix under the metric of a weight in this norm.
+    pub fn spectrum_of(self, matrix: &Matrix, metric: &Metric) -> Result<Vec<f64>> {
+        let no_gradients = match self {
+            Self::Plain => return Ok(singular_values(matrix)?.iter().map(|s| s * s).collect()),
+            Self::Kronecker => metric.outputs.is_even(),
+            Self::InputFisher => metric.inputs.is_even(),
+            Self::Activation => false,
+        };
+        // Then no rank is worth anything.
+        if no_gradients {
+            return Ok(vec![0.0; matrix.shape().full_rank()]);
+        }
+        spectrum_under(metric, matrix)
     }
 }

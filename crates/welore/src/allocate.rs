@@ -14,6 +14,17 @@ use std::{cmp::Ordering, collections::BinaryHeap, str::FromStr};
 use compress_core::{Budget, Shape, Site, Truncate};
 use serde::Serialize;
 
+/// What a weight has without any rank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing: it gets rank 1 at least.
+    #[default]
+    Nothing,
+    /// Something that is paid for already, such as a mixture of atoms that it shares: ranks are of what that leaves,
+    /// and none is needed.
+    Shared,
+}
+
 /// A weight, and the scores of its ranks.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -21,8 +32,10 @@ pub struct Candidate {
     pub site: Site,
     /// Its shape.
     pub shape: Shape,
-    /// The score of each of its ranks, never increasing.
+    /// The score of each of the ranks that it may get, never increasing.
     pub scores: Vec<f64>,
+    /// What it has without any.
+    pub base: Base,
 }
 
 /// The parameters that a budget counts.
@@ -55,10 +68,23 @@ impl FromStr for Count {
 /// The result of a hand-out: steps within the budget.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Allocation {
-    /// The weights that become low-rank (LRC). Whatever has no step stays whole (N-LRC).
-    pub steps: Vec<Truncate>,
+    /// The rank of each candidate, in their order; none for one that stays whole (N-LRC).
+    pub ranks: Vec<Option<usize>>,
     /// The least score that was bought, the threshold τ; infinite where nothing was.
     pub threshold: f64,
+}
+
+impl Allocation {
+    /// The weights that become low-rank (LRC), given the candidates that it was made for.
+    #[must_use]
+    pub fn steps(&self, candidates: &[Candidate]) -> Vec<Truncate> {
+        let ranks = candidates.iter().zip(&self.ranks);
+        let steps = ranks.filter_map(|(candidate, rank)| {
+            let site = candidate.site;
+            rank.map(|rank| Truncate { site, rank })
+        });
+        steps.collect()
+    }
 }
 
 /// Hands out ranks, the largest score first, until the budget is spent. Each weight has rank 1 at least, so that a
@@ -68,20 +94,27 @@ pub struct Allocation {
 /// ones would let a larger budget keep less.
 #[must_use]
 pub fn allocate(candidates: &[Candidate], budget: Budget, count: Count) -> Allocation {
-    allocate_above(f64::NEG_INFINITY, candidates, budget, count)
+    let all: usize = candidates.iter().map(|c| c.shape.size()).sum();
+    allocate_within((budget.fraction() * all as f64) as usize, candidates, count)
+}
+
+/// The same for a number of parameters.
+#[must_use]
+pub fn allocate_within(parameters: usize, candidates: &[Candidate], count: Count) -> Allocation {
+    allocate_above(f64::NEG_INFINITY, candidates, parameters, count)
 }
 
 /// The same for scores of at least `threshold` only.
 fn allocate_above(
     threshold: f64,
     candidates: &[Candidate],
-    budget: Budget,
+    parameters: usize,
     count: Count,
 ) -> Allocation {
-    let all: usize = candidates.iter().map(|c| c.shape.size()).sum();
-    let ones: usize = candidates.iter().map(|c| c.shape.low_rank_size(1)).sum();
-    // Rank 1 of every weight is paid first.
-    let mut left = ((budget.fraction() * all as f64) as usize).saturating_sub(ones);
+    // Rank 1 of every weight that has nothing else is paid first.
+    let alone = candidates.iter().filter(|c| c.base == Base::Nothing);
+    let ones: usize = alone.map(|c| c.shape.low_rank_size(1)).sum();
+    let mut left = parameters.saturating_sub(ones);
     let mut weights: Vec<_> = candidates.iter().map(|c| Weight::new(c, count)).collect();
     let mut queue: BinaryHeap<Offer> = BinaryHeap::new();
     queue.extend((0..weights.len()).filter_map(|i| weights[i].offer(i)));
@@ -105,7 +138,7 @@ fn allocate_above(
         queue.extend(weight.offer(offer.weight));
     }
     Allocation {
-        steps: weights.iter().filter_map(Weight::step).collect(),
+        ranks: weights.iter().map(Weight::rank).collect(),
         threshold: least,
     }
 }
@@ -138,7 +171,7 @@ struct Offer {
 }
 
 impl<'a> Weight<'a> {
-    /// A weight of rank 1, whose price the budget has paid already.
+    /// A weight of the least rank, whose price the budget has paid already.
     fn new(candidate: &'a Candidate, count: Count) -> Self {
         let mut tails: Vec<f64> = candidate.scores.iter().rev().copied().collect();
         let mut sum = 0.0;
@@ -150,7 +183,7 @@ impl<'a> Weight<'a> {
         Self {
             candidate,
             count,
-            held: Held::Rank(1),
+            held: Held::Rank(usize::from(candidate.base == Base::Nothing)),
             may_stay_whole: count == Count::Envelope,
             tails,
         }
@@ -193,11 +226,11 @@ impl<'a> Weight<'a> {
         }
     }
 
-    /// The step of the weight; none where it stays whole.
-    fn step(&self) -> Option<Truncate> {
-        let Candidate { site, shape, .. } = *self.candidate;
+    /// The rank of the weight; none where it stays whole.
+    fn rank(&self) -> Option<usize> {
+        let Candidate { shape, base, .. } = *self.candidate;
         match self.held {
-            Held::Rank(rank) if shape.shrinks_at(rank) => Some(Truncate { site, rank }),
+            Held::Rank(rank) if base == Base::Shared || shape.shrinks_at(rank) => Some(rank),
             _ => None,
         }
     }

@@ -21,6 +21,7 @@ fn candidates(seed: u64) -> Vec<Candidate> {
             site: Site::new(index / 7, Role::ALL[index % 7]),
             shape,
             scores: scores.collect(),
+            base: Base::Nothing,
         }
     };
     (0..28).map(one).collect()
@@ -57,7 +58,7 @@ proptest! {
         let all: usize = candidates.iter().map(|c| c.shape.size()).sum();
         let budget = (keep * all as f64) as usize;
         for count in COUNTS {
-            let steps = allocate(&candidates, Budget::keep(keep).unwrap(), count).steps;
+            let steps = allocate(&candidates, Budget::keep(keep).unwrap(), count).steps(&candidates);
             for step in &steps {
                 let at = candidates.iter().find(|c| c.site == step.site).unwrap();
                 prop_assert!(step.rank >= 1 && at.shape.shrinks_at(step.rank));
@@ -75,11 +76,13 @@ proptest! {
         let (candidates, keep) = (candidates(seed), Budget::keep(keep).unwrap());
         for count in COUNTS {
             let found = allocate(&candidates, keep, count);
-            let at = |threshold| allocate_above(threshold, &candidates, keep, count);
+            let all: usize = candidates.iter().map(|c| c.shape.size()).sum();
+            let parameters = (keep.fraction() * all as f64) as usize;
+            let at = |threshold| allocate_above(threshold, &candidates, parameters, count);
             prop_assert_eq!(&at(found.threshold), &found);
             // Held up by a rank of a weight that is whole by then, a plan does not change.
             if count != Count::Ranks {
-                prop_assert_ne!(&at(found.threshold.next_up()).steps, &found.steps);
+                prop_assert_ne!(&at(found.threshold.next_up()).ranks, &found.ranks);
             }
         }
     }
@@ -87,7 +90,7 @@ proptest! {
     #[test]
     fn each_way_of_counting_keeps_more_than_the_one_before(seed: u64, keep in 0.2..0.9) {
         let (candidates, keep) = (candidates(seed), Budget::keep(keep).unwrap());
-        let kept = COUNTS.map(|count| worth(&candidates, &allocate(&candidates, keep, count).steps));
+        let kept = COUNTS.map(|count| worth(&candidates, &allocate(&candidates, keep, count).steps(&candidates)));
         prop_assert!(kept[0] <= kept[1] * 1.000_001, "{kept:?}");
         // The envelope is optimal but for the last weight, which may not fit whole.
         prop_assert!(kept[1] <= kept[2] * 1.01, "{kept:?}");
@@ -99,7 +102,7 @@ proptest! {
         for count in COUNTS {
             let kept = [keep, keep + 0.1].map(|keep| {
                 let keep = Budget::keep(keep).unwrap();
-                worth(&candidates, &allocate(&candidates, keep, count).steps)
+                worth(&candidates, &allocate(&candidates, keep, count).steps(&candidates))
             });
             prop_assert!(kept[0] <= kept[1], "{count:?}: {kept:?}");
         }
@@ -114,10 +117,11 @@ fn of_two_equal_weights_the_one_that_matters_more_gets_more() {
         site: Site::new(layer, Role::Query),
         shape,
         scores: scores.iter().map(|s| s * factor).collect(),
+        base: Base::Nothing,
     };
     let both = [weight(0, 1.0), weight(1, 100.0)];
     for count in COUNTS {
-        let steps = allocate(&both, Budget::keep(0.4).unwrap(), count).steps;
+        let steps = allocate(&both, Budget::keep(0.4).unwrap(), count).steps(&both);
         assert!(steps[0].rank < steps[1].rank, "{count:?}: {steps:?}");
     }
 }
@@ -129,10 +133,28 @@ fn a_flat_spectrum_stays_whole_or_goes() {
         site: Site::new(layer, Role::Value),
         shape,
         scores: (0..64).map(|i| 1.0 - 1e-3 * f64::from(i)).collect(),
+        base: Base::Nothing,
     };
     let both = [flat(0), flat(1)];
     let half = Budget::keep(0.52).unwrap();
-    assert_eq!(allocate(&both, half, Count::Stored).steps.len(), 2);
-    let steps = allocate(&both, half, Count::Envelope).steps;
+    assert_eq!(allocate(&both, half, Count::Stored).steps(&both).len(), 2);
+    let steps = allocate(&both, half, Count::Envelope).steps(&both);
     assert_eq!(steps.len(), 1, "{steps:?}");
+}
+
+#[test]
+fn a_weight_that_has_something_already_needs_no_rank() {
+    let shape = Shape::new(64, 64);
+    let weight = |layer, base| Candidate {
+        site: Site::new(layer, Role::Query),
+        shape,
+        scores: (0..20).map(|i| f64::from(20 - i)).collect(),
+        base,
+    };
+    let both = [weight(0, Base::Shared), weight(1, Base::Nothing)];
+    let ranks = |parameters| allocate_within(parameters, &both, Count::Envelope).ranks;
+    assert_eq!(ranks(0), [Some(0), Some(1)]);
+    // One has its first rank still to come, which is worth most.
+    assert_eq!(ranks(2 * 128), [Some(1), Some(1)]);
+    assert_eq!(ranks(usize::MAX / 2), [None, None]);
 }

@@ -48,7 +48,7 @@ use compress_svd::{carry_out, memory};
 use rayon::prelude::*;
 use serde::Serialize;
 
-pub use allocate::{Allocation, Candidate, Count, allocate};
+pub use allocate::{Allocation, Base, Candidate, Count, allocate, allocate_within};
 pub use score::Score;
 
 /// Truncated SVD at the ranks that one threshold gives.
@@ -72,6 +72,7 @@ impl Welore {
                 site,
                 shape,
                 scores,
+                base: Base::Nothing,
             })
         };
         sites.par_iter().map(one).collect()
@@ -103,7 +104,7 @@ impl Method for Welore {
             return Ok(Vec::new());
         }
         let candidates = self.candidates(survey)?;
-        Ok(allocate(&candidates, budget, self.count).steps)
+        Ok(allocate(&candidates, budget, self.count).steps(&candidates))
     }
 
     fn compress(&self, steps: &[Truncate], survey: &Survey<'_>) -> Result<Vec<Edit>> {

@@ -11,7 +11,7 @@ pub fn of_decoder<T>(tensors: BTreeMap<String, T>) -> BTreeMap<String, T> {
         return tensors;
     }
     let is_own = |name: &str| {
-        ["embed_tokens.", "layers.", "norm."]
+        ["embed_tokens.", "layers.", "norm.", "dictionaries."]
             .iter()
             .any(|part| name.starts_with(part))
     };

@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::{Mutex, Weak},
 };
 
-use compress_core::{Form, Format, Site};
+use compress_core::{Dictionary, Form, Format, Group, Site};
 use tokenizers::Tokenizer;
 
 use crate::{
@@ -35,6 +36,8 @@ pub struct Checkpoint {
     forms: BTreeMap<Site, Form>,
     pub(crate) adapter: Option<Adapter>,
     pub(crate) gguf: Option<GgufFile>,
+    /// Atoms that somebody holds.
+    pub(crate) atoms: Mutex<BTreeMap<Group, Weak<Dictionary>>>,
     warnings: Vec<String>,
 }
 
@@ -84,6 +87,7 @@ impl Checkpoint {
             forms: BTreeMap::new(),
             adapter: correction,
             gguf: None,
+            atoms: Mutex::default(),
             warnings: Vec::new(),
         }
         .checked()
@@ -105,6 +109,7 @@ impl Checkpoint {
             forms: BTreeMap::new(),
             adapter: None,
             gguf: Some(gguf),
+            atoms: Mutex::default(),
             warnings,
         }
         .checked()

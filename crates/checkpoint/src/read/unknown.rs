@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use compress_core::Site;
 
-use crate::{Checkpoint, Error, Head, Result, names};
+use crate::{Checkpoint, Error, Head, Result, names, read::weights::dictionaries};
 
 impl Checkpoint {
     /// Fails with [`Error::Damaged`] at the first tensor of a computed part that no form, bias or
@@ -19,11 +19,15 @@ impl Checkpoint {
             let parts = names::parts(site, form, config.weight_shape(site));
             parts.into_iter().map(|part| part.name)
         });
+        let atoms = dictionaries(self.forms()).into_values().flat_map(|form| {
+            let parts = names::dictionary_parts(form, config.weight_shape(form.group.start()));
+            parts.into_iter().map(|part| part.name)
+        });
         let biased = self.forms().iter();
         let biased = biased.filter(|(site, _)| config.has_bias(**site));
         let biases = biased.map(|(site, form)| names::bias(*site, *form));
         let others = config.other_tensors().into_iter().map(|(name, _)| name);
-        let known: BTreeSet<String> = parts.chain(biases).chain(others).collect();
+        let known: BTreeSet<String> = parts.chain(atoms).chain(biases).chain(others).collect();
         let mut names = self.tensors().keys();
         match names.find(|name| self.is_read(name) && !known.contains(*name)) {
             None => Ok(()),
@@ -51,6 +55,6 @@ impl Checkpoint {
         let of_block = || names::block(name).is_some_and(|layer| layer < self.config().layers);
         let corrects = name.starts_with(names::ADAPTER);
         let of_ends = || [Site::Embedding, Site::Head].into_iter().any(of_end);
-        !follows && (corrects || of_ends() || of_block())
+        !follows && (corrects || of_ends() || of_block() || names::is_of_dictionary(name))
     }
 }

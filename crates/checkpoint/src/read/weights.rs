@@ -1,13 +1,17 @@
 //! Weights by site: the form in which each is stored, and reading it as a factor.
 //!
 //! The form follows from the tensors that exist: `weight` for floats, `weight_packed` for codes,
-//! `down` and `up` for a low-rank pair, `lora_A` and `lora_B` for a correction. Every tensor of a
-//! form is then compared with the shape that the config implies.
+//! `down` and `up` for a low-rank pair, `lora_A` and `lora_B` for a correction, `coefficients` for a
+//! mixture of atoms. Every tensor of a form is then compared with the shape that the config implies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, Weak},
+};
 
 use compress_core::{
-    Factor, Form, Matrix, Precision, Quantised, Scheme, Shape, Site, Store, Weights, f16,
+    Dictionaries, Dictionary, DictionaryForm, Factor, Form, Group, Matrix, Precision, Quantised,
+    Scheme, Shape, Site, Store, Weights, f16,
 };
 
 use crate::{
@@ -24,7 +28,9 @@ impl Checkpoint {
         let form = found.map_err(|fault| self.fault(fault))?;
         form.check(shape)?;
         self.expect_rank(&names::module(site), form.correction())?;
-        for part in names::parts(site, form, shape) {
+        let atoms = form.dictionary().into_iter();
+        let atoms = atoms.flat_map(|atoms| names::dictionary_parts(atoms, shape));
+        for part in names::parts(site, form, shape).into_iter().chain(atoms) {
             self.expect_part(&part)?;
         }
         Ok(form)
@@ -41,6 +47,9 @@ impl Checkpoint {
             Fault::NoScheme { tensor } => format!(
                 "tensor `{tensor}` is there, but no group of `quantization_config` in config.json is for it"
             ),
+            Fault::NoAtoms { tensor } => {
+                format!("tensor `{tensor}` mixes atoms, and none are there for its layer")
+            }
             Fault::Shape { tensor, shape } => {
                 format!("tensor `{tensor}` is {shape:?}, and no factor has that shape")
             }
@@ -88,15 +97,50 @@ impl Checkpoint {
         let form = form.ok_or(compress_core::Error::NoSuchSite { site })?;
         let stores = form.stores(self.config().weight_shape(site)).into_iter();
         let stores = names::modules(site, form).into_iter().zip(stores);
-        let stores = stores.map(|(module, (precision, shape))| match precision {
-            Precision::Float => self.float(&module, shape).map(Store::Float),
+        let stores =
+            stores.map(|(module, (precision, shape))| self.store(&module, precision, shape));
+        let stores = stores.collect::<Result<Vec<_>>>()?;
+        let atoms = form
+            .dictionary()
+            .map(|atoms| self.atoms(atoms))
+            .transpose()?;
+        let factor = Factor::from_stores(form, stores, atoms);
+        Ok(factor.ok_or(compress_core::Error::NoSuchSite { site })?)
+    }
+
+    /// The atoms of a group; read once for all weights that hold them at the same time.
+    fn atoms(&self, form: DictionaryForm) -> Result<Arc<Dictionary>> {
+        // The lock is held while they are read: another thread that needs the same ones would read them too.
+        let mut held = self.atoms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(atoms) = held.get(&form.group).and_then(Weak::upgrade) {
+            return Ok(atoms);
+        }
+        let DictionaryForm {
+            group,
+            atoms,
+            precision,
+        } = form;
+        let shape = form.shape(self.config().weight_shape(group.start()));
+        let module = names::dictionary(group.role, group.first);
+        let stacked = self.store(&module, precision, shape)?;
+        let dictionary = Arc::new(Dictionary {
+            group,
+            atoms,
+            stacked,
+        });
+        held.insert(group, Arc::downgrade(&dictionary));
+        Ok(dictionary)
+    }
+
+    /// One matrix, in the format that it is kept in.
+    fn store(&self, module: &str, precision: Precision, shape: Shape) -> Result<Store> {
+        match precision {
+            Precision::Float => self.float(module, shape).map(Store::Float),
             Precision::Quantised(scheme) => {
-                let quantised = self.quantised(&module, shape, scheme);
+                let quantised = self.quantised(module, shape, scheme);
                 quantised.map(Store::Quantised)
             }
-        });
-        let factor = Factor::from_stores(form, stores.collect::<Result<Vec<_>>>()?);
-        Ok(factor.ok_or(compress_core::Error::NoSuchSite { site })?)
+        }
     }
 
     /// A float matrix, rows × cols.
@@ -147,6 +191,23 @@ impl Weights for Checkpoint {
     }
 }
 
+/// The atoms of the file, once they are written.
+impl Dictionaries for Checkpoint {
+    fn dictionary(&self, group: Group) -> compress_core::Result<Arc<Dictionary>> {
+        let mut forms = self.forms().values().filter_map(|form| form.dictionary());
+        let form = forms.find(|form| form.group == group);
+        let problem = "the model has no such atoms";
+        let form = form.ok_or(compress_core::Error::Dictionary { group, problem })?;
+        self.atoms(form).map_err(compress_core::Error::source)
+    }
+}
+
+/// Every dictionary of some forms, once.
+pub fn dictionaries(forms: &BTreeMap<Site, Form>) -> BTreeMap<Group, DictionaryForm> {
+    let found = forms.values().filter_map(|form| form.dictionary());
+    found.map(|form| (form.group, form)).collect()
+}
+
 /// Number of parameters: those of the forms, and the elements of all tensors (`sizes`) that belong
 /// to no form. Codes count one each; scales, zero points and stored shapes do not count.
 pub fn parameters<'a>(
@@ -159,6 +220,12 @@ pub fn parameters<'a>(
         let shape = config.weight_shape(site);
         of_weights += form.parameters(shape);
         let parts = names::parts(site, *form, shape).into_iter();
+        names.extend(parts.map(|part| part.name));
+    }
+    for (group, form) in dictionaries(forms) {
+        let shape = config.weight_shape(group.start());
+        of_weights += form.shape(shape).size();
+        let parts = names::dictionary_parts(form, shape).into_iter();
         names.extend(parts.map(|part| part.name));
     }
     let others = sizes.filter(|(name, _)| !names.contains(*name));

@@ -29,7 +29,8 @@ impl Card {
         kept: &str,
         (config, layout): (&Config, &Layout),
     ) -> Result<String> {
-        let factored = layout.ranks().next().is_some();
+        let factored = layout.is_factored();
+        let shared = layout.mixtures().next().is_some();
         let remote_code = factored || config.has_own_class();
         let (auto, predicts) = (config.auto_class(), config.class == CAUSAL);
         let schemes = layout.schemes();
@@ -70,7 +71,7 @@ impl Card {
         let bytes = layout.bytes();
         let parameters = layout.parameters();
         Environment::new()
-            .render_str(TEMPLATE, context! { kept, name, table, command, base, method, dense, format, auto, predicts, factored, remote_code, rounded, rounded_ends, tied, transformers_4, transformers_5, zero_points, multiplied_out, kernels, serves, corrected, lora_rank, bytes, parameters })
+            .render_str(TEMPLATE, context! { kept, name, table, command, base, method, dense, format, auto, predicts, factored, shared, remote_code, rounded, rounded_ends, tied, transformers_4, transformers_5, zero_points, multiplied_out, kernels, serves, corrected, lora_rank, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
 }

@@ -63,7 +63,12 @@ pub fn quantization(layout: &Layout) -> Option<Value> {
         }
         let blocks = layout.forms.iter();
         let blocks = blocks.filter(|(site, _)| site.role().is_some());
-        ignore.extend(blocks.flat_map(|(site, form)| not_rounded(*site, *form)));
+        let blocks = blocks.flat_map(|(site, form)| modules(*site, *form));
+        let floats = blocks.chain(atoms(layout)).filter(|(module, precision)| {
+            // The layers of a correction belong to the adapter and not to the model.
+            *precision == Precision::Float && !module.starts_with(names::ADAPTER)
+        });
+        ignore.extend(floats.map(|(module, _)| module));
         ignore.extend(beside_the_decoder(layout));
     }
     let names = (0..).map(|index| format!("group_{index}"));
@@ -81,17 +86,22 @@ fn rounded_by(scheme: Scheme, layout: &Layout, of_blocks: bool) -> Vec<String> {
     let forms = layout.forms.iter();
     let forms = forms.filter(|(site, _)| site.role().is_some() == of_blocks);
     let modules = forms.flat_map(|(site, form)| modules(*site, *form));
-    let by_it = modules.filter(|(_, precision)| precision.scheme() == Some(scheme));
+    let atoms = of_blocks.then(|| atoms(layout)).into_iter().flatten();
+    let by_it = modules
+        .chain(atoms)
+        .filter(|(_, precision)| precision.scheme() == Some(scheme));
     by_it.map(|(module, _)| module).collect()
 }
 
-/// The linear layers of a site that keep their floats, for `ignore`. The layers of a correction
-/// belong to the adapter and not to the model.
-fn not_rounded(site: Site, form: Form) -> impl Iterator<Item = String> {
-    let whole = modules(site, form).filter(|(module, precision)| {
-        *precision == Precision::Float && !module.starts_with(names::ADAPTER)
-    });
-    whole.map(|(module, _)| module)
+/// The modules of atoms, with how the numbers of each are kept.
+fn atoms(layout: &Layout) -> impl Iterator<Item = (String, Precision)> {
+    let forms = layout.dictionaries().into_values();
+    forms.map(|form| {
+        (
+            names::dictionary(form.group.role, form.group.first),
+            form.precision,
+        )
+    })
 }
 
 /// The modules of a form, with how the numbers of each are kept.
@@ -112,6 +122,7 @@ fn beside_the_decoder(layout: &Layout) -> impl Iterator<Item = String> {
     let modules = matrices.filter_map(|tensor| tensor.name.strip_suffix(".weight"));
     let others = modules.filter(|module| {
         names::block(module).is_none()
+            && !names::is_of_dictionary(module)
             && names::site(module).is_none()
             && !module.starts_with(names::ADAPTER)
     });

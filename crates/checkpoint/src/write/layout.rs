@@ -13,13 +13,16 @@
 
 use std::collections::BTreeMap;
 
-use compress_core::{Form, Format, PairForm, Precision, Scheme, Site};
+use compress_core::{DictionaryForm, Form, Format, Group, PairForm, Precision, Scheme, Site};
 use serde_json::{Map, Value, json};
 
 use crate::{
     Checkpoint, Head, Kind, Result, Schemes, Tensor,
     names::{self, Numbers, Part},
-    read::{adapter, weights::parameters},
+    read::{
+        adapter,
+        weights::{dictionaries, parameters},
+    },
     write::{modelling, schemes},
 };
 
@@ -35,6 +38,8 @@ pub enum Content {
     Converted(String),
     /// A tensor of the factor that a method computes for this site.
     Computed(Site),
+    /// A tensor of the atoms that a method makes for this group.
+    Shared(Group),
     /// The source's weight at this site, rounded to nearest while it is copied.
     Rounded(Site, Scheme),
 }
@@ -116,6 +121,14 @@ impl Layout {
             }
             tensors.extend(outputs(source, spec, name, tensor));
         }
+        // Atoms belong to no tensor of the source.
+        let kind = Kind::Float(spec.format.unwrap_or(source.format()));
+        for (group, form) in dictionaries(&spec.forms) {
+            let shape = source.config().weight_shape(group.start());
+            let parts = names::dictionary_parts(form, shape).into_iter();
+            let content = Content::Shared(group);
+            tensors.extend(parts.map(|part| placed_part(part, &kind, content.clone())));
+        }
         let mut forms = source.forms().clone();
         forms.extend(spec.forms.iter().map(|(site, form)| (*site, *form)));
         // Checked over all forms, as those of the source may remain beside the new ones.
@@ -174,6 +187,30 @@ impl Layout {
     pub fn ranks(&self) -> impl Iterator<Item = (Site, usize)> {
         let forms = self.forms.iter();
         forms.filter_map(|(site, form)| Some((*site, form.rank()?)))
+    }
+
+    /// The sites that will be mixtures of atoms, with the atoms and the rank of the residual.
+    pub fn mixtures(&self) -> impl Iterator<Item = (Site, DictionaryForm, usize)> {
+        let forms = self.forms.iter();
+        forms.filter_map(|(site, form)| match *form {
+            Form::Shared {
+                dictionary,
+                residual,
+            } => Some((*site, dictionary, residual.map_or(0, |pair| pair.rank))),
+            _ => None,
+        })
+    }
+
+    /// The atoms that there will be.
+    #[must_use]
+    pub fn dictionaries(&self) -> BTreeMap<Group, DictionaryForm> {
+        dictionaries(&self.forms)
+    }
+
+    /// Whether layers are not those of the family's own classes, so that a modelling file has to come with the output.
+    #[must_use]
+    pub fn is_factored(&self) -> bool {
+        self.forms.values().any(|form| form.is_factored())
     }
 
     /// The sites that will have a correction, with its rank, which is the same for all.

@@ -1,7 +1,7 @@
 //! `config.json` of an output, and the modelling file with which transformers and vLLM load
-//! low-rank pairs.
+//! factors.
 //!
-//! An output with low-rank pairs has a `model_type` and classes of its own, defined in
+//! An output with low-rank pairs or mixtures of atoms has a `model_type` and classes of its own, defined in
 //! `modeling_lowrank.py` beside the weights and found through `auto_map`; it needs
 //! `trust_remote_code`. Any other output loads with the stock classes.
 
@@ -27,11 +27,12 @@ const TEMPLATE: &str = include_str!("modeling_lowrank.py.jinja");
 
 /// The modelling file for a family: subclasses of its transformers classes in which listed linear
 /// layers are pairs.
-pub fn source(config: &Config) -> Result<String> {
+pub fn source(config: &Config, layout: &Layout) -> Result<String> {
     let class = config.architecture.class();
     let model_type = config.architecture.model_type();
+    let shared = layout.mixtures().next().is_some();
     Environment::new()
-        .render_str(TEMPLATE, context! { class, model_type })
+        .render_str(TEMPLATE, context! { class, model_type, shared })
         .map_err(|e| Error::damaged(FILE, e.to_string()))
 }
 
@@ -41,8 +42,8 @@ pub fn check_class(config: &Config, forms: &BTreeMap<Site, Form>) -> Result<()> 
         return Ok(());
     }
     let has = |is: fn(&Form) -> bool| forms.values().any(is);
-    let what = if config.class != DECODER && has(|form| form.rank().is_some()) {
-        "low-rank pairs, since their modelling file has no such class; add --dense, or round its weights by lorc --rank 0"
+    let what = if config.class != DECODER && has(|form| form.is_factored()) {
+        "factors, since their modelling file has no such class; add --dense, or round its weights by lorc --rank 0"
     } else if has(|form| form.correction() > 0) {
         "corrections, since PEFT takes the adapter for one of a model that predicts tokens; add --rank 0"
     } else {
@@ -60,8 +61,19 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
         .ranks()
         .map(|(site, rank): (Site, _)| (names::module(site), rank.into()))
         .collect();
+    let mixtures = layout.mixtures().map(|(site, atoms, residual)| {
+        let path = names::dictionary(atoms.group.role, atoms.group.first);
+        let dictionary = path.rsplit('.').next();
+        let mixture = json!({
+            "dictionary": dictionary,
+            "atoms": atoms.atoms,
+            "residual": residual,
+        });
+        (names::module(site), mixture)
+    });
+    let mixtures: Map<String, Value> = mixtures.collect();
     // The source may be an output itself: its ranks, scheme and adapter do not describe this one.
-    for field in ["lowrank", "quantization_config", adapter::FIELD] {
+    for field in ["lowrank", "mixtures", "quantization_config", adapter::FIELD] {
         json.remove(field);
     }
     // Where the class is not transformers' own, the source's code is copied, and this leads to it.
@@ -78,7 +90,7 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
     let model_type = config.architecture.model_type();
     // Also where the source had pairs and they were multiplied out: then the stock classes load it
     // again.
-    if ranks.is_empty() {
+    if !layout.is_factored() {
         json.insert("model_type".into(), model_type.into());
         json.insert(
             "architectures".into(),
@@ -92,6 +104,9 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
             json!([format!("LowRank{class}{}", config.class)]),
         );
         json.insert("lowrank".into(), ranks.into());
+        if !mixtures.is_empty() {
+            json.insert("mixtures".into(), mixtures.into());
+        }
         json.insert(
             "auto_map".into(),
             json!({

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use compress_core::{Form, Scheme, Shape, Site};
+use compress_core::{Form, Precision, Scheme, Shape, Site};
 
 use crate::{Error, Result};
 
@@ -41,7 +41,9 @@ impl Schemes {
 pub fn schemes(form: Form) -> impl Iterator<Item = Scheme> {
     // The shape decides nothing of how numbers are kept.
     let stores = form.stores(Shape::new(0, 0)).into_iter();
-    stores.filter_map(|(precision, _)| precision.scheme())
+    let stores = stores.map(|(precision, _)| precision);
+    let atoms = form.dictionary().map(|atoms| atoms.precision);
+    stores.chain(atoms).filter_map(Precision::scheme)
 }
 
 /// Refuses corrections of two ranks: an adapter has one. Fails with [`Error::Mixed`].

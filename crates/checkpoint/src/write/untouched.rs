@@ -24,7 +24,7 @@ pub fn write(source: &Checkpoint, shards: &Shards<'_>) -> Result<()> {
             Content::Copied(name) => copy(source, shards, placed, name)?,
             Content::Converted(name) => convert(source, shards, placed, name)?,
             Content::Rounded(site, scheme) => round(source, shards, placed, (*site, *scheme))?,
-            Content::Computed(_) => {}
+            Content::Computed(_) | Content::Shared(_) => {}
         }
     }
     Ok(())

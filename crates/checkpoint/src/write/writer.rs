@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use compress_core::{Edit, Matrix};
+use compress_core::{Dictionary, Edit, Matrix};
 use serde_json::Value;
 
 use crate::{
@@ -124,20 +124,45 @@ impl<'a> Writer<'a> {
     pub fn put(&self, step: usize, edits: &[Edit]) -> Result<()> {
         for Edit { site, factor, .. } in edits {
             let computed = Content::Computed(*site);
-            for (name, contents) in names::contents(*site, factor) {
-                let placed = self.placed(|it| it.name == name && it.content == computed);
-                let placed = placed.ok_or(compress_core::Error::NoSuchSite { site: *site })?;
-                match contents {
-                    Contents::Bytes(bytes) => self.shards.write(placed, 0, &bytes)?,
-                    Contents::Floats(matrix) => {
-                        let matrix = padded(matrix, &placed.shape);
-                        self.shards.write_numbers(placed, 0, matrix.data())?;
-                    }
-                }
-            }
+            let nowhere = compress_core::Error::NoSuchSite { site: *site };
+            let written = self.put_contents(names::contents(*site, factor), &computed)?;
+            written.ok_or(nowhere)?;
         }
         let errors = edits.iter().map(|edit| (edit.site, edit.error));
         self.journal.step(step, errors)
+    }
+
+    /// The same for a step that makes atoms. Fails where they do not have the form that was laid out, or a number is not
+    /// finite or too large for the dtype.
+    pub fn put_dictionary(&self, step: usize, atoms: &Dictionary) -> Result<()> {
+        let (group, problem) = (atoms.group, "the output has no place for these atoms");
+        let nowhere = compress_core::Error::Dictionary { group, problem };
+        let shared = Content::Shared(group);
+        let written = self.put_contents(names::dictionary_contents(atoms), &shared)?;
+        written.ok_or(nowhere)?;
+        self.journal.step(step, [].into_iter())
+    }
+
+    /// Writes tensors of that content to their places; none where one has no place.
+    fn put_contents(
+        &self,
+        all: Vec<(String, Contents<'_>)>,
+        content: &Content,
+    ) -> Result<Option<()>> {
+        for (name, contents) in all {
+            let placed = self.placed(|it| it.name == name && it.content == *content);
+            let Some(placed) = placed else {
+                return Ok(None);
+            };
+            match contents {
+                Contents::Bytes(bytes) => self.shards.write(placed, 0, &bytes)?,
+                Contents::Floats(matrix) => {
+                    let matrix = padded(matrix, &placed.shape);
+                    self.shards.write_numbers(placed, 0, matrix.data())?;
+                }
+            }
+        }
+        Ok(Some(()))
     }
 
     /// Makes finished steps durable, at most once a second. To be called when steps that belong
@@ -193,10 +218,10 @@ impl<'a> Writer<'a> {
         if let Some(index) = self.layout.index() {
             write_json("model.safetensors.index.json", &index)?;
         }
-        if self.layout.ranks().next().is_some() {
+        if self.layout.is_factored() {
             write(
                 modelling::FILE,
-                modelling::source(self.source.config())?.as_bytes(),
+                modelling::source(self.source.config(), self.layout)?.as_bytes(),
             )?;
         }
         if let Some(settings) = description::adapter(self.layout) {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     Planning, Running,
-    options::{FwSvdOptions, LorcOptions, SvdOptions, WeloreOptions},
+    options::{FwSvdOptions, LorcOptions, MasaOptions, SvdOptions, WeloreOptions},
 };
 use crate::job;
 
@@ -25,8 +25,10 @@ pub trait MethodOptions: Args {
     /// What it does, needs and costs: a row for each of its ways.
     const ABOUT: &'static [About];
 
-    /// The options that decide the size of an output, for a method that takes no budget.
-    const SIZE_DECIDED_BY: Option<&'static str> = None;
+    /// The options that decide the size of an output, where these take no budget.
+    fn size_decided_by(&self) -> Option<&'static str> {
+        None
+    }
 
     /// The method with these options.
     fn method(&self) -> Self::Method;
@@ -98,6 +100,7 @@ methods! {
     Fwsvd(FwSvdOptions),
     Welore(WeloreOptions),
     Lorc(LorcOptions),
+    Masa(MasaOptions),
 }
 
 /// The options of a verb, which ask for a job.
@@ -128,6 +131,6 @@ impl Asks for Running {
 impl<Own: MethodOptions, Verb: Args + Asks> With<Own, Verb> {
     fn job(&self) -> Result<Verb::Job> {
         let method = self.own.method();
-        self.verb.asks(method.name(), Own::SIZE_DECIDED_BY)
+        self.verb.asks(method.name(), self.own.size_decided_by())
     }
 }

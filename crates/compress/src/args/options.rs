@@ -1,9 +1,10 @@
 //! The options that each method has of its own.
 
 use clap::Args;
-use compress_core::{Bits, Scheme, TokenWeights};
+use compress_core::{Bits, Role, Scheme, TokenWeights};
 use compress_fwsvd::{Fisher, FwSvd};
 use compress_lorc::{Keep, Lorc, Quantizer, RoundingOptions, Scaling};
+use compress_masa::{Count as Atoms, Fit, Masa};
 use compress_svd::{Norm, Svd};
 use compress_welore::{Count, Score, Welore};
 
@@ -235,7 +236,9 @@ impl MethodOptions for LorcOptions {
         paper: "arXiv 2303.08302",
     }];
 
-    const SIZE_DECIDED_BY: Option<&'static str> = Some("its --bits, --group and --rank");
+    fn size_decided_by(&self) -> Option<&'static str> {
+        Some("its --bits, --group and --rank")
+    }
 
     fn method(&self) -> Lorc {
         let (scaling, refinements) = match self.quantizer {
@@ -271,6 +274,103 @@ impl MethodOptions for LorcOptions {
                 self.metric
             },
             tokens: self.tokens,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct MasaOptions {
+    /// The roles whose weights share atoms, each role among its own layers; q, k, v and o will do for those of attention.
+    #[arg(long, value_name = "ROLES", value_delimiter = ',', value_parser = role,
+        default_value = "query,key,value,output", conflicts_with = "plan")]
+    pub roles: Vec<Role>,
+
+    /// How many atoms the layers of a group share: each costs as much as a whole weight. `auto` takes for each role the
+    /// number with which the plan loses least, often none: layers of trained models have little in common.
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "auto",
+        conflicts_with = "plan"
+    )]
+    pub atoms: Atoms,
+
+    /// Give every weight a residual of the same rank ρ·m·n / (m + n), in place of ranks that --keep or --target-size
+    /// decides; 0 for none.
+    #[arg(long, value_name = "RHO", value_parser = share, requires = "atoms", conflicts_with_all = ["keep", "size", "plan"])]
+    pub residual: Option<f64>,
+
+    /// Groups of consecutive layers that share, of nearly equal length.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "plan")]
+    pub groups: usize,
+
+    /// Which error ranks are compared by and residuals make small: `loss`, the estimated loss, needs gradients;
+    /// `activation`, that of the outputs; `plain`, that of the weights, needs no data.
+    #[arg(long, value_name = "METRIC", default_value = "loss", value_parser = any_metric)]
+    pub metric: Norm,
+
+    /// How each weight's coefficients are fitted: by the same error (`norm`), or by projection, as in the paper (`plain`).
+    #[arg(long, value_name = "FIT", default_value = "norm")]
+    pub coefficients: Fit,
+}
+
+/// The norms that `masa` takes.
+fn any_metric(text: &str) -> Result<Norm, String> {
+    match text {
+        "plain" => Ok(Norm::Plain),
+        "activation" => Ok(Norm::Activation),
+        "loss" => Ok(Norm::Kronecker),
+        _ => Err("a metric is loss, activation or plain".into()),
+    }
+}
+
+/// A role, or the letter that stands for one of attention.
+fn role(text: &str) -> Result<Role, String> {
+    match text {
+        "q" => Ok(Role::Query),
+        "k" => Ok(Role::Key),
+        "v" => Ok(Role::Value),
+        "o" => Ok(Role::Output),
+        _ => text
+            .parse()
+            .map_err(|error: compress_core::Error| error.to_string()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a share is from 0 to 1".into())
+}
+
+impl MethodOptions for MasaOptions {
+    type Method = Masa;
+
+    const SUMMARY: &'static str = "Layers as mixtures of matrix atoms that they share, each with a low-rank residual: stored once for \
+        many layers. As measured, trained layers share little, and welore is as good for the same bytes";
+
+    const ABOUT: &'static [About] = &[About {
+        name: "masa",
+        does: "weights of many layers become mixtures of a few atoms, and a low-rank residual each",
+        needs: "a calibration text; nothing with --metric plain",
+        costs: "as fwsvd, and a product with every atom for every weight",
+        paper: "arXiv 2508.04581",
+    }];
+
+    fn size_decided_by(&self) -> Option<&'static str> {
+        self.residual.map(|_| "its --atoms and --residual")
+    }
+
+    fn method(&self) -> Masa {
+        Masa {
+            roles: self.roles.clone(),
+            atoms: self.atoms,
+            residual: self.residual,
+            groups: self.groups,
+            norm: self.metric,
+            fit: self.coefficients,
         }
     }
 }

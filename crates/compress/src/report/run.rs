@@ -65,7 +65,7 @@ impl<S: Step> FinishedRun<'_, S> {
             "method": method,
             "model": self.model.name,
             "output": self.job.output.to_string_lossy(),
-            "lrc": self.plan.steps.len(),
+            "lrc": self.plan.forms().len(),
             "n_lrc": self.plan.whole.len(),
             "keep": self.plan.keep,
             "source_bytes": self.model.checkpoint.file_bytes(),

@@ -66,7 +66,7 @@ pub fn preview<M: Method>(
     }
     let how = (job, context);
     let takes = footprint::preview((method, plan), survey, (source, layout), how, job.memory)?;
-    let changed = [plan.steps.len(), plan.whole.len()];
+    let changed = [plan.forms().len(), plan.whole.len()];
     if !job.printing.quiet {
         tell!("{}", table(changed, (source, layout), &takes, job.memory));
         warn_of_options(&plan.forms(), job, &takes);
@@ -124,7 +124,7 @@ fn table(
 
 /// Warns of options that change nothing, and of a limit of memory that cannot be kept; neither stops a run.
 fn warn_of_options(forms: &[(Site, Form)], job: &Planning, takes: &Footprint) {
-    let cut = forms.iter().any(|(_, form)| form.rank().is_some());
+    let cut = forms.iter().any(|(_, form)| form.is_factored());
     if job.form.factors.is_some() && !cut {
         tell!("warning: no weight becomes low-rank factors, so --factor-bits changes nothing");
     }

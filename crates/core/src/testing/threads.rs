@@ -6,7 +6,7 @@ use compress_numerics::Random;
 
 use crate::{
     Budget, Error, Evidence, InputKind, LayerInput, Matrix, Method, Result, Role, Shape, Site,
-    Survey, Symmetric, Weights,
+    Survey, Symmetric, Weights, compress_all,
 };
 
 /// A model of one block with the given widths, and made-up measurements of it.
@@ -105,7 +105,7 @@ pub fn the_bytes_are_the_same_on_any_number_of_threads<M: Method>(method: &M) ->
     let told = || {
         let survey = Survey::new(&WIDE, |_| true).with_evidence(&WIDE);
         let steps = method.plan(&survey, Some(Budget::keep(0.5)?))?;
-        let edits = method.compress(&steps, &survey)?;
+        let edits = compress_all(method, &steps, &survey)?;
         Ok::<_, Error>(format!("{steps:?} {edits:?}"))
     };
     let mut known = None;

@@ -69,6 +69,7 @@ const READ: &[&str] = &[
     "dtype",
     // Of outputs of this program.
     "lowrank",
+    "mixtures",
     "auto_map",
     "compress_adapter",
 ];

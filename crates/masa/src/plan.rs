@@ -1,0 +1,306 @@
+//! Which weights share which atoms, and the rank of each residual.
+//!
+//! ```text
+//! price     S·m·n for the atoms of a group, S + r (m + n) for a mixture, m·n for a weight that stays whole
+//! ranks     by one threshold on the spectra of what the atoms leave, as welore has it on those of whole weights
+//! atoms     given, or for each role the number with which the plan loses least
+//! ```
+//!
+//! The layers of a model share little: where their weights are orthogonal to each other, S atoms are S of them, and whoever
+//! keeps those whole pays as much. So no role has to share, and of a group any weight may stay whole.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use compress_core::{Budget, Result, Role, Shape, Site, Step, Survey};
+use compress_svd::{Metric, Norm, under_norm};
+use compress_welore::{Base, Candidate, Count, allocate_within};
+use rayon::prelude::*;
+
+use crate::{
+    Masa, atoms,
+    mixture::{fit, rest},
+    step::{Atoms, Mix, Mixture, Of},
+};
+
+/// Some weights of one role in consecutive groups of layers.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its weights, in the order of layers.
+    pub sites: Vec<Site>,
+    /// The shape of each.
+    pub shape: Shape,
+}
+
+impl Group {
+    /// The atoms of its weights but some that stay whole; none where too few are left to share any.
+    fn atoms(&self, count: usize, whole: &[Site]) -> Option<Atoms> {
+        let mixed = self.sites.iter().filter(|site| !whole.contains(site));
+        let layers: Vec<usize> = mixed.clone().filter_map(|site| site.layer()).collect();
+        let count = count.min(layers.len());
+        let start = *mixed.into_iter().next()?;
+        (count > 0).then_some(Atoms {
+            start,
+            layers,
+            count,
+        })
+    }
+}
+
+/// The groups of all chosen weights of some roles, each role's layers in `parts` of nearly equal length.
+#[must_use]
+pub fn groups(survey: &Survey<'_>, roles: &[Role], parts: usize) -> Vec<Group> {
+    let of_role = |role: &Role| {
+        let sites = survey
+            .sites()
+            .filter(|(site, _)| site.role() == Some(*role));
+        let sites: Vec<(Site, Shape)> = sites.collect();
+        let parts = parts.clamp(1, sites.len().max(1));
+        let part = |i: usize| i * sites.len() / parts;
+        let groups = (0..parts).filter_map(|i| {
+            let members = &sites[part(i)..part(i + 1)];
+            let (_, shape) = *members.first()?;
+            // All weights of a role have one shape; one that has another shares nothing.
+            let alike = members.iter().filter(|(_, other)| *other == shape);
+            let sites = alike.map(|(site, _)| *site).collect();
+            Some(Group { sites, shape })
+        });
+        groups.collect::<Vec<_>>()
+    };
+    roles.iter().flat_map(of_role).collect()
+}
+
+/// Steps with the same number of atoms in every group, and residuals of rank ⌊ρ m n / (m + n)⌋.
+#[must_use]
+pub fn uniform(groups: &[Group], count: usize, residual: f64) -> Vec<Mix> {
+    let steps = groups.iter().flat_map(|group| {
+        let rank = (residual * group.shape.break_even_rank()) as usize;
+        let atoms = group.atoms(count, &[]);
+        let of = atoms.as_ref().map(Atoms::name);
+        let mixtures = group.sites.iter().map(move |&site| {
+            Mix::Mixture(Mixture {
+                site,
+                atoms: of,
+                residual: rank.max(usize::from(of.is_none())),
+            })
+        });
+        atoms.map(Mix::Atoms).into_iter().chain(mixtures)
+    });
+    steps.collect()
+}
+
+/// What a plan is made of: the groups, the survey that measures them, and the parameters that may stay.
+pub struct Planning<'a> {
+    pub method: &'a Masa,
+    pub survey: &'a Survey<'a>,
+    pub groups: &'a [Group],
+    pub parameters: usize,
+}
+
+/// A plan, and what it is expected to lose: Σ of the eigenvalues that are cut off, in the norm of the method.
+pub struct Found {
+    pub steps: Vec<Mix>,
+    pub loss: f64,
+}
+
+impl Planning<'_> {
+    /// All groups, and the parameters that a budget leaves them.
+    #[must_use]
+    pub fn parameters(groups: &[Group], budget: Budget) -> usize {
+        let all = groups
+            .iter()
+            .map(|group| group.sites.len() * group.shape.size());
+        (budget.fraction() * all.sum::<usize>() as f64) as usize
+    }
+
+    /// The plan that loses least: role after role, the number of atoms is changed for as long as that helps.
+    pub fn best(&self) -> Result<Found> {
+        let mut counts = vec![0; self.groups.len()];
+        let mut best = self.with(&counts)?;
+        for place in 0..self.groups.len() {
+            let layers = self.groups[place].sites.len();
+            let mut tried = vec![1, layers / 6, layers / 3, layers / 2];
+            tried.sort_unstable();
+            tried.dedup();
+            for count in tried
+                .into_iter()
+                .filter(|count| (1..layers).contains(count))
+            {
+                let before = std::mem::replace(&mut counts[place], count);
+                let found = self.with(&counts)?;
+                if found.loss < best.loss {
+                    best = found;
+                } else {
+                    counts[place] = before;
+                }
+            }
+        }
+        Ok(best)
+    }
+
+    /// The plan with the same number of atoms in every group; with fewer where the budget does not admit so many.
+    pub fn fixed(&self, count: usize) -> Result<Found> {
+        let price = |count: usize| -> usize {
+            let of_group = |group: &Group| {
+                let count = count.min(group.sites.len());
+                count * (group.shape.size() + group.sites.len())
+            };
+            self.groups.iter().map(of_group).sum()
+        };
+        let fits = (0..=count)
+            .rev()
+            .find(|&count| price(count) <= self.parameters);
+        self.with(&vec![fits.unwrap_or(0); self.groups.len()])
+    }
+
+    /// The plan with so many atoms in each group.
+    ///
+    /// Twice: weights that are found to be worth staying whole need no atoms, which are then made of the others.
+    fn with(&self, counts: &[usize]) -> Result<Found> {
+        let first = self.given(counts, &[])?;
+        let whole = first.whole(self.groups);
+        if whole.is_empty() || counts.iter().all(|&count| count == 0) {
+            return Ok(first);
+        }
+        let second = self.given(counts, &whole)?;
+        Ok(if second.loss < first.loss {
+            second
+        } else {
+            first
+        })
+    }
+
+    /// The same where some weights are to stay whole, whatever else does.
+    fn given(&self, counts: &[usize], whole: &[Site]) -> Result<Found> {
+        let mut candidates = Vec::new();
+        let mut paid = 0;
+        let mut dictionaries = Vec::new();
+        for (group, &count) in self.groups.iter().zip(counts) {
+            let atoms = group.atoms(count, whole);
+            let mixed = group.sites.iter().filter(|site| !whole.contains(site));
+            let mixed: Vec<Site> = mixed.copied().collect();
+            paid += (group.sites.len() - mixed.len()) * group.shape.size();
+            if let Some(Atoms { count, .. }) = &atoms {
+                paid += count * (group.shape.size() + mixed.len());
+            }
+            let spectra = self.spectra(&mixed, atoms.as_ref())?;
+            let of = atoms.as_ref().map(Atoms::name);
+            dictionaries.extend(atoms);
+            for (site, spectrum) in mixed.into_iter().zip(spectra) {
+                candidates.push((of, candidate((site, group.shape), of, &spectrum)));
+            }
+        }
+        let left = self.parameters.saturating_sub(paid);
+        let (names, candidates): (Vec<Option<Of>>, Vec<Candidate>) = candidates.into_iter().unzip();
+        let ranks = allocate_within(left, &candidates, Count::Envelope).ranks;
+        // Counted as if the budget were kept: a plan that it does not admit loses all.
+        let mut loss = if paid > self.parameters {
+            f64::INFINITY
+        } else {
+            0.0
+        };
+        let mut mixtures = Vec::new();
+        for ((of, candidate), rank) in names.into_iter().zip(&candidates).zip(ranks) {
+            let Some(rank) = rank else {
+                continue;
+            };
+            let price = candidate.shape.low_rank_size(1) as f64;
+            let lost = candidate.scores.iter().skip(rank);
+            loss += price * lost.sum::<f64>();
+            mixtures.push(Mixture {
+                site: candidate.site,
+                atoms: of,
+                residual: rank,
+            });
+        }
+        // Atoms that no weight is left to mix are not made.
+        let used = |atoms: &Atoms| mixtures.iter().any(|it| it.atoms == Some(atoms.name()));
+        let dictionaries = dictionaries.into_iter().filter(used).map(Mix::Atoms);
+        let mut steps: Vec<Mix> = dictionaries.collect();
+        steps.extend(mixtures.into_iter().map(Mix::Mixture));
+        Ok(Found { steps, loss })
+    }
+
+    /// The spectrum of what the atoms leave of each weight, in its norm, as shares of the weight where the norm does not
+    /// compare across weights.
+    fn spectra(&self, sites: &[Site], atoms: Option<&Atoms>) -> Result<Vec<Vec<f64>>> {
+        let norm = self.method.norm;
+        let name = atoms.map_or_else(|| norm.name().into(), |atoms| name(norm, atoms));
+        let known = sites
+            .iter()
+            .map(|site| self.survey.known_spectrum(*site, &name));
+        let known: Option<Vec<Vec<f64>>> = known.collect::<Result<_>>()?;
+        let spectra = match (known, atoms) {
+            (Some(known), _) => known,
+            (None, None) => {
+                let spectrum = |site: &Site| norm.spectrum(*site, self.survey);
+                sites.par_iter().map(spectrum).collect::<Result<_>>()?
+            }
+            (None, Some(atoms)) => {
+                // Of one group at a time.
+                let dictionary = Arc::new(atoms::dictionary(atoms, self.survey)?);
+                let of_rest = |place: usize, metric: &Metric| {
+                    self.survey.spectrum(sites[place], &name, |weight| {
+                        let by = self.method.fit.metric(metric);
+                        let coefficients = fit(weight, &dictionary, by)?;
+                        norm.spectrum_of(&rest(weight, &dictionary, &coefficients)?, metric)
+                    })
+                };
+                under_norm(sites, self.survey, norm, of_rest)?
+            }
+        };
+        if norm == Norm::Kronecker {
+            return Ok(spectra);
+        }
+        // Of the whole weight, not of the rest: a rest that is small counts for little.
+        let whole = sites
+            .par_iter()
+            .map(|site| norm.spectrum(*site, self.survey));
+        let whole = whole.collect::<Result<Vec<_>>>()?;
+        let relative = |(spectrum, whole): (Vec<f64>, Vec<f64>)| {
+            let all: f64 = whole.iter().sum();
+            let by = if all > 0.0 { all.recip() } else { 0.0 };
+            spectrum.iter().map(|x| x * by).collect()
+        };
+        Ok(spectra.into_iter().zip(whole).map(relative).collect())
+    }
+}
+
+impl Found {
+    /// The weights that no step changes.
+    fn whole(&self, groups: &[Group]) -> Vec<Site> {
+        let changed = self.steps.iter().flat_map(Step::forms);
+        let changed: BTreeSet<Site> = changed.map(|(site, _)| site).collect();
+        let all = groups.iter().flat_map(|group| &group.sites);
+        all.filter(|site| !changed.contains(site))
+            .copied()
+            .collect()
+    }
+}
+
+/// The name under which the spectra of what atoms leave are kept.
+fn name(norm: Norm, atoms: &Atoms) -> String {
+    let Atoms {
+        start,
+        layers,
+        count,
+    } = atoms;
+    let layers: Vec<String> = layers.iter().map(ToString::to_string).collect();
+    format!("{}-{count}-{start}-{}", norm.name(), layers.join("+"))
+}
+
+/// A weight for the hand-out of ranks.
+fn candidate((site, shape): (Site, Shape), atoms: Option<Of>, spectrum: &[f64]) -> Candidate {
+    let price = shape.low_rank_size(1);
+    // Coefficients and residual together are to be smaller than the weight.
+    let most = (shape.size() - 1).saturating_sub(atoms.map_or(0, |atoms| atoms.count)) / price;
+    let scores = spectrum.iter().take(most);
+    Candidate {
+        site,
+        shape,
+        scores: scores.map(|x| x / price as f64).collect(),
+        base: match atoms {
+            Some(_) => Base::Shared,
+            None => Base::Nothing,
+        },
+    }
+}
