@@ -48,7 +48,7 @@ pub use device::DeviceChoice;
 pub use error::{Error, Result};
 pub use feed_forward::FeedForward;
 pub use host::{to_device, to_host};
-pub use linear::{Linear, Packed, Pair, Store, Sum, Weight};
+pub use linear::{Linear, Mixed, Packed, Pair, Store, Sum, Weight};
 pub use network::Network;
 pub use rotary::{Rotary, RotaryAngles};
 pub use streamed::{SLICES_AT_A_TIME, Streamed};

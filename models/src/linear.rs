@@ -70,6 +70,18 @@ pub enum Weight {
     LowRank(Pair),
     /// W = base + up · down, all of it out × in.
     Sum(Sum),
+    /// W = Σ cₛ Dₛ, or that plus up · down.
+    Shared(Mixed),
+}
+
+/// A mixture of atoms that other layers share, multiplied out: it is mixed once, and then costs what any weight does.
+#[derive(Module, Debug)]
+pub struct Mixed {
+    /// out × in. Not trained, since no file has this matrix.
+    pub weight: Store,
+    /// The form that files have it in.
+    #[module(skip)]
+    pub form: Form,
 }
 
 /// A linear layer, y = W x + b.
@@ -154,6 +166,7 @@ impl Linear {
                 gradients.append(&mut correction.gradients(&x, &g));
                 gradients
             }
+            Weight::Shared(_) => Vec::new(),
         }
     }
 
@@ -173,8 +186,7 @@ impl Linear {
 impl Weight {
     /// Moves a factor's numbers to a device; packed ones stay on the host.
     ///
-    /// A mixture of atoms becomes whole: it is mixed once, and then costs what any weight does. Fails where its parts do
-    /// not fit each other.
+    /// Fails where the parts of a mixture do not fit each other.
     pub fn new(factor: Factor, device: &Device) -> Result<Self> {
         Ok(match factor {
             Factor::Whole(store) => Self::Whole(Store::new(store, device)),
@@ -185,7 +197,10 @@ impl Weight {
             }),
             Factor::Shared { .. } => {
                 let mixed = compress_core::Store::Float(factor.dense()?);
-                Self::Whole(Store::new(mixed, device))
+                Self::Shared(Mixed {
+                    weight: Store::new(mixed, device),
+                    form: factor.form(),
+                })
             }
         })
     }
@@ -194,7 +209,9 @@ impl Weight {
     #[must_use]
     pub fn shape(&self) -> Shape {
         match self {
-            Self::Whole(store) | Self::Sum(Sum { base: store, .. }) => store.shape(),
+            Self::Whole(store)
+            | Self::Sum(Sum { base: store, .. })
+            | Self::Shared(Mixed { weight: store, .. }) => store.shape(),
             Self::LowRank(Pair { up, down }) => Shape::new(up.shape().rows, down.shape().cols),
         }
     }
@@ -209,16 +226,18 @@ impl Weight {
                 base: base.precision(),
                 correction: correction.form(),
             },
+            Self::Shared(Mixed { form, .. }) => *form,
         }
     }
 
-    /// Its matrices, in the order of [`Factor::stores`]: base, down, up.
+    /// Its matrices, in the order of [`Factor::stores`]: base, down, up; none of a mixture, which is multiplied out.
     #[must_use]
     pub fn stores(&self) -> Vec<&Store> {
         match self {
             Self::Whole(store) => vec![store],
             Self::LowRank(Pair { up, down }) => vec![down, up],
             Self::Sum(Sum { base, correction }) => vec![base, &correction.down, &correction.up],
+            Self::Shared(_) => Vec::new(),
         }
     }
 
@@ -230,6 +249,7 @@ impl Weight {
             Self::Sum(Sum { base, correction }) => {
                 vec![base, &mut correction.down, &mut correction.up]
             }
+            Self::Shared(_) => Vec::new(),
         }
     }
 
@@ -240,6 +260,7 @@ impl Weight {
             Self::Whole(store) => store.forward(x),
             Self::LowRank(pair) => pair.forward(x),
             Self::Sum(Sum { base, correction }) => base.forward(x.clone()) + correction.forward(x),
+            Self::Shared(Mixed { weight, .. }) => weight.forward(x),
         }
     }
 
@@ -252,6 +273,7 @@ impl Weight {
             Self::Sum(Sum { base, correction }) => {
                 base.backward(gradient.clone()) + correction.backward(gradient)
             }
+            Self::Shared(Mixed { weight, .. }) => weight.backward(gradient),
         }
     }
 
@@ -265,6 +287,7 @@ impl Weight {
             Self::Sum(Sum { base, correction }) => {
                 Ok(base.rows(indices, device)? + correction.rows(indices, device)?)
             }
+            Self::Shared(Mixed { weight, .. }) => weight.rows(indices, device),
         }
     }
 }

@@ -31,6 +31,7 @@ COMMANDS = {
     "svd, one shot": ["run", "svd", "--metric", "activation", "--one-shot", *CALIBRATED, "--no-evaluate"],
     "fwsvd, refit": ["run", "fwsvd", *CALIBRATED, "--no-evaluate"],
     "welore": ["run", "welore", "--one-shot", *CALIBRATED, "--no-evaluate"],
+    "masa, refit": ["run", "masa", "--atoms", "2", *CALIBRATED, "--no-evaluate"],
     "lorc, refit": ["run", "lorc", "--bits", "4", "--rank", "4", *CALIBRATED, "--no-evaluate"],
     "tune": ["tune", str(TINY), "--train", "factors", "--corpus", CORPUS, "--steps", "6", "--every", "2", "--batch", "2", "--train-ctx", "64", "--no-evaluate"],
     "compare": ["compare", "--methods", "svd", "--keep", "0.8,0.6", "--windows", "4"],

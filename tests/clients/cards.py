@@ -39,6 +39,7 @@ VERSION = "4.57" if transformers.__version__.startswith("4.57.") else transforme
 
 FACTORS = ["run", "svd", "MODEL", "--keep", "0.95"]
 ROUNDED = ["run", "lorc", "MODEL", "--quantizer", "nearest", "--metric", "plain", "--group", "4"]
+MIXTURES = ["run", "masa", "MODEL", "--atoms", "2", "--metric", "plain", "--residual", "0.3"]
 ROWS = [*ROUNDED[:-1], "0", "--bits", "8"]
 ENDS = ["--embedding-bits", "8"]
 TUNE = ["tune", "cut", "--corpus", "FILE", "--steps", "2", "--batch", "2", "--train-ctx", "64", "--held-out", "1"]
@@ -49,6 +50,10 @@ FORMS = {
     "pairs-of-all-sizes": ["run", "welore", "MODEL", "--keep", "0.9", "--calibrate", "FILE"],
     "rounded-pairs": [*FACTORS, "--factor-bits", "8"],
     "dense": [*FACTORS, "--dense"],
+    "mixtures": MIXTURES,
+    "mixtures-alone": [*MIXTURES[:-1], "0"],
+    "rounded-mixtures": [*MIXTURES, "--factor-bits", "8"],
+    "mixtures-and-pairs": ["run", "masa", "MODEL", "--atoms", "1", "--keep", "0.6", "--roles", "query,down", "--metric", "plain"],
     "tuned": TUNE,
     "pairs-and-embedding": [*FACTORS, *ENDS],
     "pairs-and-ends": [*FACTORS, *ENDS, "untied"],
@@ -120,12 +125,14 @@ def python(name, blocks, expected, context):
     found = is_near(measure(model, tokenizer, context), expected, "loaded")
     config = json.loads(Path(name, "config.json").read_text())
     factored = "lowrank" in config
-    assert len(blocks) == 1 + factored, "a card has a block that loads the model, and one for LoRA where there are factors"
+    mixtures = config.get("mixtures", {}).values()
+    pairs = bool(config.get("lowrank")) or any(mixture["residual"] for mixture in mixtures)
+    assert len(blocks) == 1 + pairs, "a card has a block that loads the model, and one for LoRA where there are factors"
     if factored and "quantization_config" not in config:
         model.save_pretrained(f"{name}-saved")
         saved = AutoModelForCausalLM.from_pretrained(f"{name}-saved", trust_remote_code=True)
         found += ", " + is_near(measure(saved, tokenizer, context), expected, "saved and loaded")
-    if factored:
+    if pairs:
         exec(blocks[1], scope)
         window = torch.arange(2, 34)[None]
         scope["model"](input_ids=window, labels=window).loss.backward()

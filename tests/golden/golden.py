@@ -47,6 +47,9 @@ COMMANDS = {
     "lorc": ["run", "lorc", *ONE_SHOT],
     "lorc-refit": ["run", "lorc", "--bits", "3", "--rank", "2", "--embedding-bits", "8", *TEXT],
     "lorc-asymmetric": ["run", "lorc", TOY, "--group", "4", "--bits", "2", "--asymmetric", *ONE_SHOT],
+    "masa": ["run", "masa", TOY, "--atoms", "2", "--keep", "0.6", *ONE_SHOT],
+    "masa-refit": ["run", "masa", TOY, "--atoms", "1", "--keep", "0.8", *TEXT, "--factor-bits", "8"],
+    "masa-plain": ["run", "masa", TOY, "--atoms", "3", "--residual", "0.2", "--metric", "plain", "--groups", "1", "--dense"],
     "tune-factors": ["tune", "svd", "--train", "factors", *TRAIN],
     "tune-distillation": ["tune", "svd", "--original", TOY, "--objective", "distillation", *TRAIN],
 }

@@ -200,7 +200,13 @@ impl Planning<'_> {
         };
         let mut mixtures = Vec::new();
         for ((of, candidate), rank) in names.into_iter().zip(&candidates).zip(ranks) {
-            let Some(rank) = rank else {
+            let coefficients = of.map_or(0, |of| of.count);
+            let smaller = |rank: &usize| {
+                let size = candidate.shape.low_rank_size(*rank) + coefficients;
+                size < candidate.shape.size()
+            };
+            // A weight that would not be smaller stays whole, as one does that was found to be worth it.
+            let Some(rank) = rank.filter(smaller) else {
                 continue;
             };
             let price = candidate.shape.low_rank_size(1) as f64;
@@ -290,14 +296,11 @@ fn name(norm: Norm, atoms: &Atoms) -> String {
 
 /// A weight for the hand-out of ranks.
 fn candidate((site, shape): (Site, Shape), atoms: Option<Of>, spectrum: &[f64]) -> Candidate {
-    let price = shape.low_rank_size(1);
-    // Coefficients and residual together are to be smaller than the weight.
-    let most = (shape.size() - 1).saturating_sub(atoms.map_or(0, |atoms| atoms.count)) / price;
-    let scores = spectrum.iter().take(most);
+    let price = shape.low_rank_size(1) as f64;
     Candidate {
         site,
         shape,
-        scores: scores.map(|x| x / price as f64).collect(),
+        scores: spectrum.iter().map(|x| x / price).collect(),
         base: match atoms {
             Some(_) => Base::Shared,
             None => Base::Nothing,

@@ -31,6 +31,8 @@ impl Card {
     ) -> Result<String> {
         let factored = layout.is_factored();
         let shared = layout.mixtures().next().is_some();
+        let mut residuals = layout.mixtures().map(|(.., rank)| rank);
+        let pairs = layout.ranks().next().is_some() || residuals.any(|rank| rank > 0);
         let remote_code = factored || config.has_own_class();
         let (auto, predicts) = (config.auto_class(), config.class == CAUSAL);
         let schemes = layout.schemes();
@@ -71,7 +73,7 @@ impl Card {
         let bytes = layout.bytes();
         let parameters = layout.parameters();
         Environment::new()
-            .render_str(TEMPLATE, context! { kept, name, table, command, base, method, dense, format, auto, predicts, factored, shared, remote_code, rounded, rounded_ends, tied, transformers_4, transformers_5, zero_points, multiplied_out, kernels, serves, corrected, lora_rank, bytes, parameters })
+            .render_str(TEMPLATE, context! { kept, name, table, command, base, method, dense, format, auto, predicts, factored, pairs, shared, remote_code, rounded, rounded_ends, tied, transformers_4, transformers_5, zero_points, multiplied_out, kernels, serves, corrected, lora_rank, bytes, parameters })
             .map_err(|e| Error::damaged("README.md", e.to_string()))
     }
 }

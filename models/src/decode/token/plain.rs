@@ -15,7 +15,7 @@ use compress_numerics::{
 use crate::{
     Block, Decoder, Linear, Weight,
     host::{numbers, plain},
-    linear::{self, Packed as PackedStore, Sum},
+    linear::{self, Mixed, Packed as PackedStore, Sum},
 };
 
 /// A network's blocks, and the norm after them.
@@ -137,7 +137,9 @@ impl Layer {
     /// None where the weight is not on the CPU, or is differentiated.
     pub fn of(weight: &Weight, bias: Option<&Param<Tensor<1>>>) -> Option<Self> {
         let (base, pair) = match weight {
-            Weight::Whole(store) => (Some(Store::of(store)?), None),
+            Weight::Whole(store) | Weight::Shared(Mixed { weight: store, .. }) => {
+                (Some(Store::of(store)?), None)
+            }
             Weight::LowRank(pair) => (None, Some(Pair::of(pair)?)),
             Weight::Sum(Sum { base, correction }) => {
                 (Some(Store::of(base)?), Some(Pair::of(correction)?))

@@ -1,0 +1,244 @@
+//! Weights that share matrix atoms, from the command line to files and back.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+#[allow(dead_code, reason = "shared with test programs that use the rest")]
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use common::{compress, edit_tensors, folder, kill_after, success, tensors, text};
+use compress_checkpoint::Checkpoint;
+use serde_json::Value;
+
+/// Two atoms for all layers of a role, and residuals, from the weights alone.
+const PLAIN: [&str; 6] = ["--atoms", "2", "--residual", "0.2", "--metric", "plain"];
+
+/// Runs `masa` on the shipped model, and reports.
+fn masa(output: &Path, options: &[&str]) -> Value {
+    let words = ["run", "masa", "--json", "-q", "-o", text(output)];
+    let told = success(&compress(&[&words[..], options].concat()));
+    serde_json::from_str(&told).unwrap()
+}
+
+fn perplexity(report: &Value) -> f64 {
+    report["after"]["perplexity"].as_f64().unwrap()
+}
+
+/// All files of an output but its card, which has the time of decoding.
+fn files(output: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(output).unwrap().map(|entry| entry.unwrap());
+    let entries = entries.filter(|entry| entry.file_name() != "README.md");
+    let read = entries.map(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        (name, fs::read(entry.path()).unwrap())
+    });
+    read.collect()
+}
+
+#[test]
+fn as_many_atoms_as_layers_give_the_model_back() {
+    let place = folder();
+    let all = ["--atoms", "6", "--residual", "0", "--metric", "plain"];
+    let report = masa(&place.path().join("out"), &all);
+    let before = report["before"]["perplexity"].as_f64().unwrap();
+    // The shipped model is in bf16, so that atoms and coefficients are rounded.
+    assert!(
+        (perplexity(&report) / before - 1.0).abs() < 1e-3,
+        "{report}"
+    );
+}
+
+#[test]
+fn a_mixture_is_the_same_model_as_its_weights_multiplied_out() {
+    let place = folder();
+    let of = |name: &str, more: &[&str]| {
+        let output = place.path().join(name);
+        let options = [&PLAIN[..], &["--dtype", "f32"], more].concat();
+        (perplexity(&masa(&output, &options)), output)
+    };
+    let (shared, output) = of("shared", &[]);
+    let (dense, _) = of("dense", &["--dense"]);
+    assert!((shared / dense - 1.0).abs() < 1e-5, "{shared} {dense}");
+    // Atoms are stored once, and every byte of the file is accounted for.
+    let model = Checkpoint::open(&output).unwrap();
+    let names = tensors(&output);
+    let atoms = names
+        .keys()
+        .filter(|name| name.starts_with("model.dictionaries."));
+    assert_eq!(atoms.count(), 4);
+    let numbers: usize = names
+        .values()
+        .map(|(shape, _)| shape.iter().product::<usize>())
+        .sum();
+    assert_eq!(model.parameters(), numbers);
+    let header = model.file_bytes() - 4 * numbers;
+    assert!(header < 20_000, "{header}");
+}
+
+#[test]
+fn rounded_atoms_cost_little() {
+    let place = folder();
+    let options = |more: &[&'static str]| [&PLAIN[..], more].concat();
+    let floats = masa(&place.path().join("floats"), &options(&[]));
+    let rounded = masa(
+        &place.path().join("rounded"),
+        &options(&["--factor-bits", "8"]),
+    );
+    assert!(rounded["bytes"].as_u64() < floats["bytes"].as_u64());
+    let ratio = perplexity(&rounded) / perplexity(&floats);
+    assert!((ratio - 1.0).abs() < 0.02, "{ratio}");
+}
+
+#[test]
+fn refit_makes_good_for_what_sharing_loses() {
+    let place = folder();
+    let options = |more: &[&'static str]| {
+        let common = [
+            "--atoms",
+            "2",
+            "--residual",
+            "0.2",
+            "--metric",
+            "activation",
+        ];
+        [
+            &common[..],
+            &["--samples", "16", "--calibrate-ctx", "128"],
+            more,
+        ]
+        .concat()
+    };
+    let one_shot = masa(&place.path().join("one-shot"), &options(&["--one-shot"]));
+    let refit = masa(&place.path().join("refit"), &options(&[]));
+    assert!(
+        perplexity(&refit) < perplexity(&one_shot),
+        "{refit} {one_shot}"
+    );
+}
+
+#[test]
+fn killed_at_any_moment_it_goes_on_to_the_same_bytes() {
+    let place = folder();
+    let output = place.path().join("out");
+    let words = ["run", "masa", "--no-evaluate", "-q", "-o", text(&output)];
+    let some = ["--atoms", "2", "--samples", "8", "--calibrate-ctx", "64"];
+    for order in [&["--one-shot"][..], &["--refit", "--factor-bits", "8"]] {
+        let arguments = [&words[..], &some, order].concat();
+        let clock = Instant::now();
+        success(&compress(&arguments));
+        let time = clock.elapsed();
+        let whole = files(&output);
+        for kill in 0..5_u32 {
+            fs::remove_dir_all(&output).unwrap();
+            for moment in [kill, (kill * 7 + 3) % 10] {
+                kill_after(time * moment / 10 + Duration::from_millis(3), &arguments);
+            }
+            if !output.exists() {
+                success(&compress(&arguments));
+            }
+            assert_eq!(files(&output), whole, "{order:?}, killed at {kill} tenths");
+        }
+        fs::remove_dir_all(&output).unwrap();
+    }
+}
+
+#[test]
+fn what_is_shared_already_is_left_alone_by_other_methods() {
+    let place = folder();
+    let (shared, cut) = (place.path().join("shared"), place.path().join("cut"));
+    masa(&shared, &[&PLAIN[..], &["--no-evaluate"]].concat());
+    let words = [
+        "run",
+        "svd",
+        text(&shared),
+        "--keep",
+        "0.9",
+        "-o",
+        text(&cut),
+    ];
+    success(&compress(&[&words[..], &["--no-evaluate", "-q"]].concat()));
+    let (before, after) = (tensors(&shared), tensors(&cut));
+    let is_shared = |name: &&String| name.contains("dictionaries") || name.contains("self_attn");
+    let kept = before.keys().filter(is_shared);
+    assert!(kept.clone().count() > 20);
+    for name in kept {
+        assert_eq!(before[name], after[name], "{name}");
+    }
+    assert!(after.contains_key("model.layers.0.mlp.up_proj.down.weight"));
+}
+
+#[test]
+fn mixtures_that_do_not_fit_their_atoms_are_refused_by_name() {
+    let place = folder();
+    let whole = place.path().join("whole");
+    let options = [&PLAIN[..], &["--no-evaluate", "--dtype", "f32"]].concat();
+    masa(&whole, &options);
+    let damaged = |damage: &dyn Fn(&mut common::Tensors)| {
+        let copy = place.path().join("copy");
+        let _ = fs::remove_dir_all(&copy);
+        fs::create_dir(&copy).unwrap();
+        for (name, contents) in files(&whole) {
+            fs::write(copy.join(name), contents).unwrap();
+        }
+        edit_tensors(&copy, damage);
+        Checkpoint::open(&copy).err().unwrap().to_string()
+    };
+    let atoms = "model.dictionaries.q_proj_0.weight";
+    let coefficients = "model.layers.3.self_attn.q_proj.coefficients.weight";
+    let missing = damaged(&|tensors| drop(tensors.remove(atoms)));
+    assert!(
+        missing.contains("none are there for its layer"),
+        "{missing}"
+    );
+    let fewer =
+        damaged(&|tensors| drop(tensors.insert(coefficients.into(), (vec![1, 1], vec![1.0]))));
+    assert!(fewer.contains(atoms), "{fewer}");
+    let flat =
+        damaged(&|tensors| drop(tensors.insert(coefficients.into(), (vec![2], vec![1.0; 2]))));
+    assert!(flat.contains(coefficients), "{flat}");
+    let extra = damaged(&|tensors| {
+        let stray = "model.dictionaries.q_proj_1.bias".to_owned();
+        tensors.insert(stray, (vec![2], vec![1.0; 2]));
+    });
+    assert!(extra.contains("q_proj_1.bias"), "{extra}");
+}
+
+#[test]
+fn a_plan_without_atoms_for_its_mixtures_is_refused() {
+    let place = folder();
+    let file = place.path().join("plan.json");
+    let told = success(&compress(&[&["plan", "masa", "-q"][..], &PLAIN].concat()));
+    let mut plan: Value = serde_json::from_str(&told).unwrap();
+    let run = |plan: &Value| {
+        fs::write(&file, plan.to_string()).unwrap();
+        let output = place.path().join("out");
+        let words = ["run", "masa", "--plan", text(&file), "--metric", "plain"];
+        compress(
+            &[
+                &words[..],
+                &["--no-evaluate", "--force", "-q", "-o", text(&output)],
+            ]
+            .concat(),
+        )
+    };
+    success(&run(&plan));
+    let steps = plan["steps"].as_array_mut().unwrap();
+    steps.retain(|step| step["step"].get("atoms").is_none());
+    let refused = run(&plan);
+    assert_eq!(refused.status.code(), Some(2));
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        stderr.contains("no step of the plan makes the atoms"),
+        "{stderr}"
+    );
+}
