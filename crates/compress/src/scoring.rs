@@ -70,6 +70,8 @@ pub struct ScoringText {
     protocol: Protocol,
     /// Its tokens.
     windows: Vec<Vec<u32>>,
+    /// Tokens of each window that are read at once, where the others go through the cache.
+    prompt: Option<usize>,
     device: Device,
     device_name: String,
     /// The memory that models may take.
@@ -116,6 +118,7 @@ impl ScoringText {
             name,
             protocol,
             windows,
+            prompt: arguments.prompt,
             device,
             device_name,
             memory,
@@ -200,6 +203,7 @@ impl ScoringText {
         let found = run(&Pass {
             windows: &self.windows,
             batch: loaded.batch(),
+            prompt: self.prompt,
             done: &|tokens| bar.inc(tokens as u64),
         });
         bar.finish_and_clear();
@@ -248,19 +252,32 @@ impl ScoringText {
 
     /// The conditions, for people.
     pub fn title(&self) -> String {
-        format!("{}, {}, on {}", self.name, self.protocol, self.device_name)
+        let Self {
+            name,
+            protocol,
+            device_name,
+            ..
+        } = self;
+        let cached = self.prompt.map_or_else(String::new, |prompt| {
+            format!(", token by token after {prompt}")
+        });
+        format!("{name}, {protocol}{cached}, on {device_name}")
     }
 
     /// The conditions, for programs.
     pub fn describe(&self) -> serde_json::Value {
-        json!({
+        let mut text = json!({
             "name": self.name,
             "context": self.protocol.context,
             "windows": self.windows.len(),
             "bos": self.protocol.bos || self.protocol.documents.is_some(),
             "documents": self.protocol.documents,
             "device": self.device_name,
-        })
+        });
+        if let Some(prompt) = self.prompt {
+            text["prompt"] = prompt.into();
+        }
+        text
     }
 }
 

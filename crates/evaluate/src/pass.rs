@@ -15,7 +15,7 @@ use compress_models::{Block, Device, Network, RotaryAngles};
 use rayon::prelude::*;
 
 use crate::{
-    Error, Perplexity, Reference, Result,
+    Error, Perplexity, Reference, Result, cached,
     divergence::{Divergence, divergence, top},
     logits::{Logits, loss},
 };
@@ -28,6 +28,10 @@ pub struct Pass<'a> {
     /// Windows that go through a block which was loaded for them: more windows cost more memory and
     /// load each block less often. Ignored where all models are in memory.
     pub batch: usize,
+    /// Tokens of each window that are read at once, where those after them go one by one through the
+    /// key-value cache, as in generating; none where whole windows are read at once. Models must then be
+    /// in memory.
+    pub prompt: Option<usize>,
     /// Called with the number of tokens that have been completed since the last call, from any
     /// thread.
     pub done: &'a (dyn Fn(usize) + Sync),
@@ -179,6 +183,10 @@ impl Pass<'_> {
             let end = |batch: usize| batch * count / batches;
             return (0..batches).map(|i| run(end(i)..end(i + 1))).collect();
         }
+        // Single tokens share all cores already.
+        if self.prompt.is_some() {
+            return (0..count).map(|window| run(window..window + 1)).collect();
+        }
         let devices = sources.iter().map(|source| source.network().device());
         side_by_side(devices, count, |window| run(window..window + 1))
     }
@@ -215,6 +223,9 @@ impl Pass<'_> {
     /// The last hidden states of a batch. The models alternate block by block, so that their times
     /// compare even on a machine with other load.
     pub(crate) fn hidden(&self, sources: &[Source<'_>], batch: Range<usize>) -> Result<Hidden> {
+        if let Some(prompt) = self.prompt {
+            return self.through_caches(sources, batch, prompt);
+        }
         let mut seconds = vec![0.0; sources.len()];
         let mut streams = Vec::with_capacity(sources.len());
         for (source, seconds) in sources.iter().zip(&mut seconds) {
@@ -246,6 +257,42 @@ impl Pass<'_> {
         let states = pairs
             .map(|(source, stream)| source.normed(stream))
             .collect();
+        Ok(Hidden { states, seconds })
+    }
+
+    /// The same, token by token behind a prompt. Fails where a model is not in memory: each token would
+    /// then load all of its blocks.
+    fn through_caches(
+        &self,
+        sources: &[Source<'_>],
+        batch: Range<usize>,
+        prompt: usize,
+    ) -> Result<Hidden> {
+        let mut seconds = vec![0.0; sources.len()];
+        let mut states = Vec::with_capacity(sources.len());
+        for (source, seconds) in sources.iter().zip(&mut seconds) {
+            let network = match source {
+                Source::Network(network) => *network,
+                Source::Reference(_) => {
+                    // Its states were made so by the pass that stored them.
+                    states.push(source.normed(self.embed(source, &batch)?));
+                    continue;
+                }
+            };
+            let decoder = network.whole().ok_or_else(|| Error::Protocol {
+                problem: "token by token, models have to be in memory whole; give more --memory, or leave out --prompt"
+                    .into(),
+            })?;
+            let windows = self.windows[batch.clone()].iter();
+            states.push(timed(seconds, || {
+                windows
+                    .map(|window| cached::hidden(decoder, window, prompt))
+                    .collect()
+            })?);
+        }
+        for layer in 0..layers(sources) {
+            self.tell(&batch, sources, layer);
+        }
         Ok(Hidden { states, seconds })
     }
 

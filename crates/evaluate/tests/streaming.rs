@@ -41,6 +41,7 @@ const fn pass(windows: &[Vec<u32>], batch: usize) -> Pass<'_> {
     Pass {
         windows,
         batch,
+        prompt: None,
         done: &|_| (),
     }
 }
@@ -279,5 +280,35 @@ fn nothing_to_predict_is_refused() {
     for windows in [vec![], vec![vec![1, 2], vec![]], vec![vec![1]]] {
         let found = pass(&windows, 1).perplexity(&decoder);
         assert!(matches!(found, Err(Error::Protocol { .. })), "{found:?}");
+    }
+}
+
+#[test]
+fn token_by_token_through_a_cache_the_figures_are_the_same() {
+    for model in networks() {
+        let windows = windows(model.config().vocabulary);
+        let whole = Decoder::load(&model, &Device::flex()).unwrap();
+        let at_once = pass(&windows, 1).perplexity(&whole).unwrap();
+        for prompt in [1, 5, 1000] {
+            let pass = Pass {
+                prompt: Some(prompt),
+                ..pass(&windows, 1)
+            };
+            let cached = pass.perplexity(&whole).unwrap();
+            assert_eq!(cached.tokens, at_once.tokens);
+            let ratio = cached.perplexity / at_once.perplexity;
+            assert!(
+                (ratio - 1.0).abs() < 1e-5,
+                "{}, {prompt}: {ratio}",
+                model.path().display()
+            );
+        }
+        let streamed = Streamed::open(&model, &Device::flex()).unwrap();
+        let pass = Pass {
+            prompt: Some(1),
+            ..pass(&windows, 1)
+        };
+        let refused = pass.perplexity(&streamed).unwrap_err().to_string();
+        assert!(refused.contains("--memory"), "{refused}");
     }
 }

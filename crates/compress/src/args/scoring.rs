@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use compress_models::DeviceChoice;
 
+use super::whole_number;
 use crate::job;
 
 /// What is scored, and where.
@@ -30,9 +31,18 @@ pub struct Text {
     #[arg(long, value_name = "SEPARATOR")]
     pub documents: Option<String>,
 
+    /// Read only the first N tokens of each window at once, and the others one by one through the key-value
+    /// cache, as in generating: slow, and the same figure, unless something is done to what the cache holds.
+    #[arg(long, value_name = "N", value_parser = prompt)]
+    pub prompt: Option<usize>,
+
     /// Where to run: auto (a real GPU if one answers, else the CPU), cpu, or wgpu.
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
+}
+
+fn prompt(text: &str) -> Result<usize, String> {
+    whole_number(text, 1..=job::LONGEST)
 }
 
 /// A number, or all.
@@ -66,6 +76,7 @@ impl Text {
             }),
             bos: self.bos,
             documents: self.documents.clone(),
+            prompt: self.prompt,
             device: self.device,
         }
     }
