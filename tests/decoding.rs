@@ -73,11 +73,12 @@ fn decoder(network: &str, form: Form, device: &Device) -> Decoder {
     for block in &mut decoder.blocks {
         for role in Role::ALL {
             let linear = block.linear_mut(role);
-            linear.replace(form.factor(linear.weight.shape(), &mut random), device);
+            let factor = form.factor(linear.weight.shape(), &mut random);
+            linear.replace(factor, device).unwrap();
         }
     }
     let embedding = form.factor(decoder.embedding.shape(), &mut random);
-    decoder.embedding = Weight::new(embedding, device);
+    decoder.embedding = Weight::new(embedding, device).unwrap();
     decoder
 }
 

@@ -81,7 +81,7 @@ fn what_runs_packed_gives_what_it_gives_multiplied_out() {
             assert_eq!(factor.form().correction(), rank);
             let dense = Factor::whole(factor.dense().unwrap());
             let linear = packed.blocks[layer].linear_mut(role);
-            linear.replace(dense, &Device::flex());
+            linear.replace(dense, &Device::flex()).unwrap();
         }
         let dense = logits(&packed, &tokens);
         let most = dense.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
@@ -154,7 +154,7 @@ fn dense(weight: &Weight) -> Weight {
     let columns = weight.forward(Tensor::eye(cols, &device)); // in × out
     let numbers: Vec<f32> = columns.transpose().into_data().try_into_vec().unwrap();
     let matrix = Matrix::new(rows, cols, numbers).unwrap();
-    Weight::new(Factor::whole(matrix), &device)
+    Weight::new(Factor::whole(matrix), &device).unwrap()
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod load;
 mod network;
 mod product;
 mod rotary;
+mod store;
 mod streamed;
 mod vjp;
 
@@ -48,8 +49,9 @@ pub use device::DeviceChoice;
 pub use error::{Error, Result};
 pub use feed_forward::FeedForward;
 pub use host::{to_device, to_host};
-pub use linear::{Linear, Mixed, Packed, Pair, Store, Sum, Weight};
+pub use linear::{Linear, Mixed, Sum, Weight};
 pub use network::Network;
 pub use rotary::{Rotary, RotaryAngles};
+pub use store::{Packed, Pair, Store};
 pub use streamed::{SLICES_AT_A_TIME, Streamed};
 pub use vjp::vjp;

@@ -11,46 +11,13 @@
 //! product W = up · down is ever formed, forwards or backwards. Packed integers are multiplied as they are on the
 //! CPU, and decoded for each product elsewhere and in backward passes.
 
-use std::sync::Arc;
-
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{Device, Tensor},
 };
-use compress_core::{Factor, Form, PairForm, Precision, Quantised, Shape};
-use compress_numerics::linalg::Right;
+use compress_core::{Factor, Form, Shape};
 
-use crate::{
-    Result,
-    host::to_device,
-    product::{dense, product, product_of_packed, product_of_transposed, rows_of_packed},
-};
-
-/// One matrix on a device: floats, or packed integers.
-#[derive(Module, Debug)]
-pub enum Store {
-    /// `f32` numbers on the device, which can be trained.
-    Float(Param<Tensor<2>>),
-    /// Integers of 2, 3, 4 or 8 bits with scales, which stay packed.
-    Packed(Packed),
-}
-
-/// A packed matrix. It has no gradient: its codes are never trained.
-#[derive(Module, Debug)]
-pub struct Packed {
-    /// Codes and scales, always in memory of the host, shared by clones.
-    #[module(skip)]
-    pub matrix: Arc<Quantised>,
-}
-
-/// The two factors of a low-rank matrix up · down.
-#[derive(Module, Debug)]
-pub struct Pair {
-    /// out × r
-    pub up: Store,
-    /// r × in
-    pub down: Store,
-}
+use crate::{Pair, Result, Store};
 
 /// A base matrix with a low-rank correction, as LoRC has it.
 #[derive(Module, Debug)]
@@ -290,132 +257,4 @@ impl Weight {
             Self::Shared(Mixed { weight, .. }) => weight.rows(indices, device),
         }
     }
-}
-
-impl Store {
-    /// Moves floats to a device; keeps packed integers on the host.
-    fn new(store: compress_core::Store, device: &Device) -> Self {
-        match store {
-            compress_core::Store::Float(matrix) => {
-                let shape = [matrix.rows(), matrix.cols()];
-                let matrix = to_device(matrix.into_data(), shape, device);
-                Self::Float(Param::from_tensor(matrix))
-            }
-            compress_core::Store::Quantised(matrix) => Self::Packed(Packed {
-                matrix: Arc::new(matrix),
-            }),
-        }
-    }
-
-    /// Rows × columns.
-    #[must_use]
-    pub fn shape(&self) -> Shape {
-        match self {
-            Self::Float(matrix) => {
-                let [rows, cols] = matrix.dims();
-                Shape::new(rows, cols)
-            }
-            Self::Packed(Packed { matrix }) => matrix.shape(),
-        }
-    }
-
-    /// The precision of its numbers, for the weight's form.
-    fn precision(&self) -> Precision {
-        match self {
-            Self::Float(_) => Precision::Float,
-            Self::Packed(Packed { matrix }) => Precision::Quantised(matrix.scheme()),
-        }
-    }
-
-    /// The parameter, where its numbers are floats and so can be trained.
-    #[must_use]
-    pub const fn float(&self) -> Option<&Param<Tensor<2>>> {
-        match self {
-            Self::Float(matrix) => Some(matrix),
-            Self::Packed(_) => None,
-        }
-    }
-
-    /// X Mᵀ for M, rows × columns.
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Float(matrix) => product(x, matrix.val(), Right::Transposed),
-            Self::Packed(Packed { matrix }) => product_of_packed(&x, matrix),
-        }
-    }
-
-    /// G M: a packed M is decoded for it, since the packed kernels multiply by rows only.
-    fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
-        let matrix = match self {
-            Self::Float(matrix) => matrix.val(),
-            Self::Packed(Packed { matrix }) => dense(matrix, &gradient),
-        };
-        product(gradient, matrix, Right::AsIs)
-    }
-
-    /// ∂L/∂M = Gᵀ X, summed over tokens; none where the matrix is packed.
-    fn gradient(&self, x: &Tensor<2>, g: &Tensor<2>) -> Option<Tensor<2>> {
-        // A product per matrix: not computed for one that cannot be trained.
-        let trained = self.float().is_some();
-        trained.then(|| product_of_transposed(g.clone(), x.clone()))
-    }
-
-    /// Rows of the matrix, decoded where it is packed.
-    fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
-        match self {
-            Self::Float(matrix) => Ok(selected(matrix, indices, device)),
-            Self::Packed(Packed { matrix }) => rows_of_packed(matrix, indices, device),
-        }
-    }
-}
-
-impl Pair {
-    /// Both factors on a device.
-    fn new(pair: compress_core::Pair, device: &Device) -> Self {
-        Self {
-            up: Store::new(pair.up, device),
-            down: Store::new(pair.down, device),
-        }
-    }
-
-    /// Rank and precisions.
-    fn form(&self) -> PairForm {
-        PairForm {
-            rank: self.down.shape().rows,
-            up: self.up.precision(),
-            down: self.down.precision(),
-        }
-    }
-
-    /// (X downᵀ) upᵀ, in 2 r (m + n) operations per token.
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.up.forward(self.down.forward(x))
-    }
-
-    /// (G up) down.
-    fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
-        self.down.backward(self.up.backward(gradient))
-    }
-
-    /// Rows of up · down: those of up, times down.
-    fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
-        Ok(self.down.backward(self.up.rows(indices, device)?))
-    }
-
-    /// ∂L/∂down = (G up)ᵀ X and ∂L/∂up = Gᵀ (X downᵀ), as far as each is trainable: tokens × r numbers between them,
-    /// and no product of the weight's size.
-    fn gradients(&self, x: &Tensor<2>, g: &Tensor<2>) -> Vec<Tensor<2>> {
-        let (down, up) = (self.down.float(), self.up.float());
-        let by_down = down.map(|_| product_of_transposed(self.up.backward(g.clone()), x.clone()));
-        let by_up = up.map(|_| product_of_transposed(g.clone(), self.down.forward(x.clone())));
-        by_down.into_iter().chain(by_up).collect()
-    }
-}
-
-/// Rows of a float matrix, on a device.
-fn selected(weight: &Param<Tensor<2>>, rows: &[u32], device: &Device) -> Tensor<2> {
-    let rows: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
-    let count = rows.len();
-    let rows: Tensor<1, Int> = Tensor::from_data(TensorData::new(rows, [count]), device);
-    weight.val().select(0, rows)
 }

@@ -17,6 +17,7 @@ pub mod lock;
 pub mod modelling;
 pub mod others;
 pub mod output;
+pub mod place;
 pub mod schemes;
 pub mod shards;
 pub mod untouched;

@@ -135,7 +135,7 @@ impl Dictionary {
         })
     }
 
-    /// Σ_s c_s D_s, m × n, for S coefficients; a sum in `f32`, as a model of such weights computes it.
+    /// Σₛ cₛ Dₛ, m × n, for S coefficients; a sum in `f32`, as a model of such weights computes it.
     ///
     /// Fails where there are not S of them.
     pub fn mixed(&self, coefficients: &Matrix) -> Result<Matrix> {
@@ -155,7 +155,7 @@ impl fmt::Display for DictionaryForm {
         write!(f, "{} {atoms}", self.atoms)?;
         match self.precision {
             Precision::Float => Ok(()),
-            precision => write!(f, ", {precision}"),
+            Precision::Quantised(scheme) => write!(f, ", {scheme}"),
         }
     }
 }

@@ -255,17 +255,16 @@ impl Factor {
             Form::Shared { residual, .. } => {
                 let mut stores = stores.into_iter();
                 let coefficients = stores.next()?;
-                let residual = match residual {
-                    None => None,
-                    Some(_) => {
-                        let [down, up] = [stores.next()?, stores.next()?];
-                        Some(Pair { up, down })
-                    }
+                let found = if residual.is_some() {
+                    let [down, up] = [stores.next()?, stores.next()?];
+                    Some(Pair { up, down })
+                } else {
+                    None
                 };
                 Some(Self::Shared {
                     dictionary: dictionary?,
                     coefficients,
-                    residual,
+                    residual: found,
                 })
             }
         }

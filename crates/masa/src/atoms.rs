@@ -6,7 +6,7 @@
 //! D_s = Σ_l v_ls W_l / √L      orthogonal, ‖D_s‖² = λ_s / L
 //! ```
 //!
-//! D_s are the eigenvectors of X Xᵀ, scaled so that coefficients are of the order of 1 and entries of the order of the
+//! Atoms are the eigenvectors of X Xᵀ, scaled so that coefficients are of the order of 1 and entries of the order of the
 //! weights': both survive half precision. The Gram matrix is made pair by pair: memory holds two weights, and then the
 //! atoms.
 
@@ -47,7 +47,7 @@ pub fn dictionary(atoms: &Atoms, survey: &Survey<'_>) -> Result<Dictionary> {
     })
 }
 
-/// K_ij = ⟨W_i, W_j⟩, L × L.
+/// The inner products of weights, L × L.
 fn gram(sites: &[Site], survey: &Survey<'_>) -> Result<Double> {
     let mut gram = Double::zeros(sites.len(), sites.len());
     for (i, site) in sites.iter().enumerate() {

@@ -83,7 +83,7 @@ pub fn fit(weight: &Matrix, dictionary: &Arc<Dictionary>, metric: &Metric) -> Re
     Ok(Matrix::new(1, count, coefficients)?)
 }
 
-/// W − Σ_s c_s D_s.
+/// W − Σₛ cₛ Dₛ.
 pub fn rest(weight: &Matrix, dictionary: &Dictionary, coefficients: &Matrix) -> Result<Matrix> {
     let mut rest = dictionary.mixed(coefficients)?;
     let pairs = rest.data_mut().iter_mut().zip(weight.data());

@@ -72,7 +72,7 @@ fn as_many_atoms_as_layers_are_exact_and_fewer_lose_what_an_explicit_pca_does() 
     let stacked: Vec<f32> = columns.flat_map(|(a, b)| [*a, *b]).collect();
     let stacked = Matrix::new(stacked.len() / 2, 2, stacked).unwrap();
     let singular = singular_values(&stacked).unwrap();
-    let ratio = lost(&without_residual(1), &toy) / f64::from(singular[1]).powi(2);
+    let ratio = lost(&without_residual(1), &toy) / singular[1].powi(2);
     assert!((ratio - 1.0).abs() < 1e-4, "{ratio}");
 }
 

@@ -51,7 +51,7 @@ fn cut(name: &str, device: &Device) -> Decoder {
         for role in [Role::Query, Role::Value, Role::Output, Role::Up, Role::Down] {
             let weight = checkpoint.load(Site::new(layer, role)).unwrap();
             let factor = truncate(&weight, 3).unwrap().factor;
-            block.linear_mut(role).replace(factor, device);
+            block.linear_mut(role).replace(factor, device).unwrap();
         }
     }
     model
@@ -113,7 +113,7 @@ fn by_autodiff(model: &Decoder, gradients: &Gradients) -> Vec<Vec<f32>> {
                     let matrices = weight.stores().into_iter().filter_map(Store::float);
                     all.extend(matrices.map(of_matrix));
                 }
-                Weight::Sum(_) => {}
+                Weight::Sum(_) | Weight::Shared(_) => {}
             }
         }
         all.extend([&block.attention_norm, &block.feed_forward_norm].map(of_norm));

@@ -148,7 +148,7 @@ fn a_weight_that_has_something_already_needs_no_rank() {
     let weight = |layer, base| Candidate {
         site: Site::new(layer, Role::Query),
         shape,
-        scores: (0..20).map(|i| f64::from(20 - i)).collect(),
+        scores: (0..64).map(|i| f64::from(64 - i)).collect(),
         base,
     };
     let both = [weight(0, Base::Shared), weight(1, Base::Nothing)];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use compress_core::testing::factors;
+use compress_core::{PairForm, testing::factors};
 
 use super::*;
 
@@ -24,7 +24,8 @@ fn every_name_of_a_site_is_read_back() {
 
 #[test]
 fn a_form_is_found_again_by_the_tensors_that_it_lists() {
-    let site = Site::new(3, Role::Down);
+    // The factors that share atoms are of queries.
+    let site = Site::new(3, Role::Query);
     // What an adapter can hold, and belongs beside.
     let in_files = |form: Form| match form {
         Form::Sum { base, correction } => {
@@ -37,13 +38,18 @@ fn a_form_is_found_again_by_the_tensors_that_it_lists() {
         if !in_files(form) {
             continue;
         }
-        let parts = parts(site, form, shape);
+        let mut parts = parts(site, form, shape);
+        if let Some(atoms) = form.dictionary() {
+            parts.extend(dictionary_parts(atoms, shape));
+        }
         let shapes: BTreeMap<&str, &[usize]> = parts
             .iter()
             .map(|part| (part.name.as_str(), part.shape.as_slice()))
             .collect();
         let stores = form.stores(shape).into_iter();
-        let scheme = stores.clone().find_map(|(precision, _)| precision.scheme());
+        let precisions = stores.map(|(precision, _)| precision);
+        let atoms = form.dictionary().map(|atoms| atoms.precision);
+        let scheme = precisions.chain(atoms).find_map(Precision::scheme);
         let found = find(site, |name| shapes.get(name).copied(), |_| scheme);
         assert_eq!(found, Ok(form));
     }
@@ -54,7 +60,11 @@ fn every_form_lists_the_tensors_and_bytes_of_its_factor() {
     let site = Site::Embedding;
     for factor in factors(5, 8).unwrap() {
         let (form, shape) = (factor.form(), factor.shape());
-        let (told, found) = (parts(site, form, shape), contents(site, &factor));
+        let (mut told, mut found) = (parts(site, form, shape), contents(site, &factor));
+        if let Some(atoms) = factor.dictionary() {
+            told.extend(dictionary_parts(atoms.form(), shape));
+            found.extend(dictionary_contents(atoms));
+        }
         assert_eq!(told.len(), found.len());
         for (part, (name, contents)) in told.iter().zip(found) {
             assert_eq!(part.name, name);

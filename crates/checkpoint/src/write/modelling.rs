@@ -57,21 +57,6 @@ pub fn check_class(config: &Config, forms: &BTreeMap<Site, Form>) -> Result<()> 
 /// what describes the new ones. `format` is the new dtype, if it changes.
 pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value {
     let mut json = config.json.clone();
-    let ranks: Map<String, Value> = layout
-        .ranks()
-        .map(|(site, rank): (Site, _)| (names::module(site), rank.into()))
-        .collect();
-    let mixtures = layout.mixtures().map(|(site, atoms, residual)| {
-        let path = names::dictionary(atoms.group.role, atoms.group.first);
-        let dictionary = path.rsplit('.').next();
-        let mixture = json!({
-            "dictionary": dictionary,
-            "atoms": atoms.atoms,
-            "residual": residual,
-        });
-        (names::module(site), mixture)
-    });
-    let mixtures: Map<String, Value> = mixtures.collect();
     // The source may be an output itself: its ranks, scheme and adapter do not describe this one.
     for field in ["lowrank", "mixtures", "quantization_config", adapter::FIELD] {
         json.remove(field);
@@ -86,36 +71,7 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
     if let Some(block) = description::quantization(layout) {
         json.insert("quantization_config".into(), block);
     }
-    let class = config.architecture.class();
-    let model_type = config.architecture.model_type();
-    // Also where the source had pairs and they were multiplied out: then the stock classes load it
-    // again.
-    if !layout.is_factored() {
-        json.insert("model_type".into(), model_type.into());
-        json.insert(
-            "architectures".into(),
-            json!([format!("{class}{}", config.class)]),
-        );
-    } else {
-        let module = FILE.trim_end_matches(".py");
-        json.insert("model_type".into(), format!("lowrank_{model_type}").into());
-        json.insert(
-            "architectures".into(),
-            json!([format!("LowRank{class}{}", config.class)]),
-        );
-        json.insert("lowrank".into(), ranks.into());
-        if !mixtures.is_empty() {
-            json.insert("mixtures".into(), mixtures.into());
-        }
-        json.insert(
-            "auto_map".into(),
-            json!({
-                "AutoConfig": format!("{module}.LowRank{class}Config"),
-                "AutoModel": format!("{module}.LowRank{class}Model"),
-                "AutoModelForCausalLM": format!("{module}.LowRank{class}ForCausalLM"),
-            }),
-        );
-    }
+    describe_classes(&mut json, config, layout);
     rotary::repeat_for_older_readers(&mut json);
     if let Some(format) = format {
         // transformers 5 renamed `torch_dtype` to `dtype`, and reads both.
@@ -127,4 +83,47 @@ pub fn config(config: &Config, layout: &Layout, format: Option<Format>) -> Value
         json.insert(field.into(), format.torch_name().into());
     }
     json.into()
+}
+
+/// Names the classes that load an output, and the layers that these have factors for.
+fn describe_classes(json: &mut Map<String, Value>, config: &Config, layout: &Layout) {
+    let class = config.architecture.class();
+    let model_type = config.architecture.model_type();
+    // Also where the source had pairs and they were multiplied out: then the stock classes load it
+    // again.
+    if !layout.is_factored() {
+        let architecture = format!("{class}{}", config.class);
+        json.insert("model_type".into(), model_type.into());
+        json.insert("architectures".into(), json!([architecture]));
+        return;
+    }
+    let module = FILE.trim_end_matches(".py");
+    let architecture = format!("LowRank{class}{}", config.class);
+    json.insert("model_type".into(), format!("lowrank_{model_type}").into());
+    json.insert("architectures".into(), json!([architecture]));
+    let ranks = layout.ranks();
+    let ranks = ranks.map(|(site, rank)| (names::module(site), rank.into()));
+    let ranks: Map<String, Value> = ranks.collect();
+    json.insert("lowrank".into(), ranks.into());
+    let mixtures = layout.mixtures().map(|(site, atoms, residual)| {
+        let path = names::dictionary(atoms.group.role, atoms.group.first);
+        let mixture = json!({
+            "dictionary": path.rsplit('.').next(),
+            "atoms": atoms.atoms,
+            "residual": residual,
+        });
+        (names::module(site), mixture)
+    });
+    let mixtures: Map<String, Value> = mixtures.collect();
+    if !mixtures.is_empty() {
+        json.insert("mixtures".into(), mixtures.into());
+    }
+    json.insert(
+        "auto_map".into(),
+        json!({
+            "AutoConfig": format!("{module}.LowRank{class}Config"),
+            "AutoModel": format!("{module}.LowRank{class}Model"),
+            "AutoModelForCausalLM": format!("{module}.LowRank{class}ForCausalLM"),
+        }),
+    );
 }

@@ -15,7 +15,8 @@ use compress_numerics::{
 use crate::{
     Block, Decoder, Linear, Weight,
     host::{numbers, plain},
-    linear::{self, Mixed, Packed as PackedStore, Sum},
+    linear::{Mixed, Sum},
+    store::{self, Packed as PackedStore},
 };
 
 /// A network's blocks, and the norm after them.
@@ -198,10 +199,10 @@ impl Layer {
 
 impl Store {
     /// A handle to a matrix of the network.
-    fn of(store: &linear::Store) -> Option<Self> {
+    fn of(store: &store::Store) -> Option<Self> {
         match store {
-            linear::Store::Float(matrix) => Floats::of(matrix).map(Self::Float),
-            linear::Store::Packed(PackedStore { matrix }) => {
+            store::Store::Float(matrix) => Floats::of(matrix).map(Self::Float),
+            store::Store::Packed(PackedStore { matrix }) => {
                 // Refused here, once, so that products need not fail later.
                 matrix.packed().ok()?;
                 Some(Self::Packed(matrix.clone()))
@@ -286,7 +287,7 @@ impl Input {
 
 impl Pair {
     /// Handles to both factors.
-    fn of(linear::Pair { up, down }: &linear::Pair) -> Option<Self> {
+    fn of(store::Pair { up, down }: &store::Pair) -> Option<Self> {
         let rank = down.shape().rows;
         let (up, down) = (Store::of(up)?, Store::of(down)?);
         Some(Self { up, down, rank })
