@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use compress_calibrate::{PassFootprint, between_blocks, evidence};
-use compress_checkpoint::{Checkpoint, Layout};
+use compress_checkpoint::{Checkpoint, Config, Layout};
 use compress_core::{
     LayerInput, Method, Needs, Plan, Shape, Site, Step as _, Survey, TokenWeights,
 };
@@ -88,12 +88,9 @@ pub fn preview<M: Method>(
     let own = memory::resident();
     let threads = rayon::current_num_threads();
     let shape = |site: Site| survey.shape(site);
-    let tokens = if route.in_turn || route.before != Needs::NOTHING {
-        TOKENIZER
-    } else {
-        0
-    };
-    let fixed = own + tokens + threads * CORE;
+    let reads = route.in_turn || route.before != Needs::NOTHING;
+    let tokens = usize::from(reads) * TOKENIZER;
+    let fixed = own + tokens + threads * CORE + loading(layout, &route, model.config());
     let step = |index: usize| plan.steps[index].step.clone();
     let steps = by_input(plan)?.into_iter();
     let steps = steps.map(|(input, of_input)| (input, of_input.into_iter().map(step).collect()));
@@ -104,22 +101,10 @@ pub fn preview<M: Method>(
         shape: &shape,
     };
     let (parallel, together) = needs.within(limit.bytes().saturating_sub(fixed), threads)?;
-    // Before all of that, one group of weights after the other.
-    let mut sharing = 0;
-    for planned in plan
-        .steps
-        .iter()
-        .filter(|it| it.step.dictionary().is_some())
-    {
-        let step = std::slice::from_ref(&planned.step);
-        sharing = sharing.max(method.memory(step, &shape, threads)?);
-    }
+    let sharing = sharing((method, plan), &shape, threads)?;
     let before = route.before;
-    let measuring = if before == Needs::NOTHING {
-        0
-    } else {
-        pass.passing(before.gradients)
-    };
+    let measures = before != Needs::NOTHING;
+    let measuring = usize::from(measures) * pass.passing(before.gradients);
     let evidence = evidence(model.config(), before);
     let between = between_blocks(model.config(), windows * time, before);
     let passing = if route.in_turn { pass.disk() } else { 0 };
@@ -132,6 +117,31 @@ pub fn preview<M: Method>(
         evidence,
         parallel,
     })
+}
+
+/// Atoms of which a weight is mixed while the pass of the compressed model loads it.
+fn loading(layout: &Layout, route: &Route, config: &Config) -> usize {
+    let dictionaries = layout.dictionaries().into_iter();
+    let bytes = dictionaries.map(|(group, form)| {
+        let shape = config.weight_shape(group.start());
+        size_of::<f32>() * form.shape(shape).size()
+    });
+    let largest = bytes.max().unwrap_or(0);
+    route.refit.map_or(0, |_| largest)
+}
+
+/// Peak bytes while atoms are made, before any weight is compressed: of one group after the other.
+fn sharing<M: Method>(
+    (method, plan): (&M, &Plan<M::Step>),
+    shape: &dyn Fn(Site) -> compress_core::Result<Shape>,
+    threads: usize,
+) -> Result<usize> {
+    let steps = plan.steps.iter().map(|planned| &planned.step);
+    let mut most = 0;
+    for step in steps.filter(|step| step.dictionary().is_some()) {
+        most = most.max(method.memory(std::slice::from_ref(step), shape, threads)?);
+    }
+    Ok(most)
 }
 
 /// What the weights of each layer input need: the trial of one parallelism after another.

@@ -47,6 +47,13 @@ pub fn say(news: Option<String>) {
     *held(&NEWS) = news;
 }
 
+/// Sets another message where there is one.
+pub fn say_instead(news: String) {
+    if let Some(before) = &mut *held(&NEWS) {
+        *before = news;
+    }
+}
+
 /// A folder that an interrupt removes, and then its lock where it has one.
 pub fn remove(folder: PathBuf, lock: Option<PathBuf>) {
     held(&PASSING).push((folder, lock));

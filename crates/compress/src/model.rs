@@ -3,9 +3,10 @@
 //! All verbs that read a model open it here.
 
 use std::{
+    collections::BTreeSet,
     iter,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -28,6 +29,16 @@ pub struct Opened {
     folder: Option<TempDir>,
 }
 
+/// Tells a warning that was not told before: a comparison opens one model for each of its variants.
+fn warn_once(warning: String) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if !told.contains(&warning) {
+        tell!("warning: {warning}");
+        told.insert(warning);
+    }
+}
+
 impl Opened {
     /// Opens the shipped model where there is no name; else a path, and where nothing is there, a hub id, which may
     /// download it.
@@ -45,7 +56,7 @@ impl Opened {
         let local = Self::find(name, quiet)?;
         let checkpoint = Checkpoint::open(&local)?;
         for warning in checkpoint.warnings() {
-            tell!("warning: {name}: {warning}");
+            warn_once(format!("{name}: {warning}"));
         }
         Ok(Self {
             checkpoint,

@@ -15,7 +15,7 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use compress_checkpoint::Card;
-use compress_evaluate::Perplexity;
+use compress_evaluate::{Divergence, Perplexity};
 
 use crate::scoring::ModelReport;
 
@@ -56,18 +56,19 @@ pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
         figure(a.perplexity),
         ratio(b.perplexity, a.perplexity),
     );
-    // In most tables the first model is the original, without divergence from itself: the column stays empty.
     if let Some(kl) = after.kl {
-        row("KL mean", String::new(), figure(kl.mean), String::new());
-        row("KL median", String::new(), figure(kl.median), String::new());
-        row("KL 99 %", String::new(), figure(kl.p99), String::new());
-        row("KL max", String::new(), figure(kl.max), String::new());
-        row(
-            "same top token",
-            String::new(),
-            format!("{:.1} %", 100.0 * kl.same_top),
-            String::new(),
-        );
+        // In most tables the first model is the original, without divergence from itself: the column stays empty.
+        let mut both = |name: &str, of: &dyn Fn(Divergence) -> String| {
+            let before = before.kl.map_or_else(String::new, of);
+            row(name, before, of(kl), String::new());
+        };
+        both("KL mean", &|kl| figure(kl.mean));
+        both("KL median", &|kl| figure(kl.median));
+        both("KL 99 %", &|kl| figure(kl.p99));
+        both("KL max", &|kl| figure(kl.max));
+        both("same top token", &|kl| {
+            format!("{:.1} %", 100.0 * kl.same_top)
+        });
     }
     let speed = |score: &Perplexity| format!("{:.0}", score.tokens_per_second);
     row(

@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use compress_numerics::linalg;
+use compress_numerics::linalg::{Right, Slab, product_of_slabs};
 
 use crate::{
     Error, Matrix, Method, Precision, Result, Role, Scheme, Shape, Site, Step, Store, Survey,
@@ -140,11 +140,12 @@ impl Dictionary {
     /// Fails where there are not S of them.
     pub fn mixed(&self, coefficients: &Matrix) -> Result<Matrix> {
         let Shape { rows, cols } = self.shape();
-        let stacked = self.stacked.dense();
-        // An atom is a row of S: then a mixture is a product.
-        let rows_of_atoms = Matrix::new(self.atoms, rows * cols, stacked.into_data())?;
-        let mixed = linalg::product(coefficients, &rows_of_atoms)?;
-        Ok(Matrix::new(rows, cols, mixed.into_data())?)
+        let stacked = self.stacked.floats();
+        // With an atom as one of S rows a mixture is a product.
+        let atoms = Slab::new(stacked.data(), Shape::new(self.atoms, rows * cols))?;
+        let coefficients = Slab::new(coefficients.data(), coefficients.shape())?;
+        let mixed = product_of_slabs(coefficients, atoms, Right::AsIs)?;
+        Ok(Matrix::new(rows, cols, mixed)?)
     }
 }
 

@@ -18,7 +18,7 @@
 //! # Ok::<(), compress_core::Error>(())
 //! ```
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use compress_numerics::linalg;
 
@@ -86,28 +86,31 @@ impl Store {
         }
     }
 
+    /// The matrix in floats, without a copy where it is kept so.
+    #[must_use]
+    pub fn floats(&self) -> Cow<'_, Matrix> {
+        match self {
+            Self::Float(matrix) => Cow::Borrowed(matrix),
+            Self::Quantised(quantised) => Cow::Owned(quantised.dense()),
+        }
+    }
+
     /// A copy of the matrix, dequantised where needed.
     #[must_use]
     pub fn dense(&self) -> Matrix {
-        match self {
-            Self::Float(matrix) => matrix.clone(),
-            Self::Quantised(quantised) => quantised.dense(),
-        }
+        self.floats().into_owned()
     }
 
     /// The same rounded to nearest; groups run along the columns. Fails where the scheme does not fit the shape or a
     /// number is not finite.
     pub fn quantised(&self, scheme: Scheme) -> Result<Self> {
-        Quantised::nearest(&self.dense(), scheme).map(Self::Quantised)
+        Quantised::nearest(&self.floats(), scheme).map(Self::Quantised)
     }
 
     /// M · x, rows × t, for the columns of x, cols × t. A quantised matrix is dequantised first: this serves checks,
     /// not inference.
     fn apply(&self, x: &Matrix) -> Result<Matrix> {
-        Ok(match self {
-            Self::Float(matrix) => linalg::product(matrix, x)?,
-            Self::Quantised(quantised) => linalg::product(&quantised.dense(), x)?,
-        })
+        Ok(linalg::product(&self.floats(), x)?)
     }
 }
 

@@ -54,7 +54,17 @@ impl<'a> Outline<'a> {
             let form = self.forms.get(&Site::new(layer, role)).copied();
             in_memory(form.unwrap_or(Form::WHOLE), self.config.shape(role))
         };
-        Role::ALL.into_iter().map(weight).sum()
+        Role::ALL.into_iter().map(weight).sum::<usize>() + self.atoms(layer)
+    }
+
+    /// Atoms of which a weight of a block is mixed, while it is loaded.
+    fn atoms(&self, layer: usize) -> usize {
+        let of_role = |role| {
+            let form = self.forms.get(&Site::new(layer, role))?;
+            Some(4 * form.dictionary()?.shape(self.config.shape(role)).size())
+        };
+        let all = Role::ALL.into_iter().filter_map(of_role);
+        all.max().unwrap_or_default()
     }
 
     fn largest_block(&self) -> usize {
@@ -189,6 +199,10 @@ fn ends_in_memory<'a>(models: impl Iterator<Item = &'a Outline<'a>>) -> usize {
 
 /// Bytes of a weight in memory: floats in `f32`, what is packed as it is.
 fn in_memory(form: Form, shape: Shape) -> usize {
+    // Multiplied out.
+    if form.dictionary().is_some() {
+        return 4 * shape.size();
+    }
     let bytes = |(precision, shape): (Precision, Shape)| match precision {
         Precision::Float => 4 * shape.size(),
         // The file has two numbers for the shape as well.

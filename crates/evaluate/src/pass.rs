@@ -177,7 +177,6 @@ impl Pass<'_> {
         };
         let count = self.windows.len();
         if sources.iter().any(loaded) {
-            // As even as can be: a last batch of few windows would keep few cores busy.
             let batches = count.div_ceil(self.batch.max(1)).max(1);
             // Batches of equal size, give or take one: a small last batch would leave cores idle.
             let end = |batch: usize| batch * count / batches;

@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! atoms      two weights, then 4 S m n
-//! mixture    its atoms twice, as they are stored and as they are multiplied; one of them, and G D H, in f64; the weight,
-//!            what the atoms leave of it, and the cut of that as in svd
+//! mixture    its atoms; one of them, and G D H, in f64; the weight, what the atoms leave of it, and the cut of that as in svd
 //! ```
 
 use compress_core::{Result, Shape, Site};
@@ -58,8 +57,7 @@ fn of_mixture(shape: Shape, atoms: usize, rank: usize, norm: Norm, threads: usiz
     }
     let dictionary = atoms * single;
     // An atom by itself and in f64, its products with the metric of each side, and that row by row.
-    let fitting = dictionary + single + 4 * double;
+    let fitting = single + 4 * double;
     // Mixed atoms become what they leave; the cut counts that as its weight.
-    let mixing = (dictionary + single).max(cut);
-    dictionary + single + fitting.max(mixing)
+    dictionary + single + fitting.max(cut)
 }

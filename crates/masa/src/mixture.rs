@@ -55,7 +55,7 @@ pub fn mix(step: Mixture, survey: &Survey<'_>, method: &Masa, metric: &Metric) -
 pub fn fit(weight: &Matrix, dictionary: &Arc<Dictionary>, metric: &Metric) -> Result<Matrix> {
     let count = dictionary.atoms;
     let Shape { rows, cols } = dictionary.shape();
-    let stacked = dictionary.stacked.dense();
+    let stacked = dictionary.stacked.floats();
     let atoms: Vec<&[f32]> = stacked.data().chunks_exact(rows * cols).collect();
     let mut products = Vec::with_capacity(count * (count + 1) / 2);
     let mut sides = Vec::with_capacity(count);

@@ -60,11 +60,9 @@ pub fn distil(
     lesson: &Lesson<'_>,
     journal: &mut Journal,
 ) -> Result<Ending> {
-    let options = lesson.options;
-    let what = options.trained;
+    let (options, what) = (lesson.options, lesson.options.trained);
     trained::tensor_names(model, what)?;
-    let time = lesson.length()?;
-    let angles = model.rotary.angles(0..time, &model.device());
+    let angles = model.rotary.angles(0..lesson.length()?, &model.device());
     let folder = journal.folder().to_owned();
     let embedding = Streamed::open(original, &model.device())?;
     let learn = Streams::new(&embedding, model, lesson.windows, (&folder, "learn"))?;
@@ -107,7 +105,7 @@ pub fn distil(
         improved |= curve::improved(&curve);
         ending.diverged.extend(curve::diverged(&curve));
         journal.curve.extend(curve);
-        // Steps that early stopping saved, or an earlier run has made, count as done.
+        // What early stopping saved, or an earlier run has made, counts as done.
         lesson.progress.advance(options.steps - made);
         learn.follow(block, &angles)?;
         test.follow(block, &angles)?;

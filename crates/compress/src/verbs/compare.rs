@@ -165,7 +165,7 @@ fn measure(
     // comparison.
     let evidence = &mut running.planning.calibration.evidence;
     *evidence = evidence.take().or_else(|| cache::evidence().ok());
-    let done = run::perform(&method, running, Some(baseline))?;
+    let done = run::perform(&method, running, Some(baseline), job.output.is_some())?;
     ensure!(
         done.outcome == Outcome::Kept,
         "the output has not the size that was promised"

@@ -31,7 +31,7 @@ use crate::{
 pub fn run(method: &By<args::Running>) -> Result<Outcome> {
     let job = method.job()?;
     let json = job.planning.printing.json;
-    let told = perform(method, job, None)?;
+    let told = perform(method, job, None, true)?;
     if json {
         report::print(told.json)?;
     } else {
@@ -40,19 +40,23 @@ pub fn run(method: &By<args::Running>) -> Result<Outcome> {
     Ok(told.outcome)
 }
 
-/// Does all of it but the telling; an original that has been run already is not run again.
+/// Does all of it but the telling; an original that has been run already is not run again. `stays` tells whether what
+/// is begun outlives the command.
 pub fn perform(
     method: &By<args::Running>,
     job: Running,
     baseline: Option<&Baseline<'_>>,
+    stays: bool,
 ) -> Result<RunReport> {
-    method.perform(job, Compress { baseline })
+    method.perform(job, Compress { baseline, stays })
 }
 
 /// The work of `run`, by whichever method.
 struct Compress<'a> {
     /// An original that was run before, in a comparison; none where this run has to run it.
     baseline: Option<&'a Baseline<'a>>,
+    /// Whether a failed run can be gone on with: in a folder that goes with the command there is nothing to go on from.
+    stays: bool,
 }
 
 impl Work<Running> for Compress<'_> {
@@ -76,13 +80,8 @@ impl Work<Running> for Compress<'_> {
         let spec = pipeline::output_spec(&model.checkpoint, plan.forms(), &planning.form);
         let layout = Layout::new(&model.checkpoint, &spec)?;
         // From here on bytes, disk and memory are known, and are told before anything is measured for compressing.
-        let takes = preview(
-            method,
-            &plan,
-            &survey,
-            (&model.checkpoint, &layout),
-            (planning, context),
-        )?;
+        let both = (&model.checkpoint, &layout);
+        let takes = preview(method, &plan, &survey, both, (planning, context))?;
         let evidence = Measurements::to_compress(method, &plan, planning, context, &model)?;
         let survey = evidence.inform(survey);
         // The errors that a method reports are those of factors as they are stored.
@@ -99,12 +98,13 @@ impl Work<Running> for Compress<'_> {
         };
         let description = task.describe()?;
         // Before the first file of it: an interrupt may come at any moment.
-        interrupt::say(Some(goes_on(&output.work())));
+        interrupt::say(self.stays.then(|| goes_on(&output.work())));
         let writer = Writer::begin(&model.checkpoint, &layout, output, &description)?;
         let compressed = match task.compress(&writer) {
             Ok(compressed) => compressed,
             // What is done stays, and the same command goes on from there.
-            Err(error) => return Err(leave(error, writer)),
+            Err(error) if self.stays => return Err(leave(error, writer)),
+            Err(error) => return Err(error),
         };
         let mut done = task.done(compressed);
         let published = publish(writer, &done.record(method)?, &done.card())?;
@@ -116,8 +116,7 @@ impl Work<Running> for Compress<'_> {
             // Record and card get the figures; weights are not touched any more.
             published.describe(&done.record(method)?, &done.card())?;
         }
-        // All is done that an interrupt could speak of.
-        interrupt::say(None);
+        interrupt::say(None); // all is done that it could speak of
         let told = done.report(method.name(), layout.bytes())?;
         // Where both are one store, the first call finds it in use by the second value, which then removes it.
         evidence.let_go();
@@ -195,7 +194,8 @@ fn inputs<'a>(job: &'a Running, model: &'a Opened) -> Vec<Input<'a>> {
 pub fn publish<'a>(writer: Writer<'a>, record: &Record, card: &Card) -> Result<Published<'a>> {
     let work = goes_on(writer.work());
     let published = writer.publish(record, card).with_context(|| work)?;
-    interrupt::say(Some(not_evaluated(published.path())));
+    // Where there was nothing to say of the work, there is nothing to say of the model.
+    interrupt::say_instead(not_evaluated(published.path()));
     Ok(published)
 }
 
