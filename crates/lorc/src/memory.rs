@@ -8,7 +8,7 @@
 //! 4 n² + 8 n²    H while it is unfolded to be factorised in f64
 //! 8 n² + 4 n²    that while it is copied to f32, which is what stays
 //! 4 m n          a weight; with a correction once more what is lost of it, and what its cut needs
-//! 2 m n          codes, as bands of rows give them and as one
+//! 1 m n          codes, in bands of rows and then as one
 //! 8 · 256 n      on each thread a band of rows: its weights and integers; 20 · 256 n under GPTQ or refinement,
 //!                for what is pending, what was moved, and a part of H
 //! ```
@@ -97,9 +97,9 @@ fn of_weight(step: &Round, shape: Shape) -> usize {
     weight + rest + own + quantised
 }
 
-/// While it is rounded: a byte per code, once in bands and once joined; packed afterwards.
+/// While it is rounded: a byte per code. Each band goes as soon as it is joined to those before it.
 fn codes(_: &Round, shape: Shape, _: usize) -> usize {
-    2 * size_of::<i8>() * shape.size()
+    size_of::<i8>() * shape.size()
 }
 
 /// What rounding lost of it, and the cut of that.
