@@ -10,9 +10,9 @@
 #[allow(dead_code, reason = "shared with test programs that use the rest")]
 mod common;
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use common::{command, compress, copy, fixture, folder, kill_after, success, text};
+use common::{command, compress, copy, files, fixture, folder, kill_after, success, text};
 use compress_checkpoint::{Checkpoint, names};
 use compress_core::{Form, Role, Site};
 use serde_json::Value;
@@ -38,20 +38,6 @@ fn cut(model: &Path, output: &Path, more: &[&str]) -> Checkpoint {
     .concat();
     success(&compress(&arguments));
     Checkpoint::open(output).unwrap()
-}
-
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    entries
-        .map(|path| {
-            (
-                text(&path).rsplit('/').next().unwrap().to_owned(),
-                fs::read(&path).unwrap(),
-            )
-        })
-        .collect()
 }
 
 #[test]

@@ -9,14 +9,9 @@
 #[allow(dead_code, reason = "shared with test programs that use the rest")]
 mod common;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path};
 
-use common::{command, compress, fixture, folder, kill_after, success, text};
+use common::{command, compress, files, fixture, folder, goes_on_after_kills, success, text};
 use serde_json::Value;
 
 /// Arguments of a run on the shipped model, small enough to be done in a second.
@@ -35,17 +30,6 @@ fn arguments<'a>(method: &[&'a str], output: &'a Path, evidence: &'a Path) -> Ve
     [&["run"], method, &place, &size].concat()
 }
 
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
-    let weights = entries.filter(|entry| entry.file_name() != "README.md");
-    weights
-        .map(|entry| {
-            let name = entry.file_name().into_string().unwrap();
-            (name, fs::read(entry.path()).unwrap())
-        })
-        .collect()
-}
-
 fn failure(arguments: &[&str]) -> String {
     let output = compress(arguments);
     assert_eq!(output.status.code(), Some(2));
@@ -58,23 +42,7 @@ fn a_run_that_measures_is_killed_and_goes_on_to_the_same_bytes() {
     let (output, evidence) = (place.path().join("out"), place.path().join("evidence"));
     for method in [&["fwsvd", "--refit"][..], &["fwsvd"]] {
         let arguments = arguments(method, &output, &evidence);
-        let clock = Instant::now();
-        success(&compress(&arguments));
-        let time = clock.elapsed();
-        let whole = files(&output);
-        for kill in 0..10_u32 {
-            fs::remove_dir_all(&output).unwrap();
-            fs::remove_dir_all(&evidence).unwrap();
-            // Killed twice in a row, at moments all over the run.
-            for moment in [kill, (kill * 7 + 3) % 10] {
-                kill_after(time * moment / 10 + Duration::from_millis(3), &arguments);
-            }
-            if !output.exists() {
-                success(&compress(&arguments));
-            }
-            assert_eq!(files(&output), whole, "{method:?}, killed at {kill} tenths");
-        }
-        fs::remove_dir_all(&output).unwrap();
+        goes_on_after_kills(&arguments, &output, &[&evidence], 10);
     }
 }
 

@@ -9,14 +9,9 @@
 #[allow(dead_code, reason = "shared with test programs that use the rest")]
 mod common;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path};
 
-use common::{compress, edit_tensors, folder, kill_after, success, tensors, text};
+use common::{compress, edit_tensors, files, folder, goes_on_after_kills, success, tensors, text};
 use compress_checkpoint::Checkpoint;
 use serde_json::Value;
 
@@ -32,17 +27,6 @@ fn masa(output: &Path, options: &[&str]) -> Value {
 
 fn perplexity(report: &Value) -> f64 {
     report["after"]["perplexity"].as_f64().unwrap()
-}
-
-/// All files of an output but its card, which has the time of decoding.
-fn files(output: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(output).unwrap().map(|entry| entry.unwrap());
-    let entries = entries.filter(|entry| entry.file_name() != "README.md");
-    let read = entries.map(|entry| {
-        let name = entry.file_name().into_string().unwrap();
-        (name, fs::read(entry.path()).unwrap())
-    });
-    read.collect()
 }
 
 #[test]
@@ -134,21 +118,7 @@ fn killed_at_any_moment_it_goes_on_to_the_same_bytes() {
     let some = ["--atoms", "2", "--samples", "8", "--calibrate-ctx", "64"];
     for order in [&["--one-shot"][..], &["--refit", "--factor-bits", "8"]] {
         let arguments = [&words[..], &some, order].concat();
-        let clock = Instant::now();
-        success(&compress(&arguments));
-        let time = clock.elapsed();
-        let whole = files(&output);
-        for kill in 0..5_u32 {
-            fs::remove_dir_all(&output).unwrap();
-            for moment in [kill, (kill * 7 + 3) % 10] {
-                kill_after(time * moment / 10 + Duration::from_millis(3), &arguments);
-            }
-            if !output.exists() {
-                success(&compress(&arguments));
-            }
-            assert_eq!(files(&output), whole, "{order:?}, killed at {kill} tenths");
-        }
-        fs::remove_dir_all(&output).unwrap();
+        goes_on_after_kills(&arguments, &output, &[], 5);
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use assert_cmd::Command;
@@ -106,6 +106,43 @@ pub fn kill_after<S: AsRef<std::ffi::OsStr>>(time: Duration, arguments: &[S]) {
     thread::sleep(time);
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// All files of an output but its card, which has the time of decoding.
+pub fn files(output: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(output).unwrap().map(|entry| entry.unwrap());
+    let entries = entries.filter(|entry| entry.file_name() != "README.md");
+    let read = entries.map(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        (name, fs::read(entry.path()).unwrap())
+    });
+    read.collect()
+}
+
+/// Kills a run twice in a row, `kills` times over, at moments all over it: the third start has to write what a run
+/// without a break does. What lies in `others` goes before each time, as the output does.
+pub fn goes_on_after_kills(arguments: &[&str], output: &Path, others: &[&Path], kills: u32) {
+    let clock = Instant::now();
+    success(&compress(arguments));
+    let time = clock.elapsed();
+    let whole = files(output);
+    for kill in 0..kills {
+        for folder in others.iter().chain([&output]) {
+            fs::remove_dir_all(folder).unwrap();
+        }
+        for moment in [kill, (kill * 7 + 3) % 10] {
+            kill_after(time * moment / 10 + Duration::from_millis(3), arguments);
+        }
+        if !output.exists() {
+            success(&compress(arguments));
+        }
+        assert_eq!(
+            files(output),
+            whole,
+            "{arguments:?}, killed at {kill} tenths"
+        );
+    }
+    fs::remove_dir_all(output).unwrap();
 }
 
 /// What a run printed on stdout; fails with its stderr unless it succeeded.
