@@ -148,6 +148,57 @@ fn what_is_shared_already_is_left_alone_by_other_methods() {
 }
 
 #[test]
+fn tuning_trains_what_atoms_leave_and_nothing_that_is_shared() {
+    let place = folder();
+    let (shared, tuned) = (place.path().join("shared"), place.path().join("tuned"));
+    masa(
+        &shared,
+        &[&PLAIN[..], &["--no-evaluate", "--dtype", "f32"]].concat(),
+    );
+    let corpus = "../../models/tiny/calibration.txt";
+    for objective in ["language", "distillation"] {
+        let words = [
+            "tune",
+            text(&shared),
+            "-o",
+            text(&tuned),
+            "--corpus",
+            corpus,
+            "--force",
+        ];
+        let how = [
+            "--original",
+            "../../models/tiny",
+            "--objective",
+            objective,
+            "--json",
+            "-q",
+        ];
+        let size = [
+            "--steps",
+            "12",
+            "--every",
+            "4",
+            "--batch",
+            "4",
+            "--train-ctx",
+            "64",
+        ];
+        let told = success(&compress(&[&words[..], &how, &size].concat()));
+        let report: Value = serde_json::from_str(&told).unwrap();
+        let before = report["before"]["perplexity"].as_f64().unwrap();
+        assert!(perplexity(&report) < before, "{objective}: {report}");
+        let (before, after) = (tensors(&shared), tensors(&tuned));
+        assert!(before.keys().eq(after.keys()));
+        for (name, numbers) in &before {
+            let residual =
+                name.contains("self_attn") && (name.contains(".up.") || name.contains(".down."));
+            assert_eq!(*numbers != after[name], residual, "{objective}: {name}");
+        }
+    }
+}
+
+#[test]
 fn mixtures_that_do_not_fit_their_atoms_are_refused_by_name() {
     let place = folder();
     let whole = place.path().join("whole");

@@ -41,11 +41,13 @@ pub enum Weight {
     Shared(Mixed),
 }
 
-/// A mixture of atoms that other layers share, multiplied out: it is mixed once, and then costs what any weight does.
+/// A mixture of atoms that other layers share: it is mixed once, and then costs what any weight does.
 #[derive(Module, Debug)]
 pub struct Mixed {
     /// out × in. Not trained, since no file has this matrix.
     pub weight: Store,
+    /// up · down, of the same shape, where it is to be trained; else it is part of the weight.
+    pub residual: Option<Pair>,
     /// The form that files have it in.
     #[module(skip)]
     pub form: Form,
@@ -95,7 +97,9 @@ impl Linear {
     /// Packed matrices are left out, so that indices may have gaps.
     #[must_use]
     pub fn matrices(&self) -> Vec<(usize, Tensor<2>)> {
-        let stores = self.weight.stores().into_iter().enumerate();
+        // A mixture's coefficients come before its residual.
+        let first = usize::from(matches!(self.weight, Weight::Shared(_)));
+        let stores = (first..).zip(self.weight.stores());
         let float = |(place, store): (usize, &Store)| Some((place, store.float()?.val()));
         stores.filter_map(float).collect()
     }
@@ -133,7 +137,10 @@ impl Linear {
                 gradients.append(&mut correction.gradients(&x, &g));
                 gradients
             }
-            Weight::Shared(_) => Vec::new(),
+            Weight::Shared(Mixed { residual, .. }) => {
+                let residual = residual.iter();
+                residual.flat_map(|pair| pair.gradients(&x, &g)).collect()
+            }
         }
     }
 
@@ -166,10 +173,30 @@ impl Weight {
                 let mixed = compress_core::Store::Float(factor.dense()?);
                 Self::Shared(Mixed {
                     weight: Store::new(mixed, device),
+                    residual: None,
                     form: factor.form(),
                 })
             }
         })
+    }
+
+    /// The same, with the residual of a mixture by itself, so that it can be trained.
+    pub fn with_residual(factor: Factor, device: &Device) -> Result<Self> {
+        let form = factor.form();
+        let Factor::Shared {
+            dictionary,
+            coefficients,
+            residual: Some(pair),
+        } = factor
+        else {
+            return Self::new(factor, device);
+        };
+        let mixed = dictionary.mixed(&coefficients.floats())?;
+        Ok(Self::Shared(Mixed {
+            weight: Store::new(compress_core::Store::Float(mixed), device),
+            residual: Some(Pair::new(pair, device)),
+            form,
+        }))
     }
 
     /// Output features × input features, whatever the structure.
@@ -197,14 +224,18 @@ impl Weight {
         }
     }
 
-    /// Its matrices, in the order of [`Factor::stores`]: base, down, up; none of a mixture, which is multiplied out.
+    /// Its matrices, in the order of [`Factor::stores`]: base, down, up; of a mixture those of its residual, where that
+    /// is by itself.
     #[must_use]
     pub fn stores(&self) -> Vec<&Store> {
         match self {
             Self::Whole(store) => vec![store],
             Self::LowRank(Pair { up, down }) => vec![down, up],
             Self::Sum(Sum { base, correction }) => vec![base, &correction.down, &correction.up],
-            Self::Shared(_) => Vec::new(),
+            Self::Shared(Mixed { residual, .. }) => {
+                let pairs = residual.iter();
+                pairs.flat_map(|Pair { up, down }| [down, up]).collect()
+            }
         }
     }
 
@@ -216,7 +247,10 @@ impl Weight {
             Self::Sum(Sum { base, correction }) => {
                 vec![base, &mut correction.down, &mut correction.up]
             }
-            Self::Shared(_) => Vec::new(),
+            Self::Shared(Mixed { residual, .. }) => {
+                let pairs = residual.iter_mut();
+                pairs.flat_map(|Pair { up, down }| [down, up]).collect()
+            }
         }
     }
 
@@ -227,7 +261,12 @@ impl Weight {
             Self::Whole(store) => store.forward(x),
             Self::LowRank(pair) => pair.forward(x),
             Self::Sum(Sum { base, correction }) => base.forward(x.clone()) + correction.forward(x),
-            Self::Shared(Mixed { weight, .. }) => weight.forward(x),
+            Self::Shared(Mixed {
+                weight, residual, ..
+            }) => match residual {
+                Some(pair) => weight.forward(x.clone()) + pair.forward(x),
+                None => weight.forward(x),
+            },
         }
     }
 
@@ -240,7 +279,12 @@ impl Weight {
             Self::Sum(Sum { base, correction }) => {
                 base.backward(gradient.clone()) + correction.backward(gradient)
             }
-            Self::Shared(Mixed { weight, .. }) => weight.backward(gradient),
+            Self::Shared(Mixed {
+                weight, residual, ..
+            }) => match residual {
+                Some(pair) => weight.backward(gradient.clone()) + pair.backward(gradient),
+                None => weight.backward(gradient),
+            },
         }
     }
 
@@ -254,7 +298,12 @@ impl Weight {
             Self::Sum(Sum { base, correction }) => {
                 Ok(base.rows(indices, device)? + correction.rows(indices, device)?)
             }
-            Self::Shared(Mixed { weight, .. }) => weight.rows(indices, device),
+            Self::Shared(Mixed {
+                weight, residual, ..
+            }) => match residual {
+                Some(pair) => Ok(weight.rows(indices, device)? + pair.rows(indices, device)?),
+                None => weight.rows(indices, device),
+            },
         }
     }
 }

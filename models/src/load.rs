@@ -31,6 +31,21 @@ impl Decoder {
         })
     }
 
+    /// Takes the residuals of mixtures out of their weights, so that they can be trained: `checkpoint` is what was
+    /// loaded. Costs two products for each of them from then on.
+    pub fn part_residuals(&mut self, checkpoint: &Checkpoint, device: &Device) -> Result<()> {
+        for (layer, block) in self.blocks.iter_mut().enumerate() {
+            for role in Role::ALL {
+                let linear = block.linear_mut(role);
+                if matches!(linear.weight, Weight::Shared(_)) {
+                    let factor = checkpoint.factor(Site::new(layer, role))?;
+                    linear.weight = Weight::with_residual(factor, device)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Loads embedding, last norm and head, without blocks, for callers that load one block at a time.
     pub fn load_ends(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let load = Loader::new(checkpoint, device);

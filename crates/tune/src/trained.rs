@@ -6,7 +6,7 @@ use burn::{module::Param, nn::RmsNorm, tensor::Tensor};
 use compress_calibrate::{BlockTrace, Gradients};
 use compress_checkpoint::names::{self, NormSite};
 use compress_core::{Role, Site};
-use compress_models::{Block, Decoder, Pair, Store, Weight};
+use compress_models::{Block, Decoder, Mixed, Pair, Store, Weight};
 use serde::Serialize;
 
 use crate::{Error, Result};
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// The matrices that are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Trained {
-    /// Both factors of low-rank components.
+    /// Both factors of low-rank components, and of what atoms that weights share leave of each.
     pub lrc: bool,
     /// The same, and weights that stayed whole.
     pub factors: bool,
@@ -33,9 +33,18 @@ impl Trained {
     /// Whether the weight of a role is trained.
     const fn holds(self, block: &Block, role: Role) -> bool {
         match block.linear(role).weight {
+            // Of mixtures the residuals alone: atoms are no layer's own.
             Weight::LowRank(Pair {
                 up: Store::Float(_),
                 down: Store::Float(_),
+            })
+            | Weight::Shared(Mixed {
+                residual:
+                    Some(Pair {
+                        up: Store::Float(_),
+                        down: Store::Float(_),
+                    }),
+                ..
             }) => self.lrc || self.factors,
             Weight::Whole(Store::Float(_)) => self.factors,
             // Packed numbers are not trained, and a correction would have to make good for those it is tied to.

@@ -207,7 +207,9 @@ impl Task<'_> {
     /// Trains, puts what came of it in its place, and writes all else that the output consists of.
     fn train(&self, writer: &Writer<'_>) -> Result<(Effort, Vec<Point>)> {
         let mut journal = Journal::open(&writer.state())?;
-        let mut decoder = Decoder::load(&self.model.checkpoint, &Device::flex())?;
+        let device = Device::flex();
+        let mut decoder = Decoder::load(&self.model.checkpoint, &device)?;
+        decoder.part_residuals(&self.model.checkpoint, &device)?;
         let start = Instant::now();
         let ending = match (self.job.objective, self.original) {
             (Objective::Distillation, Some(original)) => distil(

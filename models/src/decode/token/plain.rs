@@ -138,9 +138,13 @@ impl Layer {
     /// None where the weight is not on the CPU, or is differentiated.
     pub fn of(weight: &Weight, bias: Option<&Param<Tensor<1>>>) -> Option<Self> {
         let (base, pair) = match weight {
-            Weight::Whole(store) | Weight::Shared(Mixed { weight: store, .. }) => {
-                (Some(Store::of(store)?), None)
-            }
+            Weight::Whole(store) => (Some(Store::of(store)?), None),
+            Weight::Shared(Mixed {
+                weight, residual, ..
+            }) => (
+                Some(Store::of(weight)?),
+                perhaps(residual.as_ref(), Pair::of)?,
+            ),
             Weight::LowRank(pair) => (None, Some(Pair::of(pair)?)),
             Weight::Sum(Sum { base, correction }) => {
                 (Some(Store::of(base)?), Some(Pair::of(correction)?))
