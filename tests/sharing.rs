@@ -235,6 +235,108 @@ fn mixtures_that_do_not_fit_their_atoms_are_refused_by_name() {
 }
 
 #[test]
+fn mixtures_of_other_atoms_than_the_config_says_are_refused() {
+    let place = folder();
+    let whole = place.path().join("whole");
+    masa(&whole, &[&PLAIN[..], &["--no-evaluate"]].concat());
+    common::edit_config(&whole, |config| {
+        let mixture = &mut config["mixtures"]["model.layers.3.self_attn.q_proj"];
+        mixture["dictionary"] = "q_proj_2".into();
+    });
+    let refused = Checkpoint::open(&whole).err().unwrap().to_string();
+    assert!(refused.contains("`q_proj_2`"), "{refused}");
+}
+
+#[test]
+fn atoms_are_not_put_among_the_layers_of_others() {
+    let place = folder();
+    let (first, second) = (place.path().join("first"), place.path().join("second"));
+    let some = ["--roles", "q", "--no-evaluate"];
+    masa(&first, &[&PLAIN[..], &some, &["--skip", "1-2"]].concat());
+    let run = |roles: &str| {
+        let words = [
+            "run",
+            "masa",
+            text(&first),
+            "-o",
+            text(&second),
+            "--roles",
+            roles,
+            "-q",
+        ];
+        compress(&[&words[..], &PLAIN, &["--no-evaluate"]].concat())
+    };
+    // Layers 1 and 2 are still whole, but a file has no way to tell their atoms from those of layer 0 for layer 3.
+    let refused = run("q");
+    assert_eq!(refused.status.code(), Some(2));
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        stderr.contains("query: the model has atoms of this role already"),
+        "{stderr}"
+    );
+    assert!(!second.exists());
+    success(&run("v"));
+    assert_eq!(
+        Checkpoint::open(&second)
+            .unwrap()
+            .forms()
+            .values()
+            .filter(|form| form.is_factored())
+            .count(),
+        10
+    );
+}
+
+#[test]
+fn measurements_that_stay_do_not_mix_two_fits() {
+    let place = folder();
+    let evidence = place.path().join("evidence");
+    let plan = |fit: &str, more: &[&str]| {
+        let words = [
+            "plan",
+            "masa",
+            "--atoms",
+            "2",
+            "--keep",
+            "0.6",
+            "--coefficients",
+            fit,
+        ];
+        let text = ["--samples", "8", "--calibrate-ctx", "64", "-q"];
+        success(&compress(&[&words[..], &text, more].concat()))
+    };
+    let kept = ["--evidence", text(&evidence)];
+    let plain = plan("plain", &kept);
+    assert_ne!(plan("norm", &kept), plain);
+    assert_eq!(plan("plain", &kept), plain);
+}
+
+#[test]
+fn options_that_mean_nothing_are_refused_and_large_ones_end() {
+    let refused = |options: &[&str], words: &str| {
+        let run = compress(&[&["plan", "masa", "-q"][..], options].concat());
+        assert_eq!(run.status.code(), Some(2), "{options:?}");
+        let stderr = String::from_utf8(run.stderr).unwrap();
+        assert!(stderr.contains(words), "{stderr}");
+    };
+    let auto = ["--atoms", "auto", "--residual", "0.5", "--metric", "plain"];
+    refused(&auto, "--residual goes with a number of --atoms");
+    let none = ["--only", "gate", "--metric", "plain"];
+    refused(&none, "none of the chosen weights has one of the --roles");
+    let plan = |options: &[&str]| {
+        success(&compress(
+            &[&["plan", "masa", "-q", "--metric", "plain"][..], options].concat(),
+        ))
+    };
+    plan(&["--atoms", "99999999999999", "--keep", "0.2"]);
+    let once = plan(&["--roles", "q", "--atoms", "2", "--residual", "0.1"]);
+    assert_eq!(
+        plan(&["--roles", "q,query,q", "--atoms", "2", "--residual", "0.1"]),
+        once
+    );
+}
+
+#[test]
 fn a_plan_without_atoms_for_its_mixtures_is_refused() {
     let place = folder();
     let file = place.path().join("plan.json");
@@ -253,13 +355,25 @@ fn a_plan_without_atoms_for_its_mixtures_is_refused() {
         )
     };
     success(&run(&plan));
+    let mut whole = plan.clone();
     let steps = plan["steps"].as_array_mut().unwrap();
     steps.retain(|step| step["step"].get("atoms").is_none());
-    let refused = run(&plan);
-    assert_eq!(refused.status.code(), Some(2));
-    let stderr = String::from_utf8(refused.stderr).unwrap();
+    let refused = |plan: &Value| {
+        let refused = run(plan);
+        assert_eq!(refused.status.code(), Some(2));
+        String::from_utf8(refused.stderr).unwrap()
+    };
+    let stderr = refused(&plan);
     assert!(
         stderr.contains("no step of the plan makes the atoms"),
+        "{stderr}"
+    );
+    // Nor are atoms made that nothing is mixed of.
+    let steps = whole["steps"].as_array_mut().unwrap();
+    steps.retain(|step| step["step"].get("atoms").is_some());
+    let stderr = refused(&whole);
+    assert!(
+        stderr.contains("no weight is to be a mixture of them"),
         "{stderr}"
     );
 }

@@ -83,9 +83,10 @@ impl<M: Method> Compression<'_, M> {
     pub fn at_once(&self) -> Result<Compressed> {
         let start = Instant::now();
         let dictionaries = self.dictionaries()?;
-        let survey = self.survey.again().with_dictionaries(&*dictionaries);
-        let bar = progress::bar("compressing", self.plan.steps.len(), self.quiet);
+        let survey = self.survey.for_part().with_dictionaries(&*dictionaries);
         let inputs: Vec<(LayerInput, Vec<usize>)> = by_input(self.plan)?.into_iter().collect();
+        let steps = inputs.iter().map(|(_, steps)| steps.len()).sum();
+        let bar = progress::bar("compressing", steps, self.quiet);
         let finished = self.writer.finished();
         let one = |input: usize| {
             let (input, steps) = &inputs[input];
@@ -143,7 +144,7 @@ impl<M: Method> Compression<'_, M> {
                     measured,
                 };
                 // A survey of its own, since evidence and targets are those of this input.
-                let survey = self.survey.again().with_evidence(&here);
+                let survey = self.survey.for_part().with_evidence(&here);
                 let survey = survey
                     .with_targets(targets)
                     .with_dictionaries(&*dictionaries);

@@ -12,9 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use compress_calibrate::{PassFootprint, between_blocks, evidence};
 use compress_checkpoint::{Checkpoint, Config, Layout};
-use compress_core::{
-    LayerInput, Method, Needs, Plan, Shape, Site, Step as _, Survey, TokenWeights,
-};
+use compress_core::{LayerInput, Method, Needs, Plan, Shape, Site, Step, Survey, TokenWeights};
 use compress_evaluate::CORE;
 
 use crate::{evidence::Route, job::Planning, memory, pipeline::by_input};
@@ -90,7 +88,7 @@ pub fn preview<M: Method>(
     let shape = |site: Site| survey.shape(site);
     let reads = route.in_turn || route.before != Needs::NOTHING;
     let tokens = usize::from(reads) * TOKENIZER;
-    let fixed = own + tokens + threads * CORE + loading(layout, &route, model.config());
+    let fixed = own + tokens + threads * CORE + atoms(plan, arguments, &route, model.config());
     let step = |index: usize| plan.steps[index].step.clone();
     let steps = by_input(plan)?.into_iter();
     let steps = steps.map(|(input, of_input)| (input, of_input.into_iter().map(step).collect()));
@@ -119,13 +117,18 @@ pub fn preview<M: Method>(
     })
 }
 
-/// Atoms of which a weight is mixed while the pass of the compressed model loads it.
-fn loading(layout: &Layout, route: &Route, config: &Config) -> usize {
-    let dictionaries = layout.dictionaries().into_iter();
-    let bytes = dictionaries.map(|(group, form)| {
-        let shape = config.weight_shape(group.start());
+/// Atoms in memory beside what is counted by weights: those of which the pass of the compressed model mixes one; all of
+/// them where the output has none.
+fn atoms<S: Step>(plan: &Plan<S>, arguments: &Planning, route: &Route, config: &Config) -> usize {
+    let forms = plan.steps.iter();
+    let forms = forms.filter_map(|planned| planned.step.dictionary());
+    let bytes = forms.map(|form| {
+        let shape = config.weight_shape(form.group.start());
         size_of::<f32>() * form.shape(shape).size()
     });
+    if arguments.form.dense {
+        return bytes.sum();
+    }
     let largest = bytes.max().unwrap_or(0);
     route.refit.map_or(0, |_| largest)
 }

@@ -59,7 +59,9 @@ fn for_budget<M: Method>(
     keep: Option<Budget>,
 ) -> Result<Plan<M::Step>> {
     let steps = method.plan(survey, keep)?;
-    Ok(Plan::new(method.name(), model.id()?, keep, steps, survey)?)
+    let plan = Plan::new(method.name(), model.id()?, keep, steps, survey)?;
+    plan.check(survey)?; // as one that is read
+    Ok(plan)
 }
 
 /// The plan in a file, which may have been edited by hand.

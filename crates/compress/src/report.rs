@@ -50,12 +50,9 @@ pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
         ratio(before.parameters as f64, after.parameters as f64),
     );
     let (b, a) = (&before.score, &after.score);
-    row(
-        "perplexity",
-        figure(b.perplexity),
-        figure(a.perplexity),
-        ratio(b.perplexity, a.perplexity),
-    );
+    let perplexity = [b.perplexity, a.perplexity];
+    let [from, to] = perplexity.map(figure);
+    row("perplexity", from, to, ratio(perplexity[0], perplexity[1]));
     if let Some(kl) = after.kl {
         // In most tables the first model is the original, without divergence from itself: the column stays empty.
         let mut both = |name: &str, of: &dyn Fn(Divergence) -> String| {

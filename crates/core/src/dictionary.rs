@@ -9,8 +9,6 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use compress_numerics::linalg::{Right, Slab, product_of_slabs};
-
 use crate::{
     Error, Matrix, Method, Precision, Result, Role, Scheme, Shape, Site, Step, Store, Survey,
 };
@@ -140,12 +138,20 @@ impl Dictionary {
     /// Fails where there are not S of them.
     pub fn mixed(&self, coefficients: &Matrix) -> Result<Matrix> {
         let Shape { rows, cols } = self.shape();
+        let given = coefficients.shape();
+        if given.size() != self.atoms {
+            let (left, right) = (given, Shape::new(self.atoms, rows * cols));
+            return Err(compress_numerics::Error::Product { left, right }.into());
+        }
         let stacked = self.stacked.floats();
-        // With an atom as one of S rows a mixture is a product.
-        let atoms = Slab::new(stacked.data(), Shape::new(self.atoms, rows * cols))?;
-        let coefficients = Slab::new(coefficients.data(), coefficients.shape())?;
-        let mixed = product_of_slabs(coefficients, atoms, Right::AsIs)?;
-        Ok(Matrix::new(rows, cols, mixed)?)
+        let mut mixed = Matrix::zeros(rows, cols);
+        // One atom after the other, so that none is copied.
+        let atoms = stacked.data().chunks_exact(rows * cols);
+        for (atom, coefficient) in atoms.zip(coefficients.data()) {
+            let pairs = mixed.data_mut().iter_mut().zip(atom);
+            pairs.for_each(|(sum, x)| *sum += coefficient * x);
+        }
+        Ok(mixed)
     }
 }
 

@@ -87,6 +87,15 @@ pub enum Error {
         problem: &'static str,
     },
 
+    /// Options of a method that do not go together, or leave it nothing to do.
+    #[error("{method}: {problem}")]
+    Options {
+        /// The method.
+        method: &'static str,
+        /// What is wrong, and what to do.
+        problem: &'static str,
+    },
+
     /// A method was asked for atoms, whose steps make none.
     #[error("{method} makes no atoms that weights could share")]
     NothingShared {

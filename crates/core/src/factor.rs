@@ -1,8 +1,8 @@
 //! A factor: the matrices that take a weight's place, as a structure over stores.
 //!
 //! A *structure* says how a weight is composed: whole, as a product of two thin matrices, as the sum of a
-//! matrix and such a product, or as a mixture of atoms that it shares with other layers. A *store* says how the numbers of one matrix are kept. Any store may stand in
-//! any place of any structure.
+//! matrix and such a product, or as a mixture of atoms that it shares with other layers. A *store* says how
+//! the numbers of one matrix are kept. Any store may stand in any place of any structure.
 //!
 //! ```
 //! use compress_core::{Bits, Factor, Form, Matrix, Pair, Quantised, Scheme, Store};

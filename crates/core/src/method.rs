@@ -111,7 +111,7 @@ pub fn compress_all<M: Method>(
     let shared = DictionariesInMemory::of(method, steps, survey)?;
     let of_weights = steps.iter().filter(|step| step.dictionary().is_none());
     let of_weights: Vec<M::Step> = of_weights.cloned().collect();
-    let survey = survey.again().with_dictionaries(&shared);
+    let survey = survey.for_part().with_dictionaries(&shared);
     method.compress(&of_weights, &survey)
 }
 

@@ -147,10 +147,12 @@ impl<S: Step> Plan<S> {
                 return Err(Error::Dictionary { group, problem });
             }
         }
+        let mut unused = made.clone();
         for (site, form) in self.forms() {
             let Some(used) = form.dictionary() else {
                 continue;
             };
+            unused.remove(&used.group);
             let nearest = made.iter().rev().find(|(group, _)| group.admits(site));
             if nearest != Some((&used.group, &used)) {
                 return Err(Error::Dictionary {
@@ -159,7 +161,13 @@ impl<S: Step> Plan<S> {
                 });
             }
         }
-        Ok(())
+        match unused.keys().next() {
+            Some(&group) => Err(Error::Dictionary {
+                group,
+                problem: "the plan makes these atoms, and no weight is to be a mixture of them",
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The token weights that its steps ask for; one pass over the text serves all steps, so the strongest wins.

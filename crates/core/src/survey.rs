@@ -97,7 +97,7 @@ impl<'a> Survey<'a> {
 
     /// The same model and evidence, to be given targets and atoms of one part of the work.
     #[must_use]
-    pub fn again(&self) -> Survey<'_> {
+    pub fn for_part(&self) -> Survey<'_> {
         Survey {
             weights: self.weights,
             evidence: self.evidence,

@@ -46,7 +46,7 @@ use serde::Serialize;
 
 pub use atoms::dictionary;
 pub use plan::{Group, groups, uniform};
-pub use step::{Atoms, Mix, Mixture, Of};
+pub use step::{Atoms, AtomsOf, Mix, Mixture};
 
 use plan::Planning;
 
@@ -102,6 +102,14 @@ impl Default for Masa {
 }
 
 impl Fit {
+    /// Its name, in options and beside kept spectra.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Norm => "norm",
+        }
+    }
+
     /// The metric of a fit, given that of the residual.
     const fn metric(self, of_residual: &Metric) -> &Metric {
         match self {
@@ -136,8 +144,21 @@ impl Method for Masa {
 
     fn plan(&self, survey: &Survey<'_>, budget: Option<Budget>) -> Result<Vec<Mix>> {
         let groups = groups(survey, &self.roles, self.groups);
-        if let (Some(residual), Count::Of(count)) = (self.residual, self.atoms) {
-            return Ok(uniform(&groups, count, residual));
+        let fail = |problem| {
+            let method = self.name();
+            Err(Error::Options { method, problem })
+        };
+        if groups.is_empty() {
+            return fail("none of the chosen weights has one of the --roles");
+        }
+        match (self.residual, self.atoms) {
+            (Some(residual), Count::Of(count)) => return Ok(uniform(&groups, count, residual)),
+            (Some(_), Count::Auto) => {
+                return fail(
+                    "--residual goes with a number of --atoms: auto chooses it by what a budget leaves",
+                );
+            }
+            (None, _) => {}
         }
         let budget = budget.unwrap_or(Budget::USUAL);
         if budget == Budget::ALL {

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use crate::{
     Masa, atoms,
     mixture::{fit, rest},
-    step::{Atoms, Mix, Mixture, Of},
+    step::{Atoms, AtomsOf, Mix, Mixture},
 };
 
 /// Some weights of one role in consecutive groups of layers.
@@ -66,16 +66,22 @@ pub fn groups(survey: &Survey<'_>, roles: &[Role], parts: usize) -> Vec<Group> {
         });
         groups.collect::<Vec<_>>()
     };
+    // Whatever was said twice is one role.
+    let roles: BTreeSet<Role> = roles.iter().copied().collect();
     roles.iter().flat_map(of_role).collect()
 }
 
-/// Steps with the same number of atoms in every group, and residuals of rank ⌊ρ m n / (m + n)⌋.
+/// Steps with the same number of atoms in every group, and residuals of rank ⌊ρ m n / (m + n)⌋; none for groups of fewer
+/// weights than atoms, which would only grow.
 #[must_use]
 pub fn uniform(groups: &[Group], count: usize, residual: f64) -> Vec<Mix> {
-    let steps = groups.iter().flat_map(|group| {
-        let rank = (residual * group.shape.break_even_rank()) as usize;
+    let large = groups.iter().filter(|group| group.sites.len() >= count);
+    let steps = large.flat_map(|group| {
+        // As many atoms as weights leave nothing.
+        let exact = count == group.sites.len();
+        let rank = (residual * group.shape.break_even_rank()) as usize * usize::from(!exact);
         let atoms = group.atoms(count, &[]);
-        let of = atoms.as_ref().map(Atoms::name);
+        let of = atoms.as_ref().map(Atoms::reference);
         let mixtures = group.sites.iter().map(move |&site| {
             Mix::Mixture(Mixture {
                 site,
@@ -146,9 +152,10 @@ impl Planning<'_> {
             };
             self.groups.iter().map(of_group).sum()
         };
-        let fits = (0..=count)
-            .rev()
-            .find(|&count| price(count) <= self.parameters);
+        let most = self.groups.iter().map(|group| group.sites.len()).max();
+        // More atoms than weights would be none.
+        let counts = 0..=count.min(most.unwrap_or(0));
+        let fits = counts.rev().find(|&count| price(count) <= self.parameters);
         self.with(&vec![fits.unwrap_or(0); self.groups.len()])
     }
 
@@ -183,14 +190,15 @@ impl Planning<'_> {
                 paid += count * (group.shape.size() + mixed.len());
             }
             let spectra = self.spectra(&mixed, atoms.as_ref())?;
-            let of = atoms.as_ref().map(Atoms::name);
+            let of = atoms.as_ref().map(Atoms::reference);
             dictionaries.extend(atoms);
             for (site, spectrum) in mixed.into_iter().zip(spectra) {
                 candidates.push((of, candidate((site, group.shape), of, &spectrum)));
             }
         }
         let left = self.parameters.saturating_sub(paid);
-        let (names, candidates): (Vec<Option<Of>>, Vec<Candidate>) = candidates.into_iter().unzip();
+        let (names, candidates): (Vec<Option<AtomsOf>>, Vec<Candidate>) =
+            candidates.into_iter().unzip();
         let ranks = allocate_within(left, &candidates, Count::Envelope).ranks;
         // Counted as if the budget were kept: a plan that it does not admit loses all.
         let mut loss = if paid > self.parameters {
@@ -219,7 +227,11 @@ impl Planning<'_> {
             });
         }
         // Atoms that no weight is left to mix are not made.
-        let used = |atoms: &Atoms| mixtures.iter().any(|it| it.atoms == Some(atoms.name()));
+        let used = |atoms: &Atoms| {
+            mixtures
+                .iter()
+                .any(|it| it.atoms == Some(atoms.reference()))
+        };
         let dictionaries = dictionaries.into_iter().filter(used).map(Mix::Atoms);
         let mut steps: Vec<Mix> = dictionaries.collect();
         steps.extend(mixtures.into_iter().map(Mix::Mixture));
@@ -230,7 +242,7 @@ impl Planning<'_> {
     /// compare across weights.
     fn spectra(&self, sites: &[Site], atoms: Option<&Atoms>) -> Result<Vec<Vec<f64>>> {
         let norm = self.method.norm;
-        let name = atoms.map_or_else(|| norm.name().into(), |atoms| name(norm, atoms));
+        let name = atoms.map_or_else(|| norm.name().into(), |atoms| name(self.method, atoms));
         let known = sites
             .iter()
             .map(|site| self.survey.known_spectrum(*site, &name));
@@ -283,19 +295,26 @@ impl Found {
     }
 }
 
-/// The name under which the spectra of what atoms leave are kept.
-fn name(norm: Norm, atoms: &Atoms) -> String {
+/// The name under which the spectra of what atoms leave are kept, beside those of whole weights: all that decides them,
+/// the layers as a hash, since a name of a file cannot list them all.
+fn name(method: &Masa, atoms: &Atoms) -> String {
     let Atoms {
         start,
         layers,
         count,
     } = atoms;
-    let layers: Vec<String> = layers.iter().map(ToString::to_string).collect();
-    format!("{}-{count}-{start}-{}", norm.name(), layers.join("+"))
+    // FNV-1a, which is the same on every machine.
+    let hash = layers
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, layer| {
+            (hash ^ *layer as u64).wrapping_mul(0x100_0000_01b3)
+        });
+    let (norm, fit) = (method.norm.name(), method.fit.name());
+    format!("{norm}-{fit}-{count}-{start}-{hash:016x}")
 }
 
 /// A weight for the hand-out of ranks.
-fn candidate((site, shape): (Site, Shape), atoms: Option<Of>, spectrum: &[f64]) -> Candidate {
+fn candidate((site, shape): (Site, Shape), atoms: Option<AtomsOf>, spectrum: &[f64]) -> Candidate {
     let price = shape.low_rank_size(1) as f64;
     Candidate {
         site,

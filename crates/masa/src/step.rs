@@ -30,7 +30,7 @@ pub struct Atoms {
 /// The atoms that a mixture is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Of {
+pub struct AtomsOf {
     /// The first weight of their group.
     pub start: Site,
     /// S: how many there are.
@@ -45,12 +45,12 @@ pub struct Mixture {
     pub site: Site,
     /// The atoms; without any, the weight is its residual alone, a low-rank pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub atoms: Option<Of>,
+    pub atoms: Option<AtomsOf>,
     /// The rank of the residual; 0 for none.
     pub residual: usize,
 }
 
-impl Of {
+impl AtomsOf {
     /// The form of the dictionary, in floats; none where the group begins with no weight of a block.
     fn form(self) -> Option<DictionaryForm> {
         let Site::Block { layer: first, role } = self.start else {
@@ -67,9 +67,9 @@ impl Of {
 impl Atoms {
     /// The atoms, as mixtures name them.
     #[must_use]
-    pub const fn name(&self) -> Of {
+    pub const fn reference(&self) -> AtomsOf {
         let (start, count) = (self.start, self.count);
-        Of { start, count }
+        AtomsOf { start, count }
     }
 
     /// The weights that they are made of.
@@ -81,7 +81,7 @@ impl Atoms {
 
     /// Fails where the layers are none that could make up a group, or their number none that they could share.
     fn check(&self, shape: &impl Fn(Site) -> Result<Shape>) -> Result<()> {
-        let form = self.name().form();
+        let form = self.reference().form();
         let group = form.ok_or(Error::NoSuchSite { site: self.start })?.group;
         let fail = |problem| Err(Error::Dictionary { group, problem });
         let ascending = self.layers.windows(2).all(|pair| pair[0] < pair[1]);
@@ -106,7 +106,7 @@ impl Mixture {
     /// The atoms that it is made of, in floats; none for a low-rank pair.
     #[must_use]
     pub fn dictionary(self) -> Option<DictionaryForm> {
-        self.atoms.and_then(Of::form)
+        self.atoms.and_then(AtomsOf::form)
     }
 
     fn check(self, shape: impl Fn(Site) -> Result<Shape>) -> Result<()> {
@@ -167,7 +167,7 @@ impl Step for Mix {
 
     fn dictionary(&self) -> Option<DictionaryForm> {
         match self {
-            Self::Atoms(atoms) => atoms.name().form(),
+            Self::Atoms(atoms) => atoms.reference().form(),
             Self::Mixture(_) => None,
         }
     }

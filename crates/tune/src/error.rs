@@ -9,7 +9,7 @@ use thiserror::Error;
 pub enum Error {
     /// No matrix of the model is among those to be trained.
     #[error(
-        "there is nothing to train: the model has no low-rank component; compress it first, or train `factors` or `norms`"
+        "there is nothing to train: the model has no low-rank component in floats (rounded ones are not trained); compress it first, or train `factors` or `norms`"
     )]
     Nothing,
 

@@ -28,12 +28,38 @@ impl Checkpoint {
         let form = found.map_err(|fault| self.fault(fault))?;
         form.check(shape)?;
         self.expect_rank(&names::module(site), form.correction())?;
+        if let Some(atoms) = form.dictionary() {
+            self.expect_mixture(site, atoms)?;
+        }
         let atoms = form.dictionary().into_iter();
         let atoms = atoms.flat_map(|atoms| names::dictionary_parts(atoms, shape));
         for part in names::parts(site, form, shape).into_iter().chain(atoms) {
             self.expect_part(&part)?;
         }
         Ok(form)
+    }
+
+    /// Checks that a mixture is of the atoms that the config says: those that begin nearest before it in the files
+    /// could be others.
+    fn expect_mixture(&self, site: Site, atoms: DictionaryForm) -> Result<()> {
+        let module = names::module(site);
+        let found = names::dictionary(atoms.group.role, atoms.group.first);
+        let found = found.rsplit('.').next();
+        let mixture = self
+            .config()
+            .json
+            .get("mixtures")
+            .and_then(|all| all.get(&module));
+        let said = mixture.and_then(|it| it.get("dictionary")?.as_str());
+        if said == found {
+            return Ok(());
+        }
+        let problem = format!(
+            "`{module}` mixes atoms, in the files those of `{}`, but `mixtures` in config.json says {}",
+            found.unwrap_or_default(),
+            said.map_or("nothing of it".into(), |said| format!("`{said}`")),
+        );
+        Err(Error::damaged(self.path(), problem))
     }
 
     /// The shape of a tensor, if it exists.
@@ -108,11 +134,10 @@ impl Checkpoint {
         Ok(factor.ok_or(compress_core::Error::NoSuchSite { site })?)
     }
 
-    /// The atoms of a group; read once for all weights that hold them at the same time.
+    /// The atoms of a group, of which all weights that are in memory at the same time hold one copy.
     fn atoms(&self, form: DictionaryForm) -> Result<Arc<Dictionary>> {
-        // The lock is held while they are read: another thread that needs the same ones would read them too.
-        let mut held = self.atoms.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(atoms) = held.get(&form.group).and_then(Weak::upgrade) {
+        let held = || self.atoms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(atoms) = held().get(&form.group).and_then(Weak::upgrade) {
             return Ok(atoms);
         }
         let DictionaryForm {
@@ -122,13 +147,14 @@ impl Checkpoint {
         } = form;
         let shape = form.shape(self.config().weight_shape(group.start()));
         let module = names::dictionary(group.role, group.first);
+        // No lock is held here: decoding may wait for threads that wait for it. At worst two threads read the same.
         let stacked = self.store(&module, precision, shape)?;
         let dictionary = Arc::new(Dictionary {
             group,
             atoms,
             stacked,
         });
-        held.insert(group, Arc::downgrade(&dictionary));
+        held().insert(group, Arc::downgrade(&dictionary));
         Ok(dictionary)
     }
 

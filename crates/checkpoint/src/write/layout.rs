@@ -137,6 +137,7 @@ impl Layout {
         forms.extend(spec.forms.iter().map(|(site, form)| (*site, *form)));
         // Checked over all forms, as those of the source may remain beside the new ones.
         schemes::check_ranks(&forms)?;
+        check_atoms(source, &spec.forms, &forms)?;
         modelling::check_class(source.config(), &forms)?;
         let sizes = tensors.iter().map(|tensor| {
             let size: usize = tensor.shape.iter().product();
@@ -249,6 +250,30 @@ impl Layout {
             json!({ "metadata": { "total_size": total }, "weight_map": names.collect::<Map<_, _>>() }),
         )
     }
+}
+
+/// Refuses atoms among which those of the source, or new ones, would be taken for others': a file has for a mixture
+/// those that begin nearest at or before its layer.
+fn check_atoms(
+    source: &Checkpoint,
+    new: &BTreeMap<Site, Form>,
+    all: &BTreeMap<Site, Form>,
+) -> Result<()> {
+    let groups = dictionaries(all);
+    let fail = |group, problem| Err(compress_core::Error::Dictionary { group, problem }.into());
+    let problem = "the model has atoms of this role already, among whose layers these would lie; leave the role out by --roles";
+    for (site, form) in all {
+        let nearest = groups.keys().rev().find(|group| group.admits(*site));
+        match (form.dictionary(), nearest) {
+            (Some(own), Some(nearest)) if own.group != *nearest => return fail(own.group, problem),
+            _ => {}
+        }
+    }
+    let old = dictionaries(source.forms());
+    let twice = dictionaries(new)
+        .into_keys()
+        .find(|group| old.contains_key(group));
+    twice.map_or(Ok(()), |group| fail(group, problem))
 }
 
 /// Gives all corrections the largest rank among them, since `adapter_config.json` has one `r`; the

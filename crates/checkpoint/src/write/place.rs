@@ -7,7 +7,7 @@ use crate::{
     write::layout::{Placed, Shard},
 };
 
-/// Distributes tensors over files of at most `limit` bytes in order of their names, sets their
+/// Distributes tensors over files of at most `limit` bytes in the order that they have, sets their
 /// offsets and builds the headers.
 pub fn place(tensors: &mut [Placed], limit: usize) -> Vec<Shard> {
     let (mut file, mut filled) = (0, 0);

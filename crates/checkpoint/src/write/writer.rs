@@ -35,6 +35,9 @@ use crate::{
     },
 };
 
+/// Numbers that are encoded at a time: 4 MiB of `f32`.
+const PIECE: usize = 1 << 20;
+
 /// The name of the model card.
 const CARD: &str = "README.md";
 
@@ -158,7 +161,11 @@ impl<'a> Writer<'a> {
                 Contents::Bytes(bytes) => self.shards.write(placed, 0, &bytes)?,
                 Contents::Floats(matrix) => {
                     let matrix = padded(matrix, &placed.shape);
-                    self.shards.write_numbers(placed, 0, matrix.data())?;
+                    // In pieces: atoms may be many times as large as a weight.
+                    let mut written = 0;
+                    for piece in matrix.data().chunks(PIECE) {
+                        written += self.shards.write_numbers(placed, written, piece)?;
+                    }
                 }
             }
         }

@@ -4,7 +4,7 @@ use clap::Args;
 use compress_core::{Bits, Role, Scheme, TokenWeights};
 use compress_fwsvd::{Fisher, FwSvd};
 use compress_lorc::{Keep, Lorc, Quantizer, RoundingOptions, Scaling};
-use compress_masa::{Count as Atoms, Fit, Masa};
+use compress_masa::{Count as AtomCount, Fit, Masa};
 use compress_svd::{Norm, Svd};
 use compress_welore::{Count, Score, Welore};
 
@@ -281,6 +281,7 @@ impl MethodOptions for LorcOptions {
 #[derive(Debug, Args)]
 pub struct MasaOptions {
     /// The roles whose weights share atoms, each role among its own layers; q, k, v and o will do for those of attention.
+    /// All other weights stay whole, and --keep counts these alone.
     #[arg(long, value_name = "ROLES", value_delimiter = ',', value_parser = role,
         default_value = "query,key,value,output", conflicts_with = "plan")]
     pub roles: Vec<Role>,
@@ -293,7 +294,7 @@ pub struct MasaOptions {
         default_value = "auto",
         conflicts_with = "plan"
     )]
-    pub atoms: Atoms,
+    pub atoms: AtomCount,
 
     /// Give every weight a residual of the same rank ρ·m·n / (m + n), in place of ranks that --keep or --target-size
     /// decides; 0 for none.

@@ -32,7 +32,8 @@ pub struct Text {
     pub documents: Option<String>,
 
     /// Read only the first N tokens of each window at once, and the others one by one through the key-value
-    /// cache, as in generating: slow, and the same figure, unless something is done to what the cache holds.
+    /// cache, as in generating: slow, and the same figure, unless something is done to what the cache holds, or rotary
+    /// embeddings depend on the length of the text (dynamic scaling).
     #[arg(long, value_name = "N", value_parser = prompt)]
     pub prompt: Option<usize>,
 

@@ -3,7 +3,7 @@
 use std::{error::Error, path::Path};
 
 use anyhow::Result;
-use compress_core::{Form, Role, Site, Survey};
+use compress_core::{Form, Role, Shape, Site, Survey};
 use plotters::{
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
@@ -31,10 +31,9 @@ pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<
             Some(Cell {
                 layer,
                 role,
-                kept: form.parameters(shape) as f64 / shape.size() as f64,
-                label: form
-                    .rank()
-                    .map_or_else(|| form.to_string(), |rank| rank.to_string()),
+                kept: (form.parameters(shape) + shared(form, forms, shape)) as f64
+                    / shape.size() as f64,
+                label: label(form),
             })
         })
         .collect();
@@ -44,6 +43,31 @@ pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<
     super::write(path, (width as u32, height as u32), |canvas| {
         render(canvas, &cells)
     })
+}
+
+/// Rank; atoms and rank of a mixture, such as `2+15`; any other form in words.
+fn label(form: Form) -> String {
+    match form {
+        Form::LowRank(pair) => pair.rank.to_string(),
+        Form::Shared {
+            dictionary,
+            residual,
+        } => {
+            let rank = residual.map_or(0, |pair| pair.rank);
+            format!("{}+{rank}", dictionary.atoms)
+        }
+        _ => form.to_string(),
+    }
+}
+
+/// A weight's part of the atoms that it shares, in parameters.
+fn shared(form: Form, forms: &[(Site, Form)], shape: Shape) -> usize {
+    let Some(atoms) = form.dictionary() else {
+        return 0;
+    };
+    let all = forms.iter().filter_map(|(_, form)| form.dictionary());
+    let members = all.filter(|other| other.group == atoms.group).count();
+    atoms.shape(shape).size() / members.max(1)
 }
 
 /// A weight in the picture.
@@ -71,7 +95,7 @@ fn render(canvas: &Canvas<'_>, cells: &[Cell]) -> std::result::Result<(), Box<dy
         )
     };
     let middle = |(x, y): (i32, i32)| (x + CELL.1 / 2, y + CELL.0 / 2);
-    let title = "rank, and share of the parameters kept (white 0, dark all)";
+    let title = "rank (atoms + rank), and share of the parameters kept (white 0, dark all)";
     canvas.draw(&Text::new(title, (10, 12), ("sans-serif", 14)))?;
     for (index, role) in Role::ALL.iter().enumerate() {
         let (x, y) = middle(corner(0, index));

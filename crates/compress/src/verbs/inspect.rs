@@ -4,12 +4,12 @@
 //! (`compress_tune::closest_originals`). Costs a singular value decomposition of each weight, multiplied out; threads
 //! share the weights.
 
-use std::result::Result as StdResult;
+use std::{collections::BTreeMap, result::Result as StdResult};
 
 use anyhow::Result;
 use comfy_table::ColumnConstraint;
 use compress_checkpoint::{Checkpoint, Tensor, names};
-use compress_core::{Form, Matrix, Shape, Site};
+use compress_core::{DictionaryForm, Form, Matrix, Shape, Site};
 use compress_numerics::linalg::singular_values;
 use compress_tune::{COSINE, LOOKED_AT, closest_originals};
 use rayon::prelude::*;
@@ -229,7 +229,42 @@ fn json(model: &Opened, weights: &[Row]) -> Result<String> {
         "bytes": model.checkpoint.file_bytes(),
         "parameters": model.checkpoint.parameters(),
         "weights": weights,
+        "dictionaries": dictionaries(&model.checkpoint)?,
     }))?)
+}
+
+/// Atoms that several weights share, whose bytes are those of no weight.
+#[derive(Debug, Serialize)]
+struct Atoms {
+    /// Their module.
+    name: String,
+    /// How many there are.
+    count: usize,
+    /// How many weights are mixtures of them.
+    weights: usize,
+    /// Their bytes in the file.
+    bytes: usize,
+}
+
+/// The atoms of a model, in the order of their groups.
+fn dictionaries(model: &Checkpoint) -> Result<Vec<Atoms>> {
+    let mut members: BTreeMap<_, (DictionaryForm, usize)> = BTreeMap::new();
+    for form in model.forms().values().filter_map(|form| form.dictionary()) {
+        members.entry(form.group).or_insert((form, 0)).1 += 1;
+    }
+    let members = members.into_iter();
+    let atoms = members.map(|(group, (form, weights))| {
+        let shape = model.config().weight_shape(group.start());
+        let parts = names::dictionary_parts(form, shape).into_iter();
+        let bytes = parts.map(|part| Ok(model.tensor(&part.name)?.bytes()));
+        Ok(Atoms {
+            name: names::dictionary(group.role, group.first),
+            count: form.atoms,
+            weights,
+            bytes: bytes.sum::<Result<usize>>()?,
+        })
+    });
+    atoms.collect()
 }
 
 /// All of it as a table, for people.
@@ -288,5 +323,18 @@ fn print(model: &Opened, weights: &[Row]) -> Result<()> {
             change(|c| format!("{:.3}", c.least_cosine)),
         ]);
     }
-    report::print(table)
+    report::print(table)?;
+    for shared in dictionaries(checkpoint)? {
+        let Atoms {
+            name,
+            count,
+            weights,
+            bytes,
+        } = shared;
+        let bytes = report::size(bytes);
+        report::print(format_args!(
+            "{name}: {count} atoms in {bytes}, which {weights} weights share"
+        ))?;
+    }
+    Ok(())
 }

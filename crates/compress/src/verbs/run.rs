@@ -70,7 +70,7 @@ impl Work<Running> for Compress<'_> {
         // The lock comes first: another run may be about to publish to this place.
         let output = Output::claim(&job.output, job.force, &inputs)?;
         side::check(planning.plot.as_deref(), &inputs, Some(&output))?;
-        // Whatever can be wrong with the text shows before the work, not after it.
+        // What can be wrong with the text shows before the work.
         let text = self.text(&job, &model)?;
         let survey = Survey::new(&model.checkpoint, |site| planning.selection.contains(site));
         let context = job.text.context;
@@ -83,9 +83,10 @@ impl Work<Running> for Compress<'_> {
         let both = (&model.checkpoint, &layout);
         let takes = preview(method, &plan, &survey, both, (planning, context))?;
         let evidence = Measurements::to_compress(method, &plan, planning, context, &model)?;
-        let survey = evidence.inform(survey);
-        // The errors that a method reports are those of factors as they are stored.
-        let survey = survey.storing_factors(planning.form.factors);
+        // Methods report the errors of factors as they are stored.
+        let survey = evidence
+            .inform(survey)
+            .storing_factors(planning.form.factors);
         let task = Task {
             method,
             job: &job,
