@@ -324,17 +324,19 @@ fn print(model: &Opened, weights: &[Row]) -> Result<()> {
         ]);
     }
     report::print(table)?;
-    for shared in dictionaries(checkpoint)? {
-        let Atoms {
-            name,
-            count,
-            weights,
-            bytes,
-        } = shared;
-        let bytes = report::size(bytes);
-        report::print(format_args!(
-            "{name}: {count} atoms in {bytes}, which {weights} weights share"
-        ))?;
-    }
-    Ok(())
+    dictionaries(checkpoint)?.iter().try_for_each(tell_of)
+}
+
+/// A line for atoms that weights share.
+fn tell_of(shared: &Atoms) -> Result<()> {
+    let Atoms {
+        name,
+        count,
+        weights,
+        bytes,
+    } = shared;
+    let bytes = report::size(*bytes);
+    report::print(format_args!(
+        "{name}: {count} atoms in {bytes}, which {weights} weights share"
+    ))
 }

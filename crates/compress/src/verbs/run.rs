@@ -79,7 +79,7 @@ impl Work<Running> for Compress<'_> {
         let plan = pipeline::plan(method, &survey, &model, planning)?;
         let spec = pipeline::output_spec(&model.checkpoint, plan.forms(), &planning.form);
         let layout = Layout::new(&model.checkpoint, &spec)?;
-        // From here on bytes, disk and memory are known, and are told before anything is measured for compressing.
+        // Bytes, disk and memory are known now, and told before anything is measured for compressing.
         let both = (&model.checkpoint, &layout);
         let takes = preview(method, &plan, &survey, both, (planning, context))?;
         let evidence = Measurements::to_compress(method, &plan, planning, context, &model)?;
@@ -103,7 +103,6 @@ impl Work<Running> for Compress<'_> {
         let writer = Writer::begin(&model.checkpoint, &layout, output, &description)?;
         let compressed = match task.compress(&writer) {
             Ok(compressed) => compressed,
-            // What is done stays, and the same command goes on from there.
             Err(error) if self.stays => return Err(leave(error, writer)),
             Err(error) => return Err(error),
         };
