@@ -5,7 +5,8 @@
 //! ```
 //!
 //! With one vector no number of W is used twice: the cost is that of reading W from memory once. Two rows at a time are
-//! two streams for the processor to prefetch, and read x half as often.
+//! two streams for the processor to prefetch, and read x half as often; one from each half of W, since processors
+//! follow a stream by its page, and rows next to each other share one: on an EPYC that takes twice as long.
 //!
 //! Sums run in 32 lanes, in an order that only the length of a row decides.
 
@@ -29,14 +30,18 @@ pub fn multiply_rows(rows: &[f32], x: &[f32], out: &mut [f32]) {
         #[inline(always)]
         move || {
             let width = x.len().max(1);
-            let (pairs, last) = out.as_chunks_mut();
-            let (rows, rest) = rows.split_at(pairs.len() * 2 * width);
-            for (out, rows) in pairs.iter_mut().zip(rows.chunks_exact(2 * width)) {
-                let (first, second) = rows.split_at(width);
-                *out = dots([first, second], x);
+            let half = out.len() / 2;
+            let (first, second) = rows.split_at(half * width);
+            let (out, others) = out.split_at_mut(half);
+            let rows = first.chunks_exact(width).zip(second.chunks_exact(width));
+            for ((a, b), (row, other)) in out.iter_mut().zip(others.iter_mut()).zip(rows) {
+                [*a, *b] = dots([row, other], x);
             }
-            for (out, row) in last.iter_mut().zip(rest.chunks_exact(width)) {
-                *out = dot(row, x);
+            // Of an odd number of rows the last one.
+            if let (Some(last), Some(row)) =
+                (others.get_mut(half), second.rchunks_exact(width).next())
+            {
+                *last = dot(row, x);
             }
         },
     );
