@@ -38,10 +38,9 @@ pub fn multiply_rows(rows: &[f32], x: &[f32], out: &mut [f32]) {
                 [*a, *b] = dots([row, other], x);
             }
             // Of an odd number of rows the last one.
-            if let (Some(last), Some(row)) =
-                (others.get_mut(half), second.rchunks_exact(width).next())
-            {
-                *last = dot(row, x);
+            let last = second.chunks_exact(width).nth(half);
+            if let (Some(out), Some(row)) = (others.get_mut(half), last) {
+                *out = dot(row, x);
             }
         },
     );
