@@ -253,12 +253,14 @@ fn enter(folder: &Path) -> Result<File> {
     let path = folder.join(USE);
     let mut attempts = 0;
     loop {
-        fs::create_dir_all(folder).map_err(Error::io(folder))?;
         attempts += 1;
-        let file = match File::create(&path) {
-            // Moved away this moment by another run, which removes it.
-            Err(error) if error.kind() == ErrorKind::NotFound && attempts < ATTEMPTS => continue,
-            made => made.map_err(Error::io(&path))?,
+        let made = fs::create_dir_all(folder).and_then(|()| File::create(&path));
+        let file = match made.map_err(|error| (error.kind(), error)) {
+            // Another run, which removes the store, has moved it away this moment.
+            Err((ErrorKind::NotFound | ErrorKind::AlreadyExists, _)) if attempts < ATTEMPTS => {
+                continue;
+            }
+            made => made.map_err(|(_, error)| Error::io(&path)(error))?,
         };
         file.lock_shared().map_err(Error::io(&path))?;
         // The folder may have been renamed between creating the file and locking it: then this lock guards nothing.
