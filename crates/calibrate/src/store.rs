@@ -250,18 +250,17 @@ fn text(about: &Value) -> String {
 
 /// Opens and locks the file that marks a store as used; makes the store where it is not there.
 fn enter(folder: &Path) -> Result<File> {
-    let path = folder.join(USE);
-    let mut attempts = 0;
+    let (path, mut attempts) = (folder.join(USE), 0);
     loop {
         attempts += 1;
         let made = fs::create_dir_all(folder).and_then(|()| File::create(&path));
-        let file = match made.map_err(|error| (error.kind(), error)) {
-            // Another run, which removes the store, has moved it away this moment.
-            Err((ErrorKind::NotFound | ErrorKind::AlreadyExists, _)) if attempts < ATTEMPTS => {
-                continue;
-            }
-            made => made.map_err(|(_, error)| Error::io(&path)(error))?,
-        };
+        let kind = made.as_ref().err().map(io::Error::kind);
+        // Another run, which removes the store, has moved it away this moment.
+        let gone = matches!(kind, Some(ErrorKind::NotFound | ErrorKind::AlreadyExists));
+        if gone && attempts < ATTEMPTS {
+            continue;
+        }
+        let file = made.map_err(Error::io(&path))?;
         file.lock_shared().map_err(Error::io(&path))?;
         // The folder may have been renamed between creating the file and locking it: then this lock guards nothing.
         if is_at(&file, &path) {
