@@ -28,7 +28,7 @@ fn routes(c: &mut Criterion) {
         let view = MatRef::from_row_major_slice(weight.data(), shape.rows, shape.cols);
         let mut group = c.benchmark_group(format!("{shape} at rank {rank}"));
         group.sample_size(10);
-        let ours = truncate(&weight, rank).map(|cut| cut.factor.dense());
+        let ours = truncate(&weight, rank).map(|cut| cut.dense());
         if let Ok(Ok(dense)) = ours {
             println!(
                 "gram: relative squared error {:.6e}",

@@ -175,7 +175,7 @@ impl<'a> Loader<'a> {
             && let compress_core::Store::Float(matrix) = &atoms.stacked
             && let Some((.., value)) = matrix.first_non_finite()
         {
-            let module = names::dictionary(atoms.group.role, atoms.group.first);
+            let module = names::dictionary(atoms.group);
             let name = format!("{module}.weight");
             return Err(Error::NonFinite { name, value });
         }

@@ -27,8 +27,8 @@
 //! Whoever needs the name, the shape or the number format of a tensor asks here.
 
 use compress_core::{
-    Dictionary, DictionaryForm, Factor, Form, Format, Precision, Quantised, Role, Scheme, Shape,
-    Site, Store,
+    Dictionary, DictionaryForm, Factor, Form, Format, Group, Precision, Quantised, Role, Scheme,
+    Shape, Site, Store,
 };
 use compress_numerics::{Matrix, packed::words};
 
@@ -187,12 +187,18 @@ fn coefficients(module: &str) -> String {
     format!("{module}.coefficients")
 }
 
-/// The module of the atoms of a group, which its first layer tells from others.
+/// The module of the atoms of a group.
 #[must_use]
-pub fn dictionary(role: Role, first: usize) -> String {
-    let module = role_module(role);
+pub fn dictionary(group: Group) -> String {
+    format!("{DICTIONARIES}{}", dictionary_key(group))
+}
+
+/// The name of the atoms of a group among all atoms, which its first layer tells from others of the role: `q_proj_3`.
+#[must_use]
+pub fn dictionary_key(group: Group) -> String {
+    let module = role_module(group.role);
     let layer = module.rsplit('.').next().unwrap_or(module);
-    format!("{DICTIONARIES}{layer}_{first}")
+    format!("{layer}_{}", group.first)
 }
 
 /// Whether a tensor is one of atoms.
@@ -253,7 +259,7 @@ pub fn parts(site: Site, form: Form, shape: Shape) -> Vec<Part> {
 /// Every tensor of the atoms of a group of weights of this shape.
 #[must_use]
 pub fn dictionary_parts(form: DictionaryForm, shape: Shape) -> Vec<Part> {
-    let module = dictionary(form.group.role, form.group.first);
+    let module = dictionary(form.group);
     store_parts(&module, form.precision, form.shape(shape))
 }
 
@@ -318,7 +324,7 @@ pub fn contents(site: Site, factor: &Factor) -> Vec<(String, Contents<'_>)> {
 /// The contents of every tensor of the atoms of a group, in the order of [`dictionary_parts`].
 #[must_use]
 pub fn dictionary_contents(atoms: &Dictionary) -> Vec<(String, Contents<'_>)> {
-    let module = dictionary(atoms.group.role, atoms.group.first);
+    let module = dictionary(atoms.group);
     store_contents(&module, &atoms.stacked)
 }
 

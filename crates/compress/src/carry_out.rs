@@ -55,10 +55,11 @@ pub struct Compressed {
 
 impl<M: Method> Compression<'_, M> {
     /// Makes the atoms that no earlier run has made, and gives what later steps take them from: the file, which has them
-    /// as they are stored; memory, where the output has none of them (`--dense`).
-    pub fn dictionaries(&self) -> Result<Box<dyn Dictionaries>> {
+    /// as they are stored; memory, where the output has none of them (`--dense`, and methods that share nothing).
+    fn dictionaries(&self) -> Result<Box<dyn Dictionaries>> {
         let steps = self.plan.steps.iter().map(|planned| &planned.step);
-        if self.form.dense {
+        let shares = steps.clone().any(|step| step.dictionary().is_some());
+        if self.form.dense || !shares {
             let made = DictionariesInMemory::of(self.method, steps, self.survey)?;
             return Ok(Box::new(made));
         }

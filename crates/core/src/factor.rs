@@ -289,7 +289,7 @@ impl Factor {
                 coefficients,
                 residual,
             } => {
-                let mut dense = dictionary.mixed(&coefficients.dense())?;
+                let mut dense = dictionary.mixed(&coefficients.floats())?;
                 if let Some(residual) = residual {
                     add(&mut dense, &residual.dense()?);
                 }
@@ -314,7 +314,7 @@ impl Factor {
                 coefficients,
                 residual,
             } => {
-                let mixed = dictionary.mixed(&coefficients.dense())?;
+                let mixed = dictionary.mixed(&coefficients.floats())?;
                 let mut y = linalg::product(&mixed, x)?;
                 if let Some(residual) = residual {
                     add(&mut y, &residual.apply(x)?);

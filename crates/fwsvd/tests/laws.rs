@@ -24,10 +24,10 @@ compress_core::laws!(BOTH);
 #[test]
 fn constant_fisher_information_gives_the_plain_truncation() {
     let weight = Random(2).matrix(14, 11);
-    let plain = truncate(&weight, 4).unwrap().factor.dense().unwrap();
+    let plain = truncate(&weight, 4).unwrap().dense().unwrap();
     let constant = Metric::input_fisher(vec![0.3; 11]);
     let weighted = truncate_under(&constant, &weight, 4).unwrap();
-    let distance = weighted.factor.dense().unwrap().squared_distance(&plain);
+    let distance = weighted.dense().unwrap().squared_distance(&plain);
     assert!(distance < 1e-9 * weight.squared_norm(), "{distance:e}");
 }
 
@@ -38,6 +38,6 @@ fn an_input_without_any_information_is_harmless() {
     fisher[4] = 0.0;
     for fisher in [fisher, vec![0.0; 11]] {
         let cut = truncate_under(&Metric::input_fisher(fisher), &weight, 4).unwrap();
-        assert!(cut.factor.dense().unwrap().first_non_finite().is_none());
+        assert!(cut.dense().unwrap().first_non_finite().is_none());
     }
 }

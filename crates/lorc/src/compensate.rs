@@ -13,8 +13,8 @@
 //! It takes one symmetric eigendecomposition of the shorter side of the error. The error that `round`
 //! reports is measured with the rounded factors.
 
-use compress_core::{Bits, Factor, Matrix, Pair, Quantised, Result, Scheme, Shape, Store, f16};
-use compress_svd::{Metric, truncate, truncate_under};
+use compress_core::{Bits, Matrix, Quantised, Result, Scheme, Shape, f16};
+use compress_svd::{Metric, Truncated, truncate_in};
 use serde::{Deserialize, Serialize};
 
 /// The number format of a correction's factors.
@@ -63,20 +63,7 @@ pub fn compensate(
     rank: usize,
     keep: Keep,
 ) -> Result<(Matrix, Matrix)> {
-    let cut = if metric.is_plain() {
-        truncate(error, rank)?
-    } else {
-        truncate_under(metric, error, rank)?
-    };
-    // A cut always is a pair of floats; the error is for the type's other variants.
-    let Factor::LowRank(Pair {
-        up: Store::Float(up),
-        down: Store::Float(down),
-    }) = cut.factor
-    else {
-        let (count, limit) = (rank, error.shape().full_rank());
-        return Err(compress_numerics::Error::Count { count, limit }.into());
-    };
+    let Truncated { up, down, .. } = truncate_in(metric, error, rank)?;
     // Columns of A and rows of B are the components, and each has a scale of its own in 8 bits.
     Ok((transposed(&keep.kept(transposed(&up))?), keep.kept(down)?))
 }

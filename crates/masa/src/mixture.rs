@@ -9,13 +9,9 @@
 //! or the loss care for is then not what is fitted. Atoms are taken as they are stored, so that rounding them is made
 //! good for.
 
-use std::sync::Arc;
-
-use compress_core::{
-    Dictionary, Edit, Error, Factor, Matrix, Pair, Result, Shape, Store, Survey, Symmetric,
-};
+use compress_core::{Dictionary, Edit, Factor, Matrix, Result, Shape, Store, Survey, Symmetric};
 use compress_numerics::linalg::Cholesky;
-use compress_svd::{Metric, truncate_in};
+use compress_svd::{Metric, Truncated, truncate_in};
 
 use crate::{Masa, step::Mixture};
 
@@ -27,16 +23,14 @@ pub fn mix(step: Mixture, survey: &Survey<'_>, method: &Masa, metric: &Metric) -
     let site = step.site;
     let weight = survey.weight(site)?;
     let factor = match step.dictionary() {
-        None => truncate_in(metric, &weight, step.residual)?.factor,
+        None => Factor::LowRank(truncate_in(metric, &weight, step.residual)?.pair()),
         Some(form) => {
             let dictionary = survey.dictionary(form.group)?;
             let coefficients = fit(&weight, &dictionary, method.fit.metric(metric))?;
             let rest = rest(&weight, &dictionary, &coefficients)?;
-            let pair = |rank| residual(&rest, metric, rank);
+            let cut = (step.residual > 0).then(|| truncate_in(metric, &rest, step.residual));
             Factor::Shared {
-                residual: (step.residual > 0)
-                    .then(|| pair(step.residual))
-                    .transpose()?,
+                residual: cut.transpose()?.map(Truncated::pair),
                 dictionary,
                 coefficients: Store::Float(coefficients),
             }
@@ -52,14 +46,14 @@ pub fn mix(step: Mixture, survey: &Survey<'_>, method: &Masa, metric: &Metric) -
 }
 
 /// The coefficients of a weight, 1 × S, with the least error in a norm.
-pub fn fit(weight: &Matrix, dictionary: &Arc<Dictionary>, metric: &Metric) -> Result<Matrix> {
+pub fn fit(weight: &Matrix, dictionary: &Dictionary, metric: &Metric) -> Result<Matrix> {
     let count = dictionary.atoms;
     let Shape { rows, cols } = dictionary.shape();
     let stacked = dictionary.stacked.floats();
     let atoms: Vec<&[f32]> = stacked.data().chunks_exact(rows * cols).collect();
-    let mut products = Vec::with_capacity(count * (count + 1) / 2);
+    let mut products = Symmetric::zeros(count);
     let mut sides = Vec::with_capacity(count);
-    for (s, atom) in atoms.iter().enumerate() {
+    for (atom, row) in atoms.iter().zip(products.rows_mut()) {
         let atom = Matrix::new(rows, cols, atom.to_vec())?;
         // G D H, of one atom at a time.
         let weighted = metric.weighted(&atom)?.row_major();
@@ -67,12 +61,10 @@ pub fn fit(weight: &Matrix, dictionary: &Arc<Dictionary>, metric: &Metric) -> Re
             let pairs = weighted.iter().zip(other);
             pairs.map(|(x, y)| x * f64::from(*y)).sum()
         };
-        products.extend(atoms.iter().take(s + 1).map(|other| product(other)));
+        let pairs = row.iter_mut().zip(&atoms);
+        pairs.for_each(|(place, other)| *place = product(other));
         sides.push(product(weight.data()));
     }
-    let products = Symmetric::from_lower(count, products).ok_or(Error::NothingShared {
-        method: "a dictionary without atoms",
-    })?;
     let mean = products.trace() / count as f64;
     // Nothing that the norm sees: then no coefficient changes anything.
     if mean <= 0.0 {
@@ -89,12 +81,4 @@ pub fn rest(weight: &Matrix, dictionary: &Dictionary, coefficients: &Matrix) -> 
     let pairs = rest.data_mut().iter_mut().zip(weight.data());
     pairs.for_each(|(mixed, w)| *mixed = w - *mixed);
     Ok(rest)
-}
-
-/// The pair of a rank that is closest to what atoms leave.
-fn residual(rest: &Matrix, metric: &Metric, rank: usize) -> Result<Pair> {
-    match truncate_in(metric, rest, rank)?.factor {
-        Factor::LowRank(pair) => Ok(pair),
-        other => Ok(Pair::new(other.dense()?, Matrix::zeros(0, 0))),
-    }
 }

@@ -9,7 +9,7 @@
 //! The layers of a model share little: where their weights are orthogonal to each other, S atoms are S of them, and whoever
 //! keeps those whole pays as much. So no role has to share, and of a group any weight may stay whole.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use compress_core::{Budget, Result, Role, Shape, Site, Step, Survey};
 use compress_svd::{Metric, Norm, under_norm};
@@ -32,12 +32,20 @@ pub struct Group {
 }
 
 impl Group {
-    /// The atoms of its weights but some that stay whole; none where too few are left to share any.
-    fn atoms(&self, count: usize, whole: &[Site]) -> Option<Atoms> {
-        let mixed = self.sites.iter().filter(|site| !whole.contains(site));
-        let layers: Vec<usize> = mixed.clone().filter_map(|site| site.layer()).collect();
+    /// The same but for some weights.
+    fn without(&self, some: &[Site]) -> Self {
+        let sites = self.sites.iter().filter(|site| !some.contains(site));
+        Self {
+            sites: sites.copied().collect(),
+            ..self.clone()
+        }
+    }
+
+    /// So many atoms of its weights, as far as there are as many weights; none of no weights.
+    fn atoms(&self, count: usize) -> Option<Atoms> {
+        let layers: Vec<usize> = self.sites.iter().filter_map(|site| site.layer()).collect();
         let count = count.min(layers.len());
-        let start = *mixed.into_iter().next()?;
+        let start = *self.sites.first()?;
         (count > 0).then_some(Atoms {
             start,
             layers,
@@ -80,7 +88,7 @@ pub fn uniform(groups: &[Group], count: usize, residual: f64) -> Vec<Mix> {
         // As many atoms as weights leave nothing.
         let exact = count == group.sites.len();
         let rank = (residual * group.shape.break_even_rank()) as usize * usize::from(!exact);
-        let atoms = group.atoms(count, &[]);
+        let atoms = group.atoms(count);
         let of = atoms.as_ref().map(Atoms::reference);
         let mixtures = group.sites.iter().map(move |&site| {
             Mix::Mixture(Mixture {
@@ -182,17 +190,16 @@ impl Planning<'_> {
         let mut paid = 0;
         let mut dictionaries = Vec::new();
         for (group, &count) in self.groups.iter().zip(counts) {
-            let atoms = group.atoms(count, whole);
-            let mixed = group.sites.iter().filter(|site| !whole.contains(site));
-            let mixed: Vec<Site> = mixed.copied().collect();
-            paid += (group.sites.len() - mixed.len()) * group.shape.size();
+            let mixed = group.without(whole);
+            let atoms = mixed.atoms(count);
+            paid += (group.sites.len() - mixed.sites.len()) * group.shape.size();
             if let Some(Atoms { count, .. }) = &atoms {
-                paid += count * (group.shape.size() + mixed.len());
+                paid += count * (group.shape.size() + mixed.sites.len());
             }
-            let spectra = self.spectra(&mixed, atoms.as_ref())?;
+            let spectra = self.spectra(&mixed.sites, atoms.as_ref())?;
             let of = atoms.as_ref().map(Atoms::reference);
             dictionaries.extend(atoms);
-            for (site, spectrum) in mixed.into_iter().zip(spectra) {
+            for (site, spectrum) in mixed.sites.into_iter().zip(spectra) {
                 candidates.push((of, candidate((site, group.shape), of, &spectrum)));
             }
         }
@@ -255,7 +262,7 @@ impl Planning<'_> {
             }
             (None, Some(atoms)) => {
                 // Of one group at a time.
-                let dictionary = Arc::new(atoms::dictionary(atoms, self.survey)?);
+                let dictionary = atoms::dictionary(atoms, self.survey)?;
                 let of_rest = |place: usize, metric: &Metric| {
                     self.survey.spectrum(sites[place], &name, |weight| {
                         let by = self.method.fit.metric(metric);

@@ -19,7 +19,7 @@
 //!
 //! let weight = Random(1).matrix(30, 20);
 //! let cut = compress_svd::truncate(&weight, 5)?;
-//! let error = cut.factor.dense()?.squared_distance(&weight) / weight.squared_norm();
+//! let error = cut.dense()?.squared_distance(&weight) / weight.squared_norm();
 //! assert!((error - cut.error).abs() < 1e-5); // the error is known before it is measured
 //! # Ok::<(), compress_core::Error>(())
 //! ```
@@ -40,7 +40,8 @@ mod under;
 use std::collections::BTreeMap;
 
 use compress_core::{
-    Budget, Edit, Matrix, Method, Needs, Result, Shape, Site, Step as _, Survey, Truncate, by_input,
+    Budget, Edit, Factor, Matrix, Method, Needs, Result, Shape, Site, Step as _, Survey, Truncate,
+    by_input,
 };
 use rayon::prelude::*;
 use serde::Serialize;
@@ -174,7 +175,9 @@ pub fn truncate_in(metric: &Metric, weight: &Matrix, rank: usize) -> Result<Trun
 fn cut(step: &Truncate, survey: &Survey<'_>, metric: &Metric) -> Result<Edit> {
     let site = step.site;
     let weight = survey.weight(site)?;
-    let Truncated { factor, error } = truncate_in(metric, &weight, step.rank)?;
+    let cut = truncate_in(metric, &weight, step.rank)?;
+    let error = cut.error;
+    let factor = Factor::LowRank(cut.pair());
     // Where factors are rounded as well, the error that is reported is that of the rounded ones.
     let (factor, error) = match survey.stored(&factor)? {
         Some(stored) => {

@@ -9,7 +9,7 @@
 //! the largest drown in the rounding of `f32`. Where the part that is cut away is that small, the
 //! decomposition is done again in `f64`; `benches/factorise.rs` compares the routes.
 
-use compress_core::{Factor, Matrix, Result};
+use compress_core::{Matrix, Pair, Result};
 use compress_numerics::linalg::{Eigen, product, product_of_transposed, short_gram};
 
 /// Below this share of ‖W‖² the part that is cut away is no longer exact to 0.1 % in `f32`.
@@ -18,10 +18,25 @@ const SMALL_TAIL: f64 = 1e-3;
 /// A truncated weight, and its error.
 #[derive(Clone, Debug)]
 pub struct Truncated {
-    /// up · down: m × r and r × n, floats.
-    pub factor: Factor,
+    /// m × r.
+    pub up: Matrix,
+    /// r × n.
+    pub down: Matrix,
     /// The relative squared error Σ_{i>r} σᵢ² / Σ σᵢ², in the norm of the cut.
     pub error: f64,
+}
+
+impl Truncated {
+    /// The two factors, as they take the weight's place.
+    #[must_use]
+    pub fn pair(self) -> Pair {
+        Pair::new(self.up, self.down)
+    }
+
+    /// up · down, m × n.
+    pub fn dense(&self) -> Result<Matrix> {
+        Ok(product(&self.up, &self.down)?)
+    }
 }
 
 /// Cuts an m × n weight to rank `rank`. Fails outside 1..=min(m, n), and where the decomposition does not converge.
@@ -34,10 +49,9 @@ pub fn truncate(weight: &Matrix, rank: usize) -> Result<Truncated> {
         Ok(coarse) if tail(&coarse, rank) > SMALL_TAIL => coarse,
         _ => short_gram::<f64>(weight).top_eigenvectors(rank)?,
     };
-    Ok(Truncated {
-        error: tail(&eigen, rank),
-        factor: factors(weight, &eigen)?,
-    })
+    let error = tail(&eigen, rank);
+    let (up, down) = factors(weight, &eigen)?;
+    Ok(Truncated { up, down, error })
 }
 
 /// Σ_{i>r} λᵢ / Σ λᵢ of the eigenvalues λ = σ².
@@ -52,7 +66,7 @@ fn tail(eigen: &Eigen, rank: usize) -> f64 {
 }
 
 /// With Q the r top eigenvectors: W ≈ Q·(Qᵀ W) if W has no more rows than columns, else (W Q)·Qᵀ.
-fn factors(weight: &Matrix, eigen: &Eigen) -> Result<Factor> {
+fn factors(weight: &Matrix, eigen: &Eigen) -> Result<(Matrix, Matrix)> {
     let basis = &eigen.vectors; // short side × r
     // λ^¼ = σ^½. The tail of the spectrum may be negative by rounding.
     let roots: Vec<f32> = (0..basis.cols())
@@ -84,7 +98,7 @@ fn factors(weight: &Matrix, eigen: &Eigen) -> Result<Factor> {
         scale_columns(&mut up, &inverse);
         scale_rows(&mut down, &roots);
     }
-    Ok(Factor::low_rank(up, down))
+    Ok((up, down))
 }
 
 /// `m · diag(by)`.

@@ -4,7 +4,7 @@
 //! with U from M H Mᵀ and B = Uᵀ M the same optimum is (W H Bᵀ Λ⁻¹) B, and only kept eigenvalues are divided by. One symmetric
 //! eigendecomposition of the shorter side, and two products with a metric, in `f64`.
 
-use compress_core::{Factor, Matrix, Result};
+use compress_core::{Matrix, Result};
 use compress_numerics::linalg::Double;
 
 use crate::{Metric, Truncated, Weighting};
@@ -31,7 +31,8 @@ pub fn truncate_under(metric: &Metric, weight: &Matrix, rank: usize) -> Result<T
         (up, down)
     };
     Ok(Truncated {
-        factor: Factor::low_rank(up.to_matrix(), down.to_matrix()),
+        up: up.to_matrix(),
+        down: down.to_matrix(),
         error: if all > 0.0 {
             (all - kept).max(0.0) / all
         } else {

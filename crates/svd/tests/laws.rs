@@ -50,7 +50,6 @@ fn the_error_is_within_a_thousandth_of_the_optimal_one() {
             let optimal: f64 = sigma[rank..].iter().map(|s| s * s).sum();
             let found = truncate(&weight, rank)
                 .unwrap()
-                .factor
                 .dense()
                 .unwrap()
                 .squared_distance(&weight);
@@ -75,7 +74,7 @@ fn full_rank_gives_the_weight_back() {
     ] {
         let weight = Random(3).weight(shape);
         let cut = truncate(&weight, shape.full_rank()).unwrap();
-        let distance = cut.factor.dense().unwrap().squared_distance(&weight);
+        let distance = cut.dense().unwrap().squared_distance(&weight);
         assert!(
             distance < 1e-10 * weight.squared_norm(),
             "{shape}: {distance:e}"
@@ -86,7 +85,7 @@ fn full_rank_gives_the_weight_back() {
 #[test]
 fn a_weight_of_zeros_stays_one() {
     let cut = truncate(&Matrix::zeros(6, 4), 2).unwrap();
-    assert_eq!(cut.factor.dense().unwrap().squared_norm(), 0.0);
+    assert_eq!(cut.dense().unwrap().squared_norm(), 0.0);
     assert_eq!(cut.error, 0.0);
 }
 
@@ -128,7 +127,7 @@ fn the_error_under_a_metric_is_the_sum_of_the_discarded_eigenvalues() {
         let values = spectrum_under(&metric, &weight).unwrap();
         for rank in 1..weight.shape().full_rank() {
             let cut = truncate_under(&metric, &weight, rank).unwrap();
-            let lost = difference(&weight, &cut.factor.dense().unwrap());
+            let lost = difference(&weight, &cut.dense().unwrap());
             let found = error_under(&left, &lost, &right);
             let expected: f64 = values[rank..].iter().sum();
             assert!(
@@ -165,18 +164,18 @@ fn no_other_matrix_of_the_rank_is_nearer_under_the_metric() {
     let identity = Matrix::from_fn(10, 10, |i, j| f32::from(u8::from(i == j)));
     let best = error_under(
         &identity,
-        &difference(&weight, &cut.factor.dense().unwrap()),
+        &difference(&weight, &cut.dense().unwrap()),
         &right,
     );
     for _ in 0..50 {
         let (up, down) = (random.matrix(10, 4), random.matrix(4, 14));
         let step = product(&up, &down).unwrap();
         // Moves within the rank: the factors of the optimum, a little turned.
-        let near = cut.factor.dense().unwrap();
+        let near = cut.dense().unwrap();
         let moved = Matrix::from_fn(10, 14, |i, j| {
             near.data()[i * 14 + j] + 1e-3 * step.data()[i * 14 + j]
         });
-        let moved = truncate(&moved, 4).unwrap().factor.dense().unwrap();
+        let moved = truncate(&moved, 4).unwrap().dense().unwrap();
         assert!(error_under(&identity, &difference(&weight, &moved), &right) >= best * 0.9999);
     }
 }
@@ -187,9 +186,9 @@ fn a_metric_that_is_even_gives_the_plain_truncation() {
     for (rows, cols) in [(12, 20), (20, 12)] {
         let weight = random.weight(Shape::new(rows, cols));
         let even = Metric::activation(Symmetric::zeros(cols).plus_diagonal(3.0));
-        let plain = truncate(&weight, 5).unwrap().factor.dense().unwrap();
+        let plain = truncate(&weight, 5).unwrap().dense().unwrap();
         let under = truncate_under(&even, &weight, 5).unwrap();
-        let distance = under.factor.dense().unwrap().squared_distance(&plain);
+        let distance = under.dense().unwrap().squared_distance(&plain);
         assert!(
             distance < 1e-9 * weight.squared_norm(),
             "{rows}×{cols}: {distance:e}"
@@ -205,7 +204,7 @@ fn a_singular_metric_is_no_obstacle() {
         // Three directions are all that the data ever used.
         let data = random.matrix(cols, 3);
         let cut = truncate_under(&Metric::activation(gram(&data)), &weight, 3).unwrap();
-        let lost = difference(&weight, &cut.factor.dense().unwrap());
+        let lost = difference(&weight, &cut.dense().unwrap());
         let identity = Matrix::from_fn(rows, rows, |i, j| f32::from(u8::from(i == j)));
         let error = error_under(&identity, &lost, &data);
         assert!(
@@ -216,7 +215,6 @@ fn a_singular_metric_is_no_obstacle() {
         assert!(
             nothing
                 .unwrap()
-                .factor
                 .dense()
                 .unwrap()
                 .first_non_finite()

@@ -15,7 +15,7 @@ use burn::{
 };
 use compress_calibrate::Progress;
 use compress_checkpoint::Checkpoint;
-use compress_core::{Role, Site, Weights as _};
+use compress_core::{Factor, Role, Site, Weights as _};
 use compress_models::{Decoder, Store, Weight};
 use compress_svd::truncate;
 use compress_tune::{
@@ -50,7 +50,7 @@ fn cut(name: &str, device: &Device) -> Decoder {
     for (layer, block) in model.blocks.iter_mut().enumerate() {
         for role in [Role::Query, Role::Value, Role::Output, Role::Up, Role::Down] {
             let weight = checkpoint.load(Site::new(layer, role)).unwrap();
-            let factor = truncate(&weight, 3).unwrap().factor;
+            let factor = Factor::LowRank(truncate(&weight, 3).unwrap().pair());
             block.linear_mut(role).replace(factor, device).unwrap();
         }
     }

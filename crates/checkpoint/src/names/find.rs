@@ -95,7 +95,10 @@ impl<'a, S: Fn(&str) -> Option<&'a [usize]>, R: Fn(&str) -> Option<Scheme>> Find
             return Err(Fault::Shape { tensor, shape });
         };
         // The atoms that begin at this layer or nearest before it.
-        let begins = |first: usize| self.precision(&dictionary(role, first)).transpose();
+        let begins = |first: usize| {
+            let module = dictionary(Group { role, first });
+            self.precision(&module).transpose()
+        };
         let found = (0..=layer)
             .rev()
             .find_map(|first| Some((first, begins(first)?)));

@@ -4,30 +4,21 @@
 //! Another program would use them (an extra bias, a norm, a gate), so the model that is read here
 //! would not be the one that was trained. Tensors outside those parts are copied and not judged.
 
-use std::collections::BTreeSet;
-
 use compress_core::Site;
 
-use crate::{Checkpoint, Error, Head, Result, names, read::weights::dictionaries};
+use crate::{Checkpoint, Error, Head, Result, names, read::weights::part_names};
 
 impl Checkpoint {
     /// Fails with [`Error::Damaged`] at the first tensor of a computed part that no form, bias or
     /// norm accounts for.
     pub(crate) fn expect_nothing_else(&self) -> Result<()> {
         let config = self.config();
-        let parts = self.forms().iter().flat_map(|(&site, &form)| {
-            let parts = names::parts(site, form, config.weight_shape(site));
-            parts.into_iter().map(|part| part.name)
-        });
-        let atoms = dictionaries(self.forms()).into_values().flat_map(|form| {
-            let parts = names::dictionary_parts(form, config.weight_shape(form.group.start()));
-            parts.into_iter().map(|part| part.name)
-        });
         let biased = self.forms().iter();
         let biased = biased.filter(|(site, _)| config.has_bias(**site));
         let biases = biased.map(|(site, form)| names::bias(*site, *form));
         let others = config.other_tensors().into_iter().map(|(name, _)| name);
-        let known: BTreeSet<String> = parts.chain(atoms).chain(biases).chain(others).collect();
+        let mut known = part_names(config, self.forms());
+        known.extend(biases.chain(others));
         let mut names = self.tensors().keys();
         match names.find(|name| self.is_read(name) && !known.contains(*name)) {
             None => Ok(()),

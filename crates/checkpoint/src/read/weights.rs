@@ -43,20 +43,18 @@ impl Checkpoint {
     /// could be others.
     fn expect_mixture(&self, site: Site, atoms: DictionaryForm) -> Result<()> {
         let module = names::module(site);
-        let found = names::dictionary(atoms.group.role, atoms.group.first);
-        let found = found.rsplit('.').next();
+        let found = names::dictionary_key(atoms.group);
         let mixture = self
             .config()
             .json
             .get("mixtures")
             .and_then(|all| all.get(&module));
         let said = mixture.and_then(|it| it.get("dictionary")?.as_str());
-        if said == found {
+        if said == Some(&found) {
             return Ok(());
         }
         let problem = format!(
-            "`{module}` mixes atoms, in the files those of `{}`, but `mixtures` in config.json says {}",
-            found.unwrap_or_default(),
+            "`{module}` mixes atoms, in the files those of `{found}`, but `mixtures` in config.json says {}",
             said.map_or("nothing of it".into(), |said| format!("`{said}`")),
         );
         Err(Error::damaged(self.path(), problem))
@@ -146,7 +144,7 @@ impl Checkpoint {
             precision,
         } = form;
         let shape = form.shape(self.config().weight_shape(group.start()));
-        let module = names::dictionary(group.role, group.first);
+        let module = names::dictionary(group);
         // No lock is held here: decoding may wait for threads that wait for it. At worst two threads read the same.
         let stacked = self.store(&module, precision, shape)?;
         let dictionary = Arc::new(Dictionary {
@@ -234,6 +232,20 @@ pub fn dictionaries(forms: &BTreeMap<Site, Form>) -> BTreeMap<Group, DictionaryF
     found.map(|form| (form.group, form)).collect()
 }
 
+/// The names of all tensors of weights of some forms, atoms included.
+pub fn part_names(config: &Config, forms: &BTreeMap<Site, Form>) -> BTreeSet<String> {
+    let of_weights = forms
+        .iter()
+        .flat_map(|(&site, &form)| names::parts(site, form, config.weight_shape(site)));
+    let of_atoms = dictionaries(forms).into_iter();
+    let of_atoms = of_atoms.flat_map(|(group, form)| {
+        let shape = config.weight_shape(group.start());
+        names::dictionary_parts(form, shape)
+    });
+    let parts = of_weights.chain(of_atoms);
+    parts.map(|part| part.name).collect()
+}
+
 /// Number of parameters: those of the forms, and the elements of all tensors (`sizes`) that belong
 /// to no form. Codes count one each; scales, zero points and stored shapes do not count.
 pub fn parameters<'a>(
@@ -241,19 +253,15 @@ pub fn parameters<'a>(
     forms: &BTreeMap<Site, Form>,
     sizes: impl Iterator<Item = (&'a str, usize)>,
 ) -> usize {
-    let (mut names, mut of_weights) = (BTreeSet::new(), 0);
-    for (&site, form) in forms {
-        let shape = config.weight_shape(site);
-        of_weights += form.parameters(shape);
-        let parts = names::parts(site, *form, shape).into_iter();
-        names.extend(parts.map(|part| part.name));
-    }
-    for (group, form) in dictionaries(forms) {
-        let shape = config.weight_shape(group.start());
-        of_weights += form.shape(shape).size();
-        let parts = names::dictionary_parts(form, shape).into_iter();
-        names.extend(parts.map(|part| part.name));
-    }
+    let of_weights = forms.iter();
+    let of_weights = of_weights.map(|(&site, form)| form.parameters(config.weight_shape(site)));
+    let of_atoms = dictionaries(forms).into_iter();
+    let of_atoms =
+        of_atoms.map(|(group, form)| form.shape(config.weight_shape(group.start())).size());
+    let names = part_names(config, forms);
     let others = sizes.filter(|(name, _)| !names.contains(*name));
-    of_weights + others.map(|(_, size)| size).sum::<usize>()
+    of_weights
+        .chain(of_atoms)
+        .chain(others.map(|(_, size)| size))
+        .sum()
 }

@@ -96,12 +96,7 @@ fn rounded_by(scheme: Scheme, layout: &Layout, of_blocks: bool) -> Vec<String> {
 /// The modules of atoms, with how the numbers of each are kept.
 fn atoms(layout: &Layout) -> impl Iterator<Item = (String, Precision)> {
     let forms = layout.dictionaries().into_values();
-    forms.map(|form| {
-        (
-            names::dictionary(form.group.role, form.group.first),
-            form.precision,
-        )
-    })
+    forms.map(|form| (names::dictionary(form.group), form.precision))
 }
 
 /// The modules of a form, with how the numbers of each are kept.

@@ -106,9 +106,8 @@ fn describe_classes(json: &mut Map<String, Value>, config: &Config, layout: &Lay
     let ranks: Map<String, Value> = ranks.collect();
     json.insert("lowrank".into(), ranks.into());
     let mixtures = layout.mixtures().map(|(site, atoms, residual)| {
-        let path = names::dictionary(atoms.group.role, atoms.group.first);
         let mixture = json!({
-            "dictionary": path.rsplit('.').next(),
+            "dictionary": names::dictionary_key(atoms.group),
             "atoms": atoms.atoms,
             "residual": residual,
         });

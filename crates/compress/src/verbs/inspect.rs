@@ -258,7 +258,7 @@ fn dictionaries(model: &Checkpoint) -> Result<Vec<Atoms>> {
         let parts = names::dictionary_parts(form, shape).into_iter();
         let bytes = parts.map(|part| Ok(model.tensor(&part.name)?.bytes()));
         Ok(Atoms {
-            name: names::dictionary(group.role, group.first),
+            name: names::dictionary(group),
             count: form.atoms,
             weights,
             bytes: bytes.sum::<Result<usize>>()?,
