@@ -19,7 +19,7 @@ use compress_models::{
 use rayon::prelude::*;
 
 use crate::{
-    BlockTrace, Error, EvidenceStore, Result,
+    BlockTrace, Error, EvidenceStore, PassFootprint, Result,
     accumulate::{add_grams, squared_gradient},
     backward::{backward, of_loss},
     host::{finite, length, remove, side_by_side},
@@ -35,6 +35,8 @@ struct Calibration<'a> {
     windows: &'a [Vec<u32>],
     store: &'a EvidenceStore,
     progress: &'a dyn Progress,
+    /// The weights of each round of the backward pass through a block.
+    rounds: &'static [&'static [Role]],
     network: Streamed<'a>,
     angles: RotaryAngles,
     /// Tokens per window.
@@ -46,12 +48,13 @@ struct Calibration<'a> {
 ///
 /// Waits where another run measures the same. Fails on windows of different lengths or of less than 2 tokens, on an
 /// activation or a gradient that is not finite, and where a file cannot be read or written. Costs one pass forward,
-/// and where gradients are needed one backward, which runs each block forward once more.
+/// and where gradients are needed one backward, which runs each block forward once more; three of those where one would
+/// take more than `room`, in bytes. The bytes of the evidence do not depend on it.
 pub fn calibrate(
     checkpoint: &Checkpoint,
     windows: &[Vec<u32>],
     needs: Needs,
-    store: &EvidenceStore,
+    (store, room): (&EvidenceStore, usize),
     progress: &dyn Progress,
 ) -> Result<()> {
     let layers = checkpoint.config().layers;
@@ -66,7 +69,7 @@ pub fn calibrate(
         checkpoint.config().predicts()?;
     }
     if needs != Needs::NOTHING {
-        let pass = Calibration::new(checkpoint, windows, store, progress)?;
+        let pass = Calibration::new(checkpoint, windows, (store, room), progress)?;
         pass.forward(needs)?;
         if needs.gradients {
             pass.back()?;
@@ -79,10 +82,17 @@ impl<'a> Calibration<'a> {
     fn new(
         checkpoint: &'a Checkpoint,
         windows: &'a [Vec<u32>],
-        store: &'a EvidenceStore,
+        (store, room): (&'a EvidenceStore, usize),
         progress: &'a dyn Progress,
     ) -> Result<Self> {
         let time = length(windows)?;
+        let footprint = PassFootprint {
+            config: checkpoint.config(),
+            windows: windows.len(),
+            time,
+            refit: None,
+            attention_weighted: false,
+        };
         let device = Device::flex();
         let network = Streamed::open(checkpoint, &device)?;
         Ok(Self {
@@ -90,6 +100,7 @@ impl<'a> Calibration<'a> {
             windows,
             store,
             progress,
+            rounds: footprint.backward_rounds(room),
             angles: network.angles(0..time),
             network,
             time,
@@ -215,7 +226,9 @@ impl<'a> Calibration<'a> {
             self.loss()?;
             layers
         };
-        self.progress.start("gradients", last * self.windows.len());
+        let passes = last * self.rounds.len();
+        self.progress
+            .start("gradients", passes * self.windows.len());
         for layer in (0..last).rev() {
             self.back_through(layer)?;
             remove(&self.store.state_gradients(layer + 1))?;
@@ -256,15 +269,33 @@ impl<'a> Calibration<'a> {
         let states = self.states(&self.store.states(layer))?;
         let after = self.states(&self.store.state_gradients(layer + 1))?;
         let writing = self.writing(&self.store.state_gradients(layer))?;
-        let shape = |role| self.checkpoint.config().shape(role);
-        let mut sums = Role::ALL.map(|role| Symmetric::zeros(shape(role).rows));
-        let mut fisher = Role::ALL.map(|role| vec![0.0; shape(role).cols]);
+        for roles in self.rounds {
+            // Every round writes the same gradients by the residual stream.
+            self.sum_gradients((layer, roles), &block, [&states, &after], &writing)?;
+        }
+        // Last: where they exist, all rounds are done.
+        writing.finish()
+    }
+
+    /// One round of that: G and the Fisher information of some of the block's weights.
+    fn sum_gradients(
+        &self,
+        (layer, roles): (usize, &[Role]),
+        block: &Block,
+        [states, after]: [&States; 2],
+        writing: &Writing,
+    ) -> Result<()> {
+        let shape = |role: &Role| self.checkpoint.config().shape(*role);
+        let zeros = |role| Symmetric::zeros(shape(role).rows);
+        let mut sums: Vec<Symmetric> = roles.iter().map(zeros).collect();
+        let zeros = |role| vec![0.0; shape(role).cols];
+        let mut fisher: Vec<Vec<f64>> = roles.iter().map(zeros).collect();
         for batch in self.batches() {
             let one = |index: usize| {
                 // The block runs forward again: its activations on disk would take many times the residual stream.
-                let trace = trace(&block, self.tensor(states.read(index)?), &self.angles);
+                let trace = trace(block, self.tensor(states.read(index)?), &self.angles);
                 let next = self.tensor(after.read(index)?);
-                let gradients = backward(&block, &trace, &self.angles, next);
+                let gradients = backward(block, &trace, &self.angles, next);
                 let before = to_host(gradients.residual)?;
                 if !finite(&before) {
                     return Err(Error::Gradient {
@@ -274,8 +305,10 @@ impl<'a> Calibration<'a> {
                 }
                 writing.write(index, &before)?;
                 self.progress.advance(1);
-                let outputs = gradients.outputs.into_iter().map(to_host);
-                let outputs = outputs.collect::<compress_models::Result<Vec<_>>>()?;
+                let outputs = Role::ALL.into_iter().zip(gradients.outputs);
+                let outputs = outputs.filter(|(role, _)| roles.contains(role));
+                let outputs = outputs.map(|(role, g)| Ok((role, to_host(g)?)));
+                let outputs = outputs.collect::<Result<Vec<_>>>()?;
                 let squares = squares(&trace, &outputs)?;
                 Ok((outputs, squares))
             };
@@ -284,14 +317,9 @@ impl<'a> Calibration<'a> {
                 .with_max_len(1)
                 .map(one)
                 .collect::<Result<Vec<_>>>()?;
-            let by_role: Vec<Vec<&[f32]>> = (0..Role::ALL.len())
-                .map(|i| {
-                    parts
-                        .iter()
-                        .map(|(outputs, _)| outputs[i].as_slice())
-                        .collect()
-                })
-                .collect();
+            let of_windows = |i: usize| parts.iter().map(move |(outputs, _)| &*outputs[i].1);
+            let by_role: Vec<Vec<&[f32]>> =
+                (0..roles.len()).map(|i| of_windows(i).collect()).collect();
             add_grams(&mut sums, &by_role);
             for (_, squares) in &parts {
                 for (sum, square) in fisher.iter_mut().flatten().zip(squares.iter().flatten()) {
@@ -299,11 +327,11 @@ impl<'a> Calibration<'a> {
                 }
             }
         }
-        for ((role, sum), fisher) in Role::ALL.into_iter().zip(sums).zip(fisher) {
+        for ((&role, sum), fisher) in roles.iter().zip(sums).zip(fisher) {
             self.store
                 .put_gradients(Site::new(layer, role), &sum, &fisher)?;
         }
-        writing.finish()
+        Ok(())
     }
 
     /// Ranges of windows whose activations are in memory together.
@@ -331,16 +359,16 @@ impl<'a> Calibration<'a> {
     }
 }
 
-/// The squared gradients of one window, a sample, for the inputs of each weight, in the order of [`Role::ALL`].
-fn squares(trace: &BlockTrace, outputs: &[Vec<f32>]) -> Result<Vec<Vec<f64>>> {
-    let of = |(role, g): (Role, &Vec<f32>)| {
+/// The squared gradients of one window, a sample, for the inputs of each weight whose output gradients are given.
+fn squares(trace: &BlockTrace, outputs: &[(Role, Vec<f32>)]) -> Result<Vec<Vec<f64>>> {
+    let of = |(role, g): &(Role, Vec<f32>)| {
         let x = trace.input(role.input_kind());
         let [_, time, width] = x.dims();
         let x = Matrix::new(time, width, to_host(x)?)?;
         let g = Matrix::new(time, g.len() / time, g.clone())?;
         Ok(squared_gradient(&x, &g)?)
     };
-    Role::ALL.into_iter().zip(outputs).map(of).collect()
+    outputs.iter().map(of).collect()
 }
 
 /// Adds |x| of each row, for the mean absolute activation of each channel.

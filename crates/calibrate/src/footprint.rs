@@ -34,8 +34,7 @@ impl PassFootprint<'_> {
     /// Peak bytes of memory of a [`Sequential`](crate::Sequential) pass while it measures one layer input.
     #[must_use]
     pub fn measuring(&self, kind: InputKind) -> usize {
-        let side = side_by_side(self.time).min(self.windows);
-        let threads = rayon::current_num_threads().min(side);
+        let (side, threads) = (self.side(), self.threads());
         let passed = before(kind);
         let weights = self.weights(kind) + self.passes() * passed.map_or(0, |p| self.weights(p));
         let n = self.width(kind);
@@ -49,45 +48,96 @@ impl PassFootprint<'_> {
     }
 
     /// Peak bytes of memory of one-shot calibration, which measures all layer inputs of a block at once; with the
-    /// backward pass where `gradients` is true.
+    /// backward pass where `gradients` is true, in as many rounds as `room`, in bytes, makes necessary.
     #[must_use]
-    pub fn passing(&self, gradients: bool) -> usize {
-        let side = side_by_side(self.time).min(self.windows);
-        let block: usize = InputKind::ALL.map(|kind| self.weights(kind)).iter().sum();
-        let shapes = || {
-            InputKind::ALL
-                .into_iter()
-                .flat_map(|kind| self.shapes(kind))
-        };
-        let (inputs, outputs): (usize, usize) = (
-            InputKind::ALL.map(|kind| self.width(kind)).iter().sum(),
-            shapes().map(|shape| shape.rows).sum(),
-        );
-        let triangle = |n: usize| DOUBLE * n * (n + 1) / 2;
-        let activations: usize = InputKind::ALL
-            .map(|kind| triangle(self.width(kind)))
-            .iter()
-            .sum();
-        let by_outputs: usize = shapes().map(|shape| triangle(shape.rows)).sum();
-        let hidden = self.config.hidden;
-        let threads = rayon::current_num_threads().min(side);
-        // A thread holds all activations of its window, and on the backward pass their gradients as well; the rows to
-        // be summed are kept of all windows side by side.
-        let met = inputs + outputs + 3 * hidden;
-        let largest = shapes().map(Shape::size).max().unwrap_or(0);
-        let on_each = |numbers: usize| threads * self.time * numbers;
-        let forward =
-            activations + SINGLE * (block + on_each(met + inputs) + side * self.time * inputs);
-        // The gradient by a weight, and its factors as matrices, on each thread.
-        let squared = threads * (largest + self.time * self.rows_and_columns());
-        let back = by_outputs
-            + SINGLE * (block + on_each(2 * met + outputs) + side * self.time * outputs + squared);
+    pub fn passing(&self, gradients: bool, room: usize) -> usize {
         // One pass follows the other: the larger one counts.
+        let forward = self.forward();
         if gradients {
-            forward.max(back).max(self.loss())
+            let rounds = self.backward_rounds(room);
+            let back = rounds.iter().map(|roles| self.backward(roles)).max();
+            forward.max(back.unwrap_or(0)).max(self.loss())
         } else {
             forward
         }
+    }
+
+    /// The weights whose G are summed in each round of the backward pass through a block: all of them in one round
+    /// where that fits in `room`, in bytes.
+    ///
+    /// Else in three. G has out × out numbers, so that gate and up, the widest outputs, need the most: each gets a
+    /// round of its own. Each round computes the block's gradients anew.
+    #[must_use]
+    pub fn backward_rounds(&self, room: usize) -> &'static [&'static [Role]] {
+        const APART: [&[Role]; 3] = [
+            &[
+                Role::Query,
+                Role::Key,
+                Role::Value,
+                Role::Output,
+                Role::Down,
+            ],
+            &[Role::Gate],
+            &[Role::Up],
+        ];
+        if self.backward(&Role::ALL) <= room {
+            &[&Role::ALL]
+        } else {
+            &APART
+        }
+    }
+
+    /// Peak bytes of the forward pass.
+    fn forward(&self) -> usize {
+        let inputs = self.inputs();
+        let triangles = InputKind::ALL.map(|kind| triangle(self.width(kind)));
+        let of_windows = self.on_each(self.met() + inputs) + self.side() * self.time * inputs;
+        triangles.iter().sum::<usize>() + SINGLE * (self.block() + of_windows)
+    }
+
+    /// Peak bytes of a round of the backward pass that sums G of some roles.
+    fn backward(&self, roles: &[Role]) -> usize {
+        let shapes = || roles.iter().map(|&role| self.config.shape(role));
+        let triangles: usize = shapes().map(|shape| triangle(shape.rows)).sum();
+        let outputs: usize = shapes().map(|shape| shape.rows).sum();
+        // The gradient by a weight, and its factors as matrices, on each thread.
+        let largest = shapes().map(Shape::size).max().unwrap_or(0);
+        let factors = shapes().map(|shape| shape.rows + shape.cols).max();
+        let squared = self.threads() * largest + self.on_each(factors.unwrap_or(0));
+        let of_windows = self.on_each(2 * self.met() + outputs) + self.side() * self.time * outputs;
+        triangles + SINGLE * (self.block() + of_windows + squared)
+    }
+
+    /// Numbers of a window's activations, per token: a thread holds all of them, and on the backward pass their
+    /// gradients as well. The rows to be summed are kept of all windows side by side.
+    fn met(&self) -> usize {
+        let outputs = Role::ALL.map(|role| self.config.shape(role).rows);
+        self.inputs() + outputs.iter().sum::<usize>() + 3 * self.config.hidden
+    }
+
+    /// Channels of all layer inputs of a block.
+    fn inputs(&self) -> usize {
+        InputKind::ALL.map(|kind| self.width(kind)).iter().sum()
+    }
+
+    /// Numbers in the weights of a block.
+    fn block(&self) -> usize {
+        InputKind::ALL.map(|kind| self.weights(kind)).iter().sum()
+    }
+
+    /// Windows side by side.
+    fn side(&self) -> usize {
+        side_by_side(self.time).min(self.windows)
+    }
+
+    /// Threads that have a window.
+    fn threads(&self) -> usize {
+        rayon::current_num_threads().min(self.side())
+    }
+
+    /// So many numbers for each token of the windows that threads have.
+    fn on_each(&self, numbers: usize) -> usize {
+        self.threads() * self.time * numbers
     }
 
     /// Peak bytes between the two passes: the ends of the network, and on each thread the logits of a slice of
@@ -109,7 +159,7 @@ impl PassFootprint<'_> {
     pub fn held(&self, kind: InputKind) -> usize {
         let n = self.width(kind);
         let targets = usize::from(self.refit == Some(RefitTarget::Original)) * self.weights(kind);
-        let h = DOUBLE * n * (n + 1) / 2 * self.kinds(kind);
+        let h = triangle(n) * self.kinds(kind);
         h + SINGLE * (self.weights(kind) + targets)
     }
 
@@ -151,13 +201,6 @@ impl PassFootprint<'_> {
         }
     }
 
-    /// Rows plus columns of the weight for which this is largest.
-    fn rows_and_columns(&self) -> usize {
-        let shapes = Role::ALL.map(|role| self.config.shape(role));
-        let sums = shapes.map(|shape| shape.rows + shape.cols);
-        sums.into_iter().max().unwrap_or(0)
-    }
-
     /// Passes side by side: the original's, and under refit that of the compressed model.
     const fn passes(&self) -> usize {
         if self.refit.is_some() { 2 } else { 1 }
@@ -171,7 +214,7 @@ impl PassFootprint<'_> {
     /// Bytes of all sums at a layer input.
     fn sums(&self, kind: InputKind) -> usize {
         let n = self.width(kind);
-        DOUBLE * n * (n + 1) / 2 * self.kinds(kind) + self.crossed(kind)
+        triangle(n) * self.kinds(kind) + self.crossed(kind)
     }
 
     /// Bytes of T or N, the cross sums that refit targets need.
@@ -205,14 +248,19 @@ impl PassFootprint<'_> {
     }
 }
 
+/// Bytes of the lower triangle of a sum, n × n.
+const fn triangle(n: usize) -> usize {
+    DOUBLE * n * (n + 1) / 2
+}
+
 /// Bytes on disk of one-shot evidence for a whole model; triangles are stored in `f32`.
 #[must_use]
 pub fn evidence(config: &Config, needs: Needs) -> u64 {
-    let triangle = |n: usize| (SINGLE * n * (n + 1) / 2) as u64;
-    let width = |kind: InputKind| triangle(config.shape(kind.reader()).cols);
+    let single = |n: usize| (SINGLE * n * (n + 1) / 2) as u64;
+    let width = |kind: InputKind| single(config.shape(kind.reader()).cols);
     let activations: u64 = InputKind::ALL.map(width).iter().sum();
     let gradients: u64 = Role::ALL
-        .map(|role| triangle(config.shape(role).rows))
+        .map(|role| single(config.shape(role).rows))
         .iter()
         .sum();
     let of_block = u64::from(needs.activations) * activations

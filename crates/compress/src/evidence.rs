@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cache,
+    footprint::room_to_measure,
     job::{Planning, SAMPLES, Target},
     model::Opened,
     progress, shipped, text,
@@ -218,7 +219,9 @@ impl Measurements {
             let root = root.clone().map_or_else(cache::evidence, Ok)?;
             let store = EvidenceStore::open(&root, &about)?;
             let bar = Bar::new(arguments.printing.quiet);
-            calibrate(&model.checkpoint, &sample.windows, needs, &store, &bar)?;
+            let room = room_to_measure(arguments.memory);
+            let measured = (&store, room);
+            calibrate(&model.checkpoint, &sample.windows, needs, measured, &bar)?;
             bar.finish();
             anyhow::Ok(store)
         };

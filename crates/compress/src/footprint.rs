@@ -82,13 +82,10 @@ pub fn preview<M: Method>(
         refit: route.refit,
         attention_weighted: plan.tokens() == TokenWeights::Attention,
     };
-    // Measured, not predicted: the model is open, and its survey made.
-    let own = memory::resident();
     let threads = rayon::current_num_threads();
     let shape = |site: Site| survey.shape(site);
     let reads = route.in_turn || route.before != Needs::NOTHING;
-    let tokens = usize::from(reads) * TOKENIZER;
-    let fixed = own + tokens + threads * CORE + atoms(plan, arguments, &route, model.config());
+    let fixed = fixed(reads) + atoms(plan, arguments, &route, model.config());
     let step = |index: usize| plan.steps[index].step.clone();
     let steps = by_input(plan)?.into_iter();
     let steps = steps.map(|(input, of_input)| (input, of_input.into_iter().map(step).collect()));
@@ -102,7 +99,8 @@ pub fn preview<M: Method>(
     let sharing = sharing((method, plan), &shape, threads)?;
     let before = route.before;
     let measures = before != Needs::NOTHING;
-    let measuring = usize::from(measures) * pass.passing(before.gradients);
+    let passing = pass.passing(before.gradients, room_to_measure(limit));
+    let measuring = usize::from(measures) * passing;
     let evidence = evidence(model.config(), before);
     let between = between_blocks(model.config(), windows * time, before);
     let passing = if route.in_turn { pass.disk() } else { 0 };
@@ -115,6 +113,18 @@ pub fn preview<M: Method>(
         evidence,
         parallel,
     })
+}
+
+/// Bytes that are taken whatever the work is; `reads` where a text is tokenised as well.
+fn fixed(reads: bool) -> usize {
+    // Measured, not predicted: the model is open, and its survey made.
+    let own = memory::resident();
+    own + usize::from(reads) * TOKENIZER + rayon::current_num_threads() * CORE
+}
+
+/// Bytes of a limit that are left for measuring before anything is compressed.
+pub fn room_to_measure(limit: memory::Memory) -> usize {
+    limit.bytes().saturating_sub(fixed(true))
 }
 
 /// Atoms in memory beside what is counted by weights: those of which the pass of the compressed model mixes one; all of
