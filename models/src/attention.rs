@@ -84,12 +84,11 @@ impl Attention {
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         // Keys enter the cache after the rotary embedding: their positions never change, so it is applied once.
-        let [query, key, value] = self.rotated([query, key, value], angles);
-        let [key, value] = match cache {
-            Some(cache) => cache.extend([key, value]),
-            None => [key, value],
-        };
-        self.attend_heads([query, key, value])
+        let heads = self.rotated([query, key, value], angles);
+        match cache {
+            Some(cache) => cache.attend(heads, |heads| self.attend_heads(heads)),
+            None => self.attend_heads(heads),
+        }
     }
 
     /// Attention over heads, from batch × heads × time × d of queries and batch × key-value heads × time × d of keys

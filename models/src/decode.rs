@@ -2,6 +2,7 @@
 //!
 //! Needs a prompt of at least one token. Each new token costs one read of all weights, and of the cache.
 
+mod attend;
 pub mod cache;
 pub mod generate;
 pub mod token;

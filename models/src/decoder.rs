@@ -9,13 +9,14 @@
 //! A forward pass costs about 2 · parameters operations per token and attention's time²; logits of a large vocabulary
 //! are taken in slices, so that they never fill memory.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use burn::{
     module::Module,
     nn::RmsNorm,
     tensor::{Device, Tensor},
 };
+use compress_think::Policy;
 
 use crate::{Block, Cache, Error, Linear, Result, Rotary, Weight, decode::token};
 
@@ -32,6 +33,9 @@ pub struct Decoder {
     pub head: Option<Linear>,
     /// The rotary embedding of queries and keys.
     pub rotary: Rotary,
+    /// What its caches keep; all of it where there is none.
+    #[module(skip)]
+    pub policy: Option<Arc<Policy>>,
 }
 
 impl Decoder {
@@ -50,15 +54,14 @@ impl Decoder {
     /// The same, 1 × time × hidden, for the next tokens of the text whose beginning the cache holds.
     ///
     /// The cache holds these tokens afterwards. One token on the CPU takes the kernels of decoding, anything else the
-    /// blocks' own forward pass. Fails as [`hidden`](Self::hidden) does, and then leaves the cache as it was.
+    /// blocks' own forward pass. Fails as [`hidden`](Self::hidden) does, and then leaves the cache as it was; and where the
+    /// cache has the policy of another network, or one that does not run on the device.
     pub fn hidden_after(&self, cache: &mut Cache, tokens: &[u32]) -> Result<Tensor<3>> {
+        cache.prepare(self)?;
         let mut x = self.embed(&[tokens])?;
         if let Some(hidden) = token::hidden_after(self, cache, &x) {
             return Ok(hidden);
         }
-        cache
-            .layers
-            .resize_with(self.blocks.len(), Default::default);
         let positions = cache.length..cache.length + tokens.len();
         cache.length = positions.end;
         let angles = self.rotary.angles(positions, &x.device());

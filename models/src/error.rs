@@ -56,4 +56,15 @@ pub enum Error {
     /// An error of the linear algebra, or of packed integers.
     #[error(transparent)]
     Numerics(#[from] compress_numerics::Error),
+
+    /// A cache policy that does not fit the network.
+    #[error(transparent)]
+    Policy(#[from] compress_think::Error),
+
+    /// A cache policy that cannot be followed here.
+    #[error("{problem}")]
+    Cache {
+        /// Why, and what to do.
+        problem: &'static str,
+    },
 }

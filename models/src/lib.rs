@@ -42,7 +42,7 @@ mod vjp;
 pub use attention::{Attention, AttentionGradients};
 pub use block::Block;
 pub use burn::tensor::{Device, Tensor};
-pub use decode::cache::{Cache, HeadCache, LayerCache};
+pub use decode::cache::{Cache, LayerCache};
 pub use decode::generate::generate;
 pub use decoder::{Decoder, SLICE, slices};
 pub use device::DeviceChoice;

@@ -3,6 +3,8 @@
 //! Every float is checked on the way in: a NaN or an infinity is an error that names its tensor, since one of them
 //! would spread over all results. Numbers become `f32`, packed ones stay packed.
 
+use std::sync::Arc;
+
 use burn::{
     module::Param,
     nn::{RmsNorm, RmsNormConfig},
@@ -58,6 +60,7 @@ impl Decoder {
             norm: load.last_norm()?,
             head: untied.transpose()?.map(head),
             rotary: Rotary::new(config)?,
+            policy: checkpoint.cache_policy().cloned().map(Arc::new),
         })
     }
 }

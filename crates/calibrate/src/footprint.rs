@@ -104,15 +104,22 @@ impl PassFootprint<'_> {
         let largest = shapes().map(Shape::size).max().unwrap_or(0);
         let factors = shapes().map(|shape| shape.rows + shape.cols).max();
         let squared = self.threads() * largest + self.on_each(factors.unwrap_or(0));
-        let of_windows = self.on_each(2 * self.met() + outputs) + self.side() * self.time * outputs;
+        // Beside the activations the gradients by all outputs, and those that are summed as numbers of their own.
+        let met = self.met() + self.outputs() + outputs;
+        let of_windows = self.on_each(met) + self.side() * self.time * outputs;
         triangles + SINGLE * (self.block() + of_windows + squared)
     }
 
-    /// Numbers of a window's activations, per token: a thread holds all of them, and on the backward pass their
-    /// gradients as well. The rows to be summed are kept of all windows side by side.
+    /// Numbers of a window's activations, per token: a thread holds all of them. The rows to be summed are kept of all
+    /// windows side by side.
     fn met(&self) -> usize {
-        let outputs = Role::ALL.map(|role| self.config.shape(role).rows);
-        self.inputs() + outputs.iter().sum::<usize>() + 3 * self.config.hidden
+        self.inputs() + self.outputs() + 3 * self.config.hidden
+    }
+
+    /// Output features of all weights of a block.
+    fn outputs(&self) -> usize {
+        let rows = Role::ALL.map(|role| self.config.shape(role).rows);
+        rows.iter().sum()
     }
 
     /// Channels of all layer inputs of a block.

@@ -49,6 +49,7 @@ pub use write::card::Card;
 
 pub use error::{Error, Result};
 pub use read::directory::parse_header;
+pub use read::policy::{CACHE_POLICY, read_policy};
 pub use read::scaled::Scaled;
 pub use read::tensor::{Kind, Tensor};
 pub use record::Record;

@@ -8,6 +8,7 @@ pub mod gather;
 pub mod gguf;
 pub mod head;
 pub mod mistaken;
+pub mod policy;
 pub mod reading;
 pub mod scaled;
 pub mod split;

@@ -144,6 +144,11 @@ pub struct Evaluate {
     #[arg(long, value_name = "ORIGINAL")]
     pub against: Option<String>,
 
+    /// What the key-value cache keeps of a prompt: the file of a policy, as `run think` writes it, or `none` for all of
+    /// it [default: the policy beside the model's weights, if there is one].
+    #[arg(long, value_name = "POLICY.json|none")]
+    pub cache: Option<PathBuf>,
+
     #[command(flatten)]
     pub text: Text,
     #[command(flatten)]

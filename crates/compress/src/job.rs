@@ -128,8 +128,8 @@ pub struct Text {
     pub bos: bool,
     /// The text between documents, where each is scored by itself.
     pub documents: Option<String>,
-    /// Tokens of each window that are read at once, where the others go one by one through the cache.
-    pub prompt: Option<usize>,
+    /// Tokens of each window that are a prompt, where those after it are scored given what a cache holds of it.
+    pub split: Option<usize>,
     /// The device that models run on.
     pub device: DeviceChoice,
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use compress_checkpoint::{Checkpoint, Input};
+use compress_checkpoint::{Checkpoint, Input, read_policy};
 use compress_core::{Role, SourceId};
 use compress_hub::{ModelId, Settings};
 use tempfile::TempDir;
@@ -87,6 +87,20 @@ impl Opened {
     pub fn inputs(&self) -> impl Iterator<Item = Input<'_>> {
         let files = self.checkpoint.weight_files().map(Input::Other);
         iter::once(Input::Model(self.checkpoint.path())).chain(files)
+    }
+
+    /// Takes the cache policy in a file, or none at all for `none`; without a name the one beside the weights stays.
+    ///
+    /// Fails where the file is no policy, or one of another model.
+    pub fn take_policy(&mut self, name: Option<&Path>) -> Result<()> {
+        let Some(name) = name else { return Ok(()) };
+        let policy = if name == Path::new("none") {
+            None
+        } else {
+            Some(read_policy(name, self.checkpoint.config())?)
+        };
+        self.checkpoint.set_cache_policy(policy);
+        Ok(())
     }
 
     /// Whether it is the model that is part of this program.

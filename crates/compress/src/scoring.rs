@@ -70,8 +70,8 @@ pub struct ScoringText {
     protocol: Protocol,
     /// Its tokens.
     windows: Vec<Vec<u32>>,
-    /// Tokens of each window that are read at once, where the others go through the cache.
-    prompt: Option<usize>,
+    /// Tokens of each window that are a prompt, where those after it are scored given what a cache holds of it.
+    split: Option<usize>,
     device: Device,
     device_name: String,
     /// The memory that models may take.
@@ -108,6 +108,7 @@ impl ScoringText {
             let (asked, trained) = (protocol.context, config.context);
             tell!("warning: windows of {asked} tokens, but the model was made for {trained}");
         }
+        let context = protocol.context;
         // Reports tell how many windows there were, not how many were asked for.
         let protocol = Protocol {
             windows: Some(windows.len()),
@@ -118,7 +119,10 @@ impl ScoringText {
             name,
             protocol,
             windows,
-            prompt: arguments.prompt,
+            // A policy shows only behind a prompt.
+            split: arguments
+                .split
+                .or_else(|| model.cache_policy().map(|_| context / 2)),
             device,
             device_name,
             memory,
@@ -203,7 +207,7 @@ impl ScoringText {
         let found = run(&Pass {
             windows: &self.windows,
             batch: loaded.batch(),
-            prompt: self.prompt,
+            split: self.split,
             done: &|tokens| bar.inc(tokens as u64),
         });
         bar.finish_and_clear();
@@ -258,8 +262,8 @@ impl ScoringText {
             device_name,
             ..
         } = self;
-        let cached = self.prompt.map_or_else(String::new, |prompt| {
-            format!(", token by token after {prompt}")
+        let cached = self.split.map_or_else(String::new, |split| {
+            format!(", what follows {split} tokens")
         });
         format!("{name}, {protocol}{cached}, on {device_name}")
     }
@@ -274,8 +278,8 @@ impl ScoringText {
             "documents": self.protocol.documents,
             "device": self.device_name,
         });
-        if let Some(prompt) = self.prompt {
-            text["prompt"] = prompt.into();
+        if let Some(split) = self.split {
+            text["split"] = split.into();
         }
         text
     }

@@ -31,7 +31,7 @@ pub struct Latency {
 /// Each decodes `count` tokens, for which the prompt is repeated: the time does not depend on which
 /// token it is, and sampling is left out. Fails where a forward pass does.
 pub fn latency(models: &[&Decoder], prompt: &[u32], count: usize) -> Result<Vec<Latency>> {
-    let mut caches = vec![Cache::new(); models.len()];
+    let mut caches: Vec<Cache> = models.iter().map(|model| Cache::of(model)).collect();
     let mut reading = vec![0.0; models.len()];
     let mut saying = vec![Vec::new(); models.len()];
     let step = |decoder: &Decoder, cache: &mut Cache, tokens: &[u32]| {
@@ -48,7 +48,7 @@ pub fn latency(models: &[&Decoder], prompt: &[u32], count: usize) -> Result<Vec<
     // The first pass compiles kernels and fills caches, so it is run on a cache of its own and not
     // timed.
     for ((decoder, cache), time) in models.iter().zip(&mut caches).zip(&mut reading) {
-        step(decoder, &mut Cache::new(), prompt)?; // the first pass warms up
+        step(decoder, &mut Cache::of(decoder), prompt)?; // the first pass warms up
         *time = step(decoder, cache, prompt)?;
     }
     for token in prompt.iter().cycle().take(count) {

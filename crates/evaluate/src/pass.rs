@@ -28,10 +28,10 @@ pub struct Pass<'a> {
     /// Windows that go through a block which was loaded for them: more windows cost more memory and
     /// load each block less often. Ignored where all models are in memory.
     pub batch: usize,
-    /// Tokens of each window that are read at once, where those after them go one by one through the
-    /// key-value cache, as in generating; none where whole windows are read at once. Models must then be
-    /// in memory.
-    pub prompt: Option<usize>,
+    /// Tokens of each window that are a prompt: it is read into a key-value cache, the model's cache policy is
+    /// applied, and the tokens after it are scored given what the cache holds. None where whole windows
+    /// are read and scored. With it models must be in memory, and the first token after the prompt is not scored.
+    pub split: Option<usize>,
     /// Called with the number of tokens that have been completed since the last call, from any
     /// thread.
     pub done: &'a (dyn Fn(usize) + Sync),
@@ -129,12 +129,12 @@ impl Pass<'_> {
             return Err(Error::Vocabulary { original, other });
         }
         // The mean over no tokens is not a number.
-        if self.windows.is_empty() || self.windows.iter().any(|window| window.len() < 2) {
-            let problem =
-                "windows of at least 2 tokens each are needed, to predict all but the first";
-            return Err(Error::Protocol {
-                problem: problem.into(),
-            });
+        let least = self.first_scored() + 2;
+        if self.windows.is_empty() || self.windows.iter().any(|window| window.len() < least) {
+            let problem = format!(
+                "windows of at least {least} tokens each are needed, to predict one behind the prompt and the first token"
+            );
+            return Err(Error::Protocol { problem });
         }
         // The wall clock of the whole pass: batches may run in parallel.
         let start = Instant::now();
@@ -142,7 +142,9 @@ impl Pass<'_> {
         let wall = start.elapsed().as_secs_f64();
         let seconds = |source: usize| batches.iter().map(move |(_, seconds)| seconds[source]);
         let busy = (0..sources.len()).flat_map(seconds).sum::<f64>();
-        let tokens = self.windows.iter().map(|window| window.len() - 1).sum();
+        let unscored = self.first_scored() + 1;
+        let tokens = self.windows.iter().map(|window| window.len() - unscored);
+        let tokens = tokens.sum();
         let found = (0..sources.len()).map(|source| {
             let parts = || batches.iter().flat_map(|(parts, _)| parts);
             // Each model's share of the wall time, which batches running side by side divide
@@ -182,10 +184,6 @@ impl Pass<'_> {
             let end = |batch: usize| batch * count / batches;
             return (0..batches).map(|i| run(end(i)..end(i + 1))).collect();
         }
-        // Single tokens share all cores already.
-        if self.prompt.is_some() {
-            return (0..count).map(|window| run(window..window + 1)).collect();
-        }
         let devices = sources.iter().map(|source| source.network().device());
         side_by_side(devices, count, |window| run(window..window + 1))
     }
@@ -205,7 +203,8 @@ impl Pass<'_> {
         let parts = side_by_side(devices, batch.len(), |place| {
             let states: Vec<&Tensor<2>> = states.iter().map(|windows| &windows[place]).collect();
             let index = batch.start + place;
-            score_window(sources, &states, index, &self.windows[index])
+            let window = (index, self.windows[index].as_slice());
+            score_window(sources, &states, window, self.first_scored())
         })?;
         self.tell(&batch, sources, usize::MAX);
         let wall = clock.elapsed().as_secs_f64();
@@ -222,8 +221,8 @@ impl Pass<'_> {
     /// The last hidden states of a batch. The models alternate block by block, so that their times
     /// compare even on a machine with other load.
     pub(crate) fn hidden(&self, sources: &[Source<'_>], batch: Range<usize>) -> Result<Hidden> {
-        if let Some(prompt) = self.prompt {
-            return self.through_caches(sources, batch, prompt);
+        if let Some(split) = self.split {
+            return self.through_caches(sources, batch, split);
         }
         let mut seconds = vec![0.0; sources.len()];
         let mut streams = Vec::with_capacity(sources.len());
@@ -259,13 +258,17 @@ impl Pass<'_> {
         Ok(Hidden { states, seconds })
     }
 
-    /// The same, token by token behind a prompt. Fails where a model is not in memory: each token would
-    /// then load all of its blocks.
+    /// The position from which on the next token is scored: that of the first token behind a prompt.
+    fn first_scored(&self) -> usize {
+        self.split.unwrap_or(0)
+    }
+
+    /// The same through key-value caches. Fails where a model is not in memory.
     fn through_caches(
         &self,
         sources: &[Source<'_>],
         batch: Range<usize>,
-        prompt: usize,
+        split: usize,
     ) -> Result<Hidden> {
         let mut seconds = vec![0.0; sources.len()];
         let mut states = Vec::with_capacity(sources.len());
@@ -279,13 +282,13 @@ impl Pass<'_> {
                 }
             };
             let decoder = network.whole().ok_or_else(|| Error::Protocol {
-                problem: "token by token, models have to be in memory whole; give more --memory, or leave out --prompt"
+                problem: "behind a prompt, models have to be in memory whole; give more --memory, or leave out --split"
                     .into(),
             })?;
             let windows = self.windows[batch.clone()].iter();
             states.push(timed(seconds, || {
                 windows
-                    .map(|window| cached::hidden(decoder, window, prompt))
+                    .map(|window| cached::hidden(decoder, window, split))
                     .collect()
             })?);
         }
@@ -319,13 +322,13 @@ impl Pass<'_> {
     }
 }
 
-/// Loss and divergence of one window by all sources, from the last hidden states. Logits are in
+/// Loss and divergence of one window by all sources, from the last hidden states and the `first` position on. Logits are in
 /// memory for one group of slices and two sources at a time: the first's and one other's.
 fn score_window(
     sources: &[Source<'_>],
     states: &[&Tensor<2>],
-    index: usize,
-    window: &[u32],
+    (index, window): (usize, &[u32]),
+    first: usize,
 ) -> Result<Part> {
     let count = sources.len();
     let mut part = Part {
@@ -341,8 +344,10 @@ fn score_window(
     let at_a_time = at_a_time.max().unwrap_or(1);
     let slices = networks
         .first()
-        .map(|network| network.slices(window.len() - 1));
-    for slices in slices.unwrap_or_default().chunks(at_a_time) {
+        .map(|network| network.slices(window.len() - 1 - first));
+    let scored = |slice: Range<usize>| slice.start + first..slice.end + first;
+    let slices: Vec<_> = slices.into_iter().flatten().map(scored).collect();
+    for slices in slices.chunks(at_a_time) {
         let mut original: Option<Vec<Logits>> = None;
         for (source, network) in networks.iter().enumerate() {
             let logits = timed(&mut part.seconds[source], || {

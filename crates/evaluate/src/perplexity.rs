@@ -60,7 +60,7 @@ pub fn perplexity(
         windows,
         // Not used, as the model is in memory.
         batch: 1,
-        prompt: None,
+        split: None,
         done,
     };
     pass.perplexity(decoder)

@@ -14,7 +14,7 @@ mod swiglu;
 #[cfg(test)]
 mod testing;
 
-pub use attention::attend_one;
+pub use attention::{HEADER, attend_part, join_parts};
 pub use dot::multiply_rows;
 pub use exponential::{exponentiate, log_sum_exp};
 pub use rms_norm::rms_norm;

@@ -1,79 +1,163 @@
 //! The key-value cache: the keys and values of earlier tokens, which attention reads again for each new one.
 //!
-//! Takes 2 · layers · key-value heads · d numbers of `f32` per token, sliding window or not.
+//! Takes 2 · layers · key-value heads · d numbers of `f32` per token, sliding window or not; less under a [`Policy`],
+//! which is applied to each layer as soon as the prompt has passed it, so that no more than one layer of a prompt is ever
+//! whole.
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
+use compress_think::{HeadCache, HeadShape, LayerPolicy, Policy};
+use rayon::prelude::*;
 
-use crate::host::{plain, to_device};
+use super::{attend::Newest, token::plain::Network};
+use crate::{
+    Decoder, Error, Result,
+    host::{plain, tensor, to_device},
+};
 
 /// Keys and values of every layer for the tokens of a text so far.
 ///
 /// Belongs to one network: a cache that was filled by another has other shapes.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    /// One per block; empty until the first token.
+    /// One per block; none before the first token.
     pub(crate) layers: Vec<LayerCache>,
-    /// Tokens that all layers hold.
+    /// Tokens of the text so far, whether a policy has left them out or not.
     pub(crate) length: usize,
+    /// What is kept of them; none: all.
+    policy: Option<Arc<Policy>>,
+    /// The network as the kernels of decoding take it, since the first token that they decoded.
+    pub(crate) network: Option<Arc<Network>>,
 }
 
 impl Cache {
-    /// An empty cache.
+    /// An empty cache that keeps all, whatever the network's policy.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Tokens that it holds; the position of the next one.
+    /// An empty cache under the policy of a network, which is applied behind the prompt: the tokens that are added first.
+    #[must_use]
+    pub fn of(decoder: &Decoder) -> Self {
+        Self {
+            policy: decoder.policy.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Tokens of the text so far; the position of the next one.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether it holds no token yet.
+    /// Whether there is no token yet.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.length == 0
     }
+
+    /// Whether the next tokens are a prompt that a policy is to be applied to.
+    pub(crate) fn is_thinned_next(&self) -> bool {
+        self.is_empty() && self.layers.iter().any(LayerCache::has_policy)
+    }
+
+    /// Makes the layers of a network, if they are not there; fails where it cannot follow the policy.
+    pub(crate) fn prepare(&mut self, decoder: &Decoder) -> Result<()> {
+        if self.layers.len() == decoder.blocks.len() {
+            return Ok(());
+        }
+        let policy = self.policy.as_deref();
+        if let Some(policy) = policy {
+            check(policy, decoder)?;
+        }
+        let layer =
+            |index| LayerCache::new(policy.map_or_else(LayerPolicy::default, |p| *p.layer(index)));
+        self.layers = (0..decoder.blocks.len()).map(layer).collect();
+        Ok(())
+    }
+}
+
+/// Refuses the policy of another network, and any where its attention does not run.
+fn check(policy: &Policy, decoder: &Decoder) -> Result<()> {
+    let Some(block) = decoder.blocks.first() else {
+        return Ok(());
+    };
+    let attention = &block.attention;
+    policy.check(HeadShape {
+        layers: decoder.blocks.len(),
+        key_value_heads: attention.key_value_heads,
+        head_size: attention.head_size,
+    })?;
+    let problem = if decoder.device() != Device::flex() {
+        "a cache policy runs on the CPU only; take --device cpu"
+    } else if attention.window.is_some() {
+        // Pages of old tokens would have to be dropped as the window moves.
+        "a cache policy does not go with sliding-window attention, which limits the cache by itself"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Cache { problem })
 }
 
 /// Keys and values of one layer, after the rotary embedding.
 #[derive(Clone, Debug)]
-pub enum LayerCache {
+pub struct LayerCache {
+    policy: LayerPolicy,
+    kept: Kept,
+}
+
+/// Where keys and values are.
+#[derive(Clone, Debug)]
+enum Kept {
     /// On the CPU: head by head, those of the first text first. Clones share the numbers until one grows.
     Host(Arc<Vec<HeadCache>>),
     /// On any other device, or under autodiff: keys and values, each batch × key-value heads × time × d.
     Device(Box<[Tensor<4>; 2]>),
 }
 
-/// Keys and values of one head. They grow as a `Vec` does: to add a token does not copy those before it.
-#[derive(Clone, Debug, Default)]
-pub struct HeadCache {
-    /// time × d
-    pub keys: Vec<f32>,
-    /// time × d
-    pub values: Vec<f32>,
-}
-
-impl Default for LayerCache {
-    fn default() -> Self {
-        Self::Host(Arc::default())
-    }
-}
-
 impl LayerCache {
+    fn new(policy: LayerPolicy) -> Self {
+        let kept = Kept::Host(Arc::default());
+        Self { policy, kept }
+    }
+
+    /// Attention of new tokens over those of the cache and themselves, from queries, keys and values of batch × heads ×
+    /// time × d; they are in the cache afterwards. `attend` is attention over whole keys and values.
+    pub(crate) fn attend(
+        &mut self,
+        [query, key, value]: [Tensor<4>; 3],
+        attend: impl FnOnce([Tensor<4>; 3]) -> Tensor<3>,
+    ) -> Tensor<3> {
+        let first = self.heads().is_none_or(|heads| heads.is_empty());
+        if self.has_policy() && !first {
+            return self.follow([query, key, value]);
+        }
+        let [key, value] = self.extend([key, value]);
+        let attended = attend([query.clone(), key, value]);
+        if self.has_policy() {
+            self.thin(&query);
+        }
+        attended
+    }
+
+    /// Whether not all of a prompt is kept.
+    fn has_policy(&self) -> bool {
+        !self.policy.keeps_all()
+    }
+
     /// Adds keys and values of new tokens, each batch × key-value heads × time × d, and gives those of all tokens.
-    pub(crate) fn extend(&mut self, new: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
-        let before = match self {
+    fn extend(&mut self, new: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
+        let before = match &self.kept {
             // Burn's tensors are handles: a clone copies no numbers.
-            Self::Device(before) => Some(before.as_ref().clone()),
-            Self::Host(heads) => tensors(heads, &new[0]),
+            Kept::Device(before) => Some(before.as_ref().clone()),
+            Kept::Host(heads) => tensors(heads, &new[0]),
         };
-        let kept = match self {
-            Self::Host(heads) => remember(Arc::make_mut(heads), &new),
-            Self::Device(_) => None,
+        let kept = match &mut self.kept {
+            Kept::Host(heads) => remember(Arc::make_mut(heads), &new),
+            Kept::Device(_) => None,
         };
         let all = match (before, new) {
             (Some([keys, values]), [key, value]) => [
@@ -84,40 +168,90 @@ impl LayerCache {
         };
         // New tensors that are not plain ones move the whole layer to the device's form.
         if kept.is_none() {
-            *self = Self::Device(Box::new(all.clone()));
+            self.kept = Kept::Device(Box::new(all.clone()));
         }
         all
     }
 
+    /// Applies the policy to a prompt, whose queries are batch × heads × time × d.
+    fn thin(&mut self, query: &Tensor<4>) {
+        let Kept::Host(heads) = &mut self.kept else {
+            return;
+        };
+        let [batch, count, time, size] = query.dims();
+        let window = time.min(self.policy.window);
+        let last = query.clone().narrow(2, time - window, window);
+        let Ok(last) = last.into_data().try_into_vec::<f32>() else {
+            return;
+        };
+        let group = batch * count / heads.len().max(1);
+        let policy = self.policy;
+        let heads = Arc::make_mut(heads).par_iter_mut();
+        let queries = last.par_chunks_exact(group * window * size);
+        heads.zip(queries).for_each(|(head, queries)| {
+            let queries: Vec<&[f32]> = queries.chunks_exact(window * size).collect();
+            head.thin(&queries, &policy);
+        });
+    }
+
+    /// Attention of tokens that follow a prompt under a policy, one after the other: each may change what the next one
+    /// finds. Heads are spread over rayon's threads.
+    fn follow(&mut self, new: [Tensor<4>; 3]) -> Tensor<3> {
+        let [batch, count, time, size] = new[0].dims();
+        // `check` has made sure that all is plain.
+        let [query, key, value] =
+            new.map(|x| x.into_data().try_into_vec::<f32>().unwrap_or_default());
+        let Kept::Host(heads) = &mut self.kept else {
+            return tensor(query, [batch, time, count * size]);
+        };
+        let heads = Arc::make_mut(heads);
+        let group = batch * count / heads.len().max(1);
+        let rows = |numbers: &[f32], head: usize, token: usize| {
+            let first = (head * time + token) * size;
+            numbers[first..first + size].to_vec()
+        };
+        let one = |(index, head): (usize, &mut HeadCache)| {
+            let tokens = (0..time).flat_map(|token| {
+                let queries = (0..group).flat_map(|i| rows(&query, index * group + i, token));
+                let [key, value] = [&key, &value].map(|x| rows(x, index, token));
+                let newest = Newest::new(queries.collect(), size);
+                let attended = newest.attend(head, &key, &value);
+                head.extend(&key, &value);
+                attended
+            });
+            tokens.collect::<Vec<f32>>()
+        };
+        // By head of keys: time × group · d.
+        let attended: Vec<Vec<f32>> = heads.par_iter_mut().enumerate().map(one).collect();
+        let shared = attended.len() / batch.max(1);
+        let row = |text: usize, token: usize| {
+            let heads = attended[text * shared..(text + 1) * shared].iter();
+            heads.flat_map(move |head| &head[token * group * size..(token + 1) * group * size])
+        };
+        let texts = (0..batch).flat_map(|text| (0..time).flat_map(move |token| row(text, token)));
+        tensor(texts.copied().collect(), [batch, time, count * size])
+    }
+
     /// Its heads, where they are on the CPU.
-    pub(crate) fn host(&self) -> Option<&Arc<Vec<HeadCache>>> {
-        match self {
-            Self::Host(heads) => Some(heads),
-            Self::Device(_) => None,
+    pub(crate) const fn heads(&self) -> Option<&Arc<Vec<HeadCache>>> {
+        match &self.kept {
+            Kept::Host(heads) => Some(heads),
+            Kept::Device(_) => None,
         }
     }
 
     /// Adds one token's keys and values, each key-value heads · d, to heads on the CPU; elsewhere does nothing.
     pub(crate) fn push(&mut self, keys: &[f32], values: &[f32], size: usize) {
-        let Self::Host(heads) = self else { return };
+        let Kept::Host(heads) = &mut self.kept else {
+            return;
+        };
         // Copies only where a clone of the cache still shares the heads.
         let heads = Arc::make_mut(heads);
-        heads.resize_with(keys.len() / size, HeadCache::default);
+        heads.resize_with(keys.len() / size, || HeadCache::new(size));
         let new = keys.chunks_exact(size).zip(values.chunks_exact(size));
         for (head, (key, value)) in heads.iter_mut().zip(new) {
-            head.keys.extend_from_slice(key);
-            head.values.extend_from_slice(value);
+            head.extend(key, value);
         }
-    }
-}
-
-impl HeadCache {
-    /// Keys and values of the last tokens, at most `tokens` of them: the part that a sliding window sees.
-    pub(crate) fn last(&self, tokens: usize, size: usize) -> [&[f32]; 2] {
-        [&self.keys, &self.values].map(|numbers| {
-            let count = numbers.len().min(tokens.saturating_mul(size));
-            &numbers[numbers.len() - count..]
-        })
     }
 }
 
@@ -128,11 +262,10 @@ fn remember(heads: &mut Vec<HeadCache>, new: &[Tensor<4>; 2]) -> Option<()> {
     new.iter().map(plain).collect::<Option<Vec<_>>>()?;
     let [keys, values] = new.clone().map(Tensor::into_data);
     let (keys, values) = (keys.as_slice().ok()?, values.as_slice().ok()?);
-    heads.resize_with(batch * count, HeadCache::default);
+    heads.resize_with(batch * count, || HeadCache::new(size));
     let new = keys.chunks(time * size).zip(values.chunks(time * size));
     for (head, (keys, values)) in heads.iter_mut().zip(new) {
-        head.keys.extend_from_slice(keys);
-        head.values.extend_from_slice(values);
+        head.extend(keys, values);
     }
     Some(())
 }
@@ -141,10 +274,14 @@ fn remember(heads: &mut Vec<HeadCache>, new: &[Tensor<4>; 2]) -> Option<()> {
 /// where the cache is empty.
 fn tensors(heads: &[HeadCache], new: &Tensor<4>) -> Option<[Tensor<4>; 2]> {
     let [batch, count, _, size] = new.dims();
-    let time = heads.first()?.keys.len() / size;
-    let tensor = |part: fn(&HeadCache) -> &[f32]| {
-        let numbers = heads.iter().map(part).collect::<Vec<_>>().concat();
+    let time = heads.first()?.tokens();
+    let whole: Vec<[Vec<f32>; 2]> = heads.iter().map(HeadCache::whole).collect();
+    Some([0, 1].map(|side| {
+        let numbers = whole
+            .iter()
+            .map(|head| head[side].as_slice())
+            .collect::<Vec<_>>()
+            .concat();
         to_device(numbers, [batch, count, time, size], &new.device())
-    };
-    Some([tensor(|head| &head.keys), tensor(|head| &head.values)])
+    }))
 }

@@ -8,7 +8,7 @@ use crate::{Cache, Decoder, Error, Result};
 ///
 /// Fails, unless `count` is 0, on an empty prompt and on a token that the vocabulary does not have.
 pub fn generate(decoder: &Decoder, prompt: &[u32], count: usize) -> Result<Vec<u32>> {
-    let mut cache = Cache::new();
+    let mut cache = Cache::of(decoder);
     let mut text = prompt.to_vec();
     let mut next = prompt.to_vec();
     for _ in 0..count {

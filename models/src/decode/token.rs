@@ -7,18 +7,20 @@
 //! Gives `None` where there is more than one token, or a tensor is not plain `f32` on the CPU; the caller then runs
 //! [`Block::forward`](crate::Block::forward).
 
-mod plain;
+pub mod plain;
 
 use std::sync::Arc;
 
 use burn::{module::Param, tensor::Tensor};
 use compress_numerics::{
-    kernels::{SpinPool, attend_one, rotate_halves, swiglu},
+    kernels::{SpinPool, rotate_halves, swiglu},
     threads,
 };
+use compress_think::HeadCache;
 
+use super::{attend::Newest, cache::LayerCache};
 use crate::{
-    Attention, Cache, Decoder, HeadCache, LayerCache, Weight,
+    Attention, Cache, Decoder, Weight,
     host::{self, tensor},
 };
 use plain::{Input, Layer, Layers, Network, add};
@@ -32,18 +34,21 @@ const ALONE: usize = 1 << 15;
 /// The residual stream after the last norm from the one before the first block, both 1 × 1 × hidden, for the token
 /// that follows those of the cache; its keys and values are then in the cache.
 ///
-/// None, and nothing done, where there are more tokens, or anything is not on the CPU, or differentiated.
+/// None, and nothing done, where there are more tokens, or anything is not on the CPU, or differentiated; and for a
+/// prompt of one token that a policy is to be applied to.
 pub fn hidden_after(decoder: &Decoder, cache: &mut Cache, x: &Tensor<3>) -> Option<Tensor<3>> {
     let [1, 1, width] = x.dims() else {
         return None;
     };
-    let network = Network::of(decoder)?;
+    if cache.is_thinned_next() {
+        return None;
+    }
+    let network = match &cache.network {
+        Some(network) => network.clone(),
+        None => Arc::new(Network::of(decoder)?),
+    };
     let x = host::plain(x)?;
     let h = host::numbers(&x)?.to_vec();
-    // A fresh cache has no layers yet.
-    cache
-        .layers
-        .resize_with(network.blocks.len(), LayerCache::default);
     let token = Token::new(decoder, &network, cache)?;
     let threads = threads(network.blocks.first().map_or(0, Layers::size), EACH);
     let (hidden, new) = token.run(&SpinPool::new(threads), h);
@@ -53,6 +58,7 @@ pub fn hidden_after(decoder: &Decoder, cache: &mut Cache, x: &Tensor<3>) -> Opti
         layer.push(key, value, block.attention.head_size);
     }
     cache.length += 1;
+    cache.network = Some(network);
     Some(tensor(hidden, [1, 1, width]))
 }
 
@@ -83,7 +89,7 @@ struct Token<'a> {
 impl<'a> Token<'a> {
     /// None where the cache is not on the CPU.
     fn new(decoder: &'a Decoder, network: &'a Network, cache: &'a Cache) -> Option<Self> {
-        let past = cache.layers.iter().map(LayerCache::host);
+        let past = cache.layers.iter().map(LayerCache::heads);
         let angle = |function| decoder.rotary.angle(cache.length, function);
         Some(Self {
             decoder,
@@ -105,12 +111,7 @@ impl<'a> Token<'a> {
                 products(pool, [&layers.query, &layers.key, &layers.value], x);
             let [query, key] = self.rotated(layers, [query, key]);
             // The cache is not touched yet: attention reads the past and, beside it, this token's key and value.
-            let attended = attend(
-                pool,
-                &block.attention,
-                past,
-                [query, key.clone(), value.clone()],
-            );
+            let attended = attend(pool, &block.attention, past, (query, &key, &value));
             let [x] = products(pool, [&layers.output], attended);
             add(&mut h, &x);
             let x = layers.feed_forward_norm.forward(&h);
@@ -182,33 +183,40 @@ fn shrunk<const N: usize>(pool: &SpinPool, layers: &[Arc<Layer>; N], x: &Arc<Inp
         .map(|layer| layer.inner(shrunk.next().unwrap_or_default()))
 }
 
-/// Attention of all query heads of one token: heads · d.
+/// Attention of all query heads of one token: heads · d. Each page of each head is a piece of work.
 fn attend(
     pool: &SpinPool,
     attention: &Attention,
     past: &Arc<Vec<HeadCache>>,
-    [query, key, value]: [Vec<f32>; 3],
+    (query, key, value): (Vec<f32>, &[f32], &[f32]),
 ) -> Vec<f32> {
-    let (heads, size) = (attention.heads, attention.head_size);
-    let shared_heads = attention.key_value_heads;
+    let size = attention.head_size;
+    let group = attention.heads / attention.key_value_heads;
+    let heads = query.chunks_exact(group * size);
+    let heads: Arc<Vec<Newest>> = Arc::new(heads.map(|q| Newest::new(q.to_vec(), size)).collect());
+    // All heads have the same tokens, and so the same pages.
+    let first = past.first();
+    let pages = first.map_or(0, HeadCache::pages);
     // The window counts the token itself, whose key is not in the cache yet.
-    let seen = attention
-        .window
-        .map_or(usize::MAX, |window| window.saturating_sub(1));
-    let past = past.clone();
-    let [attended] = pool.make([heads], move |_, part| {
-        let mut attended = vec![0.0; part.len() * size];
-        for (head, out) in part.zip(attended.chunks_exact_mut(size)) {
-            let shared = head * shared_heads / heads;
-            let new = shared * size..(shared + 1) * size;
-            let past = past.get(shared).map(|head| head.last(seen, size));
-            let [keys, values] = past.unwrap_or_default();
-            let (keys, values) = ([keys, &key[new.clone()]], [values, &value[new]]);
-            attend_one(&query[head * size..][..size], keys, values, out);
+    let held = first.map_or(0, HeadCache::tokens);
+    let before = |window: usize| (held + 1).saturating_sub(window);
+    let unseen = attention.window.map_or(0, before);
+    let [parts] = pool.make([heads.len() * pages], {
+        let (heads, past) = (heads.clone(), past.clone());
+        move |_, pieces| {
+            let pieces = pieces.map(|piece| (piece / pages, piece % pages));
+            let parts =
+                pieces.flat_map(|(head, page)| heads[head].parts(&past[head], page, unseen));
+            parts.collect()
         }
-        attended
     });
-    attended
+    let each = parts.len() / heads.len().max(1);
+    let own = key.chunks_exact(size).zip(value.chunks_exact(size));
+    let joined = heads.iter().zip(own).enumerate();
+    let joined = joined.flat_map(|(head, (newest, (key, value)))| {
+        newest.join(&parts[head * each..(head + 1) * each], key, value)
+    });
+    joined.collect()
 }
 
 #[cfg(test)]

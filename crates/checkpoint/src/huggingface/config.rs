@@ -7,6 +7,7 @@ pub mod rotary;
 use std::path::{Path, PathBuf};
 
 use compress_core::{Role, Shape, Site};
+use compress_think::HeadShape;
 use serde_json::{Map, Value};
 
 use self::{fields::Fields, rotary::Rope};
@@ -191,6 +192,16 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// What a cache of keys and values is made for.
+    #[must_use]
+    pub const fn head_shape(&self) -> HeadShape {
+        HeadShape {
+            layers: self.layers,
+            key_value_heads: self.key_value_heads,
+            head_size: self.head_size,
+        }
     }
 
     /// The shape of the weight of a role, out × in.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use compress_core::{Dictionary, Form, Format, Group, Site};
+use compress_think::Policy;
 use tokenizers::Tokenizer;
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         directory,
         gather::gather,
         gguf::GgufFile,
-        mistaken,
+        mistaken, policy,
         tensor::FLOATS,
         tokenizer,
         weight_file::WeightFile,
@@ -36,6 +37,7 @@ pub struct Checkpoint {
     forms: BTreeMap<Site, Form>,
     pub(crate) adapter: Option<Adapter>,
     pub(crate) gguf: Option<GgufFile>,
+    policy: Option<Policy>,
     /// Atoms that somebody holds.
     pub(crate) atoms: Mutex<BTreeMap<Group, Weak<Dictionary>>>,
     warnings: Vec<String>,
@@ -47,7 +49,8 @@ impl Checkpoint {
     /// headers only, and head and embedding where a file has both of a model that ties them.
     ///
     /// Fails where the path holds no model, the architecture is not supported, a tensor is missing
-    /// or has another shape, or one is there that the network does not have.
+    /// or has another shape, or one is there that the network does not have; and where a cache policy beside them is
+    /// damaged or of another model.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
             Self::open_directory(path)
@@ -81,6 +84,7 @@ impl Checkpoint {
         }
         Self {
             path: root.into(),
+            policy: policy::beside(root, &config)?,
             config,
             files,
             tensors,
@@ -108,6 +112,7 @@ impl Checkpoint {
             tensors,
             forms: BTreeMap::new(),
             adapter: None,
+            policy: None, // its folder may hold anything
             gguf: Some(gguf),
             atoms: Mutex::default(),
             warnings,
@@ -251,6 +256,17 @@ impl Checkpoint {
             Some(gguf) => gguf.tokenizer(),
             None => tokenizer::open(&self.path, &self.config),
         }
+    }
+
+    /// What caches of its keys and values are to keep; all of them where there is none.
+    #[must_use]
+    pub const fn cache_policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
+    }
+
+    /// Takes another policy than the one that lies beside the weights.
+    pub fn set_cache_policy(&mut self, policy: Option<Policy>) {
+        self.policy = policy;
     }
 
     /// The tokenizer of a GGUF file as the files that transformers expects, name and contents;

@@ -31,18 +31,18 @@ pub struct Text {
     #[arg(long, value_name = "SEPARATOR")]
     pub documents: Option<String>,
 
-    /// Read only the first N tokens of each window at once, and the others one by one through the key-value
-    /// cache, as in generating: slow, and the same figure, unless something is done to what the cache holds, or rotary
-    /// embeddings depend on the length of the text (dynamic scaling).
-    #[arg(long, value_name = "N", value_parser = prompt)]
-    pub prompt: Option<usize>,
+    /// Take the first N tokens of each window for a prompt, and score those after it given what the key-value cache holds
+    /// of it: the figure that a cache policy changes. The first token behind the prompt is not scored
+    /// [default: none; half of the window for a model that has a cache policy].
+    #[arg(long, value_name = "N", value_parser = split)]
+    pub split: Option<usize>,
 
     /// Where to run: auto (a real GPU if one answers, else the CPU), cpu, or wgpu.
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
 }
 
-fn prompt(text: &str) -> Result<usize, String> {
+fn split(text: &str) -> Result<usize, String> {
     whole_number(text, 1..=job::LONGEST)
 }
 
@@ -77,7 +77,7 @@ impl Text {
             }),
             bos: self.bos,
             documents: self.documents.clone(),
-            prompt: self.prompt,
+            split: self.split,
             device: self.device,
         }
     }

@@ -10,7 +10,8 @@ use crate::{Outcome, args::Evaluate, model::Opened, report, scoring::ScoringText
 /// Runs the model over the text, and prints its figures.
 pub fn run(job: &Evaluate) -> Result<Outcome> {
     let quiet = job.printing.quiet;
-    let model = Opened::open(job.model.name.as_deref(), quiet)?;
+    let mut model = Opened::open(job.model.name.as_deref(), quiet)?;
+    model.take_policy(job.cache.as_deref())?;
     let original = job
         .against
         .as_deref()

@@ -1,21 +1,22 @@
-//! A thread pool for one token: helpers that spin for work instead of sleeping.
+//! A thread pool for decoding: helpers that spin for work before they sleep.
 //!
 //! A token of a small model takes some 150 vectors of some 50 µs each, and waking a thread takes nearly
-//! as long. So helpers live for a token and poll for work in a loop. A vector is made in parts,
+//! as long. So helpers poll for work in a loop, and sleep only when there was none for some time. A vector is made in parts,
 //! which threads take first come, first served; and since a part is the same whoever makes it, one that a helper does
 //! not finish in time, because its core has other work, is made again by the caller. So nobody waits for a
 //! helper, not even for its end: what it works on is its own, too. Results do not depend on the number of threads.
 //!
-//! Helpers keep their cores busy even when there is no work, so a pool should live no longer than the decoding that it
-//! serves. Each vector costs one message per helper, and one allocation per part.
+//! Helpers are started once and shared by all pools. Each vector costs one message per helper, and one allocation per
+//! part.
 
 use std::{
     hint::spin_loop,
     ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, Sender, TryRecvError, channel},
+        mpsc::{Receiver, RecvError, Sender, TryRecvError, channel},
     },
     thread,
 };
@@ -27,7 +28,13 @@ const PARTS: usize = 2;
 /// makes a helper's part itself.
 const TURNS: usize = 1 << 10;
 
-/// The helpers of the thread that has work. They end when this is dropped.
+/// Times that a helper yields before it sleeps: a millisecond or some, longer than anything between two tokens.
+const YIELDS: usize = 1 << 10;
+
+/// All helpers that were started; more are when a pool wants more. They last as long as the program.
+static HELPERS: Mutex<Vec<Sender<Weak<Job>>>> = Mutex::new(Vec::new());
+
+/// The helpers of the thread that has work.
 pub struct SpinPool {
     helpers: Vec<Sender<Weak<Job>>>,
 }
@@ -53,40 +60,49 @@ struct Part {
     numbers: OnceLock<Vec<f32>>,
 }
 
-/// A helper's loop, until the pool is dropped.
+/// A helper's loop, as long as somebody can send it a job.
 fn help(jobs: &Receiver<Weak<Job>>) {
-    let mut turns = 0;
-    loop {
+    while let Ok(job) = next(jobs) {
+        // A job that is already finished is freed, and the weak pointer says so.
+        if let Some(job) = job.upgrade() {
+            // The helper goes on after a panic: the caller makes the part itself, and panics where it is seen.
+            let _ = catch_unwind(AssertUnwindSafe(|| job.work()));
+        }
+    }
+}
+
+/// The next job: polled for at first, then slept for.
+fn next(jobs: &Receiver<Weak<Job>>) -> Result<Weak<Job>, RecvError> {
+    for turn in 0..TURNS + YIELDS {
         match jobs.try_recv() {
-            Ok(job) => {
-                // A job that is already finished is freed, and the weak pointer says so.
-                if let Some(job) = job.upgrade() {
-                    job.work();
-                }
-                turns = 0;
-            }
-            Err(TryRecvError::Disconnected) => return,
-            Err(TryRecvError::Empty) if turns < TURNS => {
-                turns += 1;
-                spin_loop();
-            }
+            Ok(job) => return Ok(job),
+            Err(TryRecvError::Disconnected) => return Err(RecvError),
+            Err(TryRecvError::Empty) if turn < TURNS => spin_loop(),
             // Still polls, but lets other programs run first: between two vectors the caller does other work.
             Err(TryRecvError::Empty) => thread::yield_now(),
         }
     }
+    jobs.recv()
 }
 
 impl SpinPool {
     /// A pool of so many threads, the caller included; fewer where the system refuses to start more.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        let helper = |_| {
+        let wanted = threads.saturating_sub(1);
+        let mut all = HELPERS.lock().unwrap_or_else(PoisonError::into_inner);
+        while all.len() < wanted {
             let (sender, receiver) = channel();
-            let thread = thread::Builder::new().spawn(move || help(&receiver));
-            thread.ok().map(|_| sender)
-        };
+            if thread::Builder::new()
+                .spawn(move || help(&receiver))
+                .is_err()
+            {
+                break;
+            }
+            all.push(sender);
+        }
         Self {
-            helpers: (1..threads).filter_map(helper).collect(),
+            helpers: all.iter().take(wanted).cloned().collect(),
         }
     }
 
@@ -126,7 +142,7 @@ impl SpinPool {
             taken: AtomicUsize::new(0),
         });
         for helper in &self.helpers {
-            let _ = helper.send(Arc::downgrade(&job)); // one that has panicked helps no more
+            let _ = helper.send(Arc::downgrade(&job)); // no helper ends before the program
         }
         job.work();
         job.finish()

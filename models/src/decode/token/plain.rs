@@ -20,12 +20,14 @@ use crate::{
 };
 
 /// A network's blocks, and the norm after them.
+#[derive(Debug)]
 pub struct Network {
     pub blocks: Vec<Layers>,
     pub norm: Norm,
 }
 
 /// The linear layers and norms of a block.
+#[derive(Debug)]
 pub struct Layers {
     pub attention_norm: Norm,
     pub query: Arc<Layer>,
@@ -41,6 +43,7 @@ pub struct Layers {
 }
 
 /// y = W x + b with W = base + up · down, out × in; a layer has a base, a pair, or both.
+#[derive(Debug)]
 pub struct Layer {
     /// out × in.
     base: Option<Store>,
@@ -51,12 +54,14 @@ pub struct Layer {
 }
 
 /// One matrix, as floats or packed integers.
+#[derive(Debug)]
 enum Store {
     Float(Floats),
     Packed(Arc<Quantised>),
 }
 
 /// A low-rank pair of factors.
+#[derive(Debug)]
 struct Pair {
     up: Store,   // out × r
     down: Store, // r × in
@@ -72,6 +77,7 @@ pub struct Input {
 }
 
 /// A root-mean-square norm, over a whole vector or over each head in it.
+#[derive(Debug)]
 pub struct Norm {
     /// As many numbers as a run has: hidden, or d.
     gain: Floats,
@@ -79,6 +85,7 @@ pub struct Norm {
 }
 
 /// Contiguous numbers on the CPU; vectors, and matrices row after row.
+#[derive(Debug)]
 struct Floats(FlexTensor);
 
 impl Network {

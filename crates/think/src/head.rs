@@ -1,0 +1,246 @@
+//! The cache of one head: keys and values of its tokens, old ones in the form of a policy, the newest whole.
+
+use compress_numerics::kernels::{HEADER, attend_part, join_parts, multiply_rows};
+
+use crate::{
+    Format, LayerPolicy, channel_scores,
+    evict::attended,
+    form::Form,
+    integers::GROUP,
+    rows::{PAGE, Rows},
+    score::mean_squares,
+};
+
+/// Keys and values of one head, page by page.
+///
+/// Tokens are appended whole. Behind a prompt [`thin`](Self::thin) gives the old ones the form of a policy; a policy that
+/// folds does so with later tokens as they age.
+#[derive(Clone, Debug)]
+pub struct HeadCache {
+    /// d.
+    size: usize,
+    /// The forms of old keys and values; none before a policy was applied.
+    forms: Option<Box<[Form; 2]>>,
+    /// Old tokens, in those forms.
+    old: Vec<Page>,
+    /// The newest tokens, whole.
+    new: Vec<Page>,
+    /// The format of the newest.
+    newest: Format,
+    /// How many tokens stay whole while others are added; none where all of them do.
+    recent: Option<usize>,
+}
+
+/// Keys and values of neighbouring tokens.
+type Page = [Rows; 2];
+
+impl HeadCache {
+    /// An empty cache of a head with `size` channels.
+    #[must_use]
+    pub const fn new(size: usize) -> Self {
+        Self {
+            size,
+            forms: None,
+            old: Vec::new(),
+            new: Vec::new(),
+            newest: Format::F32,
+            recent: None,
+        }
+    }
+
+    /// Appends the keys and values of tokens, each tokens × d, row after row; keys after the rotary embedding.
+    pub fn extend(&mut self, keys: &[f32], values: &[f32]) {
+        let mut rest = [keys, values];
+        while !rest[0].is_empty() {
+            if room(&self.new) == 0 {
+                // What is to be folded is folded by whole pages.
+                let page = if self.recent.is_some() { GROUP } else { PAGE };
+                let empty = || Rows::new(self.newest, self.size, page);
+                self.new.push([empty(), empty()]);
+            }
+            let count = rest[0].len().min(room(&self.new) * self.size);
+            if let Some(page) = self.new.last_mut() {
+                for (rows, rest) in page.iter_mut().zip(&mut rest) {
+                    rows.extend(rest.split_off(..count).unwrap_or_default());
+                }
+            }
+            self.fold();
+        }
+    }
+
+    /// Applies a policy to the tokens so far, which are a prompt.
+    ///
+    /// `queries` are those of each query head that reads these keys, for the prompt's last `window` tokens, or all where it
+    /// has fewer: rows of d channels, after the rotary embedding. A second call does nothing.
+    pub fn thin(&mut self, queries: &[&[f32]], policy: &LayerPolicy) {
+        if policy.keeps_all() || self.forms.is_some() {
+            return;
+        }
+        let [keys, values] = self.whole();
+        let tokens = keys.len() / self.size;
+        let old = tokens.saturating_sub(policy.recent);
+        let scores = channel_scores(&queries.concat(), &keys, self.size);
+        let count = (policy.tokens * old as f64).ceil() as usize;
+        let stay = if count < old {
+            attended(queries, &keys, self.size, old, count)
+        } else {
+            (0..old).collect()
+        };
+        let (keys, new_keys) = keys.split_at(old * self.size);
+        let (values, new_values) = values.split_at(old * self.size);
+        let picked = |rows: &[f32]| -> Vec<f32> {
+            let row = |&token: &usize| &rows[token * self.size..][..self.size];
+            stay.iter().flat_map(row).copied().collect()
+        };
+        let rows = [picked(keys), picked(values)];
+        // Of values the largest channels matter most, whatever the query.
+        let forms = [
+            Form::new(policy.keys, &scores, &rows[0]),
+            Form::new(policy.values, &mean_squares(values, self.size), &rows[1]),
+        ];
+        self.forms = Some(Box::new(forms));
+        self.newest = policy.newest();
+        self.recent = policy.fold.then_some(policy.recent);
+        (self.old, self.new) = (Vec::new(), Vec::new());
+        self.age([&rows[0], &rows[1]]);
+        self.extend(new_keys, new_values);
+    }
+
+    /// Pages in it. Attention reads them one by one.
+    #[must_use]
+    pub const fn pages(&self) -> usize {
+        self.old.len() + self.new.len()
+    }
+
+    /// Tokens in it; those that were left out are not counted.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        let pages = self.old.iter().chain(&self.new);
+        pages.map(|[keys, _]| keys.tokens()).sum()
+    }
+
+    /// Attention of some queries over a page, as parts of 2 + d numbers each (see
+    /// [`attend_part`](compress_numerics::kernels::attend_part)).
+    ///
+    /// Queries are d numbers each, multiplied by 1/√d. The first `unseen` tokens of the cache count as absent; that is for
+    /// sliding windows over caches without a policy.
+    #[must_use]
+    pub fn attend(&self, page: usize, queries: &[f32], unseen: usize) -> Vec<f32> {
+        let mut parts = vec![0.0; queries.len() / self.size * (HEADER + self.size)];
+        let pairs = queries.chunks_exact(self.size);
+        let pairs = pairs.zip(parts.chunks_exact_mut(HEADER + self.size));
+        if let (Some(page), Some(forms)) = (self.old.get(page), &self.forms) {
+            let [keys, values] = page.each_ref().map(Rows::decoded);
+            for (query, part) in pairs {
+                forms[0].attend(query, &keys, (&values, &forms[1]), part);
+            }
+            return parts;
+        }
+        let index = page - self.old.len();
+        let hidden = unseen.saturating_sub(index * PAGE) * self.size;
+        let decoded = self.new[index].each_ref().map(Rows::decoded);
+        let [keys, values] = decoded
+            .each_ref()
+            .map(|rows| &rows[hidden.min(rows.len())..]);
+        for (query, part) in pairs {
+            let mut scores = vec![0.0; keys.len() / self.size];
+            multiply_rows(keys, query, &mut scores);
+            if scores.is_empty() {
+                // Weighs nothing beside any other part.
+                part[0] = f32::NEG_INFINITY;
+            } else {
+                attend_part(&mut scores, values, part);
+            }
+        }
+        parts
+    }
+
+    /// Σ softmax(K q / √d) V over the tokens of the cache, of one query of d channels: for tests and examples, since it
+    /// goes page after page on one thread.
+    #[must_use]
+    pub fn attention(&self, query: &[f32]) -> Vec<f32> {
+        let scale = (self.size as f32).sqrt().recip();
+        let query: Vec<f32> = query.iter().map(|x| x * scale).collect();
+        let parts = (0..self.pages()).flat_map(|page| self.attend(page, &query, 0));
+        join_parts(&parts.collect::<Vec<_>>(), self.size)
+    }
+
+    /// Keys and values with all channels, tokens × d: what is stored, and for dropped channels their means, or 0.
+    #[must_use]
+    pub fn whole(&self) -> [Vec<f32>; 2] {
+        [0, 1].map(|side| {
+            let old = self.old.iter().flat_map(|page| {
+                let stored = page[side].decoded().into_owned();
+                match &self.forms {
+                    Some(forms) => forms[side].whole(stored),
+                    None => stored,
+                }
+            });
+            let new = self
+                .new
+                .iter()
+                .flat_map(|page| page[side].decoded().into_owned());
+            old.chain(new).collect()
+        })
+    }
+
+    /// Makes the oldest of the newest tokens old, a group at a time, while enough others stay whole.
+    fn fold(&mut self) {
+        let Some(recent) = self.recent else { return };
+        let whole = |new: &[Page]| new.iter().map(|[keys, _]| keys.tokens()).sum::<usize>();
+        while whole(&self.new) >= recent + GROUP {
+            let page = self.new.remove(0);
+            let [keys, values] = page.each_ref().map(Rows::decoded);
+            self.age([&keys, &values]);
+        }
+    }
+
+    /// Appends tokens to the old ones.
+    fn age(&mut self, rows: [&[f32]; 2]) {
+        let Some(forms) = &self.forms else { return };
+        let mut rest = rows;
+        while !rest[0].is_empty() {
+            let tokens = rest[0].len() / self.size;
+            if room(&self.old) == 0 {
+                // More groups may join later; where none will, a page has no room to spare.
+                let joined = self.recent.is_some() && tokens.is_multiple_of(GROUP);
+                let page = if joined { PAGE } else { PAGE.min(tokens) };
+                let empty = |form: &Form| Rows::new(form.format, form.width(), page);
+                self.old.push(forms.each_ref().map(empty));
+            }
+            let count = tokens.min(room(&self.old)) * self.size;
+            if let Some(page) = self.old.last_mut() {
+                for ((rows, rest), form) in page.iter_mut().zip(&mut rest).zip(forms.iter()) {
+                    let some = rest.split_off(..count).unwrap_or_default();
+                    rows.extend(&form.stored(some));
+                }
+            }
+        }
+    }
+}
+
+/// Tokens that the last of some pages still takes.
+fn room(pages: &[Page]) -> usize {
+    let last = pages.last();
+    last.map_or(0, |[keys, values]| keys.room().min(values.room()))
+}
+
+impl Form {
+    /// Attention of one query over keys in this form, and values in their own: a part of 2 + d numbers.
+    fn attend(
+        &self,
+        query: &[f32],
+        keys: &[f32],
+        (values, form): (&[f32], &Self),
+        part: &mut [f32],
+    ) {
+        let constant = self.constant(query);
+        let query = self.stored(query);
+        let mut scores = vec![0.0; keys.len() / query.len().max(1)];
+        multiply_rows(keys, &query, &mut scores);
+        scores.iter_mut().for_each(|score| *score += constant);
+        let mut narrow = vec![0.0; HEADER + form.width()];
+        attend_part(&mut scores, values, &mut narrow);
+        form.put_back(&narrow, part);
+    }
+}

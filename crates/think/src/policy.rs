@@ -1,0 +1,259 @@
+//! What a cache keeps: the description that travels beside a model.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A policy for all layers of a model, as it is written beside the model's weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Of this format; 1.
+    pub version: u32,
+    /// The shape of the model that it was made for.
+    pub made_for: HeadShape,
+    /// For every layer that has none of its own.
+    pub common: LayerPolicy,
+    /// Layers with a policy of their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub layers: BTreeMap<usize, LayerPolicy>,
+}
+
+/// How many heads of keys there are, and how large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadShape {
+    /// Blocks of the model.
+    pub layers: usize,
+    /// Heads of keys and values in each.
+    pub key_value_heads: usize,
+    /// d, channels of a head.
+    pub head_size: usize,
+}
+
+/// What the cache of one layer keeps of the tokens of a prompt, and of those that follow.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LayerPolicy {
+    /// How keys of old tokens are stored.
+    pub keys: Side,
+    /// How values of old tokens are stored.
+    pub values: Side,
+    /// The share of a prompt's old tokens that stays: those which the last queries attend to most (SnapKV, arXiv
+    /// 2404.14469). 1 keeps all.
+    pub tokens: f64,
+    /// How many of the prompt's last queries score channels and tokens.
+    pub window: usize,
+    /// How many of the newest tokens are not old.
+    pub recent: usize,
+    /// Whether tokens after the prompt become old as they age; if not, they stay whole.
+    pub fold: bool,
+}
+
+/// How keys, or values, are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Side {
+    /// λ, the share of the channels that is dropped, from 0 to below 1.
+    pub lambda: f64,
+    /// Whether dropped channels count by their mean over old tokens.
+    pub compensate: bool,
+    /// The format of what is kept.
+    pub format: Format,
+}
+
+/// A format of numbers in a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Format {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// Integers, for groups of 32 numbers of one channel: small for keys, some of whose channels are large for every
+    /// token (KIVI, arXiv 2402.02750).
+    ByChannel {
+        /// Bits of an integer: 2, 3, 4 or 8.
+        bits: u8,
+    },
+    /// Integers, for groups of 32 channels of one token: the way for values.
+    ByToken {
+        /// Bits of an integer: 2, 3, 4 or 8.
+        bits: u8,
+    },
+    /// The same after a Hadamard rotation of the head's channels, which spreads large channels over all of them
+    /// (QuaRot, arXiv 2404.00456).
+    Rotated {
+        /// Bits of an integer: 2, 3, 4 or 8.
+        bits: u8,
+    },
+}
+
+impl Default for LayerPolicy {
+    /// All of it whole; the window and the recent tokens are those of the paper.
+    fn default() -> Self {
+        Self {
+            keys: Side::default(),
+            values: Side::default(),
+            tokens: 1.0,
+            window: 32,
+            recent: 32,
+            fold: false,
+        }
+    }
+}
+
+impl LayerPolicy {
+    /// The policy of the paper: a share λ of the channels of keys is dropped, all else stays.
+    #[must_use]
+    pub fn think(lambda: f64) -> Self {
+        Self {
+            keys: Side {
+                lambda,
+                ..Side::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Whether a cache stays as it is.
+    #[must_use]
+    pub fn keeps_all(&self) -> bool {
+        let whole = |side: Side| side.lambda == 0.0 && side.format == Format::F32;
+        whole(self.keys) && whole(self.values) && self.tokens >= 1.0
+    }
+
+    /// The format of tokens that are not old: as exact as what they become makes sense of.
+    pub(crate) fn newest(&self) -> Format {
+        let exact = [self.keys, self.values].map(|side| side.format == Format::F32);
+        if exact == [true; 2] {
+            Format::F32
+        } else {
+            Format::F16
+        }
+    }
+
+    /// Refuses what makes no sense for heads of `size` channels.
+    fn check(&self, size: usize) -> Result<()> {
+        self.keys.check(size)?;
+        self.values.check(size)?;
+        setting("tokens", self.tokens, "above 0, and at most 1", |x| {
+            x > 0.0 && x <= 1.0
+        })?;
+        setting("window", self.window as f64, "at least 1", |x| x >= 1.0)
+    }
+}
+
+impl Side {
+    fn check(self, size: usize) -> Result<()> {
+        setting("lambda", self.lambda, "from 0 to below 1", |x| {
+            (0.0..1.0).contains(&x)
+        })?;
+        if let Some(bits) = self.format.bits() {
+            setting("bits", f64::from(bits), "2, 3, 4 or 8", |_| {
+                matches!(bits, 2 | 3 | 4 | 8)
+            })?;
+        }
+        if let Format::Rotated { .. } = self.format {
+            if self.lambda > 0.0 {
+                let problem = "a rotation mixes the channels of a head, so that dropping channels and rotating exclude each other; use the format by_channel, or lambda 0";
+                return Err(Error::Together { problem });
+            }
+            setting("head_size", size as f64, "even, to be rotated", |_| {
+                size.is_multiple_of(2)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Format {
+    /// The bits of integers; none for floats.
+    #[must_use]
+    pub const fn bits(self) -> Option<u8> {
+        match self {
+            Self::F32 | Self::F16 => None,
+            Self::ByChannel { bits } | Self::ByToken { bits } | Self::Rotated { bits } => {
+                Some(bits)
+            }
+        }
+    }
+}
+
+impl Policy {
+    /// One policy for all layers of a model. Fails where it makes no sense.
+    pub fn new(common: LayerPolicy, made_for: HeadShape) -> Result<Self> {
+        let policy = Self {
+            version: 1,
+            made_for,
+            common,
+            layers: BTreeMap::new(),
+        };
+        policy.check(made_for)?;
+        Ok(policy)
+    }
+
+    /// The policy of a layer.
+    #[must_use]
+    pub fn layer(&self, layer: usize) -> &LayerPolicy {
+        self.layers.get(&layer).unwrap_or(&self.common)
+    }
+
+    /// Refuses a policy of another version, of another model, or with settings that make no sense.
+    pub fn check(&self, model: HeadShape) -> Result<()> {
+        setting(
+            "version",
+            f64::from(self.version),
+            "1, of this format",
+            |x| x == 1.0,
+        )?;
+        if self.made_for != model {
+            let made_for = self.made_for;
+            return Err(Error::Model { made_for, model });
+        }
+        let own = self.layers.iter();
+        if let Some((&layer, _)) = own.clone().find(|(layer, _)| **layer >= model.layers) {
+            return setting("layers", layer as f64, "below the model's layers", |_| {
+                false
+            });
+        }
+        let all = own.map(|(_, policy)| policy).chain([&self.common]);
+        all.into_iter()
+            .try_for_each(|policy| policy.check(model.head_size))
+    }
+}
+
+impl fmt::Display for HeadShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            layers,
+            key_value_heads,
+            head_size,
+        } = self;
+        write!(
+            f,
+            "{layers} layers with {key_value_heads} key-value heads of {head_size} channels"
+        )
+    }
+}
+
+/// An error unless a setting is as it should be; NaN never is.
+fn setting(
+    name: &'static str,
+    value: f64,
+    wanted: &'static str,
+    right: impl Fn(f64) -> bool,
+) -> Result<()> {
+    if right(value) {
+        Ok(())
+    } else {
+        Err(Error::Setting {
+            name,
+            value,
+            wanted,
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! Rows of one head in memory: a page of tokens in one format.
+
+use std::borrow::Cow;
+
+use compress_numerics::{HalfSlice as _, f16};
+
+use crate::{
+    Format,
+    integers::{GROUP, Integers},
+};
+
+/// Tokens of a page: small enough that a core's cache holds it while several queries read it.
+pub const PAGE: usize = 128;
+
+/// Some tokens' keys, or values: tokens × width.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    width: usize,
+    /// Tokens that there is memory for.
+    most: usize,
+    numbers: Numbers,
+}
+
+#[derive(Clone, Debug)]
+enum Numbers {
+    Single(Vec<f32>),
+    Half(Vec<f16>),
+    Integers(Integers),
+}
+
+impl Rows {
+    /// A page of no tokens, with room for `tokens`; nothing is ever copied to grow.
+    pub fn new(format: Format, width: usize, tokens: usize) -> Self {
+        let numbers = match format {
+            Format::F32 => Numbers::Single(Vec::with_capacity(tokens * width)),
+            Format::F16 => Numbers::Half(Vec::with_capacity(tokens * width)),
+            Format::ByChannel { bits } => {
+                Numbers::Integers(Integers::new((bits, true), width, tokens))
+            }
+            Format::ByToken { bits } | Format::Rotated { bits } => {
+                Numbers::Integers(Integers::new((bits, false), width, tokens))
+            }
+        };
+        Self {
+            width,
+            most: tokens,
+            numbers,
+        }
+    }
+
+    /// Appends tokens.
+    pub fn extend(&mut self, rows: &[f32]) {
+        match &mut self.numbers {
+            Numbers::Single(numbers) => numbers.extend_from_slice(rows),
+            Numbers::Half(numbers) => numbers.extend(rows.iter().map(|&x| f16::from_f32(x))),
+            Numbers::Integers(integers) => integers.extend(rows),
+        }
+    }
+
+    /// How many more tokens it takes: none where the last group of integers is not whole, since its grid is chosen.
+    pub fn room(&self) -> usize {
+        let tokens = self.tokens();
+        let begun = matches!(&self.numbers, Numbers::Integers(_)) && tokens % GROUP > 0;
+        if begun { 0 } else { self.most - tokens }
+    }
+
+    /// The numbers as they are multiplied, row after row.
+    pub fn decoded(&self) -> Cow<'_, [f32]> {
+        match &self.numbers {
+            Numbers::Single(numbers) => Cow::Borrowed(numbers),
+            Numbers::Half(numbers) => {
+                let mut out = vec![0.0; numbers.len()];
+                numbers.convert_to_f32_slice(&mut out);
+                out.into()
+            }
+            Numbers::Integers(integers) => {
+                let mut out = vec![0.0; integers.tokens() * self.width];
+                integers.decode(&mut out);
+                out.into()
+            }
+        }
+    }
+
+    /// Tokens in it.
+    pub fn tokens(&self) -> usize {
+        match &self.numbers {
+            Numbers::Single(numbers) => numbers.len() / self.width.max(1),
+            Numbers::Half(numbers) => numbers.len() / self.width.max(1),
+            Numbers::Integers(integers) => integers.tokens(),
+        }
+    }
+}
