@@ -54,6 +54,12 @@ pub struct AttentionGradients {
 }
 
 impl Attention {
+    /// Numbers that a cache has for each token: a key and a value of each head.
+    #[must_use]
+    pub const fn cached_numbers(&self) -> usize {
+        2 * self.key_value_heads * self.head_size
+    }
+
     /// The attention layer with its projections: x, batch × time × hidden, to the same shape.
     ///
     /// With a cache, x holds the tokens that follow those of the cache; `angles` must be those of their positions,

@@ -5,4 +5,5 @@
 mod attend;
 pub mod cache;
 pub mod generate;
+pub mod sample;
 pub mod token;

@@ -44,6 +44,7 @@ mod write;
 pub use huggingface::architecture::Architecture;
 pub use huggingface::config::rotary::{Llama3Scaling, Rope, RopeScaling, YarnScaling};
 pub use huggingface::config::{Config, Head};
+pub use read::chat::Message;
 pub use read::checkpoint::Checkpoint;
 pub use write::card::Card;
 

@@ -1,6 +1,7 @@
 //! Reading models: a Hugging Face directory or a GGUF file, one tensor at a time.
 
 pub mod adapter;
+pub mod chat;
 pub mod checkpoint;
 pub mod directory;
 mod e4m3;

@@ -1,5 +1,6 @@
 //! The command line. Help texts, completions and documentation come from here.
 
+mod cache;
 mod methods;
 mod options;
 mod planning;
@@ -14,6 +15,7 @@ use clap_complete::Shell;
 
 use crate::{job, memory::Memory};
 
+pub use cache::{Generate, Think};
 pub use methods::{ABOUT, About, By, Work};
 pub use planning::{Calibrating, Planning, Running, Sites};
 pub use scoring::Text;
@@ -41,7 +43,7 @@ pub enum Verb {
     /// Plan, compress, write, and evaluate before and after.
     Run {
         #[command(subcommand)]
-        method: By<Running>,
+        method: RunMethod,
     },
     /// Several runs under one protocol, in one table and one picture.
     Compare(Compare),
@@ -50,6 +52,8 @@ pub enum Verb {
     Tune(Box<Tune>),
     /// Perplexity of a model on a text, and how far it is from an original.
     Evaluate(Evaluate),
+    /// Go on with a text, or answer as in a conversation.
+    Generate(Box<Generate>),
     /// What is kept between runs: measurements that a run may find instead of taking them again.
     Cache(Cache),
     /// A completion script for a shell.
@@ -57,6 +61,16 @@ pub enum Verb {
         /// Which shell.
         shell: Shell,
     },
+}
+
+/// What `run` may do: change weights by a method, or what is kept of keys and values.
+#[derive(Debug, Subcommand)]
+pub enum RunMethod {
+    #[command(flatten)]
+    Weights(By<Running>),
+    /// ThinK: a thinner key-value cache. The model is written as it is, with a policy beside it that `generate` and
+    /// `evaluate` follow.
+    Think(Box<Think>),
 }
 
 #[derive(Debug, Args)]

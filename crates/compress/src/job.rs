@@ -134,6 +134,13 @@ pub struct Text {
     pub device: DeviceChoice,
 }
 
+impl Text {
+    /// Tokens per window.
+    pub fn context(&self, config: &Config) -> usize {
+        self.context.unwrap_or(config.context.min(1024))
+    }
+}
+
 impl Calibration {
     /// Takes from `other` what is not said here: in a comparison, what a variant says by itself comes first.
     pub fn complete(&mut self, other: &Self) {

@@ -5,10 +5,23 @@
 
 use anyhow::{Context as _, Result};
 use compress_checkpoint::Checkpoint;
-use compress_evaluate::{Latency, ScoringFootprint, latency};
+use compress_core::f16;
+use compress_evaluate::{Latency, ScoringFootprint, cache_of, latency};
 use compress_models::{Decoder, Device, Network, Streamed};
+use serde::Serialize;
 
-use crate::{memory::Memory, report::size};
+use crate::{allocator::freed_by, memory::Memory, report::size};
+
+/// The size of a key-value cache.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CacheReport {
+    /// Tokens that were read into it.
+    pub tokens: usize,
+    /// Bytes that the allocator got back when it was let go of.
+    pub bytes: usize,
+    /// Bytes of a cache that keeps all of it in 16-bit floats, as other programs do.
+    pub f16_bytes: usize,
+}
 
 /// Some models, all of them loaded in the same way.
 pub enum Loaded<'a> {
@@ -61,6 +74,27 @@ impl<'a> Loaded<'a> {
             Self::Whole(_) => 1,
             Self::Streamed(_, batch) => *batch,
         }
+    }
+
+    /// What the cache of each model takes that has read a window, the first `split` tokens as a prompt; none for streamed
+    /// models.
+    pub fn caches(&self, window: &[u32], split: usize) -> Result<Vec<CacheReport>> {
+        let Self::Whole(decoders) = self else {
+            return Ok(Vec::new());
+        };
+        let one = |decoder: &Decoder| {
+            let cache = cache_of(decoder, window, split)?;
+            let per_token = decoder
+                .blocks
+                .iter()
+                .map(|block| block.attention.cached_numbers());
+            Ok(CacheReport {
+                tokens: cache.len(),
+                bytes: freed_by(cache),
+                f16_bytes: size_of::<f16>() * window.len() * per_token.sum::<usize>(),
+            })
+        };
+        decoders.iter().map(one).collect()
     }
 
     /// The time per new token of each model, over `count` tokens; none for streamed ones, where each token would take

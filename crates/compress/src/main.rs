@@ -16,6 +16,7 @@ macro_rules! tell {
     }};
 }
 
+mod allocator;
 mod args;
 mod cache;
 mod carry_out;
@@ -42,12 +43,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::args::{Arguments, Verb};
+use crate::args::{Arguments, RunMethod, Verb};
 
-/// Freed memory is the system's again within milliseconds, also that of threads which wait: what a run
-/// takes is then what `plan` predicts. See also [`memory::return_at_once`].
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 /// How a verb that ran to its end came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +67,11 @@ fn main() -> ExitCode {
         Verb::Methods(job) => verbs::methods::run(&job),
         Verb::Inspect(job) => verbs::inspect::run(&job),
         Verb::Plan { method } => verbs::plan::run(&method),
-        Verb::Run { method } => verbs::run::run(&method),
+        Verb::Run { method } => match method {
+            RunMethod::Weights(method) => verbs::run::run(&method),
+            RunMethod::Think(job) => verbs::think::run(&job),
+        },
+        Verb::Generate(job) => verbs::generate::run(&job),
         Verb::Tune(job) => verbs::tune::run(&job),
         Verb::Compare(job) => verbs::compare::run(&job),
         Verb::Evaluate(job) => verbs::evaluate::run(&job),

@@ -17,7 +17,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use compress_checkpoint::Card;
 use compress_evaluate::{Divergence, Perplexity};
 
-use crate::scoring::ModelReport;
+use crate::{loaded::CacheReport, scoring::ModelReport};
 
 /// In place of the time per new token of a streamed model, which would be that of loading the whole model for each.
 const NOT_MEASURED: &str = "not measured: block by block";
@@ -74,6 +74,15 @@ pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
         speed(a),
         ratio(b.tokens_per_second, a.tokens_per_second),
     );
+    if let (Some(b), Some(a)) = (before.cache, after.cache) {
+        row(
+            "cache of a window",
+            size(b.bytes),
+            size(a.bytes),
+            ratio(b.bytes as f64, a.bytes as f64),
+        );
+        row("of that in f16", share(b), share(a), String::new());
+    }
     // Times are compared only where both models were whole in memory.
     if let (Some(b), Some(a)) = (before.latency, after.latency) {
         let ms = |time: f64| format!("{time:.2} ms");
@@ -108,6 +117,10 @@ pub fn single(model: &ModelReport) -> Table {
         row("KL max", figure(kl.max));
         row("same top token", format!("{:.1} %", 100.0 * kl.same_top));
     }
+    if let Some(cache) = model.cache {
+        row("cache of a window", size(cache.bytes));
+        row("of that in f16", share(cache));
+    }
     if let Some(latency) = model.latency {
         row("per new token", format!("{:.2} ms", latency.token_ms));
     } else if model.streamed {
@@ -116,8 +129,16 @@ pub fn single(model: &ModelReport) -> Table {
     table
 }
 
+/// A cache's bytes beside those of a whole one in 16-bit floats.
+fn share(cache: CacheReport) -> String {
+    format!(
+        "{:.1} %",
+        100.0 * cache.bytes as f64 / cache.f16_bytes as f64
+    )
+}
+
 /// A Markdown table, since model cards have it as well; all columns but the first to the right.
-pub fn plain<const N: usize>(header: [&str; N]) -> Table {
+pub fn plain<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(header);
     for column in table.column_iter_mut().skip(1) {

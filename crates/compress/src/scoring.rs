@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     job::Text,
-    loaded::{self, Loaded},
+    loaded::{self, CacheReport, Loaded},
     memory::Memory,
     progress, shipped, text,
 };
@@ -47,6 +47,9 @@ pub struct ModelReport {
     /// Time per token of generating; of a model that is whole in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
+    /// The size of its cache behind the first window, where windows have a prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheReport>,
 }
 
 /// An original that was run once, for others to be measured against. Its blocks need not be in memory again.
@@ -57,8 +60,8 @@ pub struct Baseline<'a> {
     model: &'a Checkpoint,
     /// Its last hidden states, in a file, and its head.
     reference: Reference<'a>,
-    /// Its time per token, where it was whole in memory.
-    latency: Option<Latency>,
+    /// Its time per token, and its cache, where it was whole in memory.
+    costs: Option<Costs>,
 }
 
 /// A text, cut and ready to be scored, with the device and the memory for it.
@@ -92,7 +95,7 @@ impl ScoringText {
         // A model that cannot be run is refused here, before any work.
         config.predicts()?;
         let protocol = Protocol {
-            context: arguments.context.unwrap_or(config.context.min(1024)),
+            context: arguments.context(config),
             // The largest number stands for all windows, which a protocol says by none.
             windows: arguments.windows.filter(|count| *count < usize::MAX),
             bos: arguments.bos,
@@ -135,8 +138,8 @@ impl ScoringText {
         let score = self.pass(&loaded, quiet, |pass| {
             Ok(pass.perplexity(loaded.networks()[0])?)
         })?;
-        let mut times = loaded.latency(self.prompt(), TIMED)?.into_iter();
-        Ok(measured(model, score, None, times.next()))
+        let mut costs = self.costs(&loaded)?.into_iter();
+        Ok(measured(model, score, None, costs.next()))
     }
 
     /// Both models, the second with its divergence from the first.
@@ -165,11 +168,11 @@ impl ScoringText {
         let found = self.pass(&loaded, quiet, |pass| {
             Ok(pass.compare(Source::Network(networks[0]), &networks[1..])?)
         })?;
-        let mut times = loaded.latency(self.prompt(), TIMED)?.into_iter();
-        let before = measured(original, found.original, None, times.next());
+        let mut costs = self.costs(&loaded)?.into_iter();
+        let before = measured(original, found.original, None, costs.next());
         let after = others.iter().zip(found.others).map(|(model, scored)| {
             let Scored { score, kl } = scored;
-            measured(model, score, Some(kl), times.next())
+            measured(model, score, Some(kl), costs.next())
         });
         Ok((before, after.collect()))
     }
@@ -192,7 +195,7 @@ impl ScoringText {
             text: self.clone(),
             model,
             reference,
-            latency: loaded.latency(self.prompt(), TIMED)?.pop(),
+            costs: self.costs(&loaded)?.pop(),
         })
     }
 
@@ -212,6 +215,16 @@ impl ScoringText {
         });
         bar.finish_and_clear();
         found
+    }
+
+    /// What the models cost to run; nothing of streamed ones.
+    fn costs(&self, loaded: &Loaded<'_>) -> Result<Vec<Costs>> {
+        let times = loaded.latency(self.prompt(), TIMED)?;
+        let first = self.windows.first().map_or(&[][..], Vec::as_slice);
+        let caches = self.split.map(|split| loaded.caches(first, split));
+        let mut caches = caches.transpose()?.into_iter().flatten();
+        let costs = times.into_iter().map(|time| (time, caches.next()));
+        Ok(costs.collect())
     }
 
     /// Refuses to begin what could not be measured in the end: so many models of this shape, an original and those made
@@ -294,28 +307,32 @@ impl Baseline<'_> {
             Ok(pass.compare(original, &loaded.networks())?)
         })?;
         let Scored { score, kl } = found.others.pop().context("nothing was compared")?;
-        let latency = loaded.latency(self.text.prompt(), TIMED)?.pop();
+        let costs = self.text.costs(&loaded)?.pop();
         Ok((
-            measured(self.model, found.original, None, self.latency),
-            measured(other, score, Some(kl), latency),
+            measured(self.model, found.original, None, self.costs),
+            measured(other, score, Some(kl), costs),
         ))
     }
 }
+
+/// The time per token of a model that is whole in memory, and the size of its cache where windows have a prompt.
+type Costs = (Latency, Option<CacheReport>);
 
 /// The figures of a model. Streamed models are those without a time per token.
 fn measured(
     model: &Checkpoint,
     score: Perplexity,
     kl: Option<Divergence>,
-    latency: Option<Latency>,
+    costs: Option<Costs>,
 ) -> ModelReport {
     ModelReport {
         score,
         bytes: model.file_bytes(),
         parameters: model.parameters(),
         kl,
-        streamed: latency.is_none(),
-        latency,
+        streamed: costs.is_none(),
+        latency: costs.map(|(latency, _)| latency),
+        cache: costs.and_then(|(_, cache)| cache),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The last hidden states of a text whose beginning is a prompt: the rest reads it from the key-value cache.
+//! A text whose beginning is a prompt: the rest reads it from the key-value cache.
 //!
 //! A forward pass over a whole window never reads its keys back, so that whatever is done to them in a cache would cost
 //! nothing in its perplexity. Here the rest is predicted from the cache as generation would find it. Under a policy its
@@ -11,6 +11,17 @@ use crate::Result;
 
 /// The residual stream after the last norm, time × hidden; the first `split` tokens are the prompt, at least one.
 pub fn hidden(decoder: &Decoder, window: &[u32], split: usize) -> Result<Tensor<2>> {
+    read(decoder, window, split).map(|(hidden, _)| hidden)
+}
+
+/// The cache that a text leaves, under the policy of the model; the first `split` tokens are the prompt, at least one.
+///
+/// What it holds of old tokens does not depend on whether they came one by one or together.
+pub fn cache_of(decoder: &Decoder, window: &[u32], split: usize) -> Result<Cache> {
+    read(decoder, window, split).map(|(_, cache)| cache)
+}
+
+fn read(decoder: &Decoder, window: &[u32], split: usize) -> Result<(Tensor<2>, Cache)> {
     let mut cache = Cache::of(decoder);
     let (prompt, rest) = window.split_at(split.clamp(1, window.len()));
     let mut parts = Vec::with_capacity(2);
@@ -22,5 +33,5 @@ pub fn hidden(decoder: &Decoder, window: &[u32], split: usize) -> Result<Tensor<
         let [_, time, width] = hidden.dims();
         parts.push(hidden.reshape([time, width]));
     }
-    Ok(Tensor::cat(parts, 0))
+    Ok((Tensor::cat(parts, 0), cache))
 }

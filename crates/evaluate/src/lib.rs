@@ -35,6 +35,7 @@ mod protocol;
 mod reference;
 mod tokens;
 
+pub use cached::cache_of;
 pub use divergence::{Comparison, Divergence, Scored};
 pub use error::{Error, Result};
 pub use footprint::{CORE, Outline, ScoringFootprint};

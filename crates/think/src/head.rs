@@ -53,8 +53,7 @@ impl HeadCache {
         let mut rest = [keys, values];
         while !rest[0].is_empty() {
             if room(&self.new) == 0 {
-                // What is to be folded is folded by whole pages.
-                let page = if self.recent.is_some() { GROUP } else { PAGE };
+                let page = self.next_page(rest[0].len() / self.size);
                 let empty = || Rows::new(self.newest, self.size, page);
                 self.new.push([empty(), empty()]);
             }
@@ -66,6 +65,17 @@ impl HeadCache {
             }
             self.fold();
         }
+    }
+
+    /// Tokens that the next page of new tokens has room for, of which `given` are there already.
+    fn next_page(&self, given: usize) -> usize {
+        // What is to be folded is folded by whole pages.
+        if self.recent.is_some() {
+            return GROUP;
+        }
+        // Room that stays empty is no more than an eighth of the cache.
+        let wanted = given.max(self.tokens() / 8).next_multiple_of(GROUP);
+        wanted.min(PAGE)
     }
 
     /// Applies a policy to the tokens so far, which are a prompt.
@@ -137,7 +147,8 @@ impl HeadCache {
             return parts;
         }
         let index = page - self.old.len();
-        let hidden = unseen.saturating_sub(index * PAGE) * self.size;
+        let before = self.new[..index].iter().map(|[keys, _]| keys.tokens());
+        let hidden = unseen.saturating_sub(before.sum()) * self.size;
         let decoded = self.new[index].each_ref().map(Rows::decoded);
         let [keys, values] = decoded
             .each_ref()

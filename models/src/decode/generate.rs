@@ -1,36 +1,96 @@
-//! Greedy generation, one token at a time through the key-value cache.
+//! Generation: a text is continued token by token, through the key-value cache.
 
 use burn::tensor::Tensor;
 
-use crate::{Cache, Decoder, Error, Result};
+use crate::{Cache, Decoder, Error, Result, Sampler, to_host};
+
+/// The tokens that follow a prompt, one after the other, without end.
+///
+/// Each costs a pass through the network. No end token stops it, and no length: whoever takes the tokens knows when to
+/// stop. After an error there are no more.
+pub struct Generation<'a> {
+    decoder: &'a Decoder,
+    /// What was read so far.
+    cache: Cache,
+    sampler: Sampler,
+    /// The tokens to be read next: the prompt, or the last token that was drawn.
+    next: Vec<u32>,
+}
+
+impl<'a> Generation<'a> {
+    /// Nothing is computed before the first token is asked for. The prompt has at least one token.
+    #[must_use]
+    pub fn new(decoder: &'a Decoder, prompt: &[u32], sampler: Sampler) -> Self {
+        Self {
+            decoder,
+            cache: Cache::of(decoder),
+            sampler,
+            next: prompt.to_vec(),
+        }
+    }
+
+    /// Goes on behind further tokens, as those of the next question in a conversation.
+    pub fn read(&mut self, tokens: &[u32]) {
+        self.next.extend(tokens);
+    }
+
+    /// Tokens of prompt and answer so far.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.cache.len() + self.next.len()
+    }
+
+    /// Whether there is no token at all, not even one to begin with.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The cache, as it was left.
+    #[must_use]
+    pub fn into_cache(self) -> Cache {
+        self.cache
+    }
+
+    fn draw(&mut self) -> Result<u32> {
+        let hidden = self.decoder.hidden_after(&mut self.cache, &self.next)?;
+        let logits = logits(self.decoder, hidden)?;
+        self.sampler.draw(&logits).ok_or_else(|| Error::Execution {
+            problem: "a logit is not finite".into(),
+        })
+    }
+}
+
+impl Iterator for Generation<'_> {
+    type Item = Result<u32>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next.is_empty() {
+            return None;
+        }
+        let drawn = self.draw();
+        self.next.clear();
+        self.next.extend(drawn.as_ref().ok());
+        Some(drawn)
+    }
+}
 
 /// The prompt and `count` tokens after it, each the most likely one (greedy decoding; no end token stops it).
 ///
 /// Fails, unless `count` is 0, on an empty prompt and on a token that the vocabulary does not have.
 pub fn generate(decoder: &Decoder, prompt: &[u32], count: usize) -> Result<Vec<u32>> {
-    let mut cache = Cache::of(decoder);
-    let mut text = prompt.to_vec();
-    let mut next = prompt.to_vec();
-    for _ in 0..count {
-        // The first round takes the whole prompt at once, each later one a single token.
-        let hidden = decoder.hidden_after(&mut cache, &next)?;
-        let token = most_likely(decoder, hidden)?;
-        text.push(token);
-        next = vec![token];
+    if prompt.is_empty() && count > 0 {
+        return Err(Error::Lengths);
     }
-    Ok(text)
+    let generation = Generation::new(decoder, prompt, Sampler::greedy());
+    let all = prompt.iter().copied().map(Ok).chain(generation.take(count));
+    all.collect()
 }
 
-/// The token with the largest logit after the last position of 1 × time × hidden.
-fn most_likely(decoder: &Decoder, hidden: Tensor<3>) -> Result<u32> {
+/// The logits after the last position of 1 × time × hidden.
+fn logits(decoder: &Decoder, hidden: Tensor<3>) -> Result<Vec<f32>> {
     let [_, time, width] = hidden.dims();
     // Logits of the last position only: those of a whole prompt would be time × vocabulary.
     let last = hidden.narrow(1, time - 1, 1).reshape([1, width]);
-    let token = decoder.logits(last).argmax(1).into_data();
-    let token = token.iter::<i64>().next();
-    token
-        .and_then(|token| u32::try_from(token).ok())
-        .ok_or_else(|| Error::Execution {
-            problem: "no logits came back".into(),
-        })
+    to_host(decoder.logits(last))
 }

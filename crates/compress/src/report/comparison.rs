@@ -51,33 +51,29 @@ pub fn print(json: bool, rows: &[Row]) -> Result<()> {
         let text = reports().next().map(|report| report["text"].clone());
         return super::print(json!({ "original": original, "text": text, "variants": rows }));
     }
-    let mut table = super::plain([
-        "variant",
-        "perplexity",
-        "KL mean",
-        "same top",
-        "bytes",
-        "×",
-        "seconds",
-        "error",
-    ]);
+    // Behind a prompt the size of the cache is what differs.
+    let cached = reports().any(|report| !report["after"]["cache"].is_null());
+    let mut header = vec!["variant", "perplexity", "KL mean", "same top", "bytes", "×"];
+    header.extend(cached.then_some(["cache", "of f16"]).into_iter().flatten());
+    header.extend(["seconds", "error"]);
+    let mut table = super::plain(header);
     // Without any figures there is nothing to say of the original, only errors.
     if let Some(report) = reports().next() {
         super::print(title(report))?;
         let before = &report["before"];
-        table.add_row([
+        let mut cells = vec![
             "original".to_owned(),
             number(&before["perplexity"]),
             String::new(),
             String::new(),
             super::size(before["bytes"].as_u64().unwrap_or_default() as usize),
             String::new(),
-            String::new(),
-            String::new(),
-        ]);
+        ];
+        cells.extend(of_cache(before).filter(|_| cached).into_iter().flatten());
+        table.add_row(cells);
     }
     for row in rows {
-        table.add_row(cells(row));
+        table.add_row(cells(row, cached));
     }
     super::print(table)
 }
@@ -101,22 +97,35 @@ fn title(report: &Value) -> String {
     )
 }
 
+/// The bytes of a model's cache, and what share they are of a whole one in 16-bit floats.
+fn of_cache(model: &Value) -> Option<[String; 2]> {
+    let cache = &model["cache"];
+    let (bytes, whole) = (cache["bytes"].as_f64()?, cache["f16_bytes"].as_f64()?);
+    Some([
+        super::size(bytes as usize),
+        format!("{:.1} %", 100.0 * bytes / whole),
+    ])
+}
+
 /// The cells of a variant; one that failed has its error and nothing else.
-fn cells(row: &Row) -> [String; 8] {
+fn cells(row: &Row, cached: bool) -> Vec<String> {
     let name = row.name.clone();
     let Some(report) = row.report() else {
         let error = match &row.outcome {
             VariantOutcome::Error(error) => error.clone(),
             VariantOutcome::Report(_) => String::new(),
         };
-        let empty = [const { String::new() }; 6];
-        let [a, b, c, d, e, f] = empty;
-        return [name, a, b, c, d, e, f, error];
+        let empty = if cached { 8 } else { 6 };
+        let mut cells = vec![name];
+        cells.extend(vec![String::new(); empty]);
+        cells.push(error);
+        return cells;
     };
     let (before, after) = (&report["before"], &report["after"]);
-    let seconds = |what: &str| report[what].as_f64().unwrap_or(f64::NAN);
+    // A cache policy takes none.
+    let seconds = |what: &str| report[what].as_f64().unwrap_or(0.0);
     let bytes = |side: &Value| side["bytes"].as_f64().unwrap_or(f64::NAN);
-    [
+    let mut cells = vec![
         name,
         number(&after["perplexity"]),
         number(&after["kl"]["mean"]),
@@ -126,12 +135,11 @@ fn cells(row: &Row) -> [String; 8] {
         ),
         super::size(bytes(after) as usize),
         format!("{:.3}", bytes(after) / bytes(before)),
-        format!(
-            "{:.1} s",
-            seconds("calibrate_seconds") + seconds("compress_seconds")
-        ),
-        String::new(),
-    ]
+    ];
+    cells.extend(of_cache(after).filter(|_| cached).into_iter().flatten());
+    let seconds = seconds("calibrate_seconds") + seconds("compress_seconds");
+    cells.extend([format!("{seconds:.1} s"), String::new()]);
+    cells
 }
 
 /// A figure, or an empty cell.

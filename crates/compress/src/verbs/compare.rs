@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     Outcome,
-    args::{Arguments, Compare, Verb},
+    args::{Arguments, Compare, RunMethod, Verb},
     cache,
     model::Opened,
     passing::Passing,
@@ -24,14 +24,15 @@ use crate::{
     report::comparison::{self, Row, VariantOutcome},
     scoring::{Baseline, ScoringText},
     side,
-    verbs::run,
+    verbs::{run, think},
 };
 
 /// Options that make figures comparable, and so are no variant's own.
-const SHARED: [&str; 11] = [
+const SHARED: [&str; 12] = [
     "text",
     "ctx",
     "windows",
+    "split",
     "bos",
     "documents",
     "device",
@@ -71,7 +72,13 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // What all variants are measured against is run once.
     let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
-    let text = ScoringText::new(&job.text.job(), &model.checkpoint, job.resources.memory())?;
+    let mut arguments = job.text.job();
+    // A cache policy shows only behind a prompt, which all variants then have.
+    if variants.iter().any(|variant| variant.words[0] == "think") {
+        let context = arguments.context(model.checkpoint.config());
+        arguments.split.get_or_insert(context / 2);
+    }
+    let text = ScoringText::new(&arguments, &model.checkpoint, job.resources.memory())?;
     // In the passing folder even with --output: nobody needs the states afterwards.
     let states = passing.path().join("original.states");
     let baseline = text.baseline(&model.checkpoint, &states, job.printing.quiet)?;
@@ -152,6 +159,10 @@ fn measure(
     })?;
     let Verb::Run { method } = arguments.verb else {
         bail!("`{}` is no method", variant.words.join(" "));
+    };
+    let method = match method {
+        RunMethod::Weights(method) => method,
+        RunMethod::Think(job) => return Ok(think::perform(&job, Some(baseline))?.0),
     };
     let mut running = method.job()?;
     // The same for all, whatever the usual values of `run` are.

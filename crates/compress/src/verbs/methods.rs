@@ -6,13 +6,18 @@ use anyhow::Result;
 
 use crate::{
     Outcome,
-    args::{ABOUT, About, Methods},
+    args::{ABOUT, About, Methods, Think},
     report,
 };
 
 /// Prints a row for each way of each method.
 pub fn run(job: &Methods) -> Result<Outcome> {
-    let rows: Vec<&About> = ABOUT.iter().copied().flatten().collect();
+    let rows: Vec<&About> = ABOUT
+        .iter()
+        .copied()
+        .flatten()
+        .chain(Think::ABOUT)
+        .collect();
     if job.printing.json {
         report::print(serde_json::json!({ "methods": rows }))?;
         return Ok(Outcome::Kept);

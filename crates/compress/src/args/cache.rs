@@ -1,0 +1,205 @@
+//! The options of `run think`, and those that say how a text goes on.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use compress_models::{DeviceChoice, Sampler};
+use compress_think::{Format, LayerPolicy, Side};
+
+use super::{About, Model, Printing, Resources, Text, whole_number};
+use crate::job;
+
+/// A thinner key-value cache.
+#[derive(Debug, Args)]
+pub struct Think {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub policy: PolicyOptions,
+
+    /// The directory to write: the model as it is, and `cache_policy.json`. It must not exist.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+
+    /// Replace the output, if it exists and is an earlier output or empty.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Don't run the model afterwards.
+    #[arg(long)]
+    pub no_evaluate: bool,
+
+    #[command(flatten)]
+    pub text: Text,
+    #[command(flatten)]
+    pub resources: Resources,
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+/// What a cache keeps of a prompt.
+#[derive(Clone, Debug, Args)]
+pub struct PolicyOptions {
+    /// λ, the share of the channels of keys that is dropped: those of least ‖q kᵀ‖. A quarter or so is free, half is
+    /// felt. 0 with --rotate, which mixes channels.
+    #[arg(long, default_value_t = 0.4, value_name = "FRACTION")]
+    lambda: f64,
+
+    /// The same for values, of which the smallest channels are dropped: costs more than dropping those of keys.
+    #[arg(long, default_value_t = 0.0, value_name = "FRACTION")]
+    values: f64,
+
+    /// Let dropped channels count by their mean over the prompt: one more product per query and head.
+    #[arg(long)]
+    compensate: bool,
+
+    /// Bits of what is kept of old tokens: 16 (floats), 8, 4, 3 or 2; keys in groups of 32 tokens of a channel, values of
+    /// 32 channels of a token, and 1 bit more for their scales. 4 is as good as free, and the first thing to try
+    /// [default: 32].
+    #[arg(long, value_name = "BITS", value_parser = ["16", "8", "4", "3", "2"])]
+    cache_bits: Option<String>,
+
+    /// Rotate heads by a Hadamard matrix before they are rounded, in groups of channels for keys too.
+    #[arg(long, requires = "cache_bits")]
+    rotate: bool,
+
+    /// The share of a prompt's old tokens that is kept: those that its last queries attend to most. What is
+    /// left out cannot be asked for later.
+    #[arg(long, default_value_t = 1.0, value_name = "FRACTION")]
+    tokens: f64,
+
+    /// How many of a prompt's last queries judge channels and tokens; all of a shorter prompt.
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = window)]
+    window: usize,
+
+    /// How many of the newest tokens stay whole.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    recent: usize,
+
+    /// Treat tokens after the prompt like it as they age, in groups of 32; else they stay whole. Always so where bits
+    /// are fewer than 16.
+    #[arg(long)]
+    fold: bool,
+}
+
+fn window(text: &str) -> Result<usize, String> {
+    whole_number(text, 1..=job::LONGEST)
+}
+
+impl Think {
+    /// The row of the table of methods.
+    pub const ABOUT: &[About] = &[About {
+        name: "think",
+        does: "a thinner key-value cache at run time: channels of keys that no query looks at, bits, tokens",
+        needs: "nothing",
+        costs: "seconds; no weight is touched",
+        paper: "arXiv 2407.21018",
+    }];
+}
+
+impl PolicyOptions {
+    /// The policy of every layer.
+    pub fn policy(&self) -> LayerPolicy {
+        // One of those that the parser lets through.
+        let bits = self
+            .cache_bits
+            .as_deref()
+            .and_then(|bits| bits.parse().ok());
+        let [keys, values] = match bits {
+            None => [Format::F32; 2],
+            Some(16) => [Format::F16; 2],
+            Some(bits) if self.rotate => [Format::Rotated { bits }; 2],
+            Some(bits) => [Format::ByChannel { bits }, Format::ByToken { bits }],
+        };
+        let side = |lambda, format| Side {
+            lambda,
+            compensate: self.compensate,
+            format,
+        };
+        LayerPolicy {
+            keys: side(self.lambda, keys),
+            values: side(self.values, values),
+            tokens: self.tokens,
+            window: self.window,
+            recent: self.recent,
+            fold: self.fold || bits.is_some_and(|bits| bits < 16),
+        }
+    }
+}
+
+/// A text that goes on.
+#[derive(Debug, Args)]
+pub struct Generate {
+    #[command(flatten)]
+    pub model: Model,
+
+    /// The beginning of the text, or with --chat a question; read from stdin where left out.
+    #[arg(short, long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+
+    /// Ask as in a conversation, by the model's chat template. Without --prompt each line of stdin is a question.
+    #[arg(long)]
+    pub chat: bool,
+
+    /// What a conversation begins with, in place of what the template says.
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub system: Option<String>,
+
+    /// Tokens at most. Ends sooner at an end token, a stop text, or where the model's context is full.
+    #[arg(short = 'n', long, default_value_t = 256, value_name = "N")]
+    pub tokens: usize,
+
+    /// End where this text comes up, without it; may be repeated.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+
+    #[command(flatten)]
+    pub sampling: Sampling,
+
+    /// What the key-value cache keeps of the prompt: the file of a policy, as `run think` writes it, or `none` for all of
+    /// it [default: the policy beside the model's weights, if there is one].
+    #[arg(long, value_name = "POLICY.json|none")]
+    pub cache: Option<PathBuf>,
+
+    /// Where to run: auto (a real GPU if one answers, else the CPU), cpu, or wgpu.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+/// How tokens are drawn.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Sampling {
+    /// 0 takes the most likely token each time; 1 draws by the model's own probabilities, less sharpens them.
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    temperature: f32,
+
+    /// Draw from the K most likely tokens only.
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+
+    /// Draw from the most likely tokens that have this probability together.
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    top_p: f32,
+
+    /// Draw only tokens with this share of the probability of the most likely one.
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    min_p: f32,
+
+    /// Draws differ by this number, and by nothing else.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+}
+
+impl Sampling {
+    /// The sampler that is meant.
+    pub const fn sampler(self) -> Sampler {
+        let mut sampler = Sampler::new(self.temperature, self.seed);
+        sampler.top_k = self.top_k;
+        sampler.top_p = self.top_p;
+        sampler.min_p = self.min_p;
+        sampler
+    }
+}

@@ -1,0 +1,286 @@
+//! `compress generate MODEL -p "..."`: a text goes on, or with `--chat` a conversation.
+//!
+//! Text goes to stdout as it comes, and what there is to say of it to stderr.
+
+use std::{
+    io::{self, BufRead as _, Read as _, Write as _},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use compress_checkpoint::{Checkpoint, Message};
+use compress_models::{Decoder, Generation};
+use serde::Serialize;
+use serde_json::json;
+use tokenizers::Tokenizer;
+
+use crate::{Outcome, allocator, args::Generate, model::Opened, report};
+
+/// Why a text has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Ending {
+    /// The model has said so.
+    EndToken,
+    /// By a text of `--stop`.
+    StopText,
+    /// As many tokens as were asked for.
+    Length,
+    /// As many as the model can read.
+    Context,
+}
+
+/// A model that is ready to speak.
+struct Speaker<'a> {
+    job: &'a Generate,
+    checkpoint: &'a Checkpoint,
+    tokenizer: Tokenizer,
+    ends: Vec<u32>,
+}
+
+/// An answer, or what follows a prompt.
+struct Said {
+    text: String,
+    tokens: usize,
+    ending: Ending,
+    /// Seconds to the first token, and per token after it.
+    first: f64,
+    each: f64,
+}
+
+/// Runs the verb.
+pub fn run(job: &Generate) -> Result<Outcome> {
+    let mut model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
+    model.take_policy(job.cache.as_deref())?;
+    let checkpoint = &model.checkpoint;
+    checkpoint.config().predicts()?;
+    let speaker = Speaker {
+        job,
+        checkpoint,
+        tokenizer: checkpoint.tokenizer()?,
+        ends: checkpoint.end_tokens()?,
+    };
+    let (device, _) = job.device.open()?;
+    let decoder = Decoder::load(checkpoint, &device)?;
+    if job.chat && job.prompt.is_none() {
+        speaker.converse(&decoder)?;
+    } else {
+        speaker.answer(&decoder, &model.name)?;
+    }
+    Ok(Outcome::Kept)
+}
+
+impl Speaker<'_> {
+    /// One prompt, and what follows it.
+    fn answer(&self, decoder: &Decoder, name: &str) -> Result<()> {
+        let prompt = match &self.job.prompt {
+            Some(prompt) => prompt.clone(),
+            None => {
+                let mut text = String::new();
+                io::stdin().read_to_string(&mut text)?;
+                text
+            }
+        };
+        let ids = if self.job.chat {
+            self.rendered(&[self.system(), vec![user(&prompt)]].concat())?
+        } else {
+            self.encoded(&prompt, true)?
+        };
+        let prompt_tokens = ids.len();
+        let mut generation = Generation::new(decoder, &ids, self.job.sampling.sampler());
+        let json = self.job.printing.json;
+        if !(json || self.job.chat) {
+            show(&prompt)?;
+        }
+        let said = self.say(&mut generation, !json)?;
+        let bytes = allocator::freed_by(generation.into_cache());
+        if json {
+            return report::print(json!({
+                "model": name,
+                "prompt_tokens": prompt_tokens,
+                "tokens": said.tokens,
+                "text": said.text,
+                "ended_by": said.ending,
+                "first_token_ms": 1e3 * said.first,
+                "token_ms": 1e3 * said.each,
+                "cache_bytes": bytes,
+            }));
+        }
+        report::print("")?;
+        self.tell_of(&said, prompt_tokens);
+        Ok(())
+    }
+
+    /// A conversation: each line of stdin is a question.
+    fn converse(&self, decoder: &Decoder) -> Result<()> {
+        let mut messages = self.system();
+        let mut generation = Generation::new(decoder, &[], self.job.sampling.sampler());
+        let mut heard: Vec<u32> = Vec::new();
+        for line in io::stdin().lock().lines() {
+            messages.push(user(&line?));
+            let ids = self.rendered(&messages)?;
+            // The cache has what was said so far; only where the template tells earlier turns in another way is it read
+            // anew.
+            match ids.strip_prefix(heard.as_slice()) {
+                Some(new) => generation.read(new),
+                None => generation = Generation::new(decoder, &ids, self.job.sampling.sampler()),
+            }
+            let said = self.say(&mut generation, true)?;
+            report::print("")?;
+            self.tell_of(&said, ids.len());
+            heard = [ids, self.encoded(&said.text, false)?].concat();
+            // Tokens of the answer as they were drawn may differ from those of its text: then the cache cannot be used.
+            if generation.len() != heard.len() {
+                heard = vec![u32::MAX];
+            }
+            messages.push(Message {
+                role: "assistant".into(),
+                content: said.text,
+            });
+        }
+        Ok(())
+    }
+
+    /// Draws tokens until something ends it, and shows their text as it comes.
+    fn say(&self, generation: &mut Generation<'_>, shown: bool) -> Result<Said> {
+        let context = self.checkpoint.config().context;
+        ensure!(
+            !generation.is_empty(),
+            "the prompt has no token, not even a BOS: give --prompt a text"
+        );
+        ensure!(
+            generation.len() < context,
+            "the prompt has {} tokens, and the model reads {context} at most; shorten it",
+            generation.len()
+        );
+        let mut stream = self.tokenizer.decode_stream(true);
+        let (mut text, mut out) = (String::new(), 0);
+        let (start, mut first) = (Instant::now(), 0.0);
+        let mut tokens = 0;
+        let ending = loop {
+            if tokens == self.job.tokens {
+                break Ending::Length;
+            }
+            if generation.len() >= context {
+                break Ending::Context;
+            }
+            let Some(token) = generation.next().transpose()? else {
+                bail!("there is no prompt to go on from");
+            };
+            tokens += 1;
+            if tokens == 1 {
+                first = start.elapsed().as_secs_f64();
+            }
+            if self.ends.contains(&token) {
+                break Ending::EndToken;
+            }
+            let piece = stream.step(token).map_err(|e| anyhow::anyhow!("{e}"));
+            text += &piece
+                .context("the tokenizer cannot decode its own token")?
+                .unwrap_or_default();
+            if let Some(end) = self
+                .job
+                .stop
+                .iter()
+                .filter_map(|stop| text.find(stop))
+                .min()
+            {
+                text.truncate(end);
+                break Ending::StopText;
+            }
+            // What may be the beginning of a stop text waits.
+            let ready = if shown {
+                text.len() - self.held_back(&text)
+            } else {
+                out
+            };
+            show(&text[out..ready])?;
+            out = ready;
+        };
+        if shown {
+            show(&text[out..])?;
+        }
+        let rest = start.elapsed().as_secs_f64() - first;
+        Ok(Said {
+            text,
+            tokens,
+            ending,
+            first,
+            each: rest / tokens.saturating_sub(1).max(1) as f64,
+        })
+    }
+
+    /// Bytes at the end of a text that a stop text may begin with.
+    fn held_back(&self, text: &str) -> usize {
+        let begun = |stop: &String| {
+            let lengths = stop.char_indices().map(|(i, _)| i).rev();
+            lengths
+                .into_iter()
+                .find(|&n| text.ends_with(&stop[..n]))
+                .unwrap_or(0)
+        };
+        self.job.stop.iter().map(begun).max().unwrap_or(0)
+    }
+
+    fn system(&self) -> Vec<Message> {
+        let system = self.job.system.iter().map(|content| Message {
+            role: "system".into(),
+            content: content.clone(),
+        });
+        system.collect()
+    }
+
+    /// A conversation up to where the model's answer begins.
+    fn rendered(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        let text = self.checkpoint.chat(messages, true)?;
+        // The template has put in all special tokens that there are to be.
+        self.encoded(&text, false)
+    }
+
+    fn encoded(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        let encoding = self.tokenizer.encode_fast(text, special);
+        let encoding =
+            encoding.map_err(|e| anyhow::anyhow!("the text could not be tokenised: {e}"))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Tells how it went, and why it ended where that may surprise.
+    fn tell_of(&self, said: &Said, prompt: usize) {
+        if self.job.printing.quiet {
+            return;
+        }
+        let Said {
+            tokens,
+            ending,
+            first,
+            each,
+            ..
+        } = said;
+        let why = match ending {
+            Ending::EndToken | Ending::StopText => "",
+            Ending::Length => "; ended by -n",
+            Ending::Context => "; ended since the model's context is full",
+        };
+        tell!(
+            "{tokens} tokens after {prompt}: the first in {:.0} ms, then {:.1} per second{why}",
+            1e3 * first,
+            each.recip()
+        );
+    }
+}
+
+fn user(text: &str) -> Message {
+    Message {
+        role: "user".into(),
+        content: text.into(),
+    }
+}
+
+/// Shows some text at once. A reader that has closed the pipe is no error.
+fn show(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => Ok(outcome?),
+    }
+}

@@ -1,0 +1,226 @@
+//! `compress run think MODEL -o OUT`: the model as it is, and a policy for its key-value cache beside it.
+//!
+//! No weight changes, so that there is no plan and nothing to calibrate: scores are taken of each prompt when it is read.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use compress_checkpoint::{
+    CACHE_POLICY, Card, Checkpoint, Input, Layout, Output, OutputSpec, Record, Writer,
+};
+use compress_think::{LayerPolicy, Policy};
+use serde_json::{Value, json};
+
+use crate::{
+    Outcome,
+    args::Think,
+    interrupt,
+    model::Opened,
+    report,
+    scoring::{Baseline, ModelReport, ScoringText},
+    verbs::run::{goes_on, leave, not_evaluated, publish},
+};
+
+/// Writes model and policy, and prints what they cost.
+pub fn run(job: &Think) -> Result<Outcome> {
+    let (json, text) = perform(job, None)?;
+    if job.printing.json {
+        report::print(json)?;
+    } else {
+        report::print(text)?;
+    }
+    Ok(Outcome::Kept)
+}
+
+/// Writes model and policy, and runs the model with a whole cache and under the policy; in a comparison with a whole cache
+/// it has been run. Gives the report for programs, and for people.
+pub fn perform(job: &Think, baseline: Option<&Baseline<'_>>) -> Result<(Value, String)> {
+    let quiet = job.printing.quiet;
+    let model = Opened::open(job.model.name.as_deref(), quiet)?;
+    let checkpoint = &model.checkpoint;
+    let common = job.policy.policy();
+    let policy = Policy::new(common, checkpoint.config().head_shape())?;
+    let inputs: Vec<Input<'_>> = model
+        .inputs()
+        .chain(job.text.file.as_deref().map(Input::Other))
+        .collect();
+    let output = Output::claim(&job.output, job.force, &inputs)?;
+    let text = match baseline {
+        Some(baseline) => Some(baseline.text.clone()),
+        None => text(job, checkpoint, common)?,
+    };
+    let layout = Layout::new(checkpoint, &OutputSpec::default())?;
+    let task = json!({ "method": "think", "policy": policy, "source": model.id()? });
+    interrupt::say(Some(goes_on(&output.work())));
+    let writer = Writer::begin(checkpoint, &layout, output, &task.to_string())?;
+    let written = writer.write_others().map_err(Into::into);
+    if let Err(error) = written.and_then(|()| write(&policy, &writer)) {
+        return Err(leave(error, writer));
+    }
+    let record = |report| record(&model, &policy, report);
+    let published = publish(writer, &record(None)?, &card(job, &policy, None))?;
+    let mut report = json!({
+        "method": "think",
+        "model": model.name,
+        "output": job.output.to_string_lossy(),
+        "policy": policy,
+    });
+    let mut lines = vec![format!(
+        "{}: {}, whose cache {}",
+        job.output.display(),
+        model.name,
+        in_words(&common)
+    )];
+    if let Some(text) = text {
+        let thin = Checkpoint::open(published.path())?;
+        let measured = match baseline {
+            Some(baseline) => baseline.compare(&thin, quiet),
+            None => text.compare(checkpoint, &thin, quiet),
+        };
+        let (before, after) = measured.with_context(|| not_evaluated(published.path()))?;
+        report["text"] = text.describe();
+        report["before"] = serde_json::to_value(&before)?;
+        report["after"] = serde_json::to_value(&after)?;
+        let record = record(Some(report.clone()))?;
+        published.describe(
+            &record,
+            &card(job, &policy, Some((&text, (&before, &after)))),
+        )?;
+        lines.push(text.title());
+        lines.push(report::before_and_after(&before, &after).to_string());
+    }
+    interrupt::say(None); // all is done that it could speak of
+    Ok((report, lines.join("\n")))
+}
+
+/// The text that the model is run over, if it is: half of each window is the prompt, unless told otherwise.
+fn text(job: &Think, model: &Checkpoint, policy: LayerPolicy) -> Result<Option<ScoringText>> {
+    if job.no_evaluate {
+        return Ok(None);
+    }
+    let mut arguments = job.text.job();
+    let context = arguments.context(model.config());
+    let split = *arguments.split.get_or_insert(context / 2);
+    if split <= policy.recent {
+        tell!(
+            "warning: the prompt of {split} tokens has none that is older than the {} most recent: nothing of it is thinned",
+            policy.recent
+        );
+    } else if split < policy.window {
+        tell!(
+            "note: the prompt has {split} tokens, fewer than the window of {}: all of its queries are in it",
+            policy.window
+        );
+    }
+    let text = ScoringText::new(&arguments, model, job.resources.memory())?;
+    text.check_room(model, 2)?;
+    Ok(Some(text))
+}
+
+/// Writes the policy into the unfinished model.
+fn write(policy: &Policy, writer: &Writer<'_>) -> Result<()> {
+    let path = writer.model().join(CACHE_POLICY);
+    let text = serde_json::to_string_pretty(policy)? + "\n";
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn record(model: &Opened, policy: &Policy, report: Option<Value>) -> Result<Record> {
+    Ok(Record {
+        made_by: format!("compress {}", env!("CARGO_PKG_VERSION")),
+        method: "think".into(),
+        options: serde_json::to_value(policy.common)?,
+        calibration: None,
+        refit: Value::Null,
+        source: model.id()?,
+        format: model.checkpoint.format().to_string(),
+        dense: false,
+        plan: Value::Null,
+        errors: Value::Null,
+        report,
+        before: Record::of(&model.checkpoint),
+    })
+}
+
+/// The model card, with what other programs can do in place of the policy.
+fn card(
+    job: &Think,
+    policy: &Policy,
+    measured: Option<(&ScoringText, (&ModelReport, &ModelReport))>,
+) -> Card {
+    let table = measured.map_or_else(String::new, |(text, (before, after))| {
+        let table = report::before_and_after(before, after);
+        format!("Measured on {}:\n\n{table}\n\n", text.title())
+    });
+    report::card(&job.output, table + &elsewhere(&policy.common))
+}
+
+/// What a cache keeps, in a sentence's end.
+fn in_words(policy: &LayerPolicy) -> String {
+    let LayerPolicy {
+        keys,
+        values,
+        tokens,
+        window,
+        recent,
+        ..
+    } = policy;
+    let share = |x: f64| format!("{:.0} %", 100.0 * x);
+    let mut parts = Vec::new();
+    if keys.lambda > 0.0 {
+        parts.push(format!(
+            "drops {} of the channels of old keys",
+            share(keys.lambda)
+        ));
+    }
+    if values.lambda > 0.0 {
+        parts.push(format!(
+            "drops {} of those of old values",
+            share(values.lambda)
+        ));
+    }
+    if let Some(bits) = keys.format.bits() {
+        parts.push(format!("keeps old tokens in {bits} bits"));
+    }
+    if *tokens < 1.0 {
+        parts.push(format!("keeps {} of a prompt's old tokens", share(*tokens)));
+    }
+    if parts.is_empty() {
+        parts.push("keeps all channels and tokens".into());
+    }
+    format!("{} (window {window}, recent {recent})", parts.join(", "))
+}
+
+/// The nearest settings of other programs, for the card.
+fn elsewhere(policy: &LayerPolicy) -> String {
+    let mut lines = vec![
+        "## Key-value cache".to_owned(),
+        format!(
+            "Weights are those of the source. `cache_policy.json` says what `compress generate` and `compress evaluate` keep of \
+             keys and values: the cache {}. transformers and vLLM load the model and keep all of it; the nearest that they have:",
+            in_words(policy)
+        ),
+    ];
+    if policy.keys.lambda > 0.0 {
+        lines.push(format!(
+            "- kvpress: `ThinKPress(key_channel_compression_ratio={}, window_size={})`, the same channels; but it writes zeros to \
+             them in all tokens, the newest too, and saves no memory.",
+            policy.keys.lambda, policy.window
+        ));
+    }
+    if policy.tokens < 1.0 {
+        lines.push(format!(
+            "- kvpress: `SnapKVPress(compression_ratio={:.3}, window_size={})`.",
+            1.0 - policy.tokens,
+            policy.window
+        ));
+    }
+    if policy.keys.format.bits().is_some() {
+        lines.push(
+            "- transformers: `cache_implementation=\"quantized\"` with the backend quanto or HQQ (4 or 2 bits); vLLM: \
+             `--kv-cache-dtype fp8`, 8 bits, floats, no groups."
+                .into(),
+        );
+    }
+    lines.push(String::new());
+    lines.join("\n\n")
+}
