@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 pub const VOCABULARY: usize = 1024;
 
 /// A Llama small enough to ship: three query heads that share one of keys and values.
-fn config() -> Value {
+pub fn config() -> Value {
     json!({
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -69,14 +69,14 @@ pub fn initialise(folder: &Path) -> Result<()> {
     };
     let mut tensors = BTreeMap::new();
     for (name, shape) in config.other_tensors() {
-        let numbers = if shape.len() == 1 {
-            // Norms start as the identity.
-            vec![1.0; shape[0]]
-        } else {
-            normal(&shape, 0.02)
-        };
-        tensors.insert(name, (shape, numbers));
+        // Norms start as the identity.
+        let ones = vec![1.0; shape.iter().product()];
+        tensors.insert(name, (shape, ones));
     }
+    let embedding = config.weight_shape(Site::Embedding);
+    let embedding = vec![embedding.rows, embedding.cols];
+    let numbers = normal(&embedding, 0.02);
+    tensors.insert(names::weight(Site::Embedding), (embedding, numbers));
     for site in Site::blocks(config.layers) {
         let shape = config.weight_shape(site);
         // As in GPT-2: layers that write to the residual stream start smaller by √(2 · layers), so that its size does
@@ -96,7 +96,7 @@ pub fn initialise(folder: &Path) -> Result<()> {
             ),
         );
     }
-    write(&tensors, folder)
+    write(&tensors, Format::F16, folder)
 }
 
 /// Writes the weights of a decoder as `f16`; its head is tied, and its weights are whole.
@@ -131,11 +131,11 @@ pub fn save(model: &Decoder, folder: &Path) -> Result<()> {
             }
         }
     }
-    write(&tensors, folder)
+    write(&tensors, Format::F16, folder)
 }
 
 /// A tensor's shape and numbers.
-type Named = (Vec<usize>, Vec<f32>);
+pub type Named = (Vec<usize>, Vec<f32>);
 
 /// The gain of a norm.
 fn norm(norm: &RmsNorm) -> Result<Named> {
@@ -155,16 +155,19 @@ fn numbers<const D: usize>(parameter: &Param<Tensor<D>>) -> Result<Named> {
 }
 
 /// Writes `model.safetensors` by way of a temporary name, so that the folder always holds a whole model.
-fn write(tensors: &BTreeMap<String, Named>, folder: &Path) -> Result<()> {
+pub fn write(tensors: &BTreeMap<String, Named>, format: Format, folder: &Path) -> Result<()> {
     let encoded: Vec<(&String, &[usize], Vec<u8>)> = tensors
         .iter()
-        .map(|(name, (shape, numbers))| (name, &shape[..], Format::F16.encode(numbers)))
+        .map(|(name, (shape, numbers))| (name, &shape[..], format.encode(numbers)))
         .collect();
+    let dtype = match format {
+        Format::F32 => Dtype::F32,
+        Format::F16 => Dtype::F16,
+        Format::Bf16 => Dtype::BF16,
+    };
     let views = encoded
         .iter()
-        .map(|(name, shape, bytes)| {
-            Ok((*name, TensorView::new(Dtype::F16, shape.to_vec(), bytes)?))
-        })
+        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(dtype, shape.to_vec(), bytes)?)))
         .collect::<Result<Vec<_>>>()?;
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let beside = folder.join("model.safetensors.new");
