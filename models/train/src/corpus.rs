@@ -1,8 +1,8 @@
 //! The training text as tokens, and the tokenizer learnt from it.
 
-use std::{cell::RefCell, path::Path};
+use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use compress_numerics::Random;
 use tokenizers::{
     AddedToken, Tokenizer, TokenizerBuilder,
@@ -29,19 +29,13 @@ const CALIBRATION_BYTES: usize = 150_000;
 pub struct Corpus {
     train: Vec<u32>,
     held_out: Vec<u32>,
-    /// In a cell, since drawing a window changes nothing that a reader of the corpus sees.
-    random: RefCell<Random>,
 }
 
 impl Corpus {
     /// Learns a byte-level BPE tokenizer from the training stories, writes it and both shipped texts into the folder,
     /// and tokenises all stories. Fails where a file cannot be written.
     pub fn new(text: &str, folder: &Path) -> Result<Self> {
-        let stories: Vec<&str> = text
-            .split(SEPARATOR)
-            .map(str::trim)
-            .filter(|story| !story.is_empty())
-            .collect();
+        let stories = stories(text);
         // The tokenizer is learnt from training stories only, so that held-out figures stay honest.
         let (train, held_out) = stories.split_at(stories.len() - stories.len() / 50);
         let tokenizer = learn(train)?;
@@ -54,9 +48,8 @@ impl Corpus {
             beginning(train, CALIBRATION_BYTES),
         )?;
         let corpus = Self {
-            train: tokens(&tokenizer, train)?,
-            held_out: tokens(&tokenizer, held_out)?,
-            random: Random(7).into(),
+            train: tokens(&tokenizer, BOS, train)?,
+            held_out: tokens(&tokenizer, BOS, held_out)?,
         };
         eprintln!(
             "{} tokens to train on, {} held out",
@@ -66,24 +59,60 @@ impl Corpus {
         Ok(corpus)
     }
 
+    /// The tokens of stories by a tokenizer that there is; the last sixteenth of them is held out.
+    pub fn by(tokenizer: &Tokenizer, bos: &str, text: &str) -> Result<Self> {
+        let stories = stories(text);
+        let (train, held_out) = stories.split_at(Self::first_held_out(stories.len()));
+        Ok(Self {
+            train: tokens(tokenizer, bos, train)?,
+            held_out: tokens(tokenizer, bos, held_out)?,
+        })
+    }
+
+    /// The place of the first story that [`by`](Self::by) holds out of so many.
+    pub const fn first_held_out(stories: usize) -> usize {
+        stories - stories.div_ceil(16)
+    }
+
+    /// A hash of all tokens (FNV-1a), by which a run knows its text again.
+    pub fn digest(&self) -> String {
+        let tokens = self.train.iter().chain(&self.held_out);
+        let hash = tokens.fold(0xcbf2_9ce4_8422_2325, |hash: u64, &token| {
+            (hash ^ u64::from(token)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("{hash:016x}")
+    }
+
+    /// Tokens to train on, and tokens held out.
+    pub fn sizes(&self) -> [usize; 2] {
+        [self.train.len(), self.held_out.len()]
+    }
+
     /// A window of `size` tokens from a uniformly random place; may cross stories. The text must be longer.
-    pub fn window(&self, size: usize) -> &[u32] {
+    pub fn window(&self, random: &mut Random, size: usize) -> &[u32] {
         let places = (self.train.len() - size) as f32;
-        let random = &mut *self.random.borrow_mut();
         // Two draws, since one has only 24 bits.
         let place = f64::from(random.uniform()) + f64::from(random.uniform()) / f64::from(1 << 24);
         let start = (place * f64::from(places)) as usize;
         &self.train[start.min(self.train.len() - size)..][..size]
     }
 
-    /// At most 40 windows from the beginning of the held-out stories.
-    pub fn held_out(&self, size: usize) -> Vec<Vec<u32>> {
+    /// At most so many windows from the beginning of the held-out stories.
+    pub fn held_out(&self, size: usize, most: usize) -> Vec<Vec<u32>> {
         self.held_out
             .chunks_exact(size)
-            .take(40)
+            .take(most)
             .map(<[u32]>::to_vec)
             .collect()
     }
+}
+
+/// The stories of a file.
+pub fn stories(text: &str) -> Vec<&str> {
+    text.split(SEPARATOR)
+        .map(str::trim)
+        .filter(|story| !story.is_empty())
+        .collect()
 }
 
 /// The first whole stories that fit in so many bytes.
@@ -123,8 +152,10 @@ fn learn(stories: &[&str]) -> Result<Tokenizer> {
 }
 
 /// All stories as one sequence, BOS before each.
-fn tokens(tokenizer: &Tokenizer, stories: &[&str]) -> Result<Vec<u32>> {
-    let bos = tokenizer.token_to_id(BOS).unwrap_or_default();
+fn tokens(tokenizer: &Tokenizer, bos: &str, stories: &[&str]) -> Result<Vec<u32>> {
+    let bos = tokenizer
+        .token_to_id(bos)
+        .with_context(|| format!("the tokenizer has no token `{bos}` to begin a story with"))?;
     let encoded = tokenizer
         .encode_batch_fast(stories.to_vec(), false)
         .map_err(|e| anyhow!(e))?;

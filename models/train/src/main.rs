@@ -7,10 +7,19 @@
 //! STORIES.txt holds stories separated by lines `<|endoftext|>`. The last fiftieth of them is held out; the
 //! evaluation sample that ships comes from there. The model is written whenever the held-out loss is measured, so
 //! that stopping early leaves one; a folder that holds a model is trained further.
+//!
+//! ```sh
+//! cargo run --release -p compress-train -- from-scratch masa-qkv --seed 1 --steps 1000 --tokenizer MODEL -o RUN STORIES.txt…
+//! cargo run --release -p compress-train -- figures RUNS --svg curves.svg
+//! ```
+//!
+//! trains small models from nothing whose layers share attention weights in several ways ([`scratch`]), and tells what
+//! such runs gave.
 
 mod corpus;
 mod folder;
 mod schedule;
+mod scratch;
 
 use std::{path::PathBuf, time::Instant};
 
@@ -26,6 +35,7 @@ use burn::{
 use compress_checkpoint::Checkpoint;
 use compress_evaluate::perplexity;
 use compress_models::Decoder;
+use compress_numerics::Random;
 
 use crate::{corpus::Corpus, schedule::Schedule};
 
@@ -38,8 +48,21 @@ const CONTEXT: usize = 256;
 /// Steps between two measurements of the held-out loss.
 const INTERVAL: usize = 250;
 
+/// Windows that are held out.
+const HELD_OUT: usize = 40;
+
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((verb, rest)) if verb == "from-scratch" => scratch::from_scratch(rest),
+        Some((verb, rest)) if verb == "figures" => scratch::figures(rest),
+        _ => shipped(arguments),
+    }
+}
+
+/// Trains the model that ships.
+fn shipped(arguments: Vec<String>) -> Result<()> {
+    let mut arguments = arguments.into_iter();
     let mut next = |what: &str| {
         arguments.next().with_context(|| {
             format!("usage: compress-train STORIES.txt FOLDER --minutes N; {what} is missing")
@@ -71,9 +94,10 @@ fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> R
     let device = Device::flex().autodiff();
     let mut model = Decoder::load(&Checkpoint::open(folder)?, &device)?;
     let mut optimiser = optimiser();
-    let (start, mut seen) = (Instant::now(), 0.0);
+    let (start, mut seen, mut random) = (Instant::now(), 0.0, Random(7));
     while let Some(rate) = schedule.rate() {
-        let windows: Vec<&[u32]> = (0..BATCH).map(|_| corpus.window(CONTEXT + 1)).collect();
+        let windows = (0..BATCH).map(|_| corpus.window(&mut random, CONTEXT + 1));
+        let windows: Vec<&[u32]> = windows.collect();
         let (left, right) = windows.split_at(BATCH / 2);
         // A graph of its own for each thread: burn cannot walk back twice from shared parameters.
         let twin = model.clone().fork(&device);
@@ -89,7 +113,8 @@ fn train(corpus: &Corpus, folder: &std::path::Path, mut schedule: Schedule) -> R
             folder::save(&model, folder)?;
             // Measured on the written file, whose numbers are `f16`.
             let written = Decoder::load(&Checkpoint::open(folder)?, &Device::flex())?;
-            let held_out = perplexity(&written, &corpus.held_out(CONTEXT), &|_| ())?.perplexity;
+            let held_out = corpus.held_out(CONTEXT, HELD_OUT);
+            let held_out = perplexity(&written, &held_out, &|_| ())?.perplexity;
             let mean = seen / INTERVAL as f64;
             seen = 0.0;
             eprintln!(
@@ -120,7 +145,15 @@ fn optimiser() -> ModuleOptimizer {
 
 /// Mean next-token loss of some windows, and half of its gradients: two such halves make a batch's mean.
 fn gradients(model: &Decoder, windows: &[&[u32]]) -> Result<(f64, GradientsParams)> {
-    let inputs: Vec<&[u32]> = windows.iter().map(|window| &window[..CONTEXT]).collect();
+    let loss = loss(model, windows)?;
+    let value = loss.clone().into_scalar::<f64>();
+    let gradients = (loss / 2.0).backward();
+    Ok((value, GradientsParams::from_grads(gradients, model)))
+}
+
+/// Mean next-token loss of windows of one length, each of which has a token more than the model reads.
+fn loss(model: &Decoder, windows: &[&[u32]]) -> Result<Tensor<1>> {
+    let inputs: Vec<&[u32]> = windows.iter().map(|w| &w[..w.len() - 1]).collect();
     let targets: Vec<i32> = windows
         .iter()
         .flat_map(|window| &window[1..])
@@ -132,8 +165,5 @@ fn gradients(model: &Decoder, windows: &[&[u32]]) -> Result<(f64, GradientsParam
     let logits = model.logits(hidden.reshape([count, width]));
     let targets: Tensor<2, Int> =
         Tensor::from_data(TensorData::new(targets, [count, 1]), &logits.device());
-    let loss = log_softmax(logits, 1).gather(1, targets).mean().neg();
-    let value = loss.clone().into_scalar::<f64>();
-    let gradients = (loss / 2.0).backward();
-    Ok((value, GradientsParams::from_grads(gradients, model)))
+    Ok(log_softmax(logits, 1).gather(1, targets).mean().neg())
 }
