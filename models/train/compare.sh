@@ -5,7 +5,7 @@
 #   models/train/compare.sh RUNS TOKENIZER TEXT...
 #
 # RUNS is a folder for the runs, TOKENIZER one that has a tokenizer.json of 512 tokens. Settings, with what they are
-# otherwise: STEPS=1500, SEEDS="1 2", PROGRAM=a compress-train that is built already.
+# otherwise: STEPS=1300, SEEDS="1 2", PROGRAM=a compress-train that is built already.
 set -euo pipefail
 
 [ $# -ge 3 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -19,7 +19,7 @@ mkdir -p "$runs"
 # All of a seed before the next: there is a whole table as early as may be.
 for seed in ${SEEDS:-1 2}; do
     for attention in dense masa-qkv grouped low-rank sequential repeated masa-qkvo; do
-        "${program[@]}" from-scratch "$attention" --steps "${STEPS:-1500}" --seed "$seed" --tokenizer "$tokenizer" \
+        "${program[@]}" from-scratch "$attention" --steps "${STEPS:-1300}" --seed "$seed" --tokenizer "$tokenizer" \
             -o "$runs/$attention-$seed" "$@"
     done
 done

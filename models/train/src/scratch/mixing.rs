@@ -1,7 +1,7 @@
 //! The weights of a role from its atoms, and the small network that gives the coefficients while it trains.
 //!
 //! ```text
-//! c_l = V₃ silu(V₂ silu(V₁ e_l + b₁) + b₂) + b₃      e_l: an embedding of block l; c_l: S
+//! c_l = V₃ silu(V₂ silu(V₁ e_l + b₁) + b₂) + b₃      e_l: an embedding of block l; c_l: S numbers
 //! W_l = Σ_s c_ls D_s
 //! ```
 //!
@@ -25,6 +25,10 @@ const WIDTH: usize = 64;
 
 /// The embeddings of blocks, L × [`WIDTH`].
 const BLOCKS: &str = "coefficients.blocks";
+
+/// What the matrices of the network are multiplied by, and start larger by. `AdamW` moves every number by about the
+/// learning rate: by so much in each of 64 inputs, three layers deep, coefficients would change by half in a step.
+pub const PACE: f32 = 0.1;
 
 /// √(E x² / E silu(x)²) for normal x: what keeps the size of activations.
 const GAIN: f32 = 1.68;
@@ -64,12 +68,13 @@ pub fn parts(roles: &[Role], size: &Size) -> Vec<Part> {
     for &role in roles {
         for (index, (outputs, scale)) in sizes.into_iter().enumerate() {
             let [weight, bias] = layer(role, index);
-            all.push(Part::new(weight, [outputs, WIDTH], Start::Normal(scale)));
+            let start = Start::Normal(scale / PACE);
+            all.push(Part::new(weight, [outputs, WIDTH], start));
             all.push(Part::new(bias, [1, outputs], Start::Same(0.0)));
         }
     }
     if !roles.is_empty() {
-        let start = Start::Normal(1.0);
+        let start = Start::Normal(1.0 / PACE);
         all.push(Part::new(BLOCKS.into(), [size.layers, WIDTH], start));
     }
     all
@@ -93,12 +98,13 @@ pub fn coefficients(
         }
         return Ok(to_device(ones, [size.layers, size.atoms], &device));
     }
+    let paced = |name: &str| Ok::<_, anyhow::Error>(matrix(of, name)? * PACE);
     let linear = |x: Tensor<2>, index| {
         let [weight, bias] = layer(role, index);
-        let product = x.matmul(matrix(of, &weight)?.transpose());
-        Ok::<_, anyhow::Error>(product + matrix(of, &bias)?)
+        let product = x.matmul(paced(&weight)?.transpose());
+        Ok::<_, anyhow::Error>(product + paced(&bias)?)
     };
-    let x = silu(linear(matrix(of, BLOCKS)?, 0)?);
+    let x = silu(linear(paced(BLOCKS)?, 0)?);
     let x = silu(linear(x, 1)?);
     linear(x, 2)
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{
     attention::{Attention, ROLES, Size, Structure},
-    mixing::{Matrices, atoms},
+    mixing::{Matrices, PACE, atoms},
     output,
     run::Run,
     student::Student,
@@ -104,7 +104,7 @@ fn close(one: &[f32], other: &[f32]) -> bool {
 
 /// Sets embeddings and networks so that c is the identity.
 fn identity(of: &mut Matrices, layers: usize) {
-    let eye = |scale: f32| move |i, j| if i == j { scale } else { 0.0 };
+    let eye = |scale: f32| move |i, j| if i == j { scale / PACE } else { 0.0 };
     let silu = |x: f32| x / (1.0 + (-x).exp());
     of.insert("coefficients.blocks".into(), matrix(layers, 64, eye(1.0)));
     for role in ROLES {
