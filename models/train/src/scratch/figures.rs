@@ -141,18 +141,24 @@ fn draw(path: &Path, runs: &[Done]) -> Result<()> {
 fn render(path: &Path, runs: &[Done]) -> std::result::Result<(), Box<dyn Error>> {
     let canvas = SVGBackend::new(path, (800, 500)).into_drawing_area();
     canvas.fill(&WHITE)?;
-    let points = || runs.iter().flat_map(|run| &run.curve);
-    let steps = points().map(|point| point.0).fold(1.0, f64::max);
-    let least = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
+    let all = runs.iter().flat_map(|run| &run.curve);
+    let steps = all.map(|point| point.0).fold(1.0, f64::max);
     // The first third falls far, and all alike: it would press the rest together.
-    let later = points().filter(|point| point.0 >= steps / 3.0);
-    let most = later.map(|point| point.1).fold(least, f64::max);
+    let first = steps / 3.0;
+    let later = |run: &Done| {
+        let points = run.curve.iter().copied();
+        let later = points.filter(|point| point.0 >= first);
+        later.collect::<Vec<_>>()
+    };
+    let points = || runs.iter().flat_map(later);
+    let least = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
+    let most = points().map(|point| point.1).fold(least, f64::max);
     let margin = (most - least).max(0.01) * 0.05;
     let mut chart = ChartBuilder::on(&canvas)
         .margin(15)
         .x_label_area_size(40)
         .y_label_area_size(65)
-        .build_cartesian_2d(0.0..steps, least - margin..most + margin)?;
+        .build_cartesian_2d(first..steps, least - margin..most + margin)?;
     chart
         .configure_mesh()
         .x_desc("steps")
@@ -162,12 +168,7 @@ fn render(path: &Path, runs: &[Done]) -> std::result::Result<(), Box<dyn Error>>
     for (attention, colour) in Attention::ALL.into_iter().zip(COLOURS) {
         let seeds = runs.iter().filter(|run| run.attention == attention);
         for (index, run) in seeds.enumerate() {
-            let seen = run
-                .curve
-                .iter()
-                .copied()
-                .filter(|point| point.1 <= most + margin);
-            let line = LineSeries::new(seen, colour.stroke_width(2));
+            let line = LineSeries::new(later(run), colour.stroke_width(2));
             let drawn = chart.draw_series(line)?;
             if index == 0 {
                 drawn.label(attention.name()).legend(move |(x, y)| {
@@ -178,6 +179,7 @@ fn render(path: &Path, runs: &[Done]) -> std::result::Result<(), Box<dyn Error>>
     }
     chart
         .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;
