@@ -57,12 +57,18 @@ impl Decoder {
     /// blocks' own forward pass. Fails as [`hidden`](Self::hidden) does, and then leaves the cache as it was; and where the
     /// cache has the policy of another network, or one that does not run on the device.
     pub fn hidden_after(&self, cache: &mut Cache, tokens: &[u32]) -> Result<Tensor<3>> {
+        self.hidden_after_all(cache, &[tokens])
+    }
+
+    /// The same for the next tokens of several texts, equally many of each, batch × time × hidden. One cache holds the
+    /// beginnings of all of them, which must have been as many, and as long.
+    pub fn hidden_after_all(&self, cache: &mut Cache, texts: &[&[u32]]) -> Result<Tensor<3>> {
         cache.prepare(self)?;
-        let mut x = self.embed(&[tokens])?;
+        let mut x = self.embed(texts)?;
         if let Some(hidden) = token::hidden_after(self, cache, &x) {
             return Ok(hidden);
         }
-        let positions = cache.length..cache.length + tokens.len();
+        let positions = cache.length..cache.length + x.dims()[1];
         cache.length = positions.end;
         let angles = self.rotary.angles(positions, &x.device());
         for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {

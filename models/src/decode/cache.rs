@@ -59,6 +59,13 @@ impl Cache {
         self.length == 0
     }
 
+    /// The heads of a layer, those of the first text first; none on a GPU or under autodiff, or before the first token.
+    #[must_use]
+    pub fn heads(&self, layer: usize) -> Option<&[HeadCache]> {
+        let heads = self.layers.get(layer)?.heads()?;
+        Some(heads.as_slice())
+    }
+
     /// Whether the next tokens are a prompt that a policy is to be applied to.
     pub(crate) fn is_thinned_next(&self) -> bool {
         self.is_empty() && self.layers.iter().any(LayerCache::has_policy)
@@ -91,6 +98,10 @@ fn check(policy: &Policy, decoder: &Decoder) -> Result<()> {
         key_value_heads: attention.key_value_heads,
         head_size: attention.head_size,
     })?;
+    let mut layers = (0..decoder.blocks.len()).map(|layer| policy.layer(layer));
+    if layers.all(LayerPolicy::keeps_all) {
+        return Ok(());
+    }
     let problem = if decoder.device() != Device::flex() {
         "a cache policy runs on the CPU only; take --device cpu"
     } else if attention.window.is_some() {

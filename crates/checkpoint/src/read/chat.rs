@@ -34,19 +34,26 @@ pub struct Message {
 
 impl Checkpoint {
     /// A conversation as the text that the model was trained on, special tokens included: the tokenizer adds none to it.
-    /// With `reply` it ends where the model's answer begins.
+    /// With `reply` it ends where the model's answer begins. Templates may know further `variables`, as `enable_thinking`
+    /// of Qwen3's.
     ///
     /// Fails where the model has no chat template, or the template refuses the messages.
-    pub fn chat(&self, messages: &[Message], reply: bool) -> Result<String> {
+    pub fn chat(
+        &self,
+        messages: &[Message],
+        reply: bool,
+        mut variables: Map<String, Value>,
+    ) -> Result<String> {
         let settings = self.tokenizer_settings()?;
         let template = self.chat_template(&settings)?.ok_or_else(|| {
             let problem = "it has no chat template: it was not made for conversations";
             Error::damaged(self.path(), problem)
         })?;
-        let mut variables: Map<String, Value> = SPECIAL
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), token(settings.get(name)?)?.into())))
-            .collect();
+        let special = SPECIAL.into_iter();
+        variables.extend(special.filter_map(|name| {
+            let token = token(settings.get(name)?)?;
+            Some((name.to_owned(), token.into()))
+        }));
         variables.insert(
             "messages".into(),
             serde_json::to_value(messages).unwrap_or_default(),

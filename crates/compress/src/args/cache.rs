@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use compress_models::{DeviceChoice, Sampler};
 use compress_think::{Format, LayerPolicy, Side};
+use serde_json::Value;
 
 use super::{About, Model, Printing, Resources, Text, whole_number};
 use crate::job;
@@ -127,6 +128,12 @@ impl PolicyOptions {
     }
 }
 
+fn variable(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE")?;
+    let value = serde_json::from_str(value).map_err(|e| format!("the value is no JSON: {e}"))?;
+    Ok((name.into(), value))
+}
+
 /// A text that goes on.
 #[derive(Debug, Args)]
 pub struct Generate {
@@ -144,6 +151,10 @@ pub struct Generate {
     /// What a conversation begins with, in place of what the template says.
     #[arg(long, value_name = "TEXT", requires = "chat")]
     pub system: Option<String>,
+
+    /// A variable of the chat template, its value in JSON: `enable_thinking=false` for Qwen3. May be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable, requires = "chat")]
+    pub set: Vec<(String, Value)>,
 
     /// Tokens at most. Ends sooner at an end token, a stop text, or where the model's context is full.
     #[arg(short = 'n', long, default_value_t = 256, value_name = "N")]

@@ -232,7 +232,8 @@ impl Speaker<'_> {
 
     /// A conversation up to where the model's answer begins.
     fn rendered(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        let text = self.checkpoint.chat(messages, true)?;
+        let variables = self.job.set.iter().cloned().collect();
+        let text = self.checkpoint.chat(messages, true, variables)?;
         // The template has put in all special tokens that there are to be.
         self.encoded(&text, false)
     }
