@@ -183,8 +183,10 @@ impl Attention {
         }
     }
 
-    /// Queries, keys and values split by head, queries and keys normed and under the rotary embedding.
-    fn rotated(
+    /// Queries, keys and values split by head, batch × heads × time × d, queries and keys normed and under the rotary
+    /// embedding: from the outputs of the three projections.
+    #[must_use]
+    pub fn rotated(
         &self,
         [query, key, value]: [Tensor<3>; 3],
         angles: &RotaryAngles,

@@ -23,6 +23,7 @@
 mod accumulate;
 mod backward;
 mod cache;
+mod caches;
 mod calibrate;
 mod error;
 mod footprint;
@@ -38,6 +39,7 @@ mod trace;
 
 pub use backward::{Gradients, backward, of_loss, of_loss_after_norm};
 pub use cache::{Kept, kept, shrink};
+pub use caches::cache_errors;
 pub use calibrate::calibrate;
 pub use error::{Error, Result};
 pub use footprint::{PassFootprint, between_blocks, evidence};

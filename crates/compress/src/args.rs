@@ -163,6 +163,11 @@ pub struct Evaluate {
     #[arg(long, value_name = "POLICY.json|none")]
     pub cache: Option<PathBuf>,
 
+    /// Also hide N needles, a sentence with a number each, in prompts of the text as long as a window, and ask for them
+    /// behind the prompt: what a cache policy has lost.
+    #[arg(long, value_name = "N")]
+    pub needles: Option<usize>,
+
     #[command(flatten)]
     pub text: Text,
     #[command(flatten)]

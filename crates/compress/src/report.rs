@@ -15,7 +15,7 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use compress_checkpoint::Card;
-use compress_evaluate::{Divergence, Perplexity};
+use compress_evaluate::{Divergence, Needles, Perplexity};
 
 use crate::{loaded::CacheReport, scoring::ModelReport};
 
@@ -120,6 +120,9 @@ pub fn single(model: &ModelReport) -> Table {
     if let Some(cache) = model.cache {
         row("cache of a window", size(cache.bytes));
         row("of that in f16", share(cache));
+    }
+    if let Some(Needles { asked, found, .. }) = model.needles {
+        row("needles found", format!("{found} of {asked}"));
     }
     if let Some(latency) = model.latency {
         row("per new token", format!("{:.2} ms", latency.token_ms));

@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use compress_checkpoint::Checkpoint;
 use compress_evaluate::{
-    Divergence, Latency, Outline, Pass, Perplexity, Protocol, Reference, Scored, ScoringFootprint,
-    Source,
+    Divergence, Latency, Needles, Outline, Pass, Perplexity, Protocol, Reference, Scored,
+    ScoringFootprint, Source, needles,
 };
 use compress_models::{Device, Streamed};
 use serde::Serialize;
@@ -50,6 +50,9 @@ pub struct ModelReport {
     /// The size of its cache behind the first window, where windows have a prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheReport>,
+    /// Needles that were hidden in prompts and asked for, where any were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needles: Option<Needles>,
 }
 
 /// An original that was run once, for others to be measured against. Its blocks need not be in memory again.
@@ -217,6 +220,18 @@ impl ScoringText {
         found
     }
 
+    /// Hides needles in prompts as long as a window, and asks for them. Fails where the model does not fit in memory whole.
+    pub fn needles(&self, model: &Checkpoint, count: usize, quiet: bool) -> Result<Needles> {
+        let loaded = self.load(&[model], None, quiet)?;
+        let Loaded::Whole(decoders) = &loaded else {
+            bail!("--needles takes models that are in memory whole; give more --memory");
+        };
+        let text = self.windows.concat();
+        let length = self.protocol.context;
+        let tokenizer = model.tokenizer()?;
+        Ok(needles(&decoders[0], &tokenizer, &text, (length, count))?)
+    }
+
     /// What the models cost to run; nothing of streamed ones.
     fn costs(&self, loaded: &Loaded<'_>) -> Result<Vec<Costs>> {
         let times = loaded.latency(self.prompt(), TIMED)?;
@@ -333,6 +348,7 @@ fn measured(
         streamed: costs.is_none(),
         latency: costs.map(|(latency, _)| latency),
         cache: costs.and_then(|(_, cache)| cache),
+        needles: None,
     }
 }
 

@@ -166,14 +166,23 @@ impl HeadCache {
         parts
     }
 
-    /// Σ softmax(K q / √d) V over the tokens of the cache, of one query of d channels: for tests and examples, since it
-    /// goes page after page on one thread.
+    /// Σ softmax(K q / √d) V over the tokens of the cache, of each of some queries of d channels, page after page on the
+    /// calling thread.
     #[must_use]
-    pub fn attention(&self, query: &[f32]) -> Vec<f32> {
+    pub fn attention(&self, queries: &[f32]) -> Vec<f32> {
         let scale = (self.size as f32).sqrt().recip();
-        let query: Vec<f32> = query.iter().map(|x| x * scale).collect();
-        let parts = (0..self.pages()).flat_map(|page| self.attend(page, &query, 0));
-        join_parts(&parts.collect::<Vec<_>>(), self.size)
+        let queries: Vec<f32> = queries.iter().map(|x| x * scale).collect();
+        let pages: Vec<Vec<f32>> = (0..self.pages())
+            .map(|page| self.attend(page, &queries, 0))
+            .collect();
+        let part = HEADER + self.size;
+        let of_query = |query: usize| {
+            let parts = pages
+                .iter()
+                .map(|page| &page[query * part..(query + 1) * part]);
+            join_parts(&parts.collect::<Vec<_>>().concat(), self.size)
+        };
+        (0..queries.len() / self.size).flat_map(of_query).collect()
     }
 
     /// Keys and values with all channels, tokens × d: what is stored, and for dropped channels their means, or 0.

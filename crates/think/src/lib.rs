@@ -31,6 +31,7 @@
 //!
 //! Reference: Xu et al., "ThinK: Thinner Key Cache by Query-Driven Pruning", arXiv 2407.21018, equations 4 to 6.
 
+mod allocate;
 mod error;
 mod evict;
 mod form;
@@ -41,6 +42,7 @@ mod policy;
 mod rows;
 mod score;
 
+pub use allocate::allocate;
 pub use error::{Error, Result};
 pub use head::HeadCache;
 pub use policy::{Format, HeadShape, LayerPolicy, Policy, Side};

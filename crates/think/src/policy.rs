@@ -126,6 +126,25 @@ impl LayerPolicy {
         whole(self.keys) && whole(self.values) && self.tokens >= 1.0
     }
 
+    /// Bytes of a key and a value of an old token, of heads of `size` channels: what is stored, and its scales.
+    #[must_use]
+    pub fn bytes_of_old(&self, size: usize) -> f64 {
+        let side = |side: Side| {
+            let kept = size as f64 - (side.lambda * size as f64).floor();
+            // A scale and a minimum of 16 bits for 32 numbers are a bit for each.
+            let bits = side.format.bits().map_or(
+                if side.format == Format::F16 {
+                    16.0
+                } else {
+                    32.0
+                },
+                |bits| f64::from(bits) + 1.0,
+            );
+            kept * bits / 8.0
+        };
+        self.tokens * (side(self.keys) + side(self.values))
+    }
+
     /// The format of tokens that are not old: as exact as what they become makes sense of.
     pub(crate) fn newest(&self) -> Format {
         let exact = [self.keys, self.values].map(|side| side.format == Format::F32);

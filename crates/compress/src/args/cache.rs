@@ -18,6 +18,21 @@ pub struct Think {
     #[command(flatten)]
     pub policy: PolicyOptions,
 
+    /// Choose λ and bits for each layer by itself, so that old tokens take this share of the bytes that 16-bit floats
+    /// would, and attention to the prompts of --calibrate has the least error: in place of --lambda, --values and
+    /// --cache-bits.
+    #[arg(long, value_name = "FRACTION", requires = "calibrate",
+          conflicts_with_all = ["lambda", "values", "cache_bits", "rotate"])]
+    pub per_layer: Option<f64>,
+
+    /// The text that --per-layer measures on: not the one that the result is judged by.
+    #[arg(long, value_name = "FILE")]
+    pub calibrate: Option<PathBuf>,
+
+    /// How many windows of it; half of each is a prompt.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = window)]
+    pub samples: usize,
+
     /// The directory to write: the model as it is, and `cache_policy.json`. It must not exist.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,

@@ -18,13 +18,16 @@ pub fn run(job: &Evaluate) -> Result<Outcome> {
         .map(|name| Opened::open(Some(name), quiet))
         .transpose()?;
     let text = ScoringText::new(&job.text.job(), &model.checkpoint, job.resources.memory())?;
-    let measured = match &original {
+    let mut measured = match &original {
         Some(original) => {
             text.compare(&original.checkpoint, &model.checkpoint, quiet)?
                 .1
         }
         None => text.score(&model.checkpoint, quiet)?,
     };
+    if let Some(count) = job.needles {
+        measured.needles = Some(text.needles(&model.checkpoint, count, quiet)?);
+    }
     if job.printing.json {
         let mut json = serde_json::to_value(&measured)?;
         json["model"] = model.name.into();

@@ -2,22 +2,27 @@
 //!
 //! No weight changes, so that there is no plan and nothing to calibrate: scores are taken of each prompt when it is read.
 
-use std::fs;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result};
+use compress_calibrate::cache_errors;
 use compress_checkpoint::{
     CACHE_POLICY, Card, Checkpoint, Input, Layout, Output, OutputSpec, Record, Writer,
 };
-use compress_think::{LayerPolicy, Policy};
+use compress_core::f16;
+use compress_evaluate::Protocol;
+use compress_think::{Format, LayerPolicy, Policy, allocate};
 use serde_json::{Value, json};
 
 use crate::{
     Outcome,
     args::Think,
+    evidence::Bar,
     interrupt,
     model::Opened,
     report,
     scoring::{Baseline, ModelReport, ScoringText},
+    text,
     verbs::run::{goes_on, leave, not_evaluated, publish},
 };
 
@@ -38,8 +43,13 @@ pub fn perform(job: &Think, baseline: Option<&Baseline<'_>>) -> Result<(Value, S
     let quiet = job.printing.quiet;
     let model = Opened::open(job.model.name.as_deref(), quiet)?;
     let checkpoint = &model.checkpoint;
-    let common = job.policy.policy();
-    let policy = Policy::new(common, checkpoint.config().head_shape())?;
+    let mut common = job.policy.policy();
+    if job.per_layer.is_some() {
+        // What layers choose among; the usual λ is for those who choose it.
+        common.keys.lambda = 0.0;
+        common.fold = true;
+    }
+    let mut policy = Policy::new(common, checkpoint.config().head_shape())?;
     let inputs: Vec<Input<'_>> = model
         .inputs()
         .chain(job.text.file.as_deref().map(Input::Other))
@@ -47,8 +57,11 @@ pub fn perform(job: &Think, baseline: Option<&Baseline<'_>>) -> Result<(Value, S
     let output = Output::claim(&job.output, job.force, &inputs)?;
     let text = match baseline {
         Some(baseline) => Some(baseline.text.clone()),
-        None => text(job, checkpoint, common)?,
+        None => scoring_text(job, checkpoint, common)?,
     };
+    if let Some(share) = job.per_layer {
+        policy.layers = per_layer(job, checkpoint, common, share)?;
+    }
     let layout = Layout::new(checkpoint, &OutputSpec::default())?;
     let task = json!({ "method": "think", "policy": policy, "source": model.id()? });
     interrupt::say(Some(goes_on(&output.work())));
@@ -69,7 +82,7 @@ pub fn perform(job: &Think, baseline: Option<&Baseline<'_>>) -> Result<(Value, S
         "{}: {}, whose cache {}",
         job.output.display(),
         model.name,
-        in_words(&common)
+        in_words(&policy)
     )];
     if let Some(text) = text {
         let thin = Checkpoint::open(published.path())?;
@@ -94,7 +107,11 @@ pub fn perform(job: &Think, baseline: Option<&Baseline<'_>>) -> Result<(Value, S
 }
 
 /// The text that the model is run over, if it is: half of each window is the prompt, unless told otherwise.
-fn text(job: &Think, model: &Checkpoint, policy: LayerPolicy) -> Result<Option<ScoringText>> {
+fn scoring_text(
+    job: &Think,
+    model: &Checkpoint,
+    policy: LayerPolicy,
+) -> Result<Option<ScoringText>> {
     if job.no_evaluate {
         return Ok(None);
     }
@@ -151,11 +168,74 @@ fn card(
         let table = report::before_and_after(before, after);
         format!("Measured on {}:\n\n{table}\n\n", text.title())
     });
-    report::card(&job.output, table + &elsewhere(&policy.common))
+    report::card(&job.output, table + &elsewhere(policy))
+}
+
+/// A policy for each layer: the one of least error on a calibration text, for old tokens that take `share` of the bytes of
+/// 16-bit floats.
+fn per_layer(
+    job: &Think,
+    model: &Checkpoint,
+    common: LayerPolicy,
+    share: f64,
+) -> Result<BTreeMap<usize, LayerPolicy>> {
+    let path = job.calibrate.as_deref().unwrap_or(Path::new(""));
+    let context = job.text.job().context(model.config());
+    let protocol = Protocol {
+        context,
+        windows: Some(job.samples),
+        bos: false,
+        documents: None,
+    };
+    let tokenizer = model.tokenizer()?;
+    let windows = protocol.cut(&text::read(path)?, &tokenizer, model.config().bos);
+    let windows = windows.with_context(|| format!("cannot calibrate on {}", path.display()))?;
+    let candidates = candidates(common);
+    let bar = Bar::new(job.printing.quiet);
+    let errors = cache_errors(model, (&windows, context / 2), &candidates, &bar)?;
+    let size = model.config().head_size;
+    let costs: Vec<f64> = candidates
+        .iter()
+        .map(|policy| policy.bytes_of_old(size))
+        .collect();
+    let budget = share * (2 * size_of::<f16>() * size * model.config().layers) as f64;
+    let chosen = allocate(&errors, &costs, budget).with_context(|| {
+        let least = costs.iter().copied().fold(f64::INFINITY, f64::min) / (4 * size) as f64;
+        format!("--per-layer {share} cannot be reached: the least is {least:.3}")
+    })?;
+    let layers = chosen
+        .into_iter()
+        .map(|choice| candidates[choice])
+        .enumerate();
+    Ok(layers.collect())
+}
+
+/// The policies that layers choose among: bits of keys and of values, and channels of keys.
+fn candidates(common: LayerPolicy) -> Vec<LayerPolicy> {
+    const BITS: [u8; 4] = [8, 4, 3, 2];
+    let mut all = Vec::new();
+    for keys in BITS {
+        for values in BITS {
+            for lambda in [0.0, 0.15, 0.3, 0.5] {
+                let mut policy = common;
+                policy.keys.lambda = lambda;
+                policy.keys.format = Format::ByChannel { bits: keys };
+                policy.values.format = Format::ByToken { bits: values };
+                // Widths of keys and values that differ by more are never chosen.
+                if keys.abs_diff(values) <= 4 {
+                    all.push(policy);
+                }
+            }
+        }
+    }
+    all
 }
 
 /// What a cache keeps, in a sentence's end.
-fn in_words(policy: &LayerPolicy) -> String {
+fn in_words(policy: &Policy) -> String {
+    if !policy.layers.is_empty() {
+        return "keeps as many bits and channels as each layer needs".into();
+    }
     let LayerPolicy {
         keys,
         values,
@@ -163,7 +243,7 @@ fn in_words(policy: &LayerPolicy) -> String {
         window,
         recent,
         ..
-    } = policy;
+    } = &policy.common;
     let share = |x: f64| format!("{:.0} %", 100.0 * x);
     let mut parts = Vec::new();
     if keys.lambda > 0.0 {
@@ -191,13 +271,14 @@ fn in_words(policy: &LayerPolicy) -> String {
 }
 
 /// The nearest settings of other programs, for the card.
-fn elsewhere(policy: &LayerPolicy) -> String {
+fn elsewhere(policy: &Policy) -> String {
+    let words = in_words(policy);
+    let policy = &policy.common;
     let mut lines = vec![
         "## Key-value cache".to_owned(),
         format!(
             "Weights are those of the source. `cache_policy.json` says what `compress generate` and `compress evaluate` keep of \
-             keys and values: the cache {}. transformers and vLLM load the model and keep all of it; the nearest that they have:",
-            in_words(policy)
+             keys and values: the cache {words}. transformers and vLLM load the model and keep all of it; the nearest that they have:"
         ),
     ];
     if policy.keys.lambda > 0.0 {
