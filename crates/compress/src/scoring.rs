@@ -275,11 +275,13 @@ impl ScoringText {
         Loaded::load(models, &need, self.memory, &self.device, quiet)
     }
 
-    /// The tokens before those whose generation is timed: the beginning of the text, at most 128.
+    /// The tokens before those whose generation is timed: the beginning of the text, as long as the prompts of windows, and
+    /// at most 128 where these have none.
     fn prompt(&self) -> &[u32] {
         // A window may be shorter: documents have the length that they have.
         let first = self.windows.first().map_or(&[][..], Vec::as_slice);
-        first.get(..first.len().min(128)).unwrap_or_default()
+        let most = self.split.unwrap_or(128);
+        first.get(..first.len().min(most)).unwrap_or_default()
     }
 
     /// The conditions, for people.

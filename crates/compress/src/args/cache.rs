@@ -21,8 +21,7 @@ pub struct Think {
     /// Choose λ and bits for each layer by itself, so that old tokens take this share of the bytes that 16-bit floats
     /// would, and attention to the prompts of --calibrate has the least error: in place of --lambda, --values and
     /// --cache-bits.
-    #[arg(long, value_name = "FRACTION", requires = "calibrate",
-          conflicts_with_all = ["lambda", "values", "cache_bits", "rotate"])]
+    #[arg(long, value_name = "FRACTION", conflicts_with_all = ["lambda", "values", "cache_bits", "rotate"])]
     pub per_layer: Option<f64>,
 
     /// The text that --per-layer measures on: not the one that the result is judged by.

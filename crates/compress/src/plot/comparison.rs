@@ -1,4 +1,5 @@
-//! A picture of a comparison: perplexity against megabytes, a line per method and options.
+//! A picture of a comparison: perplexity against megabytes, of weights or of a window's cache, a line per method and
+//! options.
 //!
 //! Variants that differ in their budget only are points of one line.
 
@@ -6,6 +7,7 @@ use std::{collections::BTreeMap, error::Error, path::Path};
 
 use anyhow::{Result, ensure};
 use plotters::prelude::*;
+use serde_json::Value;
 
 use super::{COLOURS, Canvas};
 use crate::report::comparison::Row;
@@ -17,7 +19,18 @@ pub fn draw(path: &Path, rows: &[Row]) -> Result<()> {
         !lines.is_empty(),
         "there is nothing to plot: no variant has figures"
     );
-    super::write(path, (800, 500), |canvas| render(canvas, &lines))
+    let cached = rows.iter().filter_map(Row::report).any(is_cached);
+    let what = if cached {
+        "megabytes of a window's cache"
+    } else {
+        "megabytes of weights"
+    };
+    super::write(path, (800, 500), |canvas| render(canvas, &lines, what))
+}
+
+/// Whether a variant has a cache of its own size.
+fn is_cached(report: &Value) -> bool {
+    !report["after"]["cache"].is_null()
 }
 
 /// The points of each line, megabytes and perplexity, from the smallest model to the largest; the key is the command
@@ -29,9 +42,9 @@ fn lines(rows: &[Row]) -> BTreeMap<String, Vec<(f64, f64)>> {
         let Some(after) = row.report().map(|report| &report["after"]) else {
             continue;
         };
-        if let (Some(bytes), Some(perplexity)) =
-            (after["bytes"].as_f64(), after["perplexity"].as_f64())
-        {
+        let size = [&after["cache"]["bytes"], &after["bytes"]];
+        let size = size.into_iter().find_map(Value::as_f64);
+        if let (Some(bytes), Some(perplexity)) = (size, after["perplexity"].as_f64()) {
             lines
                 .entry(without_budget(&row.command))
                 .or_default()
@@ -44,13 +57,25 @@ fn lines(rows: &[Row]) -> BTreeMap<String, Vec<(f64, f64)>> {
     lines
 }
 
-/// A command without the options that say how far, each with its value.
+/// A command without the options that say how far, each with its value; of think's, which may be several, the names stay.
 fn without_budget(command: &str) -> String {
+    const OF_CACHES: [&str; 5] = [
+        "--lambda",
+        "--values",
+        "--tokens",
+        "--cache-bits",
+        "--per-layer",
+    ];
     let mut words = command.split_whitespace();
     let mut kept = Vec::new();
     while let Some(word) = words.next() {
         if word == "--keep" || word == "--target-size" {
             words.next();
+        } else if OF_CACHES.contains(&word) {
+            // λ = 0 is what one says to have another option alone.
+            if words.next() != Some("0.0") {
+                kept.push(word);
+            }
         } else {
             kept.push(word);
         }
@@ -62,6 +87,7 @@ fn without_budget(command: &str) -> String {
 fn render(
     canvas: &Canvas<'_>,
     lines: &BTreeMap<String, Vec<(f64, f64)>>,
+    what: &str,
 ) -> std::result::Result<(), Box<dyn Error>> {
     let points = || lines.values().flatten();
     let range = |of: fn(&(f64, f64)) -> f64| {
@@ -82,7 +108,7 @@ fn render(
         )?;
     chart
         .configure_mesh()
-        .x_desc("megabytes of weights")
+        .x_desc(what)
         .y_desc("perplexity")
         .light_line_style(WHITE)
         .draw()?;

@@ -24,7 +24,7 @@ use crate::{
     report::comparison::{self, Row, VariantOutcome},
     scoring::{Baseline, ScoringText},
     side,
-    verbs::{run, think},
+    verbs::{self, run},
 };
 
 /// Options that make figures comparable, and so are no variant's own.
@@ -162,7 +162,10 @@ fn measure(
     };
     let method = match method {
         RunMethod::Weights(method) => method,
-        RunMethod::Think(job) => return Ok(think::perform(&job, Some(baseline))?.0),
+        RunMethod::Think(mut think) => {
+            think.calibrate = think.calibrate.or(job.calibration.calibrate.clone());
+            return Ok(verbs::think::perform(&think, Some(baseline))?.0);
+        }
     };
     let mut running = method.job()?;
     // The same for all, whatever the usual values of `run` are.

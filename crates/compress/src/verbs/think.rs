@@ -2,7 +2,7 @@
 //!
 //! No weight changes, so that there is no plan and nothing to calibrate: scores are taken of each prompt when it is read.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
 use compress_calibrate::cache_errors;
@@ -179,7 +179,9 @@ fn per_layer(
     common: LayerPolicy,
     share: f64,
 ) -> Result<BTreeMap<usize, LayerPolicy>> {
-    let path = job.calibrate.as_deref().unwrap_or(Path::new(""));
+    let path = job.calibrate.as_deref().context(
+        "--per-layer measures on a text: give --calibrate FILE, but not the text that the result is judged by",
+    )?;
     let context = job.text.job().context(model.config());
     let protocol = Protocol {
         context,
