@@ -67,7 +67,7 @@ pub enum Verb {
 #[derive(Debug, Subcommand)]
 pub enum RunMethod {
     #[command(flatten)]
-    Weights(By<Running>),
+    Weights(Box<By<Running>>),
     /// ThinK: a thinner key-value cache. The model is written as it is, with a policy beside it that `generate` and
     /// `evaluate` follow.
     Think(Box<Think>),

@@ -6,8 +6,8 @@
 //! q kᵀ    ≈ q_S k_Sᵀ
 //! ```
 //!
-//! The score is ‖q_i k_iᵀ‖² of channel i, up to a factor: dropping the lowest is the greedy minimum of ‖Q Kᵀ − Q_S
-//! K_Sᵀ‖ over channel sets. It is taken once, behind the prompt, per layer and head of keys; query heads that share
+//! The score is `‖q_i k_iᵀ‖²` of channel i, up to a factor: dropping the lowest is the greedy minimum of
+//! `‖Q Kᵀ − Q_S K_Sᵀ‖` over channel sets. It is taken once, behind the prompt, per layer and head of keys; query heads that share
 //! keys are averaged. Keys older than the `recent` newest tokens are stored with the channels of S only, and queries are
 //! sliced to them: no key is ever expanded. The newest tokens, and those that follow, stay whole.
 //!

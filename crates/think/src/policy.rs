@@ -227,7 +227,7 @@ impl Policy {
             "version",
             f64::from(self.version),
             "1, of this format",
-            |x| x == 1.0,
+            |_| self.version == 1,
         )?;
         if self.made_for != model {
             let made_for = self.made_for;

@@ -60,7 +60,7 @@ impl Rows {
     /// How many more tokens it takes: none where the last group of integers is not whole, since its grid is chosen.
     pub fn room(&self) -> usize {
         let tokens = self.tokens();
-        let begun = matches!(&self.numbers, Numbers::Integers(_)) && tokens % GROUP > 0;
+        let begun = matches!(&self.numbers, Numbers::Integers(_)) && !tokens.is_multiple_of(GROUP);
         if begun { 0 } else { self.most - tokens }
     }
 

@@ -73,13 +73,12 @@ pub fn run(job: &Generate) -> Result<Outcome> {
 impl Speaker<'_> {
     /// One prompt, and what follows it.
     fn answer(&self, decoder: &Decoder, name: &str) -> Result<()> {
-        let prompt = match &self.job.prompt {
-            Some(prompt) => prompt.clone(),
-            None => {
-                let mut text = String::new();
-                io::stdin().read_to_string(&mut text)?;
-                text
-            }
+        let prompt = if let Some(prompt) = &self.job.prompt {
+            prompt.clone()
+        } else {
+            let mut text = String::new();
+            io::stdin().read_to_string(&mut text)?;
+            text
         };
         let ids = if self.job.chat {
             self.rendered(&[self.system(), vec![user(&prompt)]].concat())?
