@@ -23,7 +23,7 @@ use std::{
 };
 
 use burn::tensor::Tensor;
-use compress_checkpoint::Checkpoint;
+use compress_checkpoint::{Checkpoint, settle};
 use compress_core::{InputKind, LayerInput, Role};
 use compress_models::{Block, Device, Network as _, RotaryAngles, Streamed, to_device, to_host};
 use rayon::prelude::*;
@@ -123,14 +123,15 @@ impl<'a> Sequential<'a> {
         let writing = Writing::new(&self.before(0, pass), self.time * hidden)?;
         let windows = windows.par_iter().enumerate();
         windows.try_for_each(|(i, window)| writing.write(i, &to_host(network.embed(window)?)?))?;
-        writing.finish()
+        writing.name() // a run that begins with the first block writes it anew
     }
 
     /// Takes the text through block `layer`. At each of its four layer inputs, `compress` gets the sums, and must
     /// have written the weights that read it when it returns; the compressed model's pass then reads them.
     ///
-    /// The residual streams before the next block are on disk when this returns; those before this one stay until
-    /// [`forget`](Self::forget), so that a run that is killed meanwhile starts this block again. Fails where
+    /// The residual streams before the next block are in their file when this returns, and durable after
+    /// [`settle`](Self::settle); those before this one stay until [`forget`](Self::forget), so that a run that is
+    /// killed meanwhile starts this block again. Fails where
     /// `compress` does, and on an activation that is not finite.
     pub fn through<E: From<Error>>(
         &self,
@@ -180,7 +181,14 @@ impl<'a> Sequential<'a> {
         Ok(())
     }
 
-    /// Removes the residual streams before block `layer`; to be called when the block's weights are safe.
+    /// Makes the residual streams before block `layer` durable, so that a run may begin there.
+    pub fn settle(&self, layer: usize) -> Result<()> {
+        let streams = (0..self.passes()).map(|pass| self.before(layer, pass));
+        streams.into_iter().try_for_each(|path| Ok(settle(&path)?))
+    }
+
+    /// Removes the residual streams before block `layer`, if they are there; to be called when no run can begin there any
+    /// more.
     pub fn forget(&self, layer: usize) -> Result<()> {
         (0..self.passes()).try_for_each(|pass| remove(&self.before(layer, pass)))
     }
@@ -293,7 +301,7 @@ impl<'a> Sequential<'a> {
         })?;
         for (pass, files) in stage.files.into_iter().enumerate() {
             // The file within the block now holds the residual stream behind it.
-            files.residual.rename(&self.before(layer + 1, pass))?;
+            files.residual.rename(&self.before(layer + 1, pass))?; // not durable yet
         }
         Ok(())
     }

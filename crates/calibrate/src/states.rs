@@ -1,7 +1,7 @@
 //! Residual streams of all windows on disk, as one file of `f32` in slots.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -75,9 +75,9 @@ impl States {
         done.map_err(Error::io(&self.path))
     }
 
-    /// Renames the file, now that all of it is written, and syncs it to disk.
+    /// Gives the file another name. It is not durable by that.
     pub fn rename(self, to: &Path) -> Result<()> {
-        Ok(put_in_place(&self.path, to)?)
+        fs::rename(&self.path, to).map_err(Error::io(to))
     }
 
     /// The offset of a window's slot, in bytes.
@@ -108,9 +108,14 @@ impl Writing {
         self.states.write(index, numbers)
     }
 
-    /// Gives the file its name; all windows must be written.
-    pub fn finish(self) -> Result<()> {
+    /// Gives the file its name; it is not durable by that.
+    pub fn name(self) -> Result<()> {
         self.states.rename(&self.path)
+    }
+
+    /// Gives the file its name, and makes it durable; all windows must be written.
+    pub fn finish(self) -> Result<()> {
+        Ok(put_in_place(&self.states.path, &self.path)?)
     }
 }
 

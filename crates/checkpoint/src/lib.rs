@@ -55,7 +55,7 @@ pub use read::scaled::Scaled;
 pub use read::tensor::{Kind, Tensor};
 pub use record::Record;
 pub use selection::{Pattern, Selection};
-pub use write::durable::put_in_place;
+pub use write::durable::{put_in_place, settle};
 pub use write::journal::Finished;
 pub use write::layout::{Layout, MAX_SHARD_BYTES, OutputSpec};
 pub use write::lock::{Lock, is_at};

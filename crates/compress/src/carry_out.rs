@@ -9,7 +9,10 @@
 //! The steps of one layer input are one call of a method, so that what they share (a factorisation of H) is made
 //! once. Factors go to the writer as soon as they are made: memory holds those of the inputs under way.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use compress_calibrate::{Measured, RefitTarget, Sequential};
@@ -26,6 +29,9 @@ use crate::{
     pipeline::{by_input, sites, written},
     progress,
 };
+
+/// The time between two blocks that are recorded: what a kill loses at most, or else a block.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A plan, and everything that carrying it out takes.
 pub struct Compression<'a, M: Method> {
@@ -127,6 +133,7 @@ impl<M: Method> Compression<'_, M> {
         let mut errors: BTreeMap<Site, f64> = done.copied().collect();
         // Behind the last block that has a step nothing is measured.
         let layers = by_input.keys().map(|input| input.layer + 1).max();
+        let (mut recorded, mut clock) = (first, Instant::now());
         for layer in first..layers.unwrap_or(0) {
             passes.through(layer, |mut measured| {
                 let input = measured.input;
@@ -152,9 +159,19 @@ impl<M: Method> Compression<'_, M> {
                 errors.extend(self.carry_out(input, steps, &survey)?);
                 anyhow::Ok(())
             })?;
-            // First the journal, then the states: killed between the two, a run begins with the next block.
-            self.writer.put_block(layer + 1)?;
-            passes.forget(layer)?;
+            let begins = recorded; // a killed run, with this block
+            // To be durable costs milliseconds: blocks of small models are recorded once a second.
+            if clock.elapsed() >= INTERVAL {
+                passes.settle(layer + 1)?;
+                // First the journal, then the states: killed between the two, a run begins with the next block.
+                self.writer.put_block(layer + 1)?;
+                (recorded, clock) = (layer + 1, Instant::now());
+            }
+            for passed in [begins, layer] {
+                if passed != recorded {
+                    passes.forget(passed)?;
+                }
+            }
         }
         Ok(Compressed {
             errors,

@@ -24,13 +24,24 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<()> {
 /// Durable on return. Fails where either cannot be synced or renamed; both must lie on one file
 /// system.
 pub fn put_in_place(part: &Path, path: &Path) -> Result<()> {
-    // Opened for writing: some systems refuse to sync a file that is open for reading only.
-    let file = File::options().write(true).open(part);
-    let synced = file.and_then(|file| file.sync_all());
-    synced.map_err(Error::io(part))?;
+    sync_file(part)?;
     fs::rename(part, path).map_err(Error::io(path))?;
     // The name is an entry of the folder, and durable only when that is synced.
     path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Makes a file durable that has its name already, and the name.
+pub fn settle(path: &Path) -> Result<()> {
+    sync_file(path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Makes the contents of a file durable.
+fn sync_file(path: &Path) -> Result<()> {
+    // Opened for writing: some systems refuse to sync a file that is open for reading only.
+    let file = File::options().write(true).open(path);
+    let synced = file.and_then(|file| file.sync_all());
+    synced.map_err(Error::io(path))
 }
 
 /// Makes the names in a folder durable: files created, renamed or removed there.

@@ -317,6 +317,7 @@ impl Published<'_> {
         fs::create_dir(&work).map_err(Error::io(&work))?;
         Journal::open(&work)?;
         describe(&work, record, card, &self.kept, self.of)?;
+        durable::sync_tree(&work)?;
         // One after the other: each file is whole at any moment, both together are not replaced at
         // once.
         for name in [record::FILE, CARD] {
@@ -338,9 +339,12 @@ fn describe(
 ) -> Result<()> {
     let json = serde_json::to_string_pretty(record)
         .map_err(|e| Error::damaged(record::FILE, e.to_string()))?;
-    durable::write(&folder.join(record::FILE), (json + "\n").as_bytes())?;
     let card = card.render(record, kept, of)?;
-    durable::write(&folder.join(CARD), card.as_bytes())
+    for (name, text) in [(record::FILE, json + "\n"), (CARD, card)] {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(Error::io(&path))?;
+    }
+    Ok(())
 }
 
 /// Creates the weight files with their headers and all tensors that are not computed, unless an
