@@ -12,7 +12,7 @@ mod common;
 
 use std::{fs, path::Path, sync::Arc};
 
-use common::{compress, edit_config, fixture, folder, success};
+use common::{compress, edit_config, fixture, folder, json, success};
 use compress_checkpoint::Checkpoint;
 use compress_models::{Cache, Decoder, Device, Generation, Sampler, Tensor};
 use compress_think::{Format, LayerPolicy, Policy, Side};
@@ -195,13 +195,6 @@ fn generation_goes_on_where_it_stood() {
         parts.next().unwrap().unwrap(),
         anew.next().unwrap().unwrap()
     );
-}
-
-fn json(arguments: &[&str]) -> Value {
-    serde_json::from_str(&success(&compress(
-        &[arguments, &["--json", "-q"]].concat(),
-    )))
-    .unwrap()
 }
 
 /// What is told on stderr by a command that could not run.
@@ -402,4 +395,63 @@ fn what_cannot_be_generated_says_why() {
     let long = "Once upon a time there was a little girl who lived in a house by the sea";
     let refusal = refused(&compress(&["generate", path(&model), "-p", long]));
     assert!(refusal.contains("12 at most"), "{refusal}");
+}
+
+#[test]
+fn layers_share_a_budget_of_bytes() {
+    let place = folder();
+    let words = place.path().join("words.txt");
+    let story =
+        "Once upon a time there was a little dog. He liked to play with a red ball in the park. ";
+    fs::write(&words, story.repeat(40)).unwrap();
+    let out = place.path().join("out");
+    let think = |share: &str, more: &[&str]| {
+        let arguments = [
+            "run",
+            "think",
+            "--per-layer",
+            share,
+            "--samples",
+            "1",
+            "--ctx",
+            "128",
+            "-q",
+        ];
+        let others = ["--no-evaluate", "-o", path(&out)];
+        compress(&[&arguments[..], &others[..], more].concat())
+    };
+    let text = ["--calibrate", path(&words)];
+    assert!(refused(&think("0.25", &[])).contains("--calibrate"));
+    assert!(refused(&think("0.01", &text)).contains("the least is"));
+    success(&think("0.25", &text));
+    let policy = fs::read_to_string(out.join("cache_policy.json")).unwrap();
+    let policy: Policy = serde_json::from_str(&policy).unwrap();
+    let size = policy.made_for.head_size;
+    assert_eq!(policy.layers.len(), policy.made_for.layers);
+    let bytes: f64 = policy
+        .layers
+        .values()
+        .map(|layer| layer.bytes_of_old(size))
+        .sum();
+    let whole = (4 * size * policy.made_for.layers) as f64;
+    assert!(
+        bytes <= 0.25 * whole && bytes > 0.15 * whole,
+        "{}",
+        bytes / whole
+    );
+}
+
+#[test]
+fn needles_are_hidden_and_asked_for() {
+    let told = json(&[
+        "evaluate",
+        "--ctx",
+        "128",
+        "--windows",
+        "4",
+        "--needles",
+        "3",
+    ]);
+    assert_eq!(told["needles"]["asked"], 3);
+    assert!(told["needles"]["found"].as_u64().unwrap() <= 3);
 }

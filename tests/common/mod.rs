@@ -156,3 +156,45 @@ pub fn success(output: &Output) -> String {
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+/// A model or text of the folder `shared` beside the checkout.
+pub fn shared(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared")
+        .join(name);
+    assert!(path.exists(), "{} is not there", path.display());
+    path
+}
+
+/// The JSON object that a command prints.
+pub fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&success(&compress(
+        &[arguments, &["--json", "-q"]].concat(),
+    )))
+    .unwrap()
+}
+
+/// stories15m, and the text that it is scored on.
+pub fn stories() -> (PathBuf, PathBuf) {
+    (
+        shared("models/stories15m"),
+        shared("text/tinystories_valid_slice.txt"),
+    )
+}
+
+/// SmolLM2's GGUF file, which `COMPRESS_SMOLLM2` names, and the text that it is scored on.
+pub fn smollm2() -> (PathBuf, PathBuf) {
+    let model =
+        std::env::var("COMPRESS_SMOLLM2").expect("COMPRESS_SMOLLM2 names SmolLM2's GGUF file");
+    (model.into(), shared("text/wikitext2_raw_test.txt"))
+}
+
+/// Asserts that a figure is within a tolerance.
+#[track_caller]
+pub fn near(found: &Value, expected: f64, tolerance: f64) {
+    let found = found.as_f64().unwrap();
+    assert!(
+        (found - expected).abs() <= tolerance,
+        "{found} is not {expected} ± {tolerance}"
+    );
+}

@@ -50,6 +50,7 @@ COMMANDS = {
     "masa": ["run", "masa", TOY, "--atoms", "2", "--keep", "0.6", *ONE_SHOT],
     "masa-refit": ["run", "masa", TOY, "--atoms", "1", "--keep", "0.8", *TEXT, "--factor-bits", "8"],
     "masa-plain": ["run", "masa", TOY, "--atoms", "3", "--residual", "0.2", "--metric", "plain", "--groups", "1", "--dense"],
+    "think": ["run", "think", TOY, "--cache-bits", "4", "--lambda", "0.25", "--compensate"],
     "tune-factors": ["tune", "svd", "--train", "factors", *TRAIN],
     "tune-distillation": ["tune", "svd", "--original", TOY, "--objective", "distillation", *TRAIN],
 }
