@@ -27,35 +27,15 @@ use compress_checkpoint::{Checkpoint, settle};
 use compress_core::{InputKind, LayerInput, Role};
 use compress_models::{Block, Device, Network as _, RotaryAngles, Streamed, to_device, to_host};
 use rayon::prelude::*;
-use serde::Serialize;
 
 use crate::{
     Error, Measured, Progress, Result,
     host::{finite, length, not_on_host, remove, side_by_side},
     measured::{Seen, one_reader, target_rows},
+    refit::{Behind, RefitTarget},
     stages::{State, advance},
     states::{States, Writing},
 };
-
-/// The output that a weight behind compressed blocks is fitted to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefitTarget {
-    /// t = W z: what the original weight would give for the compressed model's input.
-    Inputs,
-    /// t = what the original gives at this place; for weights that write to the residual stream, less what the stream
-    /// of the compressed model already has.
-    Original,
-}
-
-/// The compressed model under way, and how its later weights are fitted.
-#[derive(Clone, Copy)]
-pub struct Behind<'a> {
-    /// The output so far: finished weights as they are stored, which is as later weights will meet them.
-    pub written: &'a Checkpoint,
-    /// The refit target of its weights.
-    pub refit: RefitTarget,
-}
 
 /// A sequential pass: the original's alone, or with the compressed model's beside it.
 pub struct Sequential<'a> {

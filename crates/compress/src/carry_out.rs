@@ -126,11 +126,7 @@ impl<M: Method> Compression<'_, M> {
         let dictionaries = self.dictionaries()?;
         let by_input = by_input(self.plan)?;
         let first = self.writer.first_block();
-        // A block that was begun is done anew from its first weight: its H was in memory only. So its errors in the
-        // journal are not taken.
-        let done = self.writer.finished().values().flatten();
-        let done = done.filter(|(site, _)| site.layer() < Some(first));
-        let mut errors: BTreeMap<Site, f64> = done.copied().collect();
+        let mut errors = self.errors_before(first);
         // Behind the last block that has a step nothing is measured.
         let layers = by_input.keys().map(|input| input.layer + 1).max();
         let (mut recorded, mut clock) = (first, Instant::now());
@@ -177,6 +173,14 @@ impl<M: Method> Compression<'_, M> {
             errors,
             seconds: start.elapsed().as_secs_f64(),
         })
+    }
+
+    /// The errors of weights in blocks that an earlier run has finished. A block that was begun is done anew from its first
+    /// weight, since its H was in memory only: its errors in the journal are not taken.
+    fn errors_before(&self, block: usize) -> BTreeMap<Site, f64> {
+        let done = self.writer.finished().values().flatten();
+        let done = done.filter(|(site, _)| site.layer() < Some(block));
+        done.copied().collect()
     }
 
     /// Carries out the steps of one layer input, and writes what each gives; the errors of the weights.

@@ -74,29 +74,39 @@ pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
         speed(a),
         ratio(b.tokens_per_second, a.tokens_per_second),
     );
+    table.add_rows(running_costs(before, after));
+    table
+}
+
+/// What two models cost to run, and the ratio of it: their caches, and their times, which are compared only where both
+/// were whole in memory.
+fn running_costs(before: &ModelReport, after: &ModelReport) -> Vec<[String; 4]> {
+    let ratio = |before: f64, after: f64| format!("×{:.3}", after / before);
+    let mut rows = Vec::new();
     if let (Some(b), Some(a)) = (before.cache, after.cache) {
-        row(
-            "cache of a window",
+        let ratio = ratio(b.bytes as f64, a.bytes as f64);
+        rows.push([
+            "cache of a window".into(),
             size(b.bytes),
             size(a.bytes),
-            ratio(b.bytes as f64, a.bytes as f64),
-        );
-        row("of that in f16", share(b), share(a), String::new());
+            ratio,
+        ]);
+        rows.push(["of that in f16".into(), share(b), share(a), String::new()]);
     }
-    // Times are compared only where both models were whole in memory.
     if let (Some(b), Some(a)) = (before.latency, after.latency) {
         let ms = |time: f64| format!("{time:.2} ms");
-        row(
-            "per new token",
+        let ratio = ratio(b.token_ms, a.token_ms);
+        rows.push([
+            "per new token".into(),
             ms(b.token_ms),
             ms(a.token_ms),
-            ratio(b.token_ms, a.token_ms),
-        );
+            ratio,
+        ]);
     } else if before.streamed || after.streamed {
         let not = || NOT_MEASURED.to_owned();
-        row("per new token", not(), not(), String::new());
+        rows.push(["per new token".into(), not(), not(), String::new()]);
     }
-    table
+    rows
 }
 
 /// One model by itself, with its divergence where it was measured beside an original.

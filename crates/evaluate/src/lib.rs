@@ -30,6 +30,7 @@ mod footprint;
 mod latency;
 mod logits;
 mod needle;
+mod parallel;
 mod pass;
 mod perplexity;
 mod protocol;

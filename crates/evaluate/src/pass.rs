@@ -11,13 +11,14 @@
 use std::{ops::Range, time::Instant};
 
 use burn::tensor::Tensor;
-use compress_models::{Block, Device, Network, RotaryAngles};
+use compress_models::{Block, Network, RotaryAngles};
 use rayon::prelude::*;
 
 use crate::{
     Error, Perplexity, Reference, Result, cached,
     divergence::{Divergence, divergence, top},
     logits::{Logits, loss},
+    parallel::{side_by_side, side_by_side_pays, timed},
 };
 
 /// The windows to score, and how.
@@ -373,32 +374,4 @@ fn score_window(
         }
     }
     Ok(part)
-}
-
-/// Runs `count` tasks in parallel on the CPU, or one after the other on a GPU, which runs one at a
-/// time anyway; results in order. The first error ends it.
-pub fn side_by_side<T: Send>(
-    mut devices: impl Iterator<Item = Device>,
-    count: usize,
-    run: impl Fn(usize) -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    if devices.all(|device| side_by_side_pays(&device, count)) {
-        let each = (0..count).into_par_iter().with_max_len(1);
-        each.map(&run).collect()
-    } else {
-        (0..count).map(run).collect()
-    }
-}
-
-/// Whether tasks should run in parallel. A single task uses all cores for its matrix products.
-fn side_by_side_pays(device: &Device, count: usize) -> bool {
-    *device == Device::flex() && count > 1
-}
-
-/// Runs some work and adds the seconds to a total; a failed attempt adds none.
-fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let clock = Instant::now();
-    let result = work()?;
-    *seconds += clock.elapsed().as_secs_f64();
-    Ok(result)
 }

@@ -14,10 +14,7 @@ use burn::tensor::Tensor;
 use compress_calibrate::{States, Writing};
 use compress_models::{Network, Streamed, to_device, to_host};
 
-use crate::{
-    Pass, Result, Source,
-    pass::{Hidden, side_by_side},
-};
+use crate::{Pass, Result, Source, parallel::side_by_side, pass::Hidden};
 
 /// The last hidden states of an original, in a file, and its head.
 pub struct Reference<'a> {

@@ -72,13 +72,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // What all variants are measured against is run once.
     let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
-    let mut arguments = job.text.job();
-    // A cache policy shows only behind a prompt, which all variants then have.
-    if variants.iter().any(|variant| variant.words[0] == "think") {
-        let context = arguments.context(model.checkpoint.config());
-        arguments.split.get_or_insert(context / 2);
-    }
-    let text = ScoringText::new(&arguments, &model.checkpoint, job.resources.memory())?;
+    let text = scoring_text(job, &variants, &model)?;
     // In the passing folder even with --output: nobody needs the states afterwards.
     let states = passing.path().join("original.states");
     let baseline = text.baseline(&model.checkpoint, &states, job.printing.quiet)?;
@@ -117,6 +111,18 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     } else {
         Outcome::Kept
     })
+}
+
+/// The text that all are run over.
+fn scoring_text(job: &Compare, variants: &[Variant], model: &Opened) -> Result<ScoringText> {
+    let mut arguments = job.text.job();
+    // A cache policy shows only behind a prompt, which all variants then have.
+    let thins = |variant: &Variant| variant.words.first().is_some_and(|word| word == "think");
+    if variants.iter().any(thins) {
+        let context = arguments.context(model.checkpoint.config());
+        arguments.split.get_or_insert(context / 2);
+    }
+    ScoringText::new(&arguments, &model.checkpoint, job.resources.memory())
 }
 
 /// Refuses a place for a variant in which the comparison reads something: a run may replace what is there.

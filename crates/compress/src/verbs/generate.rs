@@ -142,16 +142,7 @@ impl Speaker<'_> {
 
     /// Draws tokens until something ends it, and shows their text as it comes.
     fn say(&self, generation: &mut Generation<'_>, shown: bool) -> Result<Said> {
-        let context = self.checkpoint.config().context;
-        ensure!(
-            !generation.is_empty(),
-            "the prompt has no token, not even a BOS: give --prompt a text"
-        );
-        ensure!(
-            generation.len() < context,
-            "the prompt has {} tokens, and the model reads {context} at most; shorten it",
-            generation.len()
-        );
+        let context = self.check_prompt(generation)?;
         let mut stream = self.tokenizer.decode_stream(true);
         let (mut text, mut out) = (String::new(), 0);
         let (start, mut first) = (Instant::now(), 0.0);
@@ -174,16 +165,10 @@ impl Speaker<'_> {
                 break Ending::EndToken;
             }
             let piece = stream.step(token).map_err(|e| anyhow::anyhow!("{e}"));
-            text += &piece
-                .context("the tokenizer cannot decode its own token")?
-                .unwrap_or_default();
-            if let Some(end) = self
-                .job
-                .stop
-                .iter()
-                .filter_map(|stop| text.find(stop))
-                .min()
-            {
+            let piece = piece.context("the tokenizer cannot decode its own token")?;
+            text += &piece.unwrap_or_default();
+            let mut stops = self.job.stop.iter();
+            if let Some(end) = stops.by_ref().filter_map(|stop| text.find(stop)).min() {
                 text.truncate(end);
                 break Ending::StopText;
             }
@@ -207,6 +192,21 @@ impl Speaker<'_> {
             first,
             each: rest / tokens.saturating_sub(1).max(1) as f64,
         })
+    }
+
+    /// Refuses a prompt that nothing can follow; gives the tokens that the model reads at most.
+    fn check_prompt(&self, generation: &Generation<'_>) -> Result<usize> {
+        let context = self.checkpoint.config().context;
+        ensure!(
+            !generation.is_empty(),
+            "the prompt has no token, not even a BOS: give --prompt a text"
+        );
+        ensure!(
+            generation.len() < context,
+            "the prompt has {} tokens, and the model reads {context} at most; shorten it",
+            generation.len()
+        );
+        Ok(context)
     }
 
     /// Bytes at the end of a text that a stop text may begin with.

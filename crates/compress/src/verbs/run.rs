@@ -110,8 +110,7 @@ impl Work<Running> for Compress<'_> {
         let published = publish(writer, &done.record(method)?, &done.card())?;
         // The model is finished and in its place: nothing that goes wrong from here on takes it away.
         if let Some(text) = text {
-            let measured = self.measure(&text, &model.checkpoint, published.path(), quiet);
-            let measured = measured.with_context(|| not_evaluated(published.path()))?;
+            let measured = self.measure(&text, &model.checkpoint, published.path(), quiet)?;
             done.measured = Some((text, measured));
             // Record and card get the figures; weights are not touched any more.
             published.describe(&done.record(method)?, &done.card())?;
@@ -151,14 +150,15 @@ impl Compress<'_> {
         quiet: bool,
     ) -> Result<(ModelReport, ModelReport)> {
         // From its files, as others will read it.
-        let written = Checkpoint::open(written)?;
-        let (mut before, after) = match self.baseline {
-            Some(baseline) => baseline.compare(&written, quiet)?,
-            None => text.compare(source, &written, quiet)?,
+        let output = Checkpoint::open(written)?;
+        let measured = match self.baseline {
+            Some(baseline) => baseline.compare(&output, quiet),
+            None => text.compare(source, &output, quiet),
         };
+        let (mut before, after) = measured.with_context(|| not_evaluated(written))?;
         if source.is_gguf() {
             let spec = OutputSpec {
-                format: Some(written.format()),
+                format: Some(output.format()),
                 ..OutputSpec::default()
             };
             before.bytes = Layout::new(source, &spec)?.bytes();

@@ -2,7 +2,9 @@
 //!
 //! No weight changes, so that there is no plan and nothing to calibrate: scores are taken of each prompt when it is read.
 
-use std::{collections::BTreeMap, fs};
+mod words;
+
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use compress_calibrate::cache_errors;
@@ -40,28 +42,17 @@ pub fn run(job: &Think) -> Result<Outcome> {
 /// Writes model and policy, and runs the model with a whole cache and under the policy; in a comparison with a whole cache
 /// it has been run. Gives the report for programs, and for people.
 pub fn perform(job: &Think, baseline: Option<&Baseline<'_>>) -> Result<(Value, String)> {
-    let quiet = job.printing.quiet;
-    let model = Opened::open(job.model.name.as_deref(), quiet)?;
+    let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
     let checkpoint = &model.checkpoint;
-    let mut common = job.policy.policy();
-    if job.per_layer.is_some() {
-        // What layers choose among; the usual λ is for those who choose it.
-        common.keys.lambda = 0.0;
-        common.fold = true;
-    }
-    let mut policy = Policy::new(common, checkpoint.config().head_shape())?;
-    let inputs: Vec<Input<'_>> = model
-        .inputs()
-        .chain(job.text.file.as_deref().map(Input::Other))
-        .collect();
+    let texts = [&job.text.file, &job.calibrate].into_iter().flatten();
+    let texts = texts.map(|path| Input::Other(path));
+    let inputs: Vec<Input<'_>> = model.inputs().chain(texts).collect();
     let output = Output::claim(&job.output, job.force, &inputs)?;
     let text = match baseline {
         Some(baseline) => Some(baseline.text.clone()),
-        None => scoring_text(job, checkpoint, common)?,
+        None => scoring_text(job, checkpoint)?,
     };
-    if let Some(share) = job.per_layer {
-        policy.layers = per_layer(job, checkpoint, common, share)?;
-    }
+    let policy = policy(job, checkpoint)?;
     let layout = Layout::new(checkpoint, &OutputSpec::default())?;
     let task = json!({ "method": "think", "policy": policy, "source": model.id()? });
     interrupt::say(Some(goes_on(&output.work())));
@@ -71,53 +62,76 @@ pub fn perform(job: &Think, baseline: Option<&Baseline<'_>>) -> Result<(Value, S
         return Err(leave(error, writer));
     }
     let record = |report| record(&model, &policy, report);
-    let published = publish(writer, &record(None)?, &card(job, &policy, None))?;
+    let published = publish(writer, &record(None)?, &card(job, &policy, String::new()))?;
+    let words = words::in_words(&policy);
     let mut report = json!({
         "method": "think",
         "model": model.name,
         "output": job.output.to_string_lossy(),
         "policy": policy,
     });
-    let mut lines = vec![format!(
-        "{}: {}, whose cache {}",
+    let mut told = format!(
+        "{}: {}, whose cache {words}",
         job.output.display(),
-        model.name,
-        in_words(&policy)
-    )];
+        model.name
+    );
     if let Some(text) = text {
-        let thin = Checkpoint::open(published.path())?;
-        let measured = match baseline {
-            Some(baseline) => baseline.compare(&thin, quiet),
-            None => text.compare(checkpoint, &thin, quiet),
-        };
-        let (before, after) = measured.with_context(|| not_evaluated(published.path()))?;
+        let (before, after) = measure(&text, (checkpoint, baseline), published.path(), job)?;
         report["text"] = text.describe();
         report["before"] = serde_json::to_value(&before)?;
         report["after"] = serde_json::to_value(&after)?;
-        let record = record(Some(report.clone()))?;
-        published.describe(
-            &record,
-            &card(job, &policy, Some((&text, (&before, &after)))),
-        )?;
-        lines.push(text.title());
-        lines.push(report::before_and_after(&before, &after).to_string());
+        let table = report::before_and_after(&before, &after);
+        let of_card = format!("Measured on {}:\n\n{table}\n\n", text.title());
+        let card = card(job, &policy, of_card);
+        published.describe(&record(Some(report.clone()))?, &card)?;
+        told += &format!("\n{}\n{table}", text.title());
     }
     interrupt::say(None); // all is done that it could speak of
-    Ok((report, lines.join("\n")))
+    Ok((report, told))
+}
+
+/// The model with a whole cache, and under the policy.
+fn measure(
+    text: &ScoringText,
+    (source, baseline): (&Checkpoint, Option<&Baseline<'_>>),
+    written: &Path,
+    job: &Think,
+) -> Result<(ModelReport, ModelReport)> {
+    let mut whole = Checkpoint::open(source.path())?;
+    // The source may have a policy of its own, which is not what this one is measured against.
+    whole.set_cache_policy(None);
+    let thin = Checkpoint::open(written)?;
+    let measured = match baseline {
+        Some(baseline) => baseline.compare(&thin, job.printing.quiet),
+        None => text.compare(&whole, &thin, job.printing.quiet),
+    };
+    measured.with_context(|| not_evaluated(written))
+}
+
+/// The policy that the options ask for; with `--per-layer` it is measured for.
+fn policy(job: &Think, model: &Checkpoint) -> Result<Policy> {
+    let mut common = job.policy.policy();
+    if job.per_layer.is_some() {
+        // What layers choose among; the usual λ is for those who choose it.
+        common.keys.lambda = 0.0;
+        common.fold = true;
+    }
+    let mut policy = Policy::new(common, model.config().head_shape())?;
+    if let Some(share) = job.per_layer {
+        policy.layers = per_layer(job, model, common, share)?;
+    }
+    Ok(policy)
 }
 
 /// The text that the model is run over, if it is: half of each window is the prompt, unless told otherwise.
-fn scoring_text(
-    job: &Think,
-    model: &Checkpoint,
-    policy: LayerPolicy,
-) -> Result<Option<ScoringText>> {
+fn scoring_text(job: &Think, model: &Checkpoint) -> Result<Option<ScoringText>> {
     if job.no_evaluate {
         return Ok(None);
     }
     let mut arguments = job.text.job();
     let context = arguments.context(model.config());
     let split = *arguments.split.get_or_insert(context / 2);
+    let policy = job.policy.policy();
     if split <= policy.recent {
         tell!(
             "warning: the prompt of {split} tokens has none that is older than the {} most recent: nothing of it is thinned",
@@ -159,16 +173,8 @@ fn record(model: &Opened, policy: &Policy, report: Option<Value>) -> Result<Reco
 }
 
 /// The model card, with what other programs can do in place of the policy.
-fn card(
-    job: &Think,
-    policy: &Policy,
-    measured: Option<(&ScoringText, (&ModelReport, &ModelReport))>,
-) -> Card {
-    let table = measured.map_or_else(String::new, |(text, (before, after))| {
-        let table = report::before_and_after(before, after);
-        format!("Measured on {}:\n\n{table}\n\n", text.title())
-    });
-    report::card(&job.output, table + &elsewhere(policy))
+fn card(job: &Think, policy: &Policy, measured: String) -> Card {
+    report::card(&job.output, measured + &words::elsewhere(policy))
 }
 
 /// A policy for each layer: the one of least error on a calibration text, for old tokens that take `share` of the bytes of
@@ -231,79 +237,4 @@ fn candidates(common: LayerPolicy) -> Vec<LayerPolicy> {
         }
     }
     all
-}
-
-/// What a cache keeps, in a sentence's end.
-fn in_words(policy: &Policy) -> String {
-    if !policy.layers.is_empty() {
-        return "keeps as many bits and channels as each layer needs".into();
-    }
-    let LayerPolicy {
-        keys,
-        values,
-        tokens,
-        window,
-        recent,
-        ..
-    } = &policy.common;
-    let share = |x: f64| format!("{:.0} %", 100.0 * x);
-    let mut parts = Vec::new();
-    if keys.lambda > 0.0 {
-        parts.push(format!(
-            "drops {} of the channels of old keys",
-            share(keys.lambda)
-        ));
-    }
-    if values.lambda > 0.0 {
-        parts.push(format!(
-            "drops {} of those of old values",
-            share(values.lambda)
-        ));
-    }
-    if let Some(bits) = keys.format.bits() {
-        parts.push(format!("keeps old tokens in {bits} bits"));
-    }
-    if *tokens < 1.0 {
-        parts.push(format!("keeps {} of a prompt's old tokens", share(*tokens)));
-    }
-    if parts.is_empty() {
-        parts.push("keeps all channels and tokens".into());
-    }
-    format!("{} (window {window}, recent {recent})", parts.join(", "))
-}
-
-/// The nearest settings of other programs, for the card.
-fn elsewhere(policy: &Policy) -> String {
-    let words = in_words(policy);
-    let policy = &policy.common;
-    let mut lines = vec![
-        "## Key-value cache".to_owned(),
-        format!(
-            "Weights are those of the source. `cache_policy.json` says what `compress generate` and `compress evaluate` keep of \
-             keys and values: the cache {words}. transformers and vLLM load the model and keep all of it; the nearest that they have:"
-        ),
-    ];
-    if policy.keys.lambda > 0.0 {
-        lines.push(format!(
-            "- kvpress: `ThinKPress(key_channel_compression_ratio={}, window_size={})`, the same channels; but it writes zeros to \
-             them in all tokens, the newest too, and saves no memory.",
-            policy.keys.lambda, policy.window
-        ));
-    }
-    if policy.tokens < 1.0 {
-        lines.push(format!(
-            "- kvpress: `SnapKVPress(compression_ratio={:.3}, window_size={})`.",
-            1.0 - policy.tokens,
-            policy.window
-        ));
-    }
-    if policy.keys.format.bits().is_some() {
-        lines.push(
-            "- transformers: `cache_implementation=\"quantized\"` with the backend quanto or HQQ (4 or 2 bits); vLLM: \
-             `--kv-cache-dtype fp8`, 8 bits, floats, no groups."
-                .into(),
-        );
-    }
-    lines.push(String::new());
-    lines.join("\n\n")
 }
