@@ -186,15 +186,19 @@ fn generation_goes_on_where_it_stood() {
     let first: Vec<u32> = parts.by_ref().take(5).collect::<Result<_, _>>().unwrap();
     let then: Vec<u32> = parts.by_ref().take(7).collect::<Result<_, _>>().unwrap();
     assert_eq!([first, then].concat(), all);
-    assert_eq!(parts.len(), PROMPT + 12);
-    // Further tokens are read behind the last one that was drawn.
-    parts.read(&[3, 4]);
-    let with = [prompt, &all, &[3, 4]].concat();
-    let mut anew = Generation::new(&decoder, &with, Sampler::greedy());
-    assert_eq!(
-        parts.next().unwrap().unwrap(),
-        anew.next().unwrap().unwrap()
-    );
+    assert_eq!(parts.text(), [prompt, &all].concat());
+    // Another text goes on from what was read of the one before, or begins anew where it differs.
+    for with in [
+        [prompt, &all, &[3, 4]].concat(),
+        [&prompt[..7], &[5]].concat(),
+    ] {
+        let mut anew = Generation::new(&decoder, &with, Sampler::greedy());
+        parts.go_on(&with);
+        assert_eq!(
+            parts.next().unwrap().unwrap(),
+            anew.next().unwrap().unwrap()
+        );
+    }
 }
 
 /// What is told on stderr by a command that could not run.
@@ -308,7 +312,8 @@ fn policies_without_sense_are_refused_before_any_work() {
     };
     assert!(think(&["--lambda", "1"]).contains("lambda"));
     assert!(think(&["--tokens", "0"]).contains("tokens"));
-    assert!(think(&["--cache-bits", "4", "--rotate"]).contains("rotation"));
+    let both = ["--cache-bits", "4", "--rotate", "--lambda", "0.4"];
+    assert!(think(&both).contains("--rotate"));
     assert!(think(&["--cache-bits", "5"]).contains("possible values"));
     assert!(!out.exists());
     let policy = place.path().join("policy.json");
@@ -454,4 +459,121 @@ fn needles_are_hidden_and_asked_for() {
     ]);
     assert_eq!(told["needles"]["asked"], 3);
     assert!(told["needles"]["found"].as_u64().unwrap() <= 3);
+}
+
+/// The shipped model with a chat template, whose answers end at a token of its vocabulary.
+fn talking(place: &Path) -> std::path::PathBuf {
+    let model = place.join("talking");
+    success(&compress(&[
+        "run",
+        "think",
+        "--no-evaluate",
+        "-q",
+        "-o",
+        path(&model),
+    ]));
+    let template = "{% for m in messages %}{{ m.content }}. {% endfor %}";
+    fs::write(model.join("chat_template.jinja"), template).unwrap();
+    model
+}
+
+#[test]
+fn a_conversation_gives_what_its_text_read_anew_gives() {
+    let place = folder();
+    let model = talking(place.path());
+    let ask = |question: &str| {
+        let arguments = [
+            "generate",
+            path(&model),
+            "--chat",
+            "-n",
+            "5",
+            "-p",
+            question,
+        ];
+        json(&arguments)["text"].as_str().unwrap().to_owned()
+    };
+    let first = ask("Once upon a time");
+    // The second answer follows the whole conversation, as one text.
+    let second = ask(&format!("Once upon a time. {first}. The dog was happy"));
+    let mut command = common::command();
+    let command = command.args(["generate", path(&model), "--chat", "-n", "5", "-q"]);
+    let output = command
+        .write_stdin("Once upon a time\nThe dog was happy\n")
+        .output()
+        .unwrap();
+    assert_eq!(success(&output), format!("{first}\n{second}\n"));
+    let refusal = refused(&compress(&[
+        "generate",
+        path(&model),
+        "--chat",
+        "--json",
+        "-q",
+    ]));
+    assert!(refusal.contains("--prompt"), "{refusal}");
+}
+
+#[test]
+fn options_out_of_their_range_are_refused_where_they_are_typed() {
+    for words in [
+        ["--temperature", "NaN"],
+        ["--temperature=-1", "--quiet"],
+        ["--top-p", "2"],
+        ["--min-p", "1.5"],
+        ["--top-k", "0"],
+        ["--stop", ""],
+    ] {
+        let generate = compress(&[&["generate", "-p", "Once"], &words[..]].concat());
+        let option = words[0].split('=').next().unwrap();
+        assert!(refused(&generate).contains(option), "{words:?}");
+    }
+    let place = folder();
+    let out = place.path().join("out");
+    for words in [
+        &["--per-layer", "nan", "--calibrate", "x"][..],
+        &["--calibrate", "x"],
+        &["--recent", "18446744073709551615", "--fold"],
+        &["--cache-bits", "16", "--rotate"],
+        &["--split", "512", "--ctx", "512"],
+        &["--ctx", "2"],
+        &["--documents", "<|endoftext|>"],
+    ] {
+        let think = compress(&[&["run", "think", "-q", "-o", path(&out)], words].concat());
+        refused(&think);
+        assert!(!out.exists(), "{words:?}");
+    }
+    let window = fixture("networks/mistral_window");
+    let think = compress(&[
+        "run",
+        "think",
+        path(&window),
+        "--no-evaluate",
+        "-q",
+        "-o",
+        path(&out),
+    ]);
+    assert!(refused(&think).contains("sliding-window"));
+}
+
+#[test]
+fn a_policy_replaces_that_of_its_source_and_is_measured_against_a_whole_cache() {
+    let place = folder();
+    let [first, second] = ["first", "second"].map(|name| place.path().join(name));
+    let text = ["--ctx", "128", "--windows", "4"];
+    let run = |arguments: &[&str]| json(&[arguments, &text[..]].concat());
+    let a = run(&["run", "think", "--lambda", "0.7", "-o", path(&first)]);
+    let b = run(&[
+        "run",
+        "think",
+        path(&first),
+        "--lambda",
+        "0.5",
+        "-o",
+        path(&second),
+    ]);
+    assert_eq!(a["before"]["perplexity"], b["before"]["perplexity"]);
+    assert_ne!(a["after"]["perplexity"], b["after"]["perplexity"]);
+    let policy = fs::read_to_string(second.join("cache_policy.json")).unwrap();
+    let policy: Policy = serde_json::from_str(&policy).unwrap();
+    assert_eq!(policy.common.keys.lambda, 0.5);
 }

@@ -165,7 +165,7 @@ pub struct Evaluate {
 
     /// Also hide N needles, a sentence with a number each, in prompts of the text as long as a window, and ask for them
     /// behind the prompt: what a cache policy has lost.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub needles: Option<usize>,
 
     #[command(flatten)]
@@ -230,6 +230,22 @@ impl Printing {
             quiet: self.quiet,
         }
     }
+}
+
+/// A number of things, at least one.
+fn count(text: &str) -> Result<usize, String> {
+    whole_number(text, 1..=1_000_000)
+}
+
+/// A fraction above 0 and at most 1.
+fn share(text: &str) -> Result<f64, String> {
+    fraction(text, |x| x > 0.0 && x <= 1.0).ok_or_else(|| "a number above 0, and at most 1".into())
+}
+
+/// A number that a condition holds for; none is NaN or infinite.
+fn fraction(text: &str, right: impl Fn(f64) -> bool) -> Option<f64> {
+    let number: Option<f64> = text.parse().ok();
+    number.filter(|x| x.is_finite() && right(*x))
 }
 
 /// A number within bounds, or in words what it should be.

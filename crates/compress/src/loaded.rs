@@ -90,7 +90,7 @@ impl<'a> Loaded<'a> {
                 .map(|block| block.attention.cached_numbers());
             Ok(CacheReport {
                 tokens: cache.len(),
-                bytes: freed_by(cache),
+                bytes: freed_by(cache.into_layers()),
                 f16_bytes: size_of::<f16>() * window.len() * per_token.sum::<usize>(),
             })
         };

@@ -19,7 +19,7 @@ use crate::{
     job::Text,
     loaded::{self, CacheReport, Loaded},
     memory::Memory,
-    progress, shipped, text,
+    progress, report, shipped, text,
 };
 
 /// Windows that are scored where the user says nothing.
@@ -114,7 +114,7 @@ impl ScoringText {
             let (asked, trained) = (protocol.context, config.context);
             tell!("warning: windows of {asked} tokens, but the model was made for {trained}");
         }
-        let context = protocol.context;
+        let split = split(arguments, model, &windows)?;
         // Reports tell how many windows there were, not how many were asked for.
         let protocol = Protocol {
             windows: Some(windows.len()),
@@ -125,10 +125,7 @@ impl ScoringText {
             name,
             protocol,
             windows,
-            // A policy shows only behind a prompt.
-            split: arguments
-                .split
-                .or_else(|| model.cache_policy().map(|_| context / 2)),
+            split,
             device,
             device_name,
             memory,
@@ -220,6 +217,15 @@ impl ScoringText {
         found
     }
 
+    /// Refuses needles where the model does not fit in memory whole.
+    pub fn check_needles(&self, model: &Checkpoint) -> Result<()> {
+        ensure!(
+            self.memory.holds(self.footprint(&[model], None).whole()),
+            "--needles takes a model that is in memory whole; give more --memory"
+        );
+        Ok(())
+    }
+
     /// Hides needles in prompts as long as a window, and asks for them. Fails where the model does not fit in memory whole.
     pub fn needles(&self, model: &Checkpoint, count: usize, quiet: bool) -> Result<Needles> {
         let loaded = self.load(&[model], None, quiet)?;
@@ -246,6 +252,12 @@ impl ScoringText {
     /// from it, have to fit, block by block at least.
     pub fn check_room(&self, original: &Checkpoint, models: usize) -> Result<()> {
         let need = self.footprint(&vec![original; models], None);
+        ensure!(
+            self.split.is_none() || self.memory.holds(need.whole()),
+            "--split takes models that are in memory whole, {} in all, and {} may be used; give more --memory",
+            report::size(need.whole()),
+            report::size(self.memory.bytes())
+        );
         loaded::batch(&need, self.memory).map(|_| ())
     }
 
@@ -352,6 +364,28 @@ fn measured(
         cache: costs.and_then(|(_, cache)| cache),
         needles: None,
     }
+}
+
+/// Tokens of each window that are a prompt: as the arguments say, or half of it for a model that has a cache policy, which
+/// shows only behind a prompt. Documents have no half that all share.
+fn split(arguments: &Text, model: &Checkpoint, windows: &[Vec<u32>]) -> Result<Option<usize>> {
+    let shortest = windows.iter().map(Vec::len).min().unwrap_or_default();
+    let usual = model.cache_policy().map(|_| shortest / 2);
+    if usual.is_some() && arguments.split.is_none() && arguments.documents.is_some() {
+        tell!(
+            "note: documents are scored without their cache policy, which shows behind a prompt: give --split"
+        );
+        return Ok(None);
+    }
+    let split = arguments.split.or(usual);
+    if let Some(split) = split {
+        ensure!(
+            split >= 1 && split + 2 <= shortest,
+            "--split {split} leaves nothing to score of a text of {shortest} tokens: at most {} leaves a token",
+            shortest.saturating_sub(2)
+        );
+    }
+    Ok(split)
 }
 
 /// Refuses tokens that the model has no embedding for.

@@ -21,6 +21,9 @@ const NAMES: [&str; 8] = [
     "Oslo", "Lima", "Cairo", "Delhi", "Paris", "Tokyo", "Rome", "Quito",
 ];
 
+/// Tokens that names and numbers may take more than those that are counted.
+const MARGIN: usize = 16;
+
 /// How many needles were found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Needles {
@@ -28,12 +31,12 @@ pub struct Needles {
     pub asked: usize,
     /// Those whose number came back, every digit of it.
     pub found: usize,
-    /// Tokens of each prompt.
+    /// Tokens of each prompt with its question and answer, at most.
     pub tokens: usize,
 }
 
-/// Hides `count` needles, each in a prompt of its own of about `length` tokens from a text, at depths from its beginning to
-/// its end, and asks for each.
+/// Hides `count` needles, each in a prompt of its own of `length` tokens or a few less, question and answer included, at
+/// depths from its beginning to its end, and asks for each.
 ///
 /// The same numbers and places whatever the model. Fails where the text is too short, and where a forward pass does.
 pub fn needles(
@@ -49,10 +52,14 @@ pub fn needles(
         })?;
         Ok::<_, Error>(encoding.get_ids().to_vec())
     };
-    if text.len() < length {
+    // Prompt, question and answer fill a window; the sentences take no more tokens than this.
+    let sentences =
+        encode(" The secret number of Quito is 9999. The secret number of Quito is 9999")?;
+    let hay_length = length.saturating_sub(sentences.len() + MARGIN);
+    if hay_length == 0 || text.len() < hay_length {
         return Err(Error::TooShort {
             found: text.len(),
-            wanted: format!("a haystack of {length}"),
+            wanted: format!("haystacks of {length}, with a needle and its question"),
         });
     }
     let mut random = Random(1);
@@ -60,10 +67,10 @@ pub fn needles(
     for index in 0..count {
         let name = NAMES[index % NAMES.len()];
         let number = 1000 + (random.uniform() * 9000.0) as u32;
-        let first = (random.uniform() * (text.len() - length) as f32) as usize;
-        let hay = &text[first..first + length];
+        let first = (random.uniform() * (text.len() - hay_length) as f32) as usize;
+        let hay = &text[first..first + hay_length];
         // At the end of a token, not of a sentence: a model has to cope with that.
-        let depth = length * (2 * index + 1) / (2 * count);
+        let depth = hay_length * (2 * index + 1) / (2 * count);
         let needle = encode(&format!(" The secret number of {name} is {number}."))?;
         let prompt = [&hay[..depth], &needle, &hay[depth..]].concat();
         let question = encode(&format!(" The secret number of {name} is"))?;

@@ -16,12 +16,12 @@ pub struct Form {
     kept: Option<Vec<u16>>,
     /// The others.
     dropped: Vec<u16>,
-    /// The mean of each dropped channel over old tokens, where it counts; else nothing.
+    /// The mean of each dropped channel over the prompt, where it counts; else nothing.
     means: Vec<f32>,
 }
 
 impl Form {
-    /// The form of `side` for channels with these scores; `rows` are those of the old tokens, of `scores.len()` channels.
+    /// The form of `side` for channels with these scores; `rows` are those of the prompt, of `scores.len()` channels.
     pub fn new(side: Side, scores: &[f64], rows: &[f32]) -> Self {
         let size = scores.len();
         let kept = kept_channels(scores, side.lambda);
@@ -36,6 +36,14 @@ impl Form {
             means: counted.map(|&i| all[usize::from(i)] as f32).collect(),
             kept: (!dropped.is_empty()).then_some(kept),
             dropped,
+        }
+    }
+
+    /// The same for tokens behind the prompt: its means are not theirs.
+    pub fn without_means(&self) -> Self {
+        Self {
+            means: Vec::new(),
+            ..self.clone()
         }
     }
 

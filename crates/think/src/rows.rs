@@ -1,7 +1,5 @@
 //! Rows of one head in memory: a page of tokens in one format.
 
-use std::borrow::Cow;
-
 use compress_numerics::{HalfSlice as _, f16};
 
 use crate::{
@@ -64,21 +62,15 @@ impl Rows {
         if begun { 0 } else { self.most - tokens }
     }
 
-    /// The numbers as they are multiplied, row after row.
-    pub fn decoded(&self) -> Cow<'_, [f32]> {
+    /// The numbers as they are multiplied, row after row; in `buffer` where they are not stored so.
+    pub fn decoded<'a>(&'a self, buffer: &'a mut Vec<f32>) -> &'a [f32] {
+        buffer.resize(self.tokens() * self.width, 0.0);
         match &self.numbers {
-            Numbers::Single(numbers) => Cow::Borrowed(numbers),
-            Numbers::Half(numbers) => {
-                let mut out = vec![0.0; numbers.len()];
-                numbers.convert_to_f32_slice(&mut out);
-                out.into()
-            }
-            Numbers::Integers(integers) => {
-                let mut out = vec![0.0; integers.tokens() * self.width];
-                integers.decode(&mut out);
-                out.into()
-            }
+            Numbers::Single(numbers) => return numbers,
+            Numbers::Half(numbers) => numbers.convert_to_f32_slice(buffer),
+            Numbers::Integers(integers) => integers.decode(buffer),
         }
+        buffer
     }
 
     /// Tokens in it.

@@ -269,3 +269,27 @@ fn a_policy_comes_back_from_its_file_and_nothing_unknown_is_skipped() {
         }
     }
 }
+
+#[test]
+fn a_prompt_without_old_tokens_still_says_which_channels_fold() {
+    let policy = LayerPolicy {
+        values: Side {
+            lambda: 0.5,
+            compensate: true,
+            ..Side::default()
+        },
+        recent: 40,
+        fold: true,
+        ..LayerPolicy::default()
+    };
+    let mut head = filled(20);
+    head.thin(&[&rows(8, 3)], &policy);
+    let (keys, values) = (rows(100, 4), rows(100, 5));
+    head.extend(&keys, &values);
+    let [_, stored] = head.whole();
+    // Channels grow with their index: the lower half goes, and what is behind the prompt has no mean of it.
+    for row in stored[..32 * SIZE].chunks(SIZE) {
+        assert!(row[..SIZE / 2].iter().all(|x| *x == 0.0), "{row:?}");
+        assert!(row[SIZE / 2..].iter().all(|x| *x != 0.0));
+    }
+}

@@ -4,7 +4,7 @@
 //! which is applied to each layer as soon as the prompt has passed it, so that no more than one layer of a prompt is ever
 //! whole.
 
-use std::sync::Arc;
+use std::{hint::spin_loop, sync::Arc};
 
 use burn::tensor::{Device, Tensor};
 use compress_think::{HeadCache, HeadShape, LayerPolicy, Policy};
@@ -57,6 +57,12 @@ impl Cache {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.length == 0
+    }
+
+    /// Its keys and values, without what else it has for decoding.
+    #[must_use]
+    pub fn into_layers(self) -> Vec<LayerCache> {
+        self.layers
     }
 
     /// The heads of a layer, those of the first text first; none on a GPU or under autodiff, or before the first token.
@@ -128,6 +134,9 @@ enum Kept {
     /// On any other device, or under autodiff: keys and values, each batch × key-value heads × time × d.
     Device(Box<[Tensor<4>; 2]>),
 }
+
+/// Turns of waiting for a thread that still reads a layer: some microseconds.
+const PATIENCE: usize = 1 << 8;
 
 impl LayerCache {
     fn new(policy: LayerPolicy) -> Self {
@@ -256,7 +265,14 @@ impl LayerCache {
         let Kept::Host(heads) = &mut self.kept else {
             return;
         };
-        // Copies only where a clone of the cache still shares the heads.
+        // A thread that came late to the token before may hold them for a moment.
+        for _ in 0..PATIENCE {
+            if Arc::strong_count(heads) == 1 {
+                break;
+            }
+            spin_loop();
+        }
+        // Copies only where a clone of the cache still shares the heads, or that thread lost its core.
         let heads = Arc::make_mut(heads);
         heads.resize_with(keys.len() / size, || HeadCache::new(size));
         let new = keys.chunks_exact(size).zip(values.chunks_exact(size));

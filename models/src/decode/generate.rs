@@ -13,8 +13,10 @@ pub struct Generation<'a> {
     /// What was read so far.
     cache: Cache,
     sampler: Sampler,
-    /// The tokens to be read next: the prompt, or the last token that was drawn.
-    next: Vec<u32>,
+    /// Prompt and answer so far.
+    text: Vec<u32>,
+    /// How many of them were read: all but the prompt, or the last token that was drawn.
+    read: usize,
 }
 
 impl<'a> Generation<'a> {
@@ -25,25 +27,25 @@ impl<'a> Generation<'a> {
             decoder,
             cache: Cache::of(decoder),
             sampler,
-            next: prompt.to_vec(),
+            text: prompt.to_vec(),
+            read: 0,
         }
     }
 
-    /// Goes on behind further tokens, as those of the next question in a conversation.
-    pub fn read(&mut self, tokens: &[u32]) {
-        self.next.extend(tokens);
+    /// Goes on with another text, as that of a conversation with the next question. What it has in common with the text so
+    /// far is not read again, if that is all of it.
+    pub fn go_on(&mut self, text: &[u32]) {
+        if !text.starts_with(&self.text[..self.read]) {
+            self.cache = Cache::of(self.decoder);
+            self.read = 0;
+        }
+        self.text = text.to_vec();
     }
 
-    /// Tokens of prompt and answer so far.
+    /// Prompt and answer so far.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.cache.len() + self.next.len()
-    }
-
-    /// Whether there is no token at all, not even one to begin with.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn text(&self) -> &[u32] {
+        &self.text
     }
 
     /// The cache, as it was left.
@@ -53,7 +55,10 @@ impl<'a> Generation<'a> {
     }
 
     fn draw(&mut self) -> Result<u32> {
-        let hidden = self.decoder.hidden_after(&mut self.cache, &self.next)?;
+        let hidden = self
+            .decoder
+            .hidden_after(&mut self.cache, &self.text[self.read..])?;
+        self.read = self.text.len();
         let logits = logits(self.decoder, hidden)?;
         self.sampler.draw(&logits).ok_or_else(|| Error::Execution {
             problem: "a logit is not finite".into(),
@@ -65,12 +70,13 @@ impl Iterator for Generation<'_> {
     type Item = Result<u32>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next.is_empty() {
+        if self.read == self.text.len() {
             return None;
         }
         let drawn = self.draw();
-        self.next.clear();
-        self.next.extend(drawn.as_ref().ok());
+        // After an error nothing is left to be read.
+        self.read = self.text.len();
+        self.text.extend(drawn.as_ref().ok());
         Some(drawn)
     }
 }

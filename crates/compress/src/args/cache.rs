@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, ensure};
 use clap::Args;
 use compress_models::{DeviceChoice, Sampler};
 use compress_think::{Format, LayerPolicy, Side};
 use serde_json::Value;
 
-use super::{About, Model, Printing, Resources, Text, whole_number};
+use super::{About, Model, Printing, Resources, Text, count, fraction, share, whole_number};
 use crate::job;
 
 /// A thinner key-value cache.
@@ -21,15 +22,16 @@ pub struct Think {
     /// Choose λ and bits for each layer by itself, so that old tokens take this share of the bytes that 16-bit floats
     /// would, and attention to the prompts of --calibrate has the least error: in place of --lambda, --values and
     /// --cache-bits.
-    #[arg(long, value_name = "FRACTION", conflicts_with_all = ["lambda", "values", "cache_bits", "rotate"])]
+    #[arg(long, value_name = "FRACTION", value_parser = share,
+          conflicts_with_all = ["lambda", "values", "cache_bits", "rotate"])]
     pub per_layer: Option<f64>,
 
     /// The text that --per-layer measures on: not the one that the result is judged by.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "per_layer")]
     pub calibrate: Option<PathBuf>,
 
     /// How many windows of it; half of each is a prompt.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = window)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = count, requires = "per_layer")]
     pub samples: usize,
 
     /// The directory to write: the model as it is, and `cache_policy.json`. It must not exist.
@@ -56,9 +58,9 @@ pub struct Think {
 #[derive(Clone, Debug, Args)]
 pub struct PolicyOptions {
     /// λ, the share of the channels of keys that is dropped: those of least ‖q kᵀ‖. A quarter or so is free, half is
-    /// felt. 0 with --rotate, which mixes channels.
-    #[arg(long, default_value_t = 0.4, value_name = "FRACTION")]
-    lambda: f64,
+    /// felt [default: 0.4; 0 beside --cache-bits, --values or --tokens].
+    #[arg(long, value_name = "FRACTION")]
+    lambda: Option<f64>,
 
     /// The same for values, of which the smallest channels are dropped: costs more than dropping those of keys.
     #[arg(long, default_value_t = 0.0, value_name = "FRACTION")]
@@ -69,12 +71,12 @@ pub struct PolicyOptions {
     compensate: bool,
 
     /// Bits of what is kept of old tokens: 16 (floats), 8, 4, 3 or 2; keys in groups of 32 tokens of a channel, values of
-    /// 32 channels of a token, and 1 bit more for their scales. 4 is as good as free, and the first thing to try
-    /// [default: 32].
+    /// 32 channels of a token, and 1 bit more for their scales. 4 is as good as free, and the first thing to try. Without
+    /// this all numbers stay 32-bit floats, which is twice what other programs' caches have.
     #[arg(long, value_name = "BITS", value_parser = ["16", "8", "4", "3", "2"])]
     cache_bits: Option<String>,
 
-    /// Rotate heads by a Hadamard matrix before they are rounded, in groups of channels for keys too.
+    /// Rotate heads by a Hadamard matrix before they are rounded to 8 bits or less, in groups of channels for keys too.
     #[arg(long, requires = "cache_bits")]
     rotate: bool,
 
@@ -88,7 +90,7 @@ pub struct PolicyOptions {
     window: usize,
 
     /// How many of the newest tokens stay whole.
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = recent)]
     recent: usize,
 
     /// Treat tokens after the prompt like it as they age, in groups of 32; else they stay whole. Always so where bits
@@ -97,7 +99,11 @@ pub struct PolicyOptions {
     fold: bool,
 }
 
-fn window(text: &str) -> Result<usize, String> {
+fn recent(text: &str) -> std::result::Result<usize, String> {
+    whole_number(text, 0..=job::LONGEST)
+}
+
+fn window(text: &str) -> std::result::Result<usize, String> {
     whole_number(text, 1..=job::LONGEST)
 }
 
@@ -113,6 +119,20 @@ impl Think {
 }
 
 impl PolicyOptions {
+    /// Refuses options that exclude each other.
+    pub fn check(&self) -> Result<()> {
+        let dropped = self.lambda.unwrap_or(0.0) > 0.0 || self.values > 0.0;
+        ensure!(
+            !(self.rotate && dropped),
+            "--rotate mixes the channels of a head, so that none can be dropped: leave out --lambda and --values, or --rotate"
+        );
+        ensure!(
+            !self.rotate || self.cache_bits.as_deref() != Some("16"),
+            "--rotate does nothing for 16-bit floats: give --cache-bits 8 or less"
+        );
+        Ok(())
+    }
+
     /// The policy of every layer.
     pub fn policy(&self) -> LayerPolicy {
         // One of those that the parser lets through.
@@ -126,13 +146,16 @@ impl PolicyOptions {
             Some(bits) if self.rotate => [Format::Rotated { bits }; 2],
             Some(bits) => [Format::ByChannel { bits }, Format::ByToken { bits }],
         };
+        // The paper's, where nothing else is asked for.
+        let alone = bits.is_none() && self.values == 0.0 && self.tokens >= 1.0;
+        let usual = if alone { 0.4 } else { 0.0 };
         let side = |lambda, format| Side {
             lambda,
             compensate: self.compensate,
             format,
         };
         LayerPolicy {
-            keys: side(self.lambda, keys),
+            keys: side(self.lambda.unwrap_or(usual), keys),
             values: side(self.values, values),
             tokens: self.tokens,
             window: self.window,
@@ -142,7 +165,7 @@ impl PolicyOptions {
     }
 }
 
-fn variable(text: &str) -> Result<(String, Value), String> {
+fn variable(text: &str) -> std::result::Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE")?;
     let value = serde_json::from_str(value).map_err(|e| format!("the value is no JSON: {e}"))?;
     Ok((name.into(), value))
@@ -175,7 +198,7 @@ pub struct Generate {
     pub tokens: usize,
 
     /// End where this text comes up, without it; may be repeated.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub stop: Vec<String>,
 
     #[command(flatten)]
@@ -198,33 +221,41 @@ pub struct Generate {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Sampling {
     /// 0 takes the most likely token each time; 1 draws by the model's own probabilities, less sharpens them.
-    #[arg(long, default_value_t = 0.0, value_name = "T")]
-    temperature: f32,
+    #[arg(long, default_value_t = 0.0, value_name = "T", value_parser = temperature)]
+    temperature: f64,
 
     /// Draw from the K most likely tokens only.
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = count)]
     top_k: Option<usize>,
 
     /// Draw from the most likely tokens that have this probability together.
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
-    top_p: f32,
+    #[arg(long, default_value_t = 1.0, value_name = "P", value_parser = share)]
+    top_p: f64,
 
     /// Draw only tokens with this share of the probability of the most likely one.
-    #[arg(long, default_value_t = 0.0, value_name = "P")]
-    min_p: f32,
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = up_to_1)]
+    min_p: f64,
 
     /// Draws differ by this number, and by nothing else.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
 }
 
+fn up_to_1(text: &str) -> std::result::Result<f64, String> {
+    fraction(text, |x| (0.0..=1.0).contains(&x)).ok_or_else(|| "a number from 0 to 1".into())
+}
+
+fn temperature(text: &str) -> std::result::Result<f64, String> {
+    fraction(text, |x| (0.0..=100.0).contains(&x)).ok_or_else(|| "a number from 0 to 100".into())
+}
+
 impl Sampling {
     /// The sampler that is meant.
     pub const fn sampler(self) -> Sampler {
-        let mut sampler = Sampler::new(self.temperature, self.seed);
+        let mut sampler = Sampler::new(self.temperature as f32, self.seed);
         sampler.top_k = self.top_k;
-        sampler.top_p = self.top_p;
-        sampler.min_p = self.min_p;
+        sampler.top_p = self.top_p as f32;
+        sampler.min_p = self.min_p as f32;
         sampler
     }
 }

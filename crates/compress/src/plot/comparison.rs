@@ -14,37 +14,42 @@ use crate::report::comparison::Row;
 
 /// Writes an SVG; fails where no variant has figures.
 pub fn draw(path: &Path, rows: &[Row]) -> Result<()> {
-    let lines = lines(rows);
+    // Where no cache differs from the original's, it is weights that got smaller.
+    let cached = rows.iter().filter_map(Row::report).any(is_thinned);
+    let (size, what): (fn(&Value) -> &Value, _) = if cached {
+        (
+            |model| &model["cache"]["bytes"],
+            "megabytes of a window's cache",
+        )
+    } else {
+        (|model| &model["bytes"], "megabytes of weights")
+    };
+    let lines = lines(rows, size);
     ensure!(
         !lines.is_empty(),
         "there is nothing to plot: no variant has figures"
     );
-    let cached = rows.iter().filter_map(Row::report).any(is_cached);
-    let what = if cached {
-        "megabytes of a window's cache"
-    } else {
-        "megabytes of weights"
-    };
     super::write(path, (800, 500), |canvas| render(canvas, &lines, what))
 }
 
-/// Whether a variant has a cache of its own size.
-fn is_cached(report: &Value) -> bool {
-    !report["after"]["cache"].is_null()
+/// Whether a variant's cache has another size than the original's.
+fn is_thinned(report: &Value) -> bool {
+    let bytes = |model: &str| report[model]["cache"]["bytes"].as_f64();
+    matches!((bytes("before"), bytes("after")), (Some(b), Some(a)) if (a - b).abs() > 0.01 * b)
 }
 
 /// The points of each line, megabytes and perplexity, from the smallest model to the largest; the key is the command
 /// without its budget.
-fn lines(rows: &[Row]) -> BTreeMap<String, Vec<(f64, f64)>> {
+fn lines(rows: &[Row], size: fn(&Value) -> &Value) -> BTreeMap<String, Vec<(f64, f64)>> {
     let mut lines: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for row in rows {
         // A variant that failed has no place in the picture.
         let Some(after) = row.report().map(|report| &report["after"]) else {
             continue;
         };
-        let size = [&after["cache"]["bytes"], &after["bytes"]];
-        let size = size.into_iter().find_map(Value::as_f64);
-        if let (Some(bytes), Some(perplexity)) = (size, after["perplexity"].as_f64()) {
+        if let (Some(bytes), Some(perplexity)) =
+            (size(after).as_f64(), after["perplexity"].as_f64())
+        {
             lines
                 .entry(without_budget(&row.command))
                 .or_default()

@@ -51,6 +51,13 @@ struct Variant {
     words: Vec<String>,
 }
 
+impl Variant {
+    /// Whether it is a cache policy.
+    fn thins(&self) -> bool {
+        self.words.first().is_some_and(|word| word == "think")
+    }
+}
+
 /// Makes and measures all variants, and prints them. One that fails does not stop the others.
 pub fn run(job: &Compare) -> Result<Outcome> {
     let variants = match &job.variants {
@@ -71,7 +78,11 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     let folder = job.output.as_deref().unwrap_or(passing.path());
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // What all variants are measured against is run once.
-    let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
+    let mut model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
+    if variants.iter().any(Variant::thins) {
+        // Policies are measured against a whole cache.
+        model.checkpoint.set_cache_policy(None);
+    }
     let text = scoring_text(job, &variants, &model)?;
     // In the passing folder even with --output: nobody needs the states afterwards.
     let states = passing.path().join("original.states");
@@ -117,8 +128,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
 fn scoring_text(job: &Compare, variants: &[Variant], model: &Opened) -> Result<ScoringText> {
     let mut arguments = job.text.job();
     // A cache policy shows only behind a prompt, which all variants then have.
-    let thins = |variant: &Variant| variant.words.first().is_some_and(|word| word == "think");
-    if variants.iter().any(thins) {
+    if variants.iter().any(Variant::thins) {
         let context = arguments.context(model.checkpoint.config());
         arguments.split.get_or_insert(context / 2);
     }
@@ -170,6 +180,8 @@ fn measure(
         RunMethod::Weights(method) => method,
         RunMethod::Think(mut think) => {
             think.calibrate = think.calibrate.or(job.calibration.calibrate.clone());
+            think.text = job.text.clone();
+            think.resources = job.resources;
             return Ok(verbs::think::perform(&think, Some(baseline))?.0);
         }
     };

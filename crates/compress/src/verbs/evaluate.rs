@@ -18,6 +18,9 @@ pub fn run(job: &Evaluate) -> Result<Outcome> {
         .map(|name| Opened::open(Some(name), quiet))
         .transpose()?;
     let text = ScoringText::new(&job.text.job(), &model.checkpoint, job.resources.memory())?;
+    if job.needles.is_some() {
+        text.check_needles(&model.checkpoint)?;
+    }
     let mut measured = match &original {
         Some(original) => {
             text.compare(&original.checkpoint, &model.checkpoint, quiet)?

@@ -43,10 +43,14 @@ struct Said {
     text: String,
     tokens: usize,
     ending: Ending,
-    /// Seconds to the first token, and per token after it.
+    /// Seconds to the first token.
     first: f64,
-    each: f64,
+    /// Seconds per token after it, where there is one.
+    each: Option<f64>,
 }
+
+/// Tokens of a prompt that are enough to tell how the next one is written.
+const BEFORE: usize = 16;
 
 /// Runs the verb.
 pub fn run(job: &Generate) -> Result<Outcome> {
@@ -92,7 +96,7 @@ impl Speaker<'_> {
             show(&prompt)?;
         }
         let said = self.say(&mut generation, !json)?;
-        let bytes = allocator::freed_by(generation.into_cache());
+        let bytes = allocator::freed_by(generation.into_cache().into_layers());
         if json {
             return report::print(json!({
                 "model": name,
@@ -101,7 +105,7 @@ impl Speaker<'_> {
                 "text": said.text,
                 "ended_by": said.ending,
                 "first_token_ms": 1e3 * said.first,
-                "token_ms": 1e3 * said.each,
+                "token_ms": said.each.map(|seconds| 1e3 * seconds),
                 "cache_bytes": bytes,
             }));
         }
@@ -112,26 +116,20 @@ impl Speaker<'_> {
 
     /// A conversation: each line of stdin is a question.
     fn converse(&self, decoder: &Decoder) -> Result<()> {
+        ensure!(
+            !self.job.printing.json,
+            "--json takes one question: give it by --prompt"
+        );
         let mut messages = self.system();
         let mut generation = Generation::new(decoder, &[], self.job.sampling.sampler());
-        let mut heard: Vec<u32> = Vec::new();
         for line in io::stdin().lock().lines() {
             messages.push(user(&line?));
             let ids = self.rendered(&messages)?;
-            // The cache has what was said so far; only where the template tells earlier turns in another way is it read
-            // anew.
-            match ids.strip_prefix(heard.as_slice()) {
-                Some(new) => generation.read(new),
-                None => generation = Generation::new(decoder, &ids, self.job.sampling.sampler()),
-            }
+            // The cache has what was said so far, unless the template or the tokenizer tell earlier turns in another way.
+            generation.go_on(&ids);
             let said = self.say(&mut generation, true)?;
             report::print("")?;
             self.tell_of(&said, ids.len());
-            heard = [ids, self.encoded(&said.text, false)?].concat();
-            // Tokens of the answer as they were drawn may differ from those of its text: then the cache cannot be used.
-            if generation.len() != heard.len() {
-                heard = vec![u32::MAX];
-            }
             messages.push(Message {
                 role: "assistant".into(),
                 content: said.text,
@@ -144,6 +142,17 @@ impl Speaker<'_> {
     fn say(&self, generation: &mut Generation<'_>, shown: bool) -> Result<Said> {
         let context = self.check_prompt(generation)?;
         let mut stream = self.tokenizer.decode_stream(true);
+        let mut decode = |token| {
+            let piece = stream.step(token).map_err(|e| anyhow::anyhow!("{e}"));
+            let piece = piece.context("the tokenizer cannot decode its own token")?;
+            anyhow::Ok(piece.unwrap_or_default())
+        };
+        // What is before it decides how a token is written: at the beginning of a text some leave out a space.
+        let prompt = generation.text();
+        for token in &prompt[prompt.len().saturating_sub(BEFORE)..] {
+            decode(*token)?;
+        }
+        // Of `text` the first `out` bytes cannot be part of a stop text any more.
         let (mut text, mut out) = (String::new(), 0);
         let (start, mut first) = (Instant::now(), 0.0);
         let mut tokens = 0;
@@ -151,7 +160,7 @@ impl Speaker<'_> {
             if tokens == self.job.tokens {
                 break Ending::Length;
             }
-            if generation.len() >= context {
+            if generation.text().len() >= context {
                 break Ending::Context;
             }
             let Some(token) = generation.next().transpose()? else {
@@ -164,21 +173,16 @@ impl Speaker<'_> {
             if self.ends.contains(&token) {
                 break Ending::EndToken;
             }
-            let piece = stream.step(token).map_err(|e| anyhow::anyhow!("{e}"));
-            let piece = piece.context("the tokenizer cannot decode its own token")?;
-            text += &piece.unwrap_or_default();
-            let mut stops = self.job.stop.iter();
-            if let Some(end) = stops.by_ref().filter_map(|stop| text.find(stop)).min() {
-                text.truncate(end);
+            text += &decode(token)?;
+            let stops = self.job.stop.iter();
+            if let Some(end) = stops.filter_map(|stop| text[out..].find(stop)).min() {
+                text.truncate(out + end);
                 break Ending::StopText;
             }
-            // What may be the beginning of a stop text waits.
-            let ready = if shown {
-                text.len() - self.held_back(&text)
-            } else {
-                out
-            };
-            show(&text[out..ready])?;
+            let ready = text.len() - self.held_back(&text);
+            if shown {
+                show(&text[out..ready])?;
+            }
             out = ready;
         };
         if shown {
@@ -190,7 +194,7 @@ impl Speaker<'_> {
             tokens,
             ending,
             first,
-            each: rest / tokens.saturating_sub(1).max(1) as f64,
+            each: (tokens > 1).then(|| rest / (tokens - 1) as f64),
         })
     }
 
@@ -198,13 +202,13 @@ impl Speaker<'_> {
     fn check_prompt(&self, generation: &Generation<'_>) -> Result<usize> {
         let context = self.checkpoint.config().context;
         ensure!(
-            !generation.is_empty(),
+            !generation.text().is_empty(),
             "the prompt has no token, not even a BOS: give --prompt a text"
         );
         ensure!(
-            generation.len() < context,
+            generation.text().len() < context,
             "the prompt has {} tokens, and the model reads {context} at most; shorten it",
-            generation.len()
+            generation.text().len()
         );
         Ok(context)
     }
@@ -261,10 +265,12 @@ impl Speaker<'_> {
             Ending::Length => "; ended by -n",
             Ending::Context => "; ended since the model's context is full",
         };
+        let rate = each.map_or_else(String::new, |each| {
+            format!(", then {:.1} per second", each.recip())
+        });
         tell!(
-            "{tokens} tokens after {prompt}: the first in {:.0} ms, then {:.1} per second{why}",
-            1e3 * first,
-            each.recip()
+            "{tokens} tokens after {prompt}: the first in {:.0} ms{rate}{why}",
+            1e3 * first
         );
     }
 }

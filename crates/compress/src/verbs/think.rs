@@ -6,7 +6,7 @@ mod words;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use compress_calibrate::cache_errors;
 use compress_checkpoint::{
     CACHE_POLICY, Card, Checkpoint, Input, Layout, Output, OutputSpec, Record, Writer,
@@ -42,7 +42,10 @@ pub fn run(job: &Think) -> Result<Outcome> {
 /// Writes model and policy, and runs the model with a whole cache and under the policy; in a comparison with a whole cache
 /// it has been run. Gives the report for programs, and for people.
 pub fn perform(job: &Think, baseline: Option<&Baseline<'_>>) -> Result<(Value, String)> {
-    let model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
+    job.policy.check()?;
+    let mut model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
+    // The source may have a policy of its own, which this one replaces and is not measured against.
+    model.checkpoint.set_cache_policy(None);
     let checkpoint = &model.checkpoint;
     let texts = [&job.text.file, &job.calibrate].into_iter().flatten();
     let texts = texts.map(|path| Input::Other(path));
@@ -61,7 +64,7 @@ pub fn perform(job: &Think, baseline: Option<&Baseline<'_>>) -> Result<(Value, S
     if let Err(error) = written.and_then(|()| write(&policy, &writer)) {
         return Err(leave(error, writer));
     }
-    let record = |report| record(&model, &policy, report);
+    let record = |report| record(job, (&model, &policy), report);
     let published = publish(writer, &record(None)?, &card(job, &policy, String::new()))?;
     let words = words::in_words(&policy);
     let mut report = json!({
@@ -97,13 +100,10 @@ fn measure(
     written: &Path,
     job: &Think,
 ) -> Result<(ModelReport, ModelReport)> {
-    let mut whole = Checkpoint::open(source.path())?;
-    // The source may have a policy of its own, which is not what this one is measured against.
-    whole.set_cache_policy(None);
     let thin = Checkpoint::open(written)?;
     let measured = match baseline {
         Some(baseline) => baseline.compare(&thin, job.printing.quiet),
-        None => text.compare(&whole, &thin, job.printing.quiet),
+        None => text.compare(source, &thin, job.printing.quiet),
     };
     measured.with_context(|| not_evaluated(written))
 }
@@ -117,6 +117,11 @@ fn policy(job: &Think, model: &Checkpoint) -> Result<Policy> {
         common.fold = true;
     }
     let mut policy = Policy::new(common, model.config().head_shape())?;
+    ensure!(
+        model.config().sliding_window.is_none(),
+        "{} has sliding-window attention, which limits its cache by itself: policies are not followed there",
+        model.path().display()
+    );
     if let Some(share) = job.per_layer {
         policy.layers = per_layer(job, model, common, share)?;
     }
@@ -129,10 +134,14 @@ fn scoring_text(job: &Think, model: &Checkpoint) -> Result<Option<ScoringText>> 
         return Ok(None);
     }
     let mut arguments = job.text.job();
-    let context = arguments.context(model.config());
-    let split = *arguments.split.get_or_insert(context / 2);
+    ensure!(
+        arguments.documents.is_none() || arguments.split.is_some(),
+        "documents have no half that all share: give --split, the tokens of each that are a prompt"
+    );
+    let split = prompt(job, model);
+    arguments.split = Some(split);
     let policy = job.policy.policy();
-    if split <= policy.recent {
+    if split <= policy.recent && !policy.fold {
         tell!(
             "warning: the prompt of {split} tokens has none that is older than the {} most recent: nothing of it is thinned",
             policy.recent
@@ -148,6 +157,12 @@ fn scoring_text(job: &Think, model: &Checkpoint) -> Result<Option<ScoringText>> 
     Ok(Some(text))
 }
 
+/// Tokens of each window that are a prompt.
+fn prompt(job: &Think, model: &Checkpoint) -> usize {
+    let text = job.text.job();
+    text.split.unwrap_or(text.context(model.config()) / 2)
+}
+
 /// Writes the policy into the unfinished model.
 fn write(policy: &Policy, writer: &Writer<'_>) -> Result<()> {
     let path = writer.model().join(CACHE_POLICY);
@@ -155,12 +170,25 @@ fn write(policy: &Policy, writer: &Writer<'_>) -> Result<()> {
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn record(model: &Opened, policy: &Policy, report: Option<Value>) -> Result<Record> {
+/// The record beside the model: all that its policy was made by.
+fn record(
+    job: &Think,
+    (model, policy): (&Opened, &Policy),
+    report: Option<Value>,
+) -> Result<Record> {
+    let measured = job.per_layer.map(|share| {
+        json!({
+            "text": job.calibrate,
+            "windows": job.samples,
+            "context": job.text.job().context(model.checkpoint.config()),
+            "share": share,
+        })
+    });
     Ok(Record {
         made_by: format!("compress {}", env!("CARGO_PKG_VERSION")),
         method: "think".into(),
-        options: serde_json::to_value(policy.common)?,
-        calibration: None,
+        options: serde_json::to_value(policy)?,
+        calibration: measured,
         refit: Value::Null,
         source: model.id()?,
         format: model.checkpoint.format().to_string(),
@@ -198,9 +226,16 @@ fn per_layer(
     let tokenizer = model.tokenizer()?;
     let windows = protocol.cut(&text::read(path)?, &tokenizer, model.config().bos);
     let windows = windows.with_context(|| format!("cannot calibrate on {}", path.display()))?;
+    let split = prompt(job, model);
+    ensure!(
+        split > common.recent && split < context,
+        "--per-layer measures on prompts of {split} tokens of {context}, none of which is older than the {} most recent: \
+         give a larger --ctx or --split",
+        common.recent
+    );
     let candidates = candidates(common);
     let bar = Bar::new(job.printing.quiet);
-    let errors = cache_errors(model, (&windows, context / 2), &candidates, &bar)?;
+    let errors = cache_errors(model, (&windows, split), &candidates, &bar)?;
     let size = model.config().head_size;
     let costs: Vec<f64> = candidates
         .iter()

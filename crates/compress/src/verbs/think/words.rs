@@ -49,7 +49,7 @@ pub fn elsewhere(policy: &Policy) -> String {
         "## Key-value cache".to_owned(),
         format!(
             "Weights are those of the source. `cache_policy.json` says what `compress generate` and `compress evaluate` keep of \
-             keys and values: the cache {words}. transformers and vLLM load the model and keep all of it; the nearest that they have:"
+             keys and values: the cache {words}. transformers and vLLM load the model and keep all of it."
         ),
     ];
     if policy.keys.lambda > 0.0 {
@@ -72,6 +72,9 @@ pub fn elsewhere(policy: &Policy) -> String {
              `--kv-cache-dtype fp8`, 8 bits, floats, no groups."
                 .into(),
         );
+    }
+    if lines.len() > 2 {
+        lines.insert(2, "The nearest settings that other programs have:".into());
     }
     lines.push(String::new());
     lines.join("\n\n")
