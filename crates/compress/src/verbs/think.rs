@@ -73,11 +73,11 @@ pub fn perform(job: &Think, baseline: Option<&Baseline<'_>>) -> Result<(Value, S
         "output": job.output.to_string_lossy(),
         "policy": policy,
     });
-    let mut told = format!(
+    let mut told = vec![format!(
         "{}: {}, whose cache {words}",
         job.output.display(),
         model.name
-    );
+    )];
     if let Some(text) = text {
         let (before, after) = measure(&text, (checkpoint, baseline), published.path(), job)?;
         report["text"] = text.describe();
@@ -87,10 +87,10 @@ pub fn perform(job: &Think, baseline: Option<&Baseline<'_>>) -> Result<(Value, S
         let of_card = format!("Measured on {}:\n\n{table}\n\n", text.title());
         let card = card(job, &policy, of_card);
         published.describe(&record(Some(report.clone()))?, &card)?;
-        told += &format!("\n{}\n{table}", text.title());
+        told.extend([text.title(), table.to_string()]);
     }
     interrupt::say(None); // all is done that it could speak of
-    Ok((report, told))
+    Ok((report, told.join("\n")))
 }
 
 /// The model with a whole cache, and under the policy.
