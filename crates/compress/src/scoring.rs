@@ -226,7 +226,7 @@ impl ScoringText {
         Ok(())
     }
 
-    /// Hides needles in prompts as long as a window, and asks for them. Fails where the model does not fit in memory whole.
+    /// Hides needles in prompts as long as a window, and asks for them.
     pub fn needles(&self, model: &Checkpoint, count: usize, quiet: bool) -> Result<Needles> {
         let loaded = self.load(&[model], None, quiet)?;
         let Loaded::Whole(decoders) = &loaded else {
@@ -287,8 +287,7 @@ impl ScoringText {
         Loaded::load(models, &need, self.memory, &self.device, quiet)
     }
 
-    /// The tokens before those whose generation is timed: the beginning of the text, as long as the prompts of windows, and
-    /// at most 128 where these have none.
+    /// The tokens before those whose generation is timed: a prompt as windows have it, or at most 128.
     fn prompt(&self) -> &[u32] {
         // A window may be shorter: documents have the length that they have.
         let first = self.windows.first().map_or(&[][..], Vec::as_slice);

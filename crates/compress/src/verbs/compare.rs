@@ -78,11 +78,7 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     let folder = job.output.as_deref().unwrap_or(passing.path());
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // What all variants are measured against is run once.
-    let mut model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
-    if variants.iter().any(Variant::thins) {
-        // Policies are measured against a whole cache.
-        model.checkpoint.set_cache_policy(None);
-    }
+    let model = original(job, &variants)?;
     let text = scoring_text(job, &variants, &model)?;
     // In the passing folder even with --output: nobody needs the states afterwards.
     let states = passing.path().join("original.states");
@@ -122,6 +118,16 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     } else {
         Outcome::Kept
     })
+}
+
+/// What all variants are made of, and measured against.
+fn original(job: &Compare, variants: &[Variant]) -> Result<Opened> {
+    let mut model = Opened::open(job.model.name.as_deref(), job.printing.quiet)?;
+    if variants.iter().any(Variant::thins) {
+        // Policies are measured against a whole cache.
+        model.checkpoint.set_cache_policy(None);
+    }
+    Ok(model)
 }
 
 /// The text that all are run over.
