@@ -95,6 +95,11 @@ fn running_costs(before: &ModelReport, after: &ModelReport) -> Vec<[String; 4]> 
     }
     if let (Some(b), Some(a)) = (before.latency, after.latency) {
         let ms = |time: f64| format!("{time:.2} ms");
+        if before.cache.is_some() {
+            let ratio = ratio(b.prompt_ms, a.prompt_ms);
+            let what = format!("prompt of {}", b.prompt);
+            rows.push([what, ms(b.prompt_ms), ms(a.prompt_ms), ratio]);
+        }
         let ratio = ratio(b.token_ms, a.token_ms);
         rows.push([
             "per new token".into(),
@@ -133,6 +138,10 @@ pub fn single(model: &ModelReport) -> Table {
     }
     if let Some(Needles { asked, found, .. }) = model.needles {
         row("needles found", format!("{found} of {asked}"));
+    }
+    if let Some(latency) = model.latency.filter(|_| model.cache.is_some()) {
+        let what = format!("prompt of {}", latency.prompt);
+        row(&what, format!("{:.2} ms", latency.prompt_ms));
     }
     if let Some(latency) = model.latency {
         row("per new token", format!("{:.2} ms", latency.token_ms));

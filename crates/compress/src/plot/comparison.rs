@@ -29,7 +29,13 @@ pub fn draw(path: &Path, rows: &[Row]) -> Result<()> {
         !lines.is_empty(),
         "there is nothing to plot: no variant has figures"
     );
-    super::write(path, (800, 500), |canvas| render(canvas, &lines, what))
+    let original = rows.iter().filter_map(Row::report);
+    let original = original
+        .filter_map(|report| report["before"]["perplexity"].as_f64())
+        .next();
+    super::write(path, (800, 500), |canvas| {
+        render(canvas, &lines, (what, original))
+    })
 }
 
 /// Whether a variant's cache has another size than the original's.
@@ -88,11 +94,29 @@ fn without_budget(command: &str) -> String {
     kept.join(" ")
 }
 
+/// Round numbers for an axis: 1, 2 and 5 times powers of ten where the range is wide, else some equal steps.
+fn ticks((least, most): (f64, f64)) -> Vec<f64> {
+    let powers = (-3..9).flat_map(|power| [1.0, 2.0, 5.0].map(|x| x * 10_f64.powi(power)));
+    if most > 8.0 * least {
+        return powers
+            .filter(|x| (least * 0.97..most * 1.03).contains(x))
+            .collect();
+    }
+    let span = (most - least).max(0.02 * most);
+    let step = powers
+        .into_iter()
+        .find(|step| span / step <= 8.0)
+        .unwrap_or(span);
+    let first = (least / step).floor() as i64;
+    let last = (most / step).ceil() as i64;
+    (first..=last).map(|i| i as f64 * step).collect()
+}
+
 /// Draws lines and their points, perplexity on a logarithmic scale.
 fn render(
     canvas: &Canvas<'_>,
     lines: &BTreeMap<String, Vec<(f64, f64)>>,
-    what: &str,
+    (what, original): (&str, Option<f64>),
 ) -> std::result::Result<(), Box<dyn Error>> {
     let points = || lines.values().flatten();
     let range = |of: fn(&(f64, f64)) -> f64| {
@@ -100,7 +124,8 @@ fn render(
         let most = points().map(of).fold(f64::NEG_INFINITY, f64::max);
         (least, most)
     };
-    let (bytes, perplexity) = (range(|point| point.0), range(|point| point.1));
+    let (bytes, mut perplexity) = (range(|point| point.0), range(|point| point.1));
+    perplexity.0 = original.map_or(perplexity.0, |original| original.min(perplexity.0));
     // At least a little, so that one single point has an axis, too.
     let margin = (bytes.1 - bytes.0).max(0.01 * bytes.1) * 0.05;
     let mut chart = ChartBuilder::on(canvas)
@@ -109,7 +134,9 @@ fn render(
         .y_label_area_size(65)
         .build_cartesian_2d(
             bytes.0 - margin..bytes.1 + margin,
-            (perplexity.0 * 0.9..perplexity.1 * 1.1).log_scale(),
+            (perplexity.0 * 0.97..perplexity.1 * 1.03)
+                .log_scale()
+                .with_key_points(ticks(perplexity)),
         )?;
     chart
         .configure_mesh()
@@ -117,6 +144,13 @@ fn render(
         .y_desc("perplexity")
         .light_line_style(WHITE)
         .draw()?;
+    if let Some(original) = original {
+        let ends = [bytes.0 - margin, bytes.1 + margin].map(|x| (x, original));
+        let grey = BLACK.mix(0.4);
+        let line = chart.draw_series(LineSeries::new(ends, grey))?;
+        line.label("original")
+            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], grey));
+    }
     for ((name, points), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
         let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
         chart
@@ -130,6 +164,8 @@ fn render(
     }
     chart
         .configure_series_labels()
+        // Small is to the left, and bad is above: where nobody wants to be is room.
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;
