@@ -29,11 +29,7 @@ enum Numbers {
 /// A 16-bit float as one of 32 bits, in a few operations that are the same for all numbers, so that the compiler makes
 /// vector instructions of them: exponent and mantissa in their new places are the number over 2¹¹². Infinity, which no key
 /// or value is, becomes 65536.
-#[expect(
-    clippy::inline_always,
-    reason = "vector instructions are allowed in the function that it is inlined into"
-)]
-#[inline(always)]
+#[inline]
 fn single(half: f16) -> f32 {
     const SCALE: f32 = f32::from_bits(0x7780_0000); // 2¹¹²
     let bits = u32::from(half.to_bits());

@@ -29,10 +29,8 @@ pub fn draw(path: &Path, rows: &[Row]) -> Result<()> {
         !lines.is_empty(),
         "there is nothing to plot: no variant has figures"
     );
-    let original = rows.iter().filter_map(Row::report);
-    let original = original
-        .filter_map(|report| report["before"]["perplexity"].as_f64())
-        .next();
+    let mut reports = rows.iter().filter_map(Row::report);
+    let original = reports.find_map(|report| report["before"]["perplexity"].as_f64());
     super::write(path, (800, 500), |canvas| {
         render(canvas, &lines, (what, original))
     })
