@@ -21,7 +21,7 @@ const QUERIES: usize = 64;
 /// a prompt.
 ///
 /// Fails where a block cannot be loaded, and on windows of different lengths. Costs a forward pass, and for each policy
-/// the attention of [`QUERIES`] queries per window.
+/// the attention of 64 queries per head and window.
 pub fn cache_errors(
     checkpoint: &Checkpoint,
     (windows, split): (&[Vec<u32>], usize),
