@@ -169,7 +169,7 @@ fn grid(numbers: impl Iterator<Item = f32>, bits: u8) -> [f16; 2] {
     });
     // From the m that is stored, so that its rounding is in the integers.
     let least = f16::from_f32(least);
-    let scale = (most - least.to_f32()) / f32::from(u8::MAX >> (8 - bits));
+    let scale = (most - least.to_f32()) / f32::from(mask(bits));
     [f16::from_f32(scale.max(0.0)), least]
 }
 

@@ -75,19 +75,24 @@ impl Rows {
 
     /// The numbers as they are multiplied, row after row; in `buffer` where they are not stored so.
     pub fn decoded<'a>(&'a self, buffer: &'a mut Vec<f32>) -> &'a [f32] {
-        buffer.resize(self.tokens() * self.width, 0.0);
+        let count = self.tokens() * self.width;
         match &self.numbers {
+            // The usual cache needs no buffer.
             Numbers::Single(numbers) => return numbers,
-            Numbers::Half(numbers) => vectorized(
-                #[inline(always)]
-                || {
-                    buffer
-                        .iter_mut()
-                        .zip(numbers)
-                        .for_each(|(x, half)| *x = single(*half))
-                },
-            ),
-            Numbers::Integers(integers) => integers.decode(buffer),
+            Numbers::Half(numbers) => {
+                buffer.resize(count, 0.0);
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let pairs = buffer.iter_mut().zip(numbers);
+                        pairs.for_each(|(x, half)| *x = single(*half));
+                    },
+                );
+            }
+            Numbers::Integers(integers) => {
+                buffer.resize(count, 0.0);
+                integers.decode(buffer);
+            }
         }
         buffer
     }
