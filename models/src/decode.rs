@@ -2,7 +2,6 @@
 //!
 //! Needs a prompt of at least one token. Each new token costs one read of all weights, and of the cache.
 
-mod attend;
 pub mod cache;
 pub mod generate;
 pub mod sample;

@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 
-use compress_numerics::kernels::{HEADER, attend_part, join_parts, multiply_rows};
+use compress_numerics::kernels::{HEADER, attend_part, multiply_rows};
 
 use crate::{
-    Format, LayerPolicy, channel_scores,
+    Format, LayerPolicy, Queries, channel_scores,
     evict::attended,
     form::Form,
     integers::GROUP,
@@ -208,19 +208,7 @@ impl HeadCache {
     /// calling thread.
     #[must_use]
     pub fn attention(&self, queries: &[f32]) -> Vec<f32> {
-        let scale = (self.size as f32).sqrt().recip();
-        let queries: Vec<f32> = queries.iter().map(|x| x * scale).collect();
-        let pages: Vec<Vec<f32>> = (0..self.pages())
-            .map(|page| self.attend(page, &queries, 0))
-            .collect();
-        let part = HEADER + self.size;
-        let of_query = |query: usize| {
-            let parts = pages
-                .iter()
-                .map(|page| &page[query * part..(query + 1) * part]);
-            join_parts(&parts.collect::<Vec<_>>().concat(), self.size)
-        };
-        (0..queries.len() / self.size).flat_map(of_query).collect()
+        Queries::new(queries.to_vec(), self.size).attend(self, None)
     }
 
     /// Keys and values with all channels, tokens × d: what is stored, and for dropped channels their means, or 0.

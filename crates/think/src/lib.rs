@@ -39,6 +39,7 @@ mod hadamard;
 mod head;
 mod integers;
 mod policy;
+mod queries;
 mod rows;
 mod score;
 
@@ -46,4 +47,5 @@ pub use allocate::allocate;
 pub use error::{Error, Result};
 pub use head::HeadCache;
 pub use policy::{Format, HeadShape, LayerPolicy, Policy, Side};
+pub use queries::Queries;
 pub use score::{channel_scores, kept_channels};

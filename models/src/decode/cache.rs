@@ -7,10 +7,10 @@
 use std::{hint::spin_loop, sync::Arc};
 
 use burn::tensor::{Device, Tensor};
-use compress_think::{HeadCache, HeadShape, LayerPolicy, Policy};
+use compress_think::{HeadCache, HeadShape, LayerPolicy, Policy, Queries};
 use rayon::prelude::*;
 
-use super::{attend::Newest, token::plain::Network};
+use super::token::plain::Network;
 use crate::{
     Decoder, Error, Result,
     host::{plain, tensor, to_device},
@@ -234,8 +234,8 @@ impl LayerCache {
             let tokens = (0..time).flat_map(|token| {
                 let queries = (0..group).flat_map(|i| rows(&query, index * group + i, token));
                 let [key, value] = [&key, &value].map(|x| rows(x, index, token));
-                let newest = Newest::new(queries.collect(), size);
-                let attended = newest.attend(head, &key, &value);
+                let queries = Queries::new(queries.collect(), size);
+                let attended = queries.attend(head, Some([&key, &value]));
                 head.extend(&key, &value);
                 attended
             });

@@ -16,9 +16,9 @@ use compress_numerics::{
     kernels::{SpinPool, rotate_halves, swiglu},
     threads,
 };
-use compress_think::HeadCache;
+use compress_think::{HeadCache, Queries};
 
-use super::{attend::Newest, cache::LayerCache};
+use super::cache::LayerCache;
 use crate::{
     Attention, Cache, Decoder, Weight,
     host::{self, tensor},
@@ -193,7 +193,8 @@ fn attend(
     let size = attention.head_size;
     let group = attention.heads / attention.key_value_heads;
     let heads = query.chunks_exact(group * size);
-    let heads: Arc<Vec<Newest>> = Arc::new(heads.map(|q| Newest::new(q.to_vec(), size)).collect());
+    let heads: Arc<Vec<Queries>> =
+        Arc::new(heads.map(|q| Queries::new(q.to_vec(), size)).collect());
     // All heads have the same tokens, and so the same pages.
     let first = past.first();
     let pages = first.map_or(0, HeadCache::pages);
@@ -213,8 +214,8 @@ fn attend(
     let each = parts.len() / heads.len().max(1);
     let own = key.chunks_exact(size).zip(value.chunks_exact(size));
     let joined = heads.iter().zip(own).enumerate();
-    let joined = joined.flat_map(|(head, (newest, (key, value)))| {
-        newest.join(&parts[head * each..(head + 1) * each], key, value)
+    let joined = joined.flat_map(|(head, (queries, (key, value)))| {
+        queries.join(&parts[head * each..(head + 1) * each], Some([key, value]))
     });
     joined.collect()
 }
