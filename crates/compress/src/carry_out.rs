@@ -10,6 +10,7 @@
 //! once. Factors go to the writer as soon as they are made: memory holds those of the inputs under way.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     time::{Duration, Instant},
 };
@@ -91,7 +92,7 @@ impl<M: Method> Compression<'_, M> {
         let start = Instant::now();
         let dictionaries = self.dictionaries()?;
         let survey = self.survey.for_part().with_dictionaries(&*dictionaries);
-        let inputs: Vec<(LayerInput, Vec<usize>)> = by_input(self.plan)?.into_iter().collect();
+        let inputs = self.largest_first()?;
         let steps = inputs.iter().map(|(_, steps)| steps.len()).sum();
         let bar = progress::bar("compressing", steps, self.quiet);
         let finished = self.writer.finished();
@@ -113,6 +114,22 @@ impl<M: Method> Compression<'_, M> {
             errors: errors.into_iter().flatten().collect(),
             seconds: start.elapsed().as_secs_f64(),
         })
+    }
+
+    /// The steps by their layer inputs, those that take the most memory first.
+    ///
+    /// The largest then meet at the beginning, as `Footprint` reckons, and no large one is left to a single thread at
+    /// the end.
+    fn largest_first(&self) -> Result<Vec<(LayerInput, Vec<usize>)>> {
+        let mut sized = Vec::new();
+        for (input, indices) in by_input(self.plan)? {
+            let steps = indices.iter().map(|&index| Ok(self.planned(index)?.step.clone()));
+            let steps = steps.collect::<Result<Vec<_>>>()?;
+            let shape = |site| self.survey.shape(site);
+            sized.push((self.method.memory(&steps, &shape, 1)?, (input, indices)));
+        }
+        sized.sort_by_key(|(bytes, _)| Reverse(*bytes)); // stable: among equals in the order of blocks
+        Ok(sized.into_iter().map(|(_, of_input)| of_input).collect())
     }
 
     /// Carries out the steps of one layer input after those of the other, each measured when its turn comes, and goes
