@@ -15,7 +15,15 @@ use burn::{
     tensor::{Bool, Int, Tensor, module::attention, ops::AttentionModuleOptions},
 };
 
-use crate::{Linear, causal, decode::cache::LayerCache, rotary::RotaryAngles, vjp};
+use crate::{
+    Linear, Result, causal,
+    decode::cache::LayerCache,
+    gpu,
+    host::to_host,
+    rotary::RotaryAngles,
+    vjp,
+    weights::{self, attention_weights, repeat},
+};
 
 /// Softmax(Q Kᵀ / √d) V over the tokens up to each token, with heads of size d.
 ///
@@ -100,7 +108,9 @@ impl Attention {
     /// Attention over heads, from batch × heads × time × d of queries and batch × key-value heads × time × d of keys
     /// and values to batch × time × heads·d.
     fn attend_heads(&self, [query, key, value]: [Tensor<4>; 3]) -> Tensor<3> {
-        if let Some(attended) = causal::attend(&query, &key, &value, self.window) {
+        let on_cpu = causal::attend(&query, &key, &value, self.window);
+        let on_gpu = || gpu::attend(&query, &key, &value, self.window);
+        if let Some(attended) = on_cpu.or_else(on_gpu) {
             return attended;
         }
         let time = query.dims()[2];
@@ -112,8 +122,8 @@ impl Attention {
         };
         let attended = attention(
             query,
-            self.repeat(key),
-            self.repeat(value),
+            repeat(key, self.heads),
+            repeat(value, self.heads),
             mask,
             None,
             options,
@@ -124,18 +134,25 @@ impl Attention {
     /// The attention mass of each token of a text: Σ over heads and later tokens of the squared attention weights
     /// that it receives; time numbers.
     ///
-    /// Takes the outputs of the query and key weights, 1 × time × heads·d and 1 × time × key-value heads·d. `None` on
-    /// a GPU or under autodiff, where attention weights are not to be had. Costs as much as the forward pass's Q Kᵀ.
-    #[must_use]
+    /// Takes the outputs of the query and key weights, 1 × time × heads·d and 1 × time × key-value heads·d. Costs as
+    /// much as the forward pass's Q Kᵀ. Fails where the device does.
     pub fn attention_mass(
         &self,
         query: Tensor<3>,
         key: Tensor<3>,
         angles: &RotaryAngles,
-    ) -> Option<Vec<f32>> {
+    ) -> Result<Vec<f32>> {
         // The mass needs no values; keys stand in their place, since `rotated` takes three.
         let [query, key, _] = self.rotated([query, key.clone(), key], angles);
-        causal::attention_mass(&query, &key, self.window)
+        causal::attention_mass(&query, &key, self.window).map_or_else(
+            || {
+                let key = repeat(key, self.heads);
+                let weights = attention_weights(query, key, self.window);
+                let squares = weights.clone() * weights;
+                to_host(squares.sum_dim(1).sum_dim(2))
+            },
+            Ok,
+        )
     }
 
     /// The vjp of [`attend`](Self::attend) for texts without a cache: gradients by its three inputs from the gradient
@@ -153,12 +170,9 @@ impl Attention {
         let heads = self.rotated(projections.clone(), angles);
         let [query, key, value] = &heads;
         let kernel = causal::attend_backward([query, key, value], gradient.clone(), self.window);
-        // Without the CPU kernel (GPU, autodiff), burn differentiates its own attention.
         let [by_query, by_key, by_value] = kernel.unwrap_or_else(|| {
             let gradient = self.split(gradient, self.heads);
-            vjp(heads, gradient, |heads| {
-                self.split(self.attend_heads(heads), self.heads)
-            })
+            weights::attend_backward(heads, gradient, self.window)
         });
         // A rotation's transpose is its inverse: gradients go back by the opposite angles.
         let back = angles.reversed();
@@ -205,18 +219,6 @@ impl Attention {
         let [batch, time, _] = x.dims();
         x.reshape([batch, time, heads, self.head_size])
             .swap_dims(1, 2)
-    }
-
-    /// Copies shared heads of keys and values, so that each query head has one of its own.
-    fn repeat(&self, x: Tensor<4>) -> Tensor<4> {
-        let group = self.heads / self.key_value_heads;
-        if group == 1 {
-            return x;
-        }
-        let [batch, heads, time, d] = x.dims();
-        let x: Tensor<5> = x.unsqueeze_dim(2);
-        x.expand([batch, heads, group, time, d])
-            .reshape([batch, heads * group, time, d])
     }
 
     /// The mask of a sliding window, true where a key lies further back than it; none where no key does.

@@ -6,6 +6,9 @@ use burn::tensor::Device;
 
 use crate::{Error, Result};
 
+/// The name of the CPU among devices.
+pub const CPU: &str = "cpu";
+
 /// The device that a user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -23,7 +26,7 @@ impl FromStr for DeviceChoice {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
             "auto" => Ok(Self::Automatic),
-            "cpu" => Ok(Self::Cpu),
+            CPU => Ok(Self::Cpu),
             "wgpu" => Ok(Self::Wgpu),
             _ => Err("a device is auto, cpu or wgpu".into()),
         }
@@ -34,7 +37,7 @@ impl DeviceChoice {
     /// The device, and its name for reports. Fails for [`Wgpu`](Self::Wgpu) where no driver answers, or the program
     /// was built without wgpu.
     pub fn open(self) -> Result<(Device, String)> {
-        let cpu = || (Device::flex(), "cpu".to_owned());
+        let cpu = || (Device::flex(), CPU.to_owned());
         match self {
             Self::Cpu => Ok(cpu()),
             Self::Automatic => Ok(gpu::real().unwrap_or_else(cpu)),

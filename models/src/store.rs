@@ -8,11 +8,11 @@ use burn::{
     module::{Module, Param},
     tensor::{Device, Int, Tensor, TensorData},
 };
-use compress_core::{PairForm, Precision, Quantised, Shape};
+use compress_core::{PairForm, Precision, Quantised, Scheme, Shape};
 use compress_numerics::linalg::Right;
 
 use crate::{
-    Result,
+    Result, gpu,
     host::to_device,
     product::{dense, product, product_of_packed, product_of_transposed, rows_of_packed},
 };
@@ -29,9 +29,85 @@ pub enum Store {
 /// A packed matrix. It has no gradient: its codes are never trained.
 #[derive(Module, Debug)]
 pub struct Packed {
-    /// Codes and scales, always in memory of the host, shared by clones.
+    /// Where its codes and scales are, shared by clones.
     #[module(skip)]
-    pub matrix: Arc<Quantised>,
+    place: Place,
+}
+
+/// The memory that a packed matrix is in.
+#[derive(Clone, Debug)]
+enum Place {
+    Host(Arc<Quantised>),
+    Gpu(gpu::Packed),
+}
+
+impl Packed {
+    /// Moves a matrix to a device.
+    fn new(matrix: Quantised, device: &Device) -> Self {
+        let gpu = gpu::Packed::new(&matrix, device);
+        let place = gpu.map_or_else(|| Place::Host(Arc::new(matrix)), Place::Gpu);
+        Self { place }
+    }
+
+    /// Codes and scales, where they are in memory of the host.
+    pub(crate) const fn on_host(&self) -> Option<&Arc<Quantised>> {
+        match &self.place {
+            Place::Host(matrix) => Some(matrix),
+            Place::Gpu(_) => None,
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        match &self.place {
+            Place::Host(matrix) => matrix.shape(),
+            Place::Gpu(matrix) => matrix.shape(),
+        }
+    }
+
+    fn scheme(&self) -> Scheme {
+        match &self.place {
+            Place::Host(matrix) => matrix.scheme(),
+            Place::Gpu(matrix) => matrix.scheme(),
+        }
+    }
+
+    /// X Mᵀ. Under autodiff it is decoded for the product.
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.place {
+            Place::Host(matrix) => product_of_packed(&x, matrix),
+            Place::Gpu(matrix) => {
+                let product = matrix.forward(&x);
+                product.unwrap_or_else(|| product_by_dense(x, matrix, Right::Transposed))
+            }
+        }
+    }
+
+    /// G M. On the CPU it is decoded for it, since the packed kernels there multiply by rows only.
+    fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
+        match &self.place {
+            Place::Host(matrix) => {
+                let matrix = dense(matrix, &gradient);
+                product(gradient, matrix, Right::AsIs)
+            }
+            Place::Gpu(matrix) => {
+                let product = matrix.backward(&gradient);
+                product.unwrap_or_else(|| product_by_dense(gradient, matrix, Right::AsIs))
+            }
+        }
+    }
+
+    /// Rows of the matrix, decoded.
+    fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
+        match &self.place {
+            Place::Host(matrix) => rows_of_packed(matrix, indices, device),
+            Place::Gpu(matrix) => Ok(matrix.rows(indices)),
+        }
+    }
+}
+
+/// The product with a matrix on a GPU that is decoded for it.
+fn product_by_dense(x: Tensor<2>, matrix: &gpu::Packed, right: Right) -> Tensor<2> {
+    product(x, matrix.dense(), right)
 }
 
 /// The two factors of a low-rank matrix up · down.
@@ -44,7 +120,7 @@ pub struct Pair {
 }
 
 impl Store {
-    /// Moves floats to a device; keeps packed integers on the host.
+    /// Moves a matrix to a device.
     pub(crate) fn new(store: compress_core::Store, device: &Device) -> Self {
         match store {
             compress_core::Store::Float(matrix) => {
@@ -52,9 +128,7 @@ impl Store {
                 let matrix = to_device(matrix.into_data(), shape, device);
                 Self::Float(Param::from_tensor(matrix))
             }
-            compress_core::Store::Quantised(matrix) => Self::Packed(Packed {
-                matrix: Arc::new(matrix),
-            }),
+            compress_core::Store::Quantised(matrix) => Self::Packed(Packed::new(matrix, device)),
         }
     }
 
@@ -66,7 +140,7 @@ impl Store {
                 let [rows, cols] = matrix.dims();
                 Shape::new(rows, cols)
             }
-            Self::Packed(Packed { matrix }) => matrix.shape(),
+            Self::Packed(packed) => packed.shape(),
         }
     }
 
@@ -74,7 +148,7 @@ impl Store {
     pub(crate) fn precision(&self) -> Precision {
         match self {
             Self::Float(_) => Precision::Float,
-            Self::Packed(Packed { matrix }) => Precision::Quantised(matrix.scheme()),
+            Self::Packed(packed) => Precision::Quantised(packed.scheme()),
         }
     }
 
@@ -91,17 +165,16 @@ impl Store {
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Float(matrix) => product(x, matrix.val(), Right::Transposed),
-            Self::Packed(Packed { matrix }) => product_of_packed(&x, matrix),
+            Self::Packed(packed) => packed.forward(x),
         }
     }
 
-    /// G M: a packed M is decoded for it, since the packed kernels multiply by rows only.
+    /// G M.
     pub(crate) fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
-        let matrix = match self {
-            Self::Float(matrix) => matrix.val(),
-            Self::Packed(Packed { matrix }) => dense(matrix, &gradient),
-        };
-        product(gradient, matrix, Right::AsIs)
+        match self {
+            Self::Float(matrix) => product(gradient, matrix.val(), Right::AsIs),
+            Self::Packed(packed) => packed.backward(gradient),
+        }
     }
 
     /// ∂L/∂M = Gᵀ X, summed over tokens; none where the matrix is packed.
@@ -115,7 +188,7 @@ impl Store {
     pub(crate) fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
         match self {
             Self::Float(matrix) => Ok(selected(matrix, indices, device)),
-            Self::Packed(Packed { matrix }) => rows_of_packed(matrix, indices, device),
+            Self::Packed(packed) => packed.rows(indices, device),
         }
     }
 }

@@ -49,12 +49,14 @@ struct Calibration<'a> {
 /// Waits where another run measures the same. Fails on windows of different lengths or of less than 2 tokens, on an
 /// activation or a gradient that is not finite, and where a file cannot be read or written. Costs one pass forward,
 /// and where gradients are needed one backward, which runs each block forward once more; three of those where one would
-/// take more than `room`, in bytes. The bytes of the evidence do not depend on it.
+/// take more than `room`, in bytes. The bytes of the evidence do not depend on it. The passes run on `device`, sums on
+/// the CPU.
 pub fn calibrate(
     checkpoint: &Checkpoint,
     windows: &[Vec<u32>],
     needs: Needs,
     (store, room): (&EvidenceStore, usize),
+    device: &Device,
     progress: &dyn Progress,
 ) -> Result<()> {
     let layers = checkpoint.config().layers;
@@ -69,7 +71,7 @@ pub fn calibrate(
         checkpoint.config().predicts()?;
     }
     if needs != Needs::NOTHING {
-        let pass = Calibration::new(checkpoint, windows, (store, room), progress)?;
+        let pass = Calibration::new(checkpoint, windows, (store, room), device, progress)?;
         pass.forward(needs)?;
         if needs.gradients {
             pass.back()?;
@@ -83,6 +85,7 @@ impl<'a> Calibration<'a> {
         checkpoint: &'a Checkpoint,
         windows: &'a [Vec<u32>],
         (store, room): (&'a EvidenceStore, usize),
+        device: &Device,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
         let time = length(windows)?;
@@ -93,8 +96,7 @@ impl<'a> Calibration<'a> {
             refit: None,
             attention_weighted: false,
         };
-        let device = Device::flex();
-        let network = Streamed::open(checkpoint, &device)?;
+        let network = Streamed::open(checkpoint, device)?;
         Ok(Self {
             checkpoint,
             windows,
@@ -104,7 +106,7 @@ impl<'a> Calibration<'a> {
             angles: network.angles(0..time),
             network,
             time,
-            device,
+            device: device.clone(),
         })
     }
 

@@ -35,9 +35,3 @@ pub fn remove(path: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
-
-/// The error of measuring attention mass where its kernel does not run.
-pub fn not_on_host() -> Error {
-    let problem = "attention weights are measured on the CPU only".into();
-    compress_models::Error::Execution { problem }.into()
-}

@@ -10,7 +10,7 @@ use compress_models::{Block, RotaryAngles, to_host};
 use crate::{
     BlockTrace, Error, Result,
     accumulate::weight,
-    host::{finite, not_on_host},
+    host::finite,
 };
 
 /// One sum of outer products over all tokens.
@@ -54,8 +54,8 @@ impl Measure {
         let mut x = to_host(trace.input(self.input_kind()))?;
         if self == Self::AttentionWeighted {
             let [query, key, _] = trace.projections.clone();
-            let attention_mass = block.attention.attention_mass(query, key, angles);
-            weight(&mut x, &attention_mass.ok_or_else(not_on_host)?);
+            let attention_mass = block.attention.attention_mass(query, key, angles)?;
+            weight(&mut x, &attention_mass);
         }
         if finite(&x) {
             Ok(x)

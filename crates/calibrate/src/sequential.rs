@@ -30,7 +30,7 @@ use rayon::prelude::*;
 
 use crate::{
     Error, Measured, Progress, Result,
-    host::{finite, length, not_on_host, remove, side_by_side},
+    host::{finite, length, remove, side_by_side},
     measured::{Seen, one_reader, target_rows},
     refit::{Behind, RefitTarget},
     stages::{State, advance},
@@ -63,13 +63,13 @@ impl<'a> Sequential<'a> {
         windows: &[Vec<u32>],
         (behind, attention_weighted): (Option<Behind<'a>>, bool),
         (folder, first): (&Path, usize),
+        device: &Device,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
-        let device = Device::flex();
         let time = length(windows)?;
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
         // Streamed: of the embedding only the rows of the text are read.
-        let network = Streamed::open(checkpoint, &device)?;
+        let network = Streamed::open(checkpoint, device)?;
         let passes = Self {
             checkpoint,
             behind,
@@ -77,7 +77,7 @@ impl<'a> Sequential<'a> {
             windows: windows.len(),
             time,
             angles: network.angles(0..time),
-            device,
+            device: device.clone(),
             folder: folder.into(),
             progress,
         };
@@ -261,8 +261,7 @@ impl<'a> Sequential<'a> {
             let attention = &original.attention;
             let (query, key) = (&attention.query, &attention.key);
             let (query, key) = (query.forward(x.clone()), key.forward(x.clone()));
-            let attention_mass = attention.attention_mass(query, key, &self.angles);
-            attention_mass.ok_or_else(not_on_host)
+            attention.attention_mass(query, key, &self.angles)
         };
         Ok(Seen {
             z: to_host(last.input.clone())?,

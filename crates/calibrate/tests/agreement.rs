@@ -57,7 +57,7 @@ fn measured(model: &Checkpoint) -> (tempfile::TempDir, EvidenceStore) {
     let folder = tempfile::tempdir().unwrap();
     let store = EvidenceStore::open(folder.path(), &json!({})).unwrap();
     let windows = windows(model.config().vocabulary);
-    calibrate(model, &windows, ALL, (&store, usize::MAX), &Silent).unwrap();
+    calibrate(model, &windows, ALL, (&store, usize::MAX), &Device::flex(), &Silent).unwrap();
     (folder, store)
 }
 
@@ -175,7 +175,7 @@ fn evidence_that_is_partly_there_is_completed_to_the_same_bytes() {
         "1.down.gradients",
     ] {
         fs::remove_file(store.folder().join(format!("{lost}.safetensors"))).unwrap();
-        calibrate(&model, &windows, ALL, (&store, usize::MAX), &Silent).unwrap();
+        calibrate(&model, &windows, ALL, (&store, usize::MAX), &Device::flex(), &Silent).unwrap();
         assert_eq!(contents(&store), whole, "without {lost}");
     }
     drop(folder);
@@ -194,8 +194,8 @@ fn gradients_asked_for_later_are_those_asked_for_at_once() {
         attention_weighted: false,
         gradients: false,
     };
-    calibrate(&model, &windows, first, (&later, usize::MAX), &Silent).unwrap();
-    calibrate(&model, &windows, ALL, (&later, usize::MAX), &Silent).unwrap();
+    calibrate(&model, &windows, first, (&later, usize::MAX), &Device::flex(), &Silent).unwrap();
+    calibrate(&model, &windows, ALL, (&later, usize::MAX), &Device::flex(), &Silent).unwrap();
     let names =
         |contents: BTreeMap<PathBuf, Vec<u8>>| -> Vec<_> { contents.into_values().collect() };
     assert_eq!(names(contents(&later)), names(whole));
@@ -208,7 +208,7 @@ fn little_memory_takes_more_rounds_and_gives_the_same_bytes() {
     let other = tempfile::tempdir().unwrap();
     let little = EvidenceStore::open(other.path(), &json!({})).unwrap();
     let windows = windows(model.config().vocabulary);
-    calibrate(&model, &windows, ALL, (&little, 0), &Silent).unwrap();
+    calibrate(&model, &windows, ALL, (&little, 0), &Device::flex(), &Silent).unwrap();
     let contents: [Vec<_>; 2] =
         [store, little].map(|store| contents(&store).into_values().collect());
     assert_eq!(contents[0], contents[1]);
@@ -220,7 +220,7 @@ fn windows_that_are_no_windows_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = EvidenceStore::open(folder.path(), &json!({})).unwrap();
     for windows in [vec![], vec![vec![1]], vec![vec![1, 2, 3], vec![1, 2]]] {
-        let outcome = calibrate(&model, &windows, ALL, (&store, usize::MAX), &Silent);
+        let outcome = calibrate(&model, &windows, ALL, (&store, usize::MAX), &Device::flex(), &Silent);
         assert!(matches!(outcome, Err(Error::Windows { .. })), "{windows:?}");
     }
 }
@@ -277,6 +277,7 @@ fn a_model_that_overflows_is_named_by_block_inlet_and_window() {
         &windows(model.config().vocabulary),
         ALL,
         (&store, usize::MAX),
+        &Device::flex(),
         &Silent,
     );
     let Err(Error::Activation { input, .. }) = outcome else {
@@ -303,6 +304,7 @@ fn seen(
         &windows,
         (behind, attention_weighted),
         start,
+        &Device::flex(),
         &Silent,
     )
     .unwrap();
@@ -439,7 +441,7 @@ fn many_runs_share_one_store() {
     let windows = windows(model.config().vocabulary);
     let one = |_: usize| {
         let store = EvidenceStore::open(root.path(), &json!({})).unwrap();
-        calibrate(&model, &windows, ALL, (&store, usize::MAX), &Silent).unwrap();
+        calibrate(&model, &windows, ALL, (&store, usize::MAX), &Device::flex(), &Silent).unwrap();
         for site in Site::blocks(model.config().layers) {
             store.remember_spectrum(site, "plain", &[2.0, 1.0]).unwrap();
             assert_eq!(store.spectrum(site, "plain").unwrap().unwrap(), [2.0, 1.0]);

@@ -12,6 +12,7 @@ use std::{ops::RangeInclusive, path::PathBuf};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use compress_models::DeviceChoice;
 
 use crate::{job, memory::Memory};
 
@@ -105,12 +106,20 @@ pub struct Resources {
     /// block [default: two thirds of what is free].
     #[arg(long, value_name = "BYTES")]
     memory: Option<ByteSize>,
+
+    /// Where models run: auto (a real GPU if one answers, else the CPU), cpu, or wgpu. Decompositions and rounding
+    /// are done on the CPU.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
 }
 
 impl Resources {
-    /// The memory that may be used.
-    pub fn memory(self) -> Memory {
-        Memory::new(self.memory)
+    /// The memory and the device that may be used.
+    pub fn job(self) -> job::Machine {
+        job::Machine {
+            memory: Memory::new(self.memory),
+            device: self.device,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use compress_calibrate::{EvidenceStore, Progress, RefitTarget, calibrate};
 use compress_checkpoint::Config;
 use compress_core::{Method, Needs, Plan, Role, Survey};
 use compress_evaluate::Protocol;
+use compress_models::CPU;
 use compress_numerics::Random;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -90,14 +91,19 @@ impl Sample {
     ///
     /// Tokens stand for the text and the way in which it was drawn; the number of windows says how they are cut. The
     /// config is in it beside the weights, since it decides what the model makes of them.
-    fn key(&self, model: &Opened) -> Result<Value> {
-        Ok(json!({
+    fn key(&self, model: &Opened, device: &str) -> Result<Value> {
+        let mut key = json!({
             "version": 4, // of the way of measuring
             "model": model.id()?.digest,
             "config": model.checkpoint.config().json,
             "tokens": text::digest(self.windows.iter().flatten()),
             "windows": self.windows.len(),
-        }))
+        });
+        // Any CPU gives the same bytes; GPUs sum in orders of their own.
+        if device != CPU {
+            key["device"] = device.into();
+        }
+        Ok(key)
     }
 }
 
@@ -211,7 +217,8 @@ impl Measurements {
         model: &Opened,
     ) -> Result<Self> {
         let sample = Sample::new(arguments, context, model)?;
-        let about = sample.key(model)?;
+        let (device, device_name) = arguments.machine.device.open()?;
+        let about = sample.key(model, &device_name)?;
         let start = Instant::now();
         let measure = || {
             let root = &arguments.calibration.evidence;
@@ -219,9 +226,15 @@ impl Measurements {
             let root = root.clone().map_or_else(cache::evidence, Ok)?;
             let store = EvidenceStore::open(&root, &about)?;
             let bar = Bar::new(arguments.printing.quiet);
-            let room = room_to_measure(arguments.memory);
-            let measured = (&store, room);
-            calibrate(&model.checkpoint, &sample.windows, needs, measured, &bar)?;
+            let room = room_to_measure(arguments.machine.memory);
+            calibrate(
+                &model.checkpoint,
+                &sample.windows,
+                needs,
+                (&store, room),
+                &device,
+                &bar,
+            )?;
             bar.finish();
             anyhow::Ok(store)
         };

@@ -33,8 +33,8 @@ pub struct Planning {
     pub calibration: Calibration,
     /// Where to draw the plan.
     pub plot: Option<PathBuf>,
-    /// The memory that the run may take.
-    pub memory: Memory,
+    /// What the run may take of the machine.
+    pub machine: Machine,
     /// Tables or JSON, with or without progress.
     pub printing: Printing,
 }
@@ -115,7 +115,16 @@ pub struct Running {
     pub text: Text,
 }
 
-/// The text that models are scored on, and the device.
+/// What a job may take of the machine.
+#[derive(Clone, Copy)]
+pub struct Machine {
+    /// The memory of the host.
+    pub memory: Memory,
+    /// The device that models run on.
+    pub device: DeviceChoice,
+}
+
+/// The text that models are scored on.
 #[derive(Clone)]
 pub struct Text {
     /// The shipped sample where absent.
@@ -130,8 +139,6 @@ pub struct Text {
     pub documents: Option<String>,
     /// Tokens of each window that are a prompt, where those after it are scored given what a cache holds of it.
     pub split: Option<usize>,
-    /// The device that models run on.
-    pub device: DeviceChoice,
 }
 
 impl Text {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    job::Text,
+    job::{Machine, Text},
     loaded::{self, CacheReport, Loaded},
     memory::Memory,
     progress, report, shipped, text,
@@ -85,11 +85,11 @@ pub struct ScoringText {
 }
 
 impl ScoringText {
-    /// Reads and cuts the text as the arguments say, with the tokenizer of `model`; models that are run over it may
-    /// take so much memory.
+    /// Reads and cuts the text as the arguments say, with the tokenizer of `model`; models are run over it on what
+    /// `machine` has.
     ///
     /// Fails where there is too little text, where tokens do not fit the model, and where the device does not answer.
-    pub fn new(arguments: &Text, model: &Checkpoint, memory: Memory) -> Result<Self> {
+    pub fn new(arguments: &Text, model: &Checkpoint, machine: Machine) -> Result<Self> {
         let (name, text) = match &arguments.file {
             Some(path) => (path.display().to_string(), text::read(path)?),
             None => ("shipped sample".to_owned(), shipped::SAMPLE.to_owned()),
@@ -120,7 +120,7 @@ impl ScoringText {
             windows: Some(windows.len()),
             ..protocol
         };
-        let (device, device_name) = arguments.device.open()?;
+        let (device, device_name) = machine.device.open()?;
         Ok(Self {
             name,
             protocol,
@@ -128,7 +128,7 @@ impl ScoringText {
             split,
             device,
             device_name,
-            memory,
+            memory: machine.memory,
         })
     }
 

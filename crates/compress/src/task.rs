@@ -96,11 +96,13 @@ impl<'a, M: Method> Task<'a, M> {
         let bar = Bar::new(work.quiet);
         // In the work directory, where a killed run finds the residual streams of the block that it goes on with.
         let place = writer.work().join("trace");
+        let (device, _) = self.job.planning.machine.device.open()?;
         let passes = Sequential::begin(
             &self.model.checkpoint,
             windows,
             (behind, attention_weighted),
             (&place, writer.first_block()),
+            &device,
             &bar,
         )?;
         let done = work.in_sequence(&passes, refit)?;

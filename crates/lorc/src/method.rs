@@ -96,8 +96,9 @@ impl Method for Lorc {
         for places in by_input(steps) {
             let readers: Vec<Round> = places.iter().map(|&place| steps[place]).collect();
             let input = Input::of(&readers, survey)?;
-            let one = |step: &Round| step.carry_out(&input, survey);
-            let done = readers.par_iter().map(one).collect::<Result<Vec<_>>>()?;
+            // No more at a time than there are threads, as `memory` reckons.
+            let one = |index: usize| readers[index].carry_out(&input, survey);
+            let done = side_by_side(readers.len(), usize::MAX, one)?;
             edits.extend(places.into_iter().zip(done));
         }
         Ok(edits.into_values().collect())

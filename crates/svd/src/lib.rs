@@ -43,7 +43,7 @@ use compress_core::{
     Budget, Edit, Factor, Matrix, Method, Needs, Result, Shape, Site, Step as _, Survey, Truncate,
     by_input,
 };
-use rayon::prelude::*;
+use compress_numerics::side_by_side;
 use serde::Serialize;
 
 pub use memory::{memory, memory_of_cut, memory_of_metric, memory_together};
@@ -118,11 +118,13 @@ pub fn under_norm<T: Send>(
     for places in by_input(sites.iter().copied()).into_values() {
         let readers: Vec<Site> = places.iter().map(|&place| sites[place]).collect();
         let shared = shared_inputs(&readers, survey, norm)?;
-        let one = |&place: &usize| {
+        let one = |index: usize| -> Result<_> {
+            let place = places[index];
             let metric = metric_of(sites[place], survey, norm, shared.as_ref())?;
             Ok((place, work(place, &metric)?))
         };
-        done.extend(places.par_iter().map(one).collect::<Result<Vec<_>>>()?);
+        // No more at a time than there are threads, as `memory` reckons.
+        done.extend(side_by_side(places.len(), usize::MAX, one)?);
     }
     Ok(done.into_values().collect())
 }

@@ -40,14 +40,11 @@ pub fn memory(
     Ok(shared + cuts)
 }
 
-/// The peak of pieces of work that run side by side where there is more than one thread, else one after the other.
-/// With few threads and many pieces that is an upper bound.
+/// The peak of pieces of work of which as many run side by side as there are threads.
 pub fn memory_together(each: impl Iterator<Item = usize>, threads: usize) -> usize {
-    if threads > 1 {
-        each.sum()
-    } else {
-        each.max().unwrap_or(0)
-    }
+    let mut each: Vec<usize> = each.collect();
+    each.sort_unstable_by(|a, b| b.cmp(a));
+    each.into_iter().take(threads.max(1)).sum()
 }
 
 /// The bytes of an n × n metric, lower triangle, and of its root where `rooted`.

@@ -196,7 +196,7 @@ impl Planning {
             form: self.form.job(),
             calibration: self.calibration.job(),
             plot: self.plot.clone(),
-            memory: self.resources.memory(),
+            machine: self.resources.job(),
             printing: self.printing.job(),
         })
     }

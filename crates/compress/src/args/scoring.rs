@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use compress_models::DeviceChoice;
 
 use super::whole_number;
 use crate::job;
@@ -36,10 +35,6 @@ pub struct Text {
     /// [default: none; half of the window for a model that has a cache policy].
     #[arg(long, value_name = "N", value_parser = split)]
     pub split: Option<usize>,
-
-    /// Where to run: auto (a real GPU if one answers, else the CPU), cpu, or wgpu.
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
 }
 
 fn split(text: &str) -> Result<usize, String> {
@@ -66,7 +61,7 @@ impl std::str::FromStr for WindowCount {
 }
 
 impl Text {
-    /// What is to be scored, and where.
+    /// What is to be scored.
     pub fn job(&self) -> job::Text {
         job::Text {
             file: self.file.clone(),
@@ -78,7 +73,6 @@ impl Text {
             bos: self.bos,
             documents: self.documents.clone(),
             split: self.split,
-            device: self.device,
         }
     }
 }

@@ -138,7 +138,7 @@ fn scoring_text(job: &Compare, variants: &[Variant], model: &Opened) -> Result<S
         let context = arguments.context(model.checkpoint.config());
         arguments.split.get_or_insert(context / 2);
     }
-    ScoringText::new(&arguments, &model.checkpoint, job.resources.memory())
+    ScoringText::new(&arguments, &model.checkpoint, job.resources.job())
 }
 
 /// Refuses a place for a variant in which the comparison reads something: a run may replace what is there.
@@ -194,7 +194,7 @@ fn measure(
     let mut running = method.job()?;
     // The same for all, whatever the usual values of `run` are.
     running.text = job.text.job();
-    running.planning.memory = job.resources.memory();
+    running.planning.machine = job.resources.job();
     running
         .planning
         .calibration

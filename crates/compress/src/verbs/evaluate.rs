@@ -17,7 +17,7 @@ pub fn run(job: &Evaluate) -> Result<Outcome> {
         .as_deref()
         .map(|name| Opened::open(Some(name), quiet))
         .transpose()?;
-    let text = ScoringText::new(&job.text.job(), &model.checkpoint, job.resources.memory())?;
+    let text = ScoringText::new(&job.text.job(), &model.checkpoint, job.resources.job())?;
     if job.needles.is_some() {
         text.check_needles(&model.checkpoint)?;
     }

@@ -65,10 +65,10 @@ pub fn preview<M: Method>(
         plot::ranks::draw(path, survey, &plan.forms())?;
     }
     let how = (job, context);
-    let takes = footprint::preview((method, plan), survey, (source, layout), how, job.memory)?;
+    let takes = footprint::preview((method, plan), survey, (source, layout), how, job.machine.memory)?;
     let changed = [plan.forms().len(), plan.whole.len()];
     if !job.printing.quiet {
-        tell!("{}", table(changed, (source, layout), &takes, job.memory));
+        tell!("{}", table(changed, (source, layout), &takes, job.machine.memory));
         warn_of_options(&plan.forms(), job, &takes);
     }
     let (before, after) = (source.file_bytes(), layout.bytes());
@@ -128,11 +128,11 @@ fn warn_of_options(forms: &[(Site, Form)], job: &Planning, takes: &Footprint) {
     if job.form.factors.is_some() && !cut {
         tell!("warning: no weight becomes low-rank factors, so --factor-bits changes nothing");
     }
-    if takes.memory > job.memory.bytes() {
+    if takes.memory > job.machine.memory.bytes() {
         tell!(
             "warning: compressing takes about {} of memory at the least, and {} may be used",
             report::size(takes.memory),
-            report::size(job.memory.bytes())
+            report::size(job.machine.memory.bytes())
         );
     }
 }

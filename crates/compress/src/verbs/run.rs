@@ -135,7 +135,7 @@ impl Compress<'_> {
         if !job.evaluate {
             return Ok(None);
         }
-        let text = ScoringText::new(&job.text, &model.checkpoint, job.planning.memory)?;
+        let text = ScoringText::new(&job.text, &model.checkpoint, job.planning.machine)?;
         text.check_room(&model.checkpoint, 2)?;
         Ok(Some(text))
     }

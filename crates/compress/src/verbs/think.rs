@@ -152,7 +152,7 @@ fn scoring_text(job: &Think, model: &Checkpoint) -> Result<Option<ScoringText>> 
             policy.window
         );
     }
-    let text = ScoringText::new(&arguments, model, job.resources.memory())?;
+    let text = ScoringText::new(&arguments, model, job.resources.job())?;
     text.check_room(model, 2)?;
     Ok(Some(text))
 }

@@ -113,8 +113,8 @@ fn scoring_text(job: &Tune, model: &Opened) -> Result<Option<ScoringText>> {
     if job.no_evaluate {
         return Ok(None);
     }
-    let memory = job.resources.memory();
-    let text = ScoringText::new(&job.text.job(), &model.checkpoint, memory)?;
+    let machine = job.resources.job();
+    let text = ScoringText::new(&job.text.job(), &model.checkpoint, machine)?;
     // The original beside the model before and after.
     let models = if job.original.is_some() { 3 } else { 2 };
     text.check_room(&model.checkpoint, models)?;
@@ -207,7 +207,7 @@ impl Task<'_> {
     /// Trains, puts what came of it in its place, and writes all else that the output consists of.
     fn train(&self, writer: &Writer<'_>) -> Result<(Effort, Vec<Point>)> {
         let mut journal = Journal::open(&writer.state())?;
-        let device = Device::flex();
+        let (device, _) = self.job.resources.job().device.open()?;
         let mut decoder = Decoder::load(&self.model.checkpoint, &device)?;
         decoder.part_residuals(&self.model.checkpoint, &device)?;
         let start = Instant::now();

@@ -16,7 +16,7 @@ use crate::{
     Block, Decoder, Linear, Weight,
     host::{numbers, plain},
     linear::{Mixed, Sum},
-    store::{self, Packed as PackedStore},
+    store,
 };
 
 /// A network's blocks, and the norm after them.
@@ -213,7 +213,8 @@ impl Store {
     fn of(store: &store::Store) -> Option<Self> {
         match store {
             store::Store::Float(matrix) => Floats::of(matrix).map(Self::Float),
-            store::Store::Packed(PackedStore { matrix }) => {
+            store::Store::Packed(packed) => {
+                let matrix = packed.on_host()?;
                 // Refused here, once, so that products need not fail later.
                 matrix.packed().ok()?;
                 Some(Self::Packed(matrix.clone()))
