@@ -8,7 +8,7 @@ pub use without::{Packed, attend};
 #[cfg(not(feature = "wgpu"))]
 mod without {
     use burn::tensor::{Device, Tensor};
-    use compress_core::{Quantised, Scheme, Shape};
+    use compress_core::{Matrix, Precision, Quantised, Shape};
 
     /// A packed weight on a GPU: there is none.
     #[derive(Clone, Debug)]
@@ -19,11 +19,15 @@ mod without {
             None
         }
 
+        pub const fn floats(_: &Matrix, _: &Device) -> Option<Self> {
+            None
+        }
+
         pub const fn shape(&self) -> Shape {
             match *self {}
         }
 
-        pub const fn scheme(&self) -> Scheme {
+        pub const fn precision(&self) -> Precision {
             match *self {}
         }
 

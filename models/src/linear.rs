@@ -158,21 +158,34 @@ impl Linear {
 }
 
 impl Weight {
-    /// Moves a factor's numbers to a device; packed ones stay on the host.
+    /// Moves a factor's numbers to a device.
     ///
     /// Fails where the parts of a mixture do not fit each other.
     pub fn new(factor: Factor, device: &Device) -> Result<Self> {
+        Self::by(factor, |store| Store::new(store, device))
+    }
+
+    /// The same where they are not to be trained, see [`Decoder::load_fixed`](crate::Decoder::load_fixed).
+    pub(crate) fn fixed(factor: Factor, device: &Device) -> Result<Self> {
+        Self::by(factor, |store| Store::fixed(store, device))
+    }
+
+    fn by(factor: Factor, store: impl Fn(compress_core::Store) -> Store) -> Result<Self> {
+        let pair = |pair: compress_core::Pair| Pair {
+            up: store(pair.up),
+            down: store(pair.down),
+        };
         Ok(match factor {
-            Factor::Whole(store) => Self::Whole(Store::new(store, device)),
-            Factor::LowRank(pair) => Self::LowRank(Pair::new(pair, device)),
+            Factor::Whole(whole) => Self::Whole(store(whole)),
+            Factor::LowRank(factors) => Self::LowRank(pair(factors)),
             Factor::Sum { base, correction } => Self::Sum(Sum {
-                base: Store::new(base, device),
-                correction: Pair::new(correction, device),
+                base: store(base),
+                correction: pair(correction),
             }),
             Factor::Shared { .. } => {
                 let mixed = compress_core::Store::Float(factor.dense()?);
                 Self::Shared(Mixed {
-                    weight: Store::new(mixed, device),
+                    weight: store(mixed),
                     residual: None,
                     form: factor.form(),
                 })
@@ -194,7 +207,10 @@ impl Weight {
         let mixed = dictionary.mixed(&coefficients.floats())?;
         Ok(Self::Shared(Mixed {
             weight: Store::new(compress_core::Store::Float(mixed), device),
-            residual: Some(Pair::new(pair, device)),
+            residual: Some(Pair {
+                up: Store::new(pair.up, device),
+                down: Store::new(pair.down, device),
+            }),
             form,
         }))
     }

@@ -24,13 +24,18 @@ impl Decoder {
     /// Fails where a tensor is missing or damaged, has another shape than the config says, or holds a number that is
     /// not finite.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        let blocks = 0..checkpoint.config().layers;
-        let blocks = blocks.map(|layer| Block::load(checkpoint, layer, device));
-        let blocks = blocks.collect::<Result<_>>()?;
-        Ok(Self {
-            blocks,
-            ..Self::load_ends(checkpoint, device)?
-        })
+        Loader::new(checkpoint, device).decoder()
+    }
+
+    /// The same, to be run and not trained: on a GPU, floats that 16 bits hold exactly take no more. On the CPU there
+    /// is no difference.
+    pub fn load_fixed(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        let loader = Loader::new(checkpoint, device);
+        Loader {
+            fixed: true,
+            ..loader
+        }
+        .decoder()
     }
 
     /// Takes the residuals of mixtures out of their weights, so that they can be trained: `checkpoint` is what was
@@ -50,29 +55,14 @@ impl Decoder {
 
     /// Loads embedding, last norm and head, without blocks, for callers that load one block at a time.
     pub fn load_ends(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        let load = Loader::new(checkpoint, device);
-        let config = checkpoint.config();
-        let head = |weight| Linear { weight, bias: None };
-        let untied = (config.head == Head::Own).then(|| load.weight(Site::Head));
-        Ok(Self {
-            embedding: load.weight(Site::Embedding)?,
-            blocks: Vec::new(),
-            norm: load.last_norm()?,
-            head: untied.transpose()?.map(head),
-            rotary: Rotary::new(config)?,
-            policy: checkpoint.cache_policy().cloned().map(Arc::new),
-        })
+        Loader::new(checkpoint, device).ends()
     }
 }
 
 impl Block {
     /// Loads one block of a checkpoint; fails as [`Decoder::load`] does.
     pub fn load(checkpoint: &Checkpoint, layer: usize, device: &Device) -> Result<Self> {
-        let mut block = Self::frame(checkpoint, layer, device)?;
-        for role in Role::ALL {
-            block.load_linear(checkpoint, (layer, role), device)?;
-        }
-        Ok(block)
+        Loader::new(checkpoint, device).block(layer)
     }
 
     /// A block of which only the norms are loaded: its linear layers are placeholders until
@@ -104,6 +94,8 @@ pub struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
     device: &'a Device,
+    /// Whether weights are run only, and never trained.
+    fixed: bool,
 }
 
 impl<'a> Loader<'a> {
@@ -113,7 +105,39 @@ impl<'a> Loader<'a> {
             checkpoint,
             config: checkpoint.config(),
             device,
+            fixed: false,
         }
+    }
+
+    fn decoder(&self) -> Result<Decoder> {
+        let blocks = 0..self.config.layers;
+        let blocks = blocks.map(|layer| self.block(layer));
+        Ok(Decoder {
+            blocks: blocks.collect::<Result<_>>()?,
+            ..self.ends()?
+        })
+    }
+
+    /// Embedding, last norm and head.
+    fn ends(&self) -> Result<Decoder> {
+        let head = |weight| Linear { weight, bias: None };
+        let untied = (self.config.head == Head::Own).then(|| self.weight(Site::Head));
+        Ok(Decoder {
+            embedding: self.weight(Site::Embedding)?,
+            blocks: Vec::new(),
+            norm: self.last_norm()?,
+            head: untied.transpose()?.map(head),
+            rotary: Rotary::new(self.config)?,
+            policy: self.checkpoint.cache_policy().cloned().map(Arc::new),
+        })
+    }
+
+    fn block(&self, layer: usize) -> Result<Block> {
+        let mut block = self.frame(layer)?;
+        for role in Role::ALL {
+            *block.linear_mut(role) = self.linear(Site::new(layer, role))?;
+        }
+        Ok(block)
     }
 
     /// A block with its norms, and placeholders for its linear layers.
@@ -182,7 +206,11 @@ impl<'a> Loader<'a> {
             let name = format!("{module}.weight");
             return Err(Error::NonFinite { name, value });
         }
-        Weight::new(factor, self.device)
+        if self.fixed {
+            Weight::fixed(factor, self.device)
+        } else {
+            Weight::new(factor, self.device)
+        }
     }
 
     /// The norm before the head.

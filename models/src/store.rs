@@ -8,7 +8,7 @@ use burn::{
     module::{Module, Param},
     tensor::{Device, Int, Tensor, TensorData},
 };
-use compress_core::{PairForm, Precision, Quantised, Scheme, Shape};
+use compress_core::{PairForm, Precision, Quantised, Shape};
 use compress_numerics::linalg::Right;
 
 use crate::{
@@ -22,7 +22,8 @@ use crate::{
 pub enum Store {
     /// `f32` numbers on the device, which can be trained.
     Float(Param<Tensor<2>>),
-    /// Integers of 2, 3, 4 or 8 bits with scales, which stay packed.
+    /// Integers of 2, 3, 4 or 8 bits with scales, which stay packed; on a GPU also floats of 16 bits that are not to be
+    /// trained.
     Packed(Packed),
 }
 
@@ -64,10 +65,10 @@ impl Packed {
         }
     }
 
-    fn scheme(&self) -> Scheme {
+    fn precision(&self) -> Precision {
         match &self.place {
-            Place::Host(matrix) => matrix.scheme(),
-            Place::Gpu(matrix) => matrix.scheme(),
+            Place::Host(matrix) => Precision::Quantised(matrix.scheme()),
+            Place::Gpu(matrix) => matrix.precision(),
         }
     }
 
@@ -120,6 +121,17 @@ pub struct Pair {
 }
 
 impl Store {
+    /// Moves a matrix to a device where it is not to be trained: on a GPU floats stay in 16 bits if these hold them.
+    pub(crate) fn fixed(store: compress_core::Store, device: &Device) -> Self {
+        if let compress_core::Store::Float(matrix) = &store
+            && let Some(matrix) = gpu::Packed::floats(matrix, device)
+        {
+            let place = Place::Gpu(matrix);
+            return Self::Packed(Packed { place });
+        }
+        Self::new(store, device)
+    }
+
     /// Moves a matrix to a device.
     pub(crate) fn new(store: compress_core::Store, device: &Device) -> Self {
         match store {
@@ -148,7 +160,7 @@ impl Store {
     pub(crate) fn precision(&self) -> Precision {
         match self {
             Self::Float(_) => Precision::Float,
-            Self::Packed(packed) => Precision::Quantised(packed.scheme()),
+            Self::Packed(packed) => packed.precision(),
         }
     }
 
@@ -194,14 +206,6 @@ impl Store {
 }
 
 impl Pair {
-    /// Both factors on a device.
-    pub(crate) fn new(pair: compress_core::Pair, device: &Device) -> Self {
-        Self {
-            up: Store::new(pair.up, device),
-            down: Store::new(pair.down, device),
-        }
-    }
-
     /// Rank and precisions.
     pub(crate) fn form(&self) -> PairForm {
         PairForm {

@@ -10,11 +10,7 @@ use burn::tensor::{Bool, Int, Tensor, activation::softmax};
 
 /// P, batch × heads × queries × keys, from queries and keys with as many heads. The last query stands at the last
 /// key; each sees the keys up to its own position, and of these the last `window`.
-pub fn attention_weights(
-    query: Tensor<4>,
-    key: Tensor<4>,
-    window: Option<usize>,
-) -> Tensor<4> {
+pub fn attention_weights(query: Tensor<4>, key: Tensor<4>, window: Option<usize>) -> Tensor<4> {
     let [.., queries, size] = query.dims();
     let keys = key.dims()[2];
     let hidden = hidden(queries, keys, window, &query);
@@ -61,12 +57,7 @@ fn summed(x: Tensor<4>, shared: usize) -> Tensor<4> {
 }
 
 /// True where a query does not see a key, 1 × 1 × queries × keys: it lies behind it, or further back than the window.
-fn hidden(
-    queries: usize,
-    keys: usize,
-    window: Option<usize>,
-    like: &Tensor<4>,
-) -> Tensor<4, Bool> {
+fn hidden(queries: usize, keys: usize, window: Option<usize>, like: &Tensor<4>) -> Tensor<4, Bool> {
     let device = like.device();
     let first = (keys - queries) as i64;
     let query: Tensor<2, Int> =
@@ -103,7 +94,8 @@ mod tests {
             let ours = attend_backward(ours, gradient.clone(), window);
             for (ours, kernel) in ours.into_iter().zip(kernel) {
                 let tolerance = Tolerance::<f32>::default();
-                ours.into_data().assert_approx_eq(&kernel.into_data(), tolerance);
+                ours.into_data()
+                    .assert_approx_eq(&kernel.into_data(), tolerance);
             }
         }
     }

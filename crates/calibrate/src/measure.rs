@@ -7,11 +7,7 @@
 use compress_core::{InputKind, LayerInput, Needs};
 use compress_models::{Block, RotaryAngles, to_host};
 
-use crate::{
-    BlockTrace, Error, Result,
-    accumulate::weight,
-    host::finite,
-};
+use crate::{BlockTrace, Error, Result, accumulate::weight, host::finite};
 
 /// One sum of outer products over all tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]

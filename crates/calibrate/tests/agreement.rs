@@ -57,7 +57,15 @@ fn measured(model: &Checkpoint) -> (tempfile::TempDir, EvidenceStore) {
     let folder = tempfile::tempdir().unwrap();
     let store = EvidenceStore::open(folder.path(), &json!({})).unwrap();
     let windows = windows(model.config().vocabulary);
-    calibrate(model, &windows, ALL, (&store, usize::MAX), &Device::flex(), &Silent).unwrap();
+    calibrate(
+        model,
+        &windows,
+        ALL,
+        (&store, usize::MAX),
+        &Device::flex(),
+        &Silent,
+    )
+    .unwrap();
     (folder, store)
 }
 
@@ -175,7 +183,15 @@ fn evidence_that_is_partly_there_is_completed_to_the_same_bytes() {
         "1.down.gradients",
     ] {
         fs::remove_file(store.folder().join(format!("{lost}.safetensors"))).unwrap();
-        calibrate(&model, &windows, ALL, (&store, usize::MAX), &Device::flex(), &Silent).unwrap();
+        calibrate(
+            &model,
+            &windows,
+            ALL,
+            (&store, usize::MAX),
+            &Device::flex(),
+            &Silent,
+        )
+        .unwrap();
         assert_eq!(contents(&store), whole, "without {lost}");
     }
     drop(folder);
@@ -194,8 +210,24 @@ fn gradients_asked_for_later_are_those_asked_for_at_once() {
         attention_weighted: false,
         gradients: false,
     };
-    calibrate(&model, &windows, first, (&later, usize::MAX), &Device::flex(), &Silent).unwrap();
-    calibrate(&model, &windows, ALL, (&later, usize::MAX), &Device::flex(), &Silent).unwrap();
+    calibrate(
+        &model,
+        &windows,
+        first,
+        (&later, usize::MAX),
+        &Device::flex(),
+        &Silent,
+    )
+    .unwrap();
+    calibrate(
+        &model,
+        &windows,
+        ALL,
+        (&later, usize::MAX),
+        &Device::flex(),
+        &Silent,
+    )
+    .unwrap();
     let names =
         |contents: BTreeMap<PathBuf, Vec<u8>>| -> Vec<_> { contents.into_values().collect() };
     assert_eq!(names(contents(&later)), names(whole));
@@ -208,7 +240,15 @@ fn little_memory_takes_more_rounds_and_gives_the_same_bytes() {
     let other = tempfile::tempdir().unwrap();
     let little = EvidenceStore::open(other.path(), &json!({})).unwrap();
     let windows = windows(model.config().vocabulary);
-    calibrate(&model, &windows, ALL, (&little, 0), &Device::flex(), &Silent).unwrap();
+    calibrate(
+        &model,
+        &windows,
+        ALL,
+        (&little, 0),
+        &Device::flex(),
+        &Silent,
+    )
+    .unwrap();
     let contents: [Vec<_>; 2] =
         [store, little].map(|store| contents(&store).into_values().collect());
     assert_eq!(contents[0], contents[1]);
@@ -220,7 +260,14 @@ fn windows_that_are_no_windows_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = EvidenceStore::open(folder.path(), &json!({})).unwrap();
     for windows in [vec![], vec![vec![1]], vec![vec![1, 2, 3], vec![1, 2]]] {
-        let outcome = calibrate(&model, &windows, ALL, (&store, usize::MAX), &Device::flex(), &Silent);
+        let outcome = calibrate(
+            &model,
+            &windows,
+            ALL,
+            (&store, usize::MAX),
+            &Device::flex(),
+            &Silent,
+        );
         assert!(matches!(outcome, Err(Error::Windows { .. })), "{windows:?}");
     }
 }
@@ -441,7 +488,15 @@ fn many_runs_share_one_store() {
     let windows = windows(model.config().vocabulary);
     let one = |_: usize| {
         let store = EvidenceStore::open(root.path(), &json!({})).unwrap();
-        calibrate(&model, &windows, ALL, (&store, usize::MAX), &Device::flex(), &Silent).unwrap();
+        calibrate(
+            &model,
+            &windows,
+            ALL,
+            (&store, usize::MAX),
+            &Device::flex(),
+            &Silent,
+        )
+        .unwrap();
         for site in Site::blocks(model.config().layers) {
             store.remember_spectrum(site, "plain", &[2.0, 1.0]).unwrap();
             assert_eq!(store.spectrum(site, "plain").unwrap().unwrap(), [2.0, 1.0]);

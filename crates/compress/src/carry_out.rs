@@ -123,7 +123,9 @@ impl<M: Method> Compression<'_, M> {
     fn largest_first(&self) -> Result<Vec<(LayerInput, Vec<usize>)>> {
         let mut sized = Vec::new();
         for (input, indices) in by_input(self.plan)? {
-            let steps = indices.iter().map(|&index| Ok(self.planned(index)?.step.clone()));
+            let steps = indices
+                .iter()
+                .map(|&index| Ok(self.planned(index)?.step.clone()));
             let steps = steps.collect::<Result<Vec<_>>>()?;
             let shape = |site| self.survey.shape(site);
             sized.push((self.method.memory(&steps, &shape, 1)?, (input, indices)));

@@ -25,8 +25,8 @@ pub struct CacheReport {
 
 /// Some models, all of them loaded in the same way.
 pub enum Loaded<'a> {
-    /// All weights in memory.
-    Whole(Vec<Decoder>),
+    /// All weights in memory; and the bytes that each model takes on a GPU, by the account of its allocator.
+    Whole(Vec<Decoder>, Vec<Option<usize>>),
     /// Blocks on disk, each loaded when it is needed; and how many windows go through a block at a time.
     Streamed(Vec<Streamed<'a>>, usize),
 }
@@ -44,8 +44,16 @@ impl<'a> Loaded<'a> {
         let each = models.iter();
         // Preferred: only whole models can be timed, and blocks are read once.
         if memory.holds(need.whole()) {
-            let whole = each.map(|model| Decoder::load(model, device));
-            return Ok(Self::Whole(whole.collect::<Result<_, _>>()?));
+            let whole = each.map(|model| {
+                let before = on_device(device);
+                let decoder = Decoder::load_fixed(model, device)?;
+                let after = on_device(device);
+                let taken = after.zip(before).map(|(after, before)| after - before);
+                anyhow::Ok((decoder, taken))
+            });
+            let whole: Vec<_> = whole.collect::<Result<_>>()?;
+            let (decoders, bytes) = whole.into_iter().unzip();
+            return Ok(Self::Whole(decoders, bytes));
         }
         let batch = batch(need, memory)?;
         if !quiet {
@@ -60,10 +68,18 @@ impl<'a> Loaded<'a> {
         Ok(Self::Streamed(streamed.collect::<Result<_, _>>()?, batch))
     }
 
+    /// The bytes that each model takes on a GPU; none on the CPU and of streamed models.
+    pub fn device_bytes(&self) -> Vec<Option<usize>> {
+        match self {
+            Self::Whole(_, bytes) => bytes.clone(),
+            Self::Streamed(..) => Vec::new(),
+        }
+    }
+
     /// The models, in their order.
     pub fn networks(&self) -> Vec<&dyn Network> {
         match self {
-            Self::Whole(decoders) => decoders.iter().map(|each| each as &dyn Network).collect(),
+            Self::Whole(decoders, _) => decoders.iter().map(|each| each as &dyn Network).collect(),
             Self::Streamed(each, _) => each.iter().map(|each| each as &dyn Network).collect(),
         }
     }
@@ -71,7 +87,7 @@ impl<'a> Loaded<'a> {
     /// How many windows go through a block that is loaded for them; whole models have no use for it.
     pub const fn batch(&self) -> usize {
         match self {
-            Self::Whole(_) => 1,
+            Self::Whole(..) => 1,
             Self::Streamed(_, batch) => *batch,
         }
     }
@@ -79,7 +95,7 @@ impl<'a> Loaded<'a> {
     /// What the cache of each model takes that has read a window, the first `split` tokens as a prompt; none for streamed
     /// models.
     pub fn caches(&self, window: &[u32], split: usize) -> Result<Vec<CacheReport>> {
-        let Self::Whole(decoders) = self else {
+        let Self::Whole(decoders, _) = self else {
             return Ok(Vec::new());
         };
         let one = |decoder: &Decoder| {
@@ -101,13 +117,19 @@ impl<'a> Loaded<'a> {
     /// loading the whole model.
     pub fn latency(&self, prompt: &[u32], count: usize) -> Result<Vec<Latency>> {
         match self {
-            Self::Whole(decoders) => {
+            Self::Whole(decoders, _) => {
                 let decoders: Vec<&Decoder> = decoders.iter().collect();
                 Ok(latency(&decoders, prompt, count)?)
             }
             Self::Streamed(..) => Ok(Vec::new()),
         }
     }
+}
+
+/// Bytes that a GPU's allocator has given out; none on the CPU.
+fn on_device(device: &Device) -> Option<usize> {
+    let usage = device.memory_pool_usage()?;
+    Some(usage.bytes_in_use as usize)
 }
 
 /// How many windows fit beside a block; an error where not even one does.

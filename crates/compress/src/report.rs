@@ -83,6 +83,10 @@ pub fn before_and_after(before: &ModelReport, after: &ModelReport) -> Table {
 fn running_costs(before: &ModelReport, after: &ModelReport) -> Vec<[String; 4]> {
     let ratio = |before: f64, after: f64| format!("×{:.3}", after / before);
     let mut rows = Vec::new();
+    if let (Some(b), Some(a)) = (before.device_bytes, after.device_bytes) {
+        let ratio = ratio(b as f64, a as f64);
+        rows.push(["on the GPU".into(), size(b), size(a), ratio]);
+    }
     if let (Some(b), Some(a)) = (before.cache, after.cache) {
         let ratio = ratio(b.bytes as f64, a.bytes as f64);
         rows.push([
@@ -125,6 +129,9 @@ pub fn single(model: &ModelReport) -> Table {
     row("bytes", size(model.bytes));
     row("parameters", grouped(model.parameters));
     row("tokens/s", format!("{:.0}", model.score.tokens_per_second));
+    if let Some(bytes) = model.device_bytes {
+        row("on the GPU", size(bytes));
+    }
     if let Some(kl) = model.kl {
         row("KL mean", figure(kl.mean));
         row("KL median", figure(kl.median));

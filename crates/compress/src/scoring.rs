@@ -44,6 +44,9 @@ pub struct ModelReport {
     /// Whether its blocks were loaded one after the other, since it does not fit in memory whole.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub streamed: bool,
+    /// Bytes of its weights in the memory of a GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_bytes: Option<usize>,
     /// Time per token of generating; of a model that is whole in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
@@ -229,7 +232,7 @@ impl ScoringText {
     /// Hides needles in prompts as long as a window, and asks for them.
     pub fn needles(&self, model: &Checkpoint, count: usize, quiet: bool) -> Result<Needles> {
         let loaded = self.load(&[model], None, quiet)?;
-        let Loaded::Whole(decoders) = &loaded else {
+        let Loaded::Whole(decoders, _) = &loaded else {
             bail!("--needles takes models that are in memory whole; give more --memory");
         };
         let text = self.windows.concat();
@@ -244,7 +247,12 @@ impl ScoringText {
         let first = self.windows.first().map_or(&[][..], Vec::as_slice);
         let caches = self.split.map(|split| loaded.caches(first, split));
         let mut caches = caches.transpose()?.into_iter().flatten();
-        let costs = times.into_iter().map(|time| (time, caches.next()));
+        let costs = times.into_iter().zip(loaded.device_bytes());
+        let costs = costs.map(|(latency, device_bytes)| Costs {
+            latency,
+            device_bytes,
+            cache: caches.next(),
+        });
         Ok(costs.collect())
     }
 
@@ -343,8 +351,16 @@ impl Baseline<'_> {
     }
 }
 
-/// The time per token of a model that is whole in memory, and the size of its cache where windows have a prompt.
-type Costs = (Latency, Option<CacheReport>);
+/// What a model that is whole in memory costs to run.
+#[derive(Clone, Copy)]
+struct Costs {
+    /// The time per token.
+    latency: Latency,
+    /// Bytes on a GPU.
+    device_bytes: Option<usize>,
+    /// The size of its cache, where windows have a prompt.
+    cache: Option<CacheReport>,
+}
 
 /// The figures of a model. Streamed models are those without a time per token.
 fn measured(
@@ -359,8 +375,9 @@ fn measured(
         parameters: model.parameters(),
         kl,
         streamed: costs.is_none(),
-        latency: costs.map(|(latency, _)| latency),
-        cache: costs.and_then(|(_, cache)| cache),
+        device_bytes: costs.and_then(|costs| costs.device_bytes),
+        latency: costs.map(|costs| costs.latency),
+        cache: costs.and_then(|costs| costs.cache),
         needles: None,
     }
 }

@@ -42,11 +42,7 @@ pub fn attend(
     let output = empty_beside(&query, &[batch, queries, heads * size]);
     attention::launch(
         &output.client.clone(),
-        CubeCount::Static(
-            queries.div_ceil(QUERIES) as u32,
-            heads as u32,
-            batch as u32,
-        ),
+        CubeCount::Static(queries.div_ceil(QUERIES) as u32, heads as u32, batch as u32),
         CubeDim::new_2d(KEYS as u32, QUERIES as u32),
         query.into_buffer_arg(),
         key.into_buffer_arg(),

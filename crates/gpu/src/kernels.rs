@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Codes u lie in 32-bit words as in a file, row after row, each row filled to whole words. Scales are halves, two in
-//! a word, and are converted by arithmetic: not every adapter has `f16`. Zero points are bytes, four in a word.
+//! a word, and are converted by arithmetic: not every adapter has `f16`. Zero points are bytes, four in a word. A
+//! weight of 16-bit floats lies in the same way, and has neither scales nor zero points.
 
 use cubecl::prelude::*;
 
@@ -31,10 +32,23 @@ pub const SIDE: usize = 16;
 /// Outputs of a unit along each side.
 const EACH: usize = TILE / SIDE;
 
+/// What the words of a weight are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Integer codes.
+    Codes,
+    /// `f16` numbers.
+    Half,
+    /// `bf16` numbers.
+    Bfloat,
+}
+
 /// How codes, scales and zero points of a weight are stored: known when a kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
-    /// Bits per code: 2, 3, 4 or 8.
+    /// What they are.
+    pub kind: Kind,
+    /// Bits per code: 2, 3, 4 or 8; 16 of floats.
     pub bits: usize,
     /// Inputs that share a scale.
     pub group: usize,
@@ -58,8 +72,8 @@ impl Layout {
     }
 
     /// Whether the codes of a run have one scale. Groups divide the inputs, so that there are whole runs only.
-    const fn runs_in_groups(self) -> bool {
-        self.group.is_multiple_of(RUN)
+    fn runs_in_groups(self) -> bool {
+        self.kind == Kind::Codes && self.group.is_multiple_of(RUN)
     }
 }
 
@@ -126,9 +140,15 @@ fn number(
     i: usize,
     #[comptime] layout: Layout,
 ) -> f32 {
-    let group = row * layout.groups() + i / layout.group;
-    let code = f32::cast_from(code(words, row, i, layout));
-    (code - zero(zeros, group, layout)) * scale(scales, group, layout)
+    let code = code(words, row, i, layout);
+    if comptime!(layout.kind == Kind::Half) {
+        widened(code)
+    } else if comptime!(layout.kind == Kind::Bfloat) {
+        f32::reinterpret(code << 16)
+    } else {
+        let group = row * layout.groups() + i / layout.group;
+        (f32::cast_from(code) - zero(zeros, group, layout)) * scale(scales, group, layout)
+    }
 }
 
 /// Y = X Wᵀ for few tokens: each cube makes [`ROWS`] outputs of one token, [`LANES`] units sum each.
@@ -234,13 +254,27 @@ pub fn tiles(
             if comptime!(transposed) {
                 let output = token;
                 if start + k < depth && first_output + output < width {
-                    weight = number(words, scales, zeros, first_output + output, start + k, layout);
+                    weight = number(
+                        words,
+                        scales,
+                        zeros,
+                        first_output + output,
+                        start + k,
+                        layout,
+                    );
                 }
                 w_tile[k * TILE + output] = weight;
             } else {
                 let (output, k) = (place % TILE, place / TILE);
                 if start + k < depth && first_output + output < width {
-                    weight = number(words, scales, zeros, start + k, first_output + output, layout);
+                    weight = number(
+                        words,
+                        scales,
+                        zeros,
+                        start + k,
+                        first_output + output,
+                        layout,
+                    );
                 }
                 w_tile[k * TILE + output] = weight;
             }

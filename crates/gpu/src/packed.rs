@@ -2,11 +2,11 @@
 
 use burn::tensor::{Device, Tensor};
 use burn_cubecl::tensor::CubeTensor;
-use compress_core::{Quantised, Scheme, Shape};
+use compress_core::{Matrix, Precision, Quantised, Shape, f16};
 use cubecl::prelude::*;
 
 use crate::{
-    kernels::{self, LANES, Layout, ROWS, SIDE, TILE},
+    kernels::{self, Kind, LANES, Layout, ROWS, SIDE, TILE},
     tensor::{empty_beside, plain, words, words_beside, wrap},
 };
 
@@ -16,11 +16,11 @@ const FEW: usize = 8;
 /// Cubes along one dimension: what every adapter has.
 const MOST: u32 = 65_535;
 
-/// A weight of 2 to 8 bits, out × in, on a device: its packed words, its scales and its zero points.
+/// A weight of 2 to 8 bits or of 16-bit floats, out × in, on a device: its packed words, its scales and its zero points.
 #[derive(Clone, Debug)]
 pub struct Packed {
     shape: Shape,
-    scheme: Scheme,
+    precision: Precision,
     layout: Layout,
     words: CubeTensor,
     scales: CubeTensor,
@@ -37,15 +37,18 @@ impl Packed {
             weight.fine_scales().iter().map(|x| x.to_bits()).collect()
         } else {
             let pairs = weight.scales().chunks(2);
-            pairs.map(|pair| joined(pair.iter().map(|x| u32::from(x.to_bits())), 16)).collect()
+            pairs
+                .map(|pair| joined(pair.iter().map(|x| u32::from(x.to_bits())), 16))
+                .collect()
         };
         let zeros = weight.zeros().chunks(4);
         let zeros = zeros.map(|four| joined(four.iter().map(|x| u32::from(x.cast_unsigned())), 8));
         let zeros: Vec<u32> = zeros.collect();
         Some(Self {
             shape,
-            scheme,
+            precision: Precision::Quantised(scheme),
             layout: Layout {
+                kind: Kind::Codes,
                 bits: scheme.bits.count(),
                 group: scheme.group_of(shape.cols),
                 inputs: shape.cols,
@@ -58,36 +61,70 @@ impl Packed {
         })
     }
 
+    /// Copies a weight of floats to a GPU in 16 bits; none for another device, and where any of its numbers needs
+    /// more than one of the two formats of 16 bits has.
+    ///
+    /// Products of many tokens decode it first, and leave the product to burn.
+    #[must_use]
+    pub fn floats(weight: &Matrix, device: &Device) -> Option<Self> {
+        let (kind, numbers) = halves(weight.data())?;
+        let shape = weight.shape();
+        let rows = numbers.chunks(shape.cols.max(1));
+        // Each row begins a word of its own.
+        let packed = rows.flat_map(|row| row.chunks(2));
+        let packed = packed.map(|pair| joined(pair.iter().map(|x| u32::from(*x)), 16));
+        Some(Self {
+            shape,
+            precision: Precision::Float,
+            layout: Layout {
+                kind,
+                bits: 16,
+                group: shape.cols.max(1),
+                inputs: shape.cols,
+                fine: false,
+                zeros: false,
+            },
+            words: words(packed.collect(), device)?,
+            scales: words(Vec::new(), device)?,
+            zeros: words(Vec::new(), device)?,
+        })
+    }
+
     /// Output features × input features.
     #[must_use]
     pub const fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// Bits, group and zero points.
+    /// The scheme of integers.
     #[must_use]
-    pub const fn scheme(&self) -> Scheme {
-        self.scheme
+    pub const fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// X Wᵀ, tokens × out from tokens × in; none where X is not a plain tensor on a GPU.
     #[must_use]
     pub fn forward(&self, x: &Tensor<2>) -> Option<Tensor<2>> {
         let [tokens, _] = x.dims();
-        let x = plain(x)?;
-        let y = if tokens <= FEW {
-            self.few_rows(x, tokens)
-        } else {
-            self.tiles(x, tokens, true)
-        };
-        Some(wrap(y))
+        let on_gpu = plain(x)?;
+        if tokens <= FEW {
+            return Some(wrap(self.few_rows(on_gpu, tokens)));
+        }
+        if self.precision == Precision::Float {
+            return Some(x.clone().matmul(self.dense().transpose()));
+        }
+        Some(wrap(self.tiles(on_gpu, tokens, true)))
     }
 
     /// G W, tokens × in from tokens × out; none where G is not a plain tensor on a GPU.
     #[must_use]
     pub fn backward(&self, gradient: &Tensor<2>) -> Option<Tensor<2>> {
         let [tokens, _] = gradient.dims();
-        Some(wrap(self.tiles(plain(gradient)?, tokens, false)))
+        let on_gpu = plain(gradient)?;
+        if self.precision == Precision::Float {
+            return Some(gradient.clone().matmul(self.dense()));
+        }
+        Some(wrap(self.tiles(on_gpu, tokens, false)))
     }
 
     /// The rows of the given indices, decoded, on the device. Indices must be below the number of rows.
@@ -141,7 +178,11 @@ impl Packed {
     fn tiles(&self, x: CubeTensor, tokens: usize, transposed: bool) -> CubeTensor {
         let [words, scales, zeros] = self.parts();
         let Shape { rows, cols } = self.shape;
-        let (depth, width) = if transposed { (cols, rows) } else { (rows, cols) };
+        let (depth, width) = if transposed {
+            (cols, rows)
+        } else {
+            (rows, cols)
+        };
         let y = empty_beside(&x, &[tokens, width]);
         let along = |count: usize| count.div_ceil(TILE) as u32;
         kernels::tiles::launch(
@@ -166,6 +207,20 @@ impl Packed {
     fn parts(&self) -> [CubeTensor; 3] {
         [&self.words, &self.scales, &self.zeros].map(Clone::clone)
     }
+}
+
+/// Numbers in the format of 16 bits that holds them exactly: `bf16` or `f16`.
+fn halves(numbers: &[f32]) -> Option<(Kind, Vec<u16>)> {
+    if numbers.iter().all(|x| x.to_bits() & 0xffff == 0) {
+        let upper = numbers.iter().map(|x| (x.to_bits() >> 16) as u16);
+        return Some((Kind::Bfloat, upper.collect()));
+    }
+    let half = |&x: &f32| {
+        let half = f16::from_f32(x);
+        (half.is_finite() && half.to_f32().to_bits() == x.to_bits()).then(|| half.to_bits())
+    };
+    let halves = numbers.iter().map(half).collect::<Option<Vec<u16>>>()?;
+    Some((Kind::Half, halves))
 }
 
 /// So many cubes and more, in two dimensions where one has too few, for each of some tokens.

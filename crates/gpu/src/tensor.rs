@@ -32,7 +32,13 @@ pub fn words_beside(words: &[u32], like: &CubeTensor) -> CubeTensor {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let handle = like.client.create_from_slice(&bytes);
     let (client, device) = (like.client.clone(), like.device.clone());
-    CubeTensor::new_contiguous(client, device, Shape::from([words.len()]), handle, DType::U32)
+    CubeTensor::new_contiguous(
+        client,
+        device,
+        Shape::from([words.len()]),
+        handle,
+        DType::U32,
+    )
 }
 
 /// A tensor without numbers yet, on the device of another.

@@ -27,7 +27,10 @@ fn assert_close<const D: usize>(found: Tensor<D>, wanted: Tensor<D>, about: &str
     let most = wanted.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
     for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
         let error = (found - wanted).abs();
-        assert!(error <= CLOSE * most, "{about}: {found} for {wanted} at {i}");
+        assert!(
+            error <= CLOSE * most,
+            "{about}: {found} for {wanted} at {i}"
+        );
     }
 }
 
@@ -45,7 +48,11 @@ fn products_with_packed_weights_are_those_with_decoded_ones() {
         (Bits::Eight, Shape::new(1, 1), None, false),
     ];
     for (bits, shape, group, symmetric) in cases {
-        let scheme = Scheme { bits, group, symmetric };
+        let scheme = Scheme {
+            bits,
+            group,
+            symmetric,
+        };
         let (numbers, _) = random([shape.rows, shape.cols]);
         let weight = Matrix::new(shape.rows, shape.cols, numbers).unwrap();
         let weight = Quantised::nearest(&weight, scheme).unwrap();
@@ -66,7 +73,9 @@ fn products_with_packed_weights_are_those_with_decoded_ones() {
         let last = shape.rows as u32 - 1;
         let rows = packed.rows(&[last, 0, last]);
         let wanted = Tensor::cat(
-            [last, 0, last].map(|row| dense.clone().narrow(0, row as usize, 1)).to_vec(),
+            [last, 0, last]
+                .map(|row| dense.clone().narrow(0, row as usize, 1))
+                .to_vec(),
             0,
         );
         assert_close(rows, wanted, &scheme.to_string());
@@ -81,8 +90,13 @@ fn scales_of_every_size_are_read_exactly() {
     // Every 16-bit float that is finite, the subnormal ones among them.
     let scales = (0..=u16::MAX).map(compress_core::f16::from_bits);
     let scales: Vec<_> = scales.filter(|scale| scale.is_finite()).collect();
-    let (shape, scheme) = (Shape::new(scales.len(), 2), Scheme::symmetric(Bits::Eight, None));
-    let codes: Vec<i8> = (0..2 * scales.len()).map(|i| if i % 2 == 0 { 1 } else { -3 }).collect();
+    let (shape, scheme) = (
+        Shape::new(scales.len(), 2),
+        Scheme::symmetric(Bits::Eight, None),
+    );
+    let codes: Vec<i8> = (0..2 * scales.len())
+        .map(|i| if i % 2 == 0 { 1 } else { -3 })
+        .collect();
     let weight = Quantised::from_codes(shape, scheme, &codes, scales, Vec::new()).unwrap();
     let found = Packed::new(&weight, &device).unwrap().dense();
     let found: Vec<f32> = found.into_data().try_into_vec().unwrap();
@@ -130,7 +144,11 @@ fn attention_is_that_of_its_formula() {
             }
         }
         let wanted = on(&(wanted, [batch, queries, heads * size]), &Device::flex());
-        assert_close(found, wanted, &format!("{queries} queries, {keys} keys, {window:?}"));
+        assert_close(
+            found,
+            wanted,
+            &format!("{queries} queries, {keys} keys, {window:?}"),
+        );
     }
 }
 

@@ -6,14 +6,14 @@
 
 use std::{hint::spin_loop, sync::Arc};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use compress_think::{HeadCache, HeadShape, LayerPolicy, Policy, Queries};
 use rayon::prelude::*;
 
 use super::token::plain::Network;
 use crate::{
     Decoder, Error, Result,
-    host::{plain, tensor, to_device},
+    host::{plain, to_device},
 };
 
 /// Keys and values of every layer for the tokens of a text so far.
@@ -65,7 +65,8 @@ impl Cache {
         self.layers
     }
 
-    /// The heads of a layer, those of the first text first; none on a GPU or under autodiff, or before the first token.
+    /// The heads of a layer, those of the first text first; none before the first token, and of a whole cache
+    /// that is not on the CPU.
     #[must_use]
     pub fn heads(&self, layer: usize) -> Option<&[HeadCache]> {
         let heads = self.layers.get(layer)?.heads()?;
@@ -93,7 +94,7 @@ impl Cache {
     }
 }
 
-/// Refuses the policy of another network, and any where its attention does not run.
+/// Refuses the policy of another network, and any for attention in a sliding window.
 fn check(policy: &Policy, decoder: &Decoder) -> Result<()> {
     let Some(block) = decoder.blocks.first() else {
         return Ok(());
@@ -108,14 +109,11 @@ fn check(policy: &Policy, decoder: &Decoder) -> Result<()> {
     if layers.all(LayerPolicy::keeps_all) {
         return Ok(());
     }
-    let problem = if decoder.device() != Device::flex() {
-        "a cache policy runs on the CPU only; take --device cpu"
-    } else if attention.window.is_some() {
-        // Pages of old tokens would have to be dropped as the window moves.
-        "a cache policy does not go with sliding-window attention, which limits the cache by itself"
-    } else {
+    if attention.window.is_none() {
         return Ok(());
-    };
+    }
+    // Pages of old tokens would have to be dropped as the window moves.
+    let problem = "a cache policy does not go with sliding-window attention, which limits the cache by itself";
     Err(Error::Cache { problem })
 }
 
@@ -129,9 +127,10 @@ pub struct LayerCache {
 /// Where keys and values are.
 #[derive(Clone, Debug)]
 enum Kept {
-    /// On the CPU: head by head, those of the first text first. Clones share the numbers until one grows.
+    /// In memory of the host: head by head, those of the first text first. Clones share the numbers until one grows. Under
+    /// a policy on any device: of a GPU's memory a thinned cache then takes nothing, and attention over it is the CPU's.
     Host(Arc<Vec<HeadCache>>),
-    /// On any other device, or under autodiff: keys and values, each batch × key-value heads × time × d.
+    /// On any device but the CPU, or under autodiff: keys and values, each batch × key-value heads × time × d.
     Device(Box<[Tensor<4>; 2]>),
 }
 
@@ -175,9 +174,12 @@ impl LayerCache {
             Kept::Device(before) => Some(before.as_ref().clone()),
             Kept::Host(heads) => tensors(heads, &new[0]),
         };
+        let thinned = self.has_policy();
         let kept = match &mut self.kept {
-            Kept::Host(heads) => remember(Arc::make_mut(heads), &new),
-            Kept::Device(_) => None,
+            Kept::Host(heads) if thinned || new.iter().all(|new| plain(new).is_some()) => {
+                remember(Arc::make_mut(heads), &new)
+            }
+            Kept::Host(_) | Kept::Device(_) => None,
         };
         let all = match (before, new) {
             (Some([keys, values]), [key, value]) => [
@@ -217,12 +219,11 @@ impl LayerCache {
     /// Attention of tokens that follow a prompt under a policy, one after the other: each may change what the next one
     /// finds. Heads are spread over rayon's threads.
     fn follow(&mut self, new: [Tensor<4>; 3]) -> Tensor<3> {
-        let [batch, count, time, size] = new[0].dims();
-        // `check` has made sure that all is plain.
+        let ([batch, count, time, size], device) = (new[0].dims(), new[0].device());
         let [query, key, value] =
             new.map(|x| x.into_data().try_into_vec::<f32>().unwrap_or_default());
         let Kept::Host(heads) = &mut self.kept else {
-            return tensor(query, [batch, time, count * size]);
+            return to_device(query, [batch, time, count * size], &device);
         };
         let heads = Arc::make_mut(heads);
         let group = batch * count / heads.len().max(1);
@@ -249,7 +250,11 @@ impl LayerCache {
             heads.flat_map(move |head| &head[token * group * size..(token + 1) * group * size])
         };
         let texts = (0..batch).flat_map(|text| (0..time).flat_map(move |token| row(text, token)));
-        tensor(texts.copied().collect(), [batch, time, count * size])
+        to_device(
+            texts.copied().collect(),
+            [batch, time, count * size],
+            &device,
+        )
     }
 
     /// Its heads, where they are on the CPU.
@@ -282,11 +287,9 @@ impl LayerCache {
     }
 }
 
-/// Appends to each head its part of new keys and values; none, and nothing done, where these are not plain tensors on
-/// the CPU.
+/// Appends to each head its part of new keys and values; none, and nothing done, where the device does not give them.
 fn remember(heads: &mut Vec<HeadCache>, new: &[Tensor<4>; 2]) -> Option<()> {
     let [batch, count, time, size] = new[0].dims();
-    new.iter().map(plain).collect::<Option<Vec<_>>>()?;
     let [keys, values] = new.clone().map(Tensor::into_data);
     let (keys, values) = (keys.as_slice().ok()?, values.as_slice().ok()?);
     heads.resize_with(batch * count, || HeadCache::new(size));

@@ -65,10 +65,19 @@ pub fn preview<M: Method>(
         plot::ranks::draw(path, survey, &plan.forms())?;
     }
     let how = (job, context);
-    let takes = footprint::preview((method, plan), survey, (source, layout), how, job.machine.memory)?;
+    let takes = footprint::preview(
+        (method, plan),
+        survey,
+        (source, layout),
+        how,
+        job.machine.memory,
+    )?;
     let changed = [plan.forms().len(), plan.whole.len()];
     if !job.printing.quiet {
-        tell!("{}", table(changed, (source, layout), &takes, job.machine.memory));
+        tell!(
+            "{}",
+            table(changed, (source, layout), &takes, job.machine.memory)
+        );
         warn_of_options(&plan.forms(), job, &takes);
     }
     let (before, after) = (source.file_bytes(), layout.bytes());

@@ -9,7 +9,7 @@ use std::{fs, iter, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use compress_checkpoint::{Card, Checkpoint, Input, Layout, Output, OutputSpec, Record, Writer};
 use compress_evaluate::Protocol;
-use compress_models::{Decoder, Device, to_host};
+use compress_models::{Decoder, to_host};
 use compress_tune::{Diverged, Journal, Lesson, Point, distil, task, train};
 use serde_json::{Value, json};
 

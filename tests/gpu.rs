@@ -1,0 +1,118 @@
+//! On a GPU every form of a weight gives what it gives on the CPU. These tests need an adapter, a software driver at
+//! least: `cargo test --test gpu -- --ignored`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[allow(dead_code, reason = "shared with test programs that use the rest")]
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{compress, folder, json, success};
+use serde_json::Value;
+
+/// A GPU's perplexity may differ by this fraction of the CPU's: sums are taken in other orders.
+const CLOSE: f64 = 1e-4;
+
+/// The options of `run` for each form, of the shipped model.
+const FORMS: [(&str, &[&str]); 8] = [
+    ("low-rank", &["svd", "--keep", "0.8"]),
+    (
+        "rounded pair",
+        &["svd", "--keep", "0.8", "--factor-bits", "8"],
+    ),
+    ("int8 embedding", &["svd", "--embedding-bits", "8"]),
+    (
+        "int4",
+        &["lorc", "--quantizer", "nearest", "--metric", "plain"],
+    ),
+    (
+        "int3 with zero points",
+        &[
+            "lorc",
+            "--quantizer",
+            "nearest",
+            "--metric",
+            "plain",
+            "--bits",
+            "3",
+            "--asymmetric",
+        ],
+    ),
+    (
+        "int4 and correction",
+        &[
+            "lorc",
+            "--quantizer",
+            "nearest",
+            "--metric",
+            "plain",
+            "--rank",
+            "8",
+        ],
+    ),
+    ("mixture", &["masa", "--atoms", "2", "--metric", "plain"]),
+    (
+        "thin cache",
+        &["think", "--lambda", "0.5", "--values", "0.3"],
+    ),
+];
+
+fn evaluated(model: Option<&Path>, device: &str) -> Value {
+    let mut words = vec![
+        "evaluate",
+        "--windows",
+        "3",
+        "--device",
+        device,
+    ];
+    words.extend(model.map(|model| model.to_str().unwrap()));
+    json(&words)
+}
+
+/// Runs a model on both devices; the bytes that it takes on the GPU.
+fn agrees(name: &str, model: Option<&Path>) -> u64 {
+    let [cpu, gpu] = ["cpu", "wgpu"].map(|device| evaluated(model, device));
+    let [on_cpu, on_gpu] = [&cpu, &gpu].map(|it| it["perplexity"].as_f64().unwrap());
+    assert!(
+        (on_gpu / on_cpu - 1.0).abs() < CLOSE,
+        "{name}: {on_gpu} for {on_cpu}"
+    );
+    assert!(cpu.get("device_bytes").is_none());
+    gpu["device_bytes"].as_u64().unwrap()
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn every_form_has_the_perplexity_that_it_has_on_the_cpu_and_packed_ones_stay_packed() {
+    let whole = agrees("whole", None);
+    let place = folder();
+    for (name, words) in FORMS {
+        let output = place.path().join(name);
+        let model = output.to_str().unwrap();
+        let ends = ["-o", model, "--no-evaluate", "-q"];
+        success(&compress(&[&["run"], words, &ends].concat()));
+        let bytes = agrees(name, Some(&output));
+        let file = output.join("model.safetensors");
+        let on_disk = fs::metadata(file).map_or(0, |file| file.len());
+        println!("{name}: {bytes} bytes on the GPU, {on_disk} on disk, whole {whole}");
+    }
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn the_most_likely_tokens_are_those_of_the_cpu() {
+    let text = |device| {
+        let words = [
+            "generate",
+            "--prompt",
+            "Once upon a time",
+            "-n",
+            "40",
+            "--device",
+            device,
+        ];
+        json(&words)["text"].clone()
+    };
+    assert_eq!(text("wgpu"), text("cpu"));
+}
