@@ -59,13 +59,7 @@ const FORMS: [(&str, &[&str]); 8] = [
 ];
 
 fn evaluated(model: Option<&Path>, device: &str) -> Value {
-    let mut words = vec![
-        "evaluate",
-        "--windows",
-        "3",
-        "--device",
-        device,
-    ];
+    let mut words = vec!["evaluate", "--windows", "3", "--device", device];
     words.extend(model.map(|model| model.to_str().unwrap()));
     json(&words)
 }

@@ -21,7 +21,7 @@ use compress_checkpoint::{Checkpoint, names};
 use compress_core::{
     Evidence as _, InputKind, LayerInput, Needs, Role, Site, TokenWeights, Weights as _,
 };
-use compress_models::{Block, Decoder, Device, Store, Weight};
+use compress_models::{Block, Decoder, Device, DeviceChoice, Store, Weight};
 use safetensors::{SafeTensors, tensor::TensorView};
 use serde_json::json;
 
@@ -56,16 +56,7 @@ fn windows(vocabulary: usize) -> Vec<Vec<u32>> {
 fn measured(model: &Checkpoint) -> (tempfile::TempDir, EvidenceStore) {
     let folder = tempfile::tempdir().unwrap();
     let store = EvidenceStore::open(folder.path(), &json!({})).unwrap();
-    let windows = windows(model.config().vocabulary);
-    calibrate(
-        model,
-        &windows,
-        ALL,
-        (&store, usize::MAX),
-        &Device::flex(),
-        &Silent,
-    )
-    .unwrap();
+    gather(model, ALL, (&store, usize::MAX)).unwrap();
     (folder, store)
 }
 
@@ -176,22 +167,13 @@ fn evidence_that_is_partly_there_is_completed_to_the_same_bytes() {
     let model = network("llama");
     let (folder, store) = measured(&model);
     let whole = contents(&store);
-    let windows = windows(model.config().vocabulary);
     for lost in [
         "1.attention.activations",
         "0.key.gradients",
         "1.down.gradients",
     ] {
         fs::remove_file(store.folder().join(format!("{lost}.safetensors"))).unwrap();
-        calibrate(
-            &model,
-            &windows,
-            ALL,
-            (&store, usize::MAX),
-            &Device::flex(),
-            &Silent,
-        )
-        .unwrap();
+        gather(&model, ALL, (&store, usize::MAX)).unwrap();
         assert_eq!(contents(&store), whole, "without {lost}");
     }
     drop(folder);
@@ -204,30 +186,13 @@ fn gradients_asked_for_later_are_those_asked_for_at_once() {
     let whole = contents(&store);
     let other = tempfile::tempdir().unwrap();
     let later = EvidenceStore::open(other.path(), &json!({})).unwrap();
-    let windows = windows(model.config().vocabulary);
     let first = Needs {
         activations: true,
         attention_weighted: false,
         gradients: false,
     };
-    calibrate(
-        &model,
-        &windows,
-        first,
-        (&later, usize::MAX),
-        &Device::flex(),
-        &Silent,
-    )
-    .unwrap();
-    calibrate(
-        &model,
-        &windows,
-        ALL,
-        (&later, usize::MAX),
-        &Device::flex(),
-        &Silent,
-    )
-    .unwrap();
+    gather(&model, first, (&later, usize::MAX)).unwrap();
+    gather(&model, ALL, (&later, usize::MAX)).unwrap();
     let names =
         |contents: BTreeMap<PathBuf, Vec<u8>>| -> Vec<_> { contents.into_values().collect() };
     assert_eq!(names(contents(&later)), names(whole));
@@ -239,16 +204,7 @@ fn little_memory_takes_more_rounds_and_gives_the_same_bytes() {
     let (_folder, store) = measured(&model);
     let other = tempfile::tempdir().unwrap();
     let little = EvidenceStore::open(other.path(), &json!({})).unwrap();
-    let windows = windows(model.config().vocabulary);
-    calibrate(
-        &model,
-        &windows,
-        ALL,
-        (&little, 0),
-        &Device::flex(),
-        &Silent,
-    )
-    .unwrap();
+    gather(&model, ALL, (&little, 0)).unwrap();
     let contents: [Vec<_>; 2] =
         [store, little].map(|store| contents(&store).into_values().collect());
     assert_eq!(contents[0], contents[1]);
@@ -319,18 +275,55 @@ fn a_model_that_overflows_is_named_by_block_inlet_and_window() {
     safetensors::serialize_to_file(views, None, &path).unwrap();
     let model = Checkpoint::open(folder.path()).unwrap();
     let store = EvidenceStore::open(folder.path(), &json!({})).unwrap();
-    let outcome = calibrate(
-        &model,
-        &windows(model.config().vocabulary),
-        ALL,
-        (&store, usize::MAX),
-        &Device::flex(),
-        &Silent,
-    );
+    let outcome = gather(&model, ALL, (&store, usize::MAX));
     let Err(Error::Activation { input, .. }) = outcome else {
         panic!("{outcome:?}");
     };
     assert_eq!(input, LayerInput::new(1, InputKind::Down));
+}
+
+/// Measures the test's text on the CPU.
+fn gather(model: &Checkpoint, needs: Needs, store: (&EvidenceStore, usize)) -> Result<(), Error> {
+    let windows = windows(model.config().vocabulary);
+    calibrate(model, &windows, needs, store, &Device::flex(), &Silent)
+}
+
+#[test]
+#[ignore = "needs an adapter, a software driver at least"]
+fn a_gpu_measures_what_the_cpu_does() {
+    let (device, _) = DeviceChoice::Wgpu.open().unwrap();
+    for network in ["llama", "qwen3", "mistral_window"] {
+        let model = self::network(network);
+        let (_folder, on_cpu) = measured(&model);
+        let folder = tempfile::tempdir().unwrap();
+        let on_gpu = EvidenceStore::open(folder.path(), &json!({})).unwrap();
+        let windows = windows(model.config().vocabulary);
+        let room = usize::MAX;
+        calibrate(&model, &windows, ALL, (&on_gpu, room), &device, &Silent).unwrap();
+        for layer in 0..model.config().layers {
+            let numbers = |store: &EvidenceStore| {
+                let inputs = InputKind::ALL.map(|kind| LayerInput::new(layer, kind));
+                let inputs = inputs.map(|input| store.activations(input).unwrap().lower().to_vec());
+                let sites = Role::ALL.map(|role| Site::new(layer, role));
+                let gradients =
+                    sites.map(|site| store.output_gradients(site).unwrap().lower().to_vec());
+                let fisher = sites.map(|site| store.input_fisher(site).unwrap());
+                let weighted = store.attention_weighted(layer).unwrap().lower().to_vec();
+                let all = inputs.into_iter().chain(gradients).chain(fisher);
+                all.chain([weighted]).collect::<Vec<Vec<f64>>>()
+            };
+            for (i, (cpu, gpu)) in numbers(&on_cpu).iter().zip(numbers(&on_gpu)).enumerate() {
+                let most = cpu.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+                for (cpu, gpu) in cpu.iter().zip(gpu) {
+                    let close = (cpu - gpu).abs() <= 1e-4 * most;
+                    assert!(
+                        close,
+                        "{network}, block {layer}, {i}: {gpu} for {cpu} of {most}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// Takes a text through some blocks of a model behind itself, and gives all that is measured there.
@@ -485,18 +478,9 @@ fn a_store_that_is_used_is_not_removed_and_the_oldest_unused_goes_first() {
 fn many_runs_share_one_store() {
     let root = tempfile::tempdir().unwrap();
     let model = network("llama");
-    let windows = windows(model.config().vocabulary);
     let one = |_: usize| {
         let store = EvidenceStore::open(root.path(), &json!({})).unwrap();
-        calibrate(
-            &model,
-            &windows,
-            ALL,
-            (&store, usize::MAX),
-            &Device::flex(),
-            &Silent,
-        )
-        .unwrap();
+        gather(&model, ALL, (&store, usize::MAX)).unwrap();
         for site in Site::blocks(model.config().layers) {
             store.remember_spectrum(site, "plain", &[2.0, 1.0]).unwrap();
             assert_eq!(store.spectrum(site, "plain").unwrap().unwrap(), [2.0, 1.0]);

@@ -11,7 +11,7 @@
 use std::{ops::Range, time::Instant};
 
 use burn::tensor::Tensor;
-use compress_models::{Block, Network, RotaryAngles};
+use compress_models::{Block, Device, Network, RotaryAngles};
 use rayon::prelude::*;
 
 use crate::{
@@ -84,17 +84,27 @@ fn layers(sources: &[Source<'_>]) -> usize {
     layers.max().unwrap_or_default()
 }
 
-/// Takes the residual streams of a batch through a block; in parallel where that pays.
+/// Tokens that go through a block of a GPU's at once, in whole windows: enough to keep it busy.
+const TOGETHER: usize = 4096;
+
+/// Takes the residual streams of a batch through a block: in parallel where that pays, on a GPU as one tensor.
 fn pass_through(block: &Block, angles: &RotaryAngles, streams: &mut [Tensor<3>]) {
-    let forward = |x: &mut Tensor<3>| {
+    let forward = |x: Tensor<3>| {
         let angles = angles.first(x.dims()[1]);
-        *x = block.forward(x.clone(), &angles, None);
+        block.forward(x, &angles, None)
     };
     let device = streams.first().map(Tensor::device);
     if device.is_some_and(|device| side_by_side_pays(&device, streams.len())) {
-        streams.par_iter_mut().with_max_len(1).for_each(forward);
-    } else {
-        streams.iter_mut().for_each(forward);
+        let each = streams.par_iter_mut().with_max_len(1);
+        each.for_each(|x| *x = forward(x.clone()));
+        return;
+    }
+    // Windows of one length only; documents have lengths of their own.
+    for windows in streams.chunk_by_mut(|a, b| a.dims() == b.dims()) {
+        let joined = forward(Tensor::cat(windows.to_vec(), 0));
+        for (window, passed) in windows.iter_mut().zip(joined.split(1, 0)) {
+            *window = passed;
+        }
     }
 }
 
@@ -185,8 +195,18 @@ impl Pass<'_> {
             let end = |batch: usize| batch * count / batches;
             return (0..batches).map(|i| run(end(i)..end(i + 1))).collect();
         }
-        let devices = sources.iter().map(|source| source.network().device());
-        side_by_side(devices, count, |window| run(window..window + 1))
+        let mut devices = sources.iter().map(|source| source.network().device());
+        let together = if devices.clone().all(|device| device == Device::flex()) {
+            1
+        } else {
+            let longest = self.windows.iter().map(Vec::len).max();
+            (TOGETHER / longest.unwrap_or(1).max(1)).max(1)
+        };
+        let batches = count.div_ceil(together);
+        side_by_side(&mut devices, batches, |batch| {
+            let first = batch * together;
+            run(first..count.min(first + together))
+        })
     }
 
     /// The windows of a batch, scored; and the seconds of each source.

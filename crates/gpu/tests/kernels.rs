@@ -158,3 +158,21 @@ fn each(batch: usize, heads: usize, queries: usize) -> impl Iterator<Item = (usi
         (text, rest / queries, rest % queries)
     })
 }
+
+#[test]
+#[ignore = "needs an adapter"]
+fn pairs_of_every_rank_give_what_the_cpu_does() {
+    // Before burn 0.22.1 a product whose depth was an odd number of stages read past its end.
+    let device = gpu();
+    for rank in 1..=130 {
+        let (down, up) = (random([rank, 48]), random([40, rank]));
+        for tokens in [1, 9] {
+            let x = random([tokens, 48]);
+            let [found, wanted] = [&device, &Device::flex()].map(|device| {
+                let [x, down, up] = [&x, &down, &up].map(|matrix| on(matrix, device));
+                x.matmul(down.transpose()).matmul(up.transpose())
+            });
+            assert_close(found, wanted, &format!("rank {rank}, {tokens} tokens"));
+        }
+    }
+}
