@@ -1,10 +1,20 @@
 //! The choice of the device that a network runs on.
+//!
+//! What there is to choose from, `device/adapter.rs` lists.
+
+mod adapter;
 
 use std::str::FromStr;
 
 use burn::tensor::Device;
 
 use crate::{Error, Result};
+
+pub use adapter::{Adapter, adapters};
+
+/// What becomes of the timings by which burn chooses kernels for a GPU. Kernels are chosen by rule: burn is built
+/// without its feature `autotune`; and without `persistence` timings would live as long as the process.
+pub const AUTOTUNE: &str = "not built in: kernels are chosen by rule, so there is nothing to keep";
 
 /// The name of the CPU among devices.
 pub const CPU: &str = "cpu";

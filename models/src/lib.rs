@@ -48,7 +48,7 @@ pub use decode::cache::{Cache, LayerCache};
 pub use decode::generate::{Generation, generate};
 pub use decode::sample::Sampler;
 pub use decoder::{Decoder, SLICE, slices};
-pub use device::{CPU, DeviceChoice};
+pub use device::{AUTOTUNE, Adapter, CPU, DeviceChoice, adapters};
 pub use error::{Error, Result};
 pub use feed_forward::FeedForward;
 pub use host::{to_device, to_host};

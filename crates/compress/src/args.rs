@@ -57,6 +57,9 @@ pub enum Verb {
     Generate(Box<Generate>),
     /// What is kept between runs: measurements that a run may find instead of taking them again.
     Cache(Cache),
+    /// What this program finds on this machine: processor, memory, devices, caches, and the settings of the hub; no
+    /// secret is printed.
+    Doctor(Doctor),
     /// A completion script for a shell.
     Completions {
         /// Which shell.
@@ -78,6 +81,13 @@ pub enum RunMethod {
 pub struct Methods {
     #[command(flatten)]
     pub printing: Printing,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// One JSON object on stdout in place of tables.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

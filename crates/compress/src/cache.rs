@@ -9,6 +9,13 @@ use anyhow::{Context as _, Result};
 
 /// A folder of ours in the user's cache, made where it is not there yet.
 pub fn folder(name: &str) -> Result<PathBuf> {
+    let folder = place(name)?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Where a folder of ours lies, or would.
+pub fn place(name: &str) -> Result<PathBuf> {
     let place = |variable: &str, below: &str| {
         // An empty variable counts as none, as the XDG specification says.
         let value = env::var_os(variable).filter(|value| !value.is_empty())?;
@@ -18,9 +25,7 @@ pub fn folder(name: &str) -> Result<PathBuf> {
         .or_else(|| place("LOCALAPPDATA", "compress"))
         .or_else(|| place("HOME", ".cache/compress"))
         .context("no folder to keep things in: set XDG_CACHE_HOME or HOME")?;
-    let folder = root.join(name);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    Ok(folder)
+    Ok(root.join(name))
 }
 
 /// Bytes that the evidence in the cache may take before the one that was used longest ago is removed.

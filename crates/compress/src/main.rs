@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         Verb::Compare(job) => verbs::compare::run(&job),
         Verb::Evaluate(job) => verbs::evaluate::run(&job),
         Verb::Cache(job) => verbs::cache::run(&job),
+        Verb::Doctor(job) => verbs::doctor::run(&job),
         Verb::Completions { shell } => verbs::completions::run(shell),
     };
     match outcome {

@@ -4,7 +4,9 @@
 //! nothing enforces it.
 
 use bytesize::ByteSize;
-use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use sysinfo::{
+    CGroupLimits, MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System,
+};
 
 /// A limit in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,19 +65,33 @@ pub fn resident() -> usize {
 /// Bytes that programs may still take: what the system has, or what the limit of this program's group of
 /// processes leaves, if that is less. What the group has read from files does not count as taken: the system
 /// forgets it when memory is wanted.
-fn free() -> u64 {
+pub fn free() -> u64 {
+    let (system, limits) = look();
+    let available = system.available_memory();
+    limits.map_or(available, |limits| {
+        available.min(limits.total_memory.saturating_sub(limits.rss))
+    })
+}
+
+/// Bytes of memory that there are: the system's, or what the limit of this program's group of processes is, if that
+/// is less; 0 where the system does not say.
+pub fn total() -> u64 {
+    let (system, limits) = look();
+    let total = system.total_memory();
+    limits.map_or(total, |limits| total.min(limits.total_memory))
+}
+
+/// The system's memory as it is now, and the limits of this program's group of processes, if it has any.
+fn look() -> (System, Option<CGroupLimits>) {
     let mut system = System::new();
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-    let available = system.available_memory();
     let own = Pid::from_u32(std::process::id());
     let nothing = ProcessRefreshKind::nothing();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own]), false, nothing);
     let limits = system
         .process(own)
         .and_then(sysinfo::Process::cgroup_limits);
-    limits.map_or(available, |limits| {
-        available.min(limits.total_memory.saturating_sub(limits.rss))
-    })
+    (system, limits)
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct Settings {
     pub cache: PathBuf,
     /// The access token, if there is one. It is sent to `endpoint` and to no other host.
     pub token: Option<String>,
+    /// The variable or the file that the token was read from.
+    pub token_from: Option<String>,
     /// Whether the network is not to be used.
     pub offline: bool,
 }
@@ -41,12 +43,13 @@ impl Settings {
     /// Settings from the variables that `lookup` knows; reads the token's file, if no variable has
     /// the token. A token file that cannot be read counts as none.
     pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let first = |names: &[&str]| {
+        let named = |names: &[&str]| {
             names
                 .iter()
-                .filter_map(|name| lookup(name))
-                .find(|value| !value.is_empty())
+                .filter_map(|name| Some(((*name).to_owned(), lookup(name)?)))
+                .find(|(_, value)| !value.is_empty())
         };
+        let first = |names: &[&str]| named(names).map(|(_, value)| value);
         // The second is the home directory on Windows.
         let user = first(&["HOME", "USERPROFILE"]).map(PathBuf::from);
         let path = |names: &[&str]| first(names).map(|value| expand(&value, user.as_deref()));
@@ -58,10 +61,16 @@ impl Settings {
 
         // A token in the environment wins over one that `huggingface-cli login` has stored.
         let token_file = path(&["HF_TOKEN_PATH"]).or_else(|| under_home("token"));
-        let token = first(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
-            .or_else(|| fs::read_to_string(token_file?).ok())
-            .map(|token| token.trim().to_owned())
-            .filter(|token| !token.is_empty());
+        let stored = || {
+            let file = token_file?;
+            let token = fs::read_to_string(&file).ok()?;
+            Some((file.display().to_string(), token))
+        };
+        let (token_from, token) = named(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+            .or_else(stored)
+            .map(|(from, token)| (from, token.trim().to_owned()))
+            .filter(|(_, token)| !token.is_empty())
+            .unzip();
         let endpoint = first(&["HF_ENDPOINT"]).unwrap_or_else(|| ENDPOINT.to_owned());
         let cache = path(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]).or_else(|| under_home("hub"));
         Ok(Self {
@@ -69,6 +78,7 @@ impl Settings {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             cache: cache.ok_or(Error::NoCache)?,
             token,
+            token_from,
             offline: first(&["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
                 .is_some_and(|value| is_true(&value)),
         })
@@ -82,6 +92,7 @@ impl fmt::Debug for Settings {
             .field("endpoint", &self.endpoint)
             .field("cache", &self.cache)
             .field("token", &self.token.as_ref().map(|_| "..."))
+            .field("token_from", &self.token_from)
             .field("offline", &self.offline)
             .finish()
     }
@@ -143,12 +154,17 @@ mod tests {
         fs::write(home.path().join("token"), " hf_file\n").unwrap();
         let home = home.path().to_str().unwrap();
         let token = |value| {
-            settings(&[("HF_HOME", home), ("HF_TOKEN", value)])
-                .unwrap()
-                .token
+            let settings = settings(&[("HF_HOME", home), ("HF_TOKEN", value)]).unwrap();
+            [settings.token, settings.token_from]
         };
-        assert_eq!(token("hf_variable\n").as_deref(), Some("hf_variable"));
-        assert_eq!(token("").as_deref(), Some("hf_file"));
+        let variable = token("hf_variable\n");
+        assert_eq!(
+            variable,
+            [Some("hf_variable".into()), Some("HF_TOKEN".into())]
+        );
+        let [file, from] = token("");
+        assert_eq!(file.as_deref(), Some("hf_file"));
+        assert_eq!(from.as_deref(), Path::new(home).join("token").to_str());
     }
 
     #[test]

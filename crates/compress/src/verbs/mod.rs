@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod compare;
 pub mod completions;
+pub mod doctor;
 pub mod evaluate;
 pub mod generate;
 pub mod inspect;

@@ -80,6 +80,7 @@ impl Hub {
             endpoint: format!("http://127.0.0.1:{port}"),
             cache: cache.path().to_path_buf(),
             token: None,
+            token_from: None,
             offline: false,
         };
         Running {
