@@ -1,21 +1,16 @@
 //! A picture of a plan: what every weight keeps, by block and role.
 
-use std::{error::Error, path::Path};
+use std::path::Path;
 
 use anyhow::Result;
+use compress_chart::{Anchor, INK, Svg};
 use compress_core::{Form, Role, Shape, Site, Survey};
-use plotters::{
-    prelude::*,
-    style::text_anchor::{HPos, Pos, VPos},
-};
-
-use super::{Canvas, shade};
 
 /// Height and width of a cell, in pixels.
-const CELL: (i32, i32) = (26, 64);
+const CELL: (f64, f64) = (26.0, 72.0);
 
 /// Room for the names of blocks and roles.
-const MARGIN: (i32, i32) = (70, 60);
+const MARGIN: (f64, f64) = (60.0, 66.0);
 
 /// Writes a heat map: the fraction of its parameters that each weight keeps, with its rank.
 pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<()> {
@@ -37,12 +32,7 @@ pub fn draw(path: &Path, survey: &Survey<'_>, forms: &[(Site, Form)]) -> Result<
             })
         })
         .collect();
-    let layers = cells.iter().map(|cell| cell.layer + 1).max();
-    let height = MARGIN.0 + CELL.0 * layers.unwrap_or(0) as i32 + 15;
-    let width = MARGIN.1 + CELL.1 * Role::ALL.len() as i32 + 15;
-    super::write(path, (width as u32, height as u32), |canvas| {
-        render(canvas, &cells)
-    })
+    super::write(path, &picture(&cells))
 }
 
 /// Rank; atoms and rank of a mixture, such as `2+15`; any other form in words.
@@ -82,38 +72,46 @@ struct Cell {
     label: String,
 }
 
-/// Draws the names of roles and blocks, and a cell for each weight.
-fn render(canvas: &Canvas<'_>, cells: &[Cell]) -> std::result::Result<(), Box<dyn Error>> {
-    let centred = |colour: RGBColor| {
-        let font = ("sans-serif", 12).into_font().color(&colour);
-        font.pos(Pos::new(HPos::Center, VPos::Center))
-    };
+/// The names of roles and blocks, and a cell for each weight.
+fn picture(cells: &[Cell]) -> String {
+    let mut svg = Svg::default();
     let corner = |layer: usize, role: usize| {
         (
-            MARGIN.1 + CELL.1 * role as i32,
-            MARGIN.0 + CELL.0 * layer as i32,
+            MARGIN.1 + CELL.1 * role as f64,
+            MARGIN.0 + CELL.0 * layer as f64,
         )
     };
-    let middle = |(x, y): (i32, i32)| (x + CELL.1 / 2, y + CELL.0 / 2);
-    let title = "rank (atoms + rank), and share of the parameters kept (white 0, dark all)";
-    canvas.draw(&Text::new(title, (10, 12), ("sans-serif", 14)))?;
+    // Where the base line of a text in the middle of a cell is.
+    let middle = |(x, y): (f64, f64)| (x + CELL.1 / 2.0, y + CELL.0 / 2.0 + 4.0);
+    let title = "rank (atoms + rank), and share of the parameters kept (pale 0, dark all)";
+    svg.text((10.0, 18.0), Anchor::Start, INK, title);
     for (index, role) in Role::ALL.iter().enumerate() {
         let (x, y) = middle(corner(0, index));
-        canvas.draw(&Text::new(role.name(), (x, y - CELL.0), centred(BLACK)))?;
+        svg.text((x, y - CELL.0), Anchor::Middle, INK, role.name());
     }
     for cell in cells {
         let Some(role) = Role::ALL.iter().position(|&role| role == cell.role) else {
             continue;
         };
         let place = corner(cell.layer, role);
-        let end = (place.0 + CELL.1 - 1, place.1 + CELL.0 - 1);
-        canvas.draw(&Rectangle::new([place, end], shade(cell.kept).filled()))?;
+        svg.rectangle(place, (CELL.1 - 1.0, CELL.0 - 1.0), &shade(cell.kept));
         // Readable on either shade.
-        let ink = if cell.kept > 0.5 { WHITE } else { BLACK };
-        canvas.draw(&Text::new(cell.label.clone(), middle(place), centred(ink)))?;
-        let (x, y) = middle(corner(cell.layer, 0));
+        let ink = if cell.kept > 0.5 { "#fff" } else { "#000" };
+        svg.text(middle(place), Anchor::Middle, ink, &cell.label);
+        let (_, y) = middle(place);
         let name = format!("block {}", cell.layer);
-        canvas.draw(&Text::new(name, (x - CELL.1, y), centred(BLACK)))?;
+        svg.text((MARGIN.1 - 8.0, y), Anchor::End, INK, &name);
     }
-    Ok(())
+    let layers = cells.iter().map(|cell| cell.layer + 1).max();
+    let height = MARGIN.0 + CELL.0 * layers.unwrap_or(0) as f64 + 12.0;
+    let width = MARGIN.1 + CELL.1 * Role::ALL.len() as f64 + 12.0;
+    svg.finish((width, height))
+}
+
+/// The colour of a share: from nearly white for 0 to dark blue for 1.
+fn shade(share: f64) -> String {
+    let share = share.clamp(0.0, 1.0);
+    let channel = |end: f64| (240.0 + (end - 240.0) * share).round();
+    let (red, green, blue) = (channel(8.0), channel(48.0), channel(107.0));
+    format!("rgb({red},{green},{blue})")
 }

@@ -1,23 +1,12 @@
 //! What runs gave: a table in the paper's order, and their curves.
 
-use std::{collections::BTreeMap, error::Error, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
-use plotters::prelude::*;
+use anyhow::{Context as _, Result, ensure};
+use compress_chart::{Axis, Chart, Line, Look, Scale};
 use serde_json::Value;
 
 use super::attention::Attention;
-
-/// One colour for each attention, told apart by most eyes.
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(90, 90, 90),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(0, 114, 178),
-    RGBColor(230, 159, 0),
-];
 
 /// A run that is done.
 pub struct Done {
@@ -132,57 +121,22 @@ pub fn table(runs: &[Done]) -> String {
 
 /// Draws the held-out losses against steps, all seeds of an attention in one colour.
 fn draw(path: &Path, runs: &[Done]) -> Result<()> {
-    // Errors of drawing cannot be sent between threads: their words are kept.
-    render(path, runs)
-        .map_err(|e| anyhow!("{e}"))
-        .with_context(|| format!("cannot draw {}", path.display()))
-}
-
-fn render(path: &Path, runs: &[Done]) -> std::result::Result<(), Box<dyn Error>> {
-    let canvas = SVGBackend::new(path, (800, 500)).into_drawing_area();
-    canvas.fill(&WHITE)?;
     let all = runs.iter().flat_map(|run| &run.curve);
     let steps = all.map(|point| point.0).fold(1.0, f64::max);
     // The first third falls far, and all alike: it would press the rest together.
-    let first = steps / 3.0;
     let later = |run: &Done| {
         let points = run.curve.iter().copied();
-        let later = points.filter(|point| point.0 >= first);
-        later.collect::<Vec<_>>()
+        points.filter(|point| point.0 >= steps / 3.0).collect()
     };
-    let points = || runs.iter().flat_map(later);
-    let least = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
-    let most = points().map(|point| point.1).fold(least, f64::max);
-    let margin = (most - least).max(0.01) * 0.05;
-    let mut chart = ChartBuilder::on(&canvas)
-        .margin(15)
-        .x_label_area_size(40)
-        .y_label_area_size(65)
-        .build_cartesian_2d(first..steps, least - margin..most + margin)?;
-    chart
-        .configure_mesh()
-        .x_desc("steps")
-        .y_desc("held-out loss, nats per token")
-        .light_line_style(WHITE)
-        .draw()?;
-    for (attention, colour) in Attention::ALL.into_iter().zip(COLOURS) {
-        let seeds = runs.iter().filter(|run| run.attention == attention);
-        for (index, run) in seeds.enumerate() {
-            let line = LineSeries::new(later(run), colour.stroke_width(2));
-            let drawn = chart.draw_series(line)?;
-            if index == 0 {
-                drawn.label(attention.name()).legend(move |(x, y)| {
-                    PathElement::new(vec![(x, y), (x + 20, y)], colour.stroke_width(2))
-                });
-            }
+    let loss = Axis::new("held-out loss, nats per token", Scale::Linear);
+    let mut chart = Chart::new(Axis::new("steps", Scale::Linear), loss);
+    for (index, attention) in Attention::ALL.into_iter().enumerate() {
+        for run in runs.iter().filter(|run| run.attention == attention) {
+            let name = format!("{attention}, seed {}", run.seed);
+            let mut look = Look::plain(index);
+            look.dashes = run.seed.saturating_sub(1) as usize;
+            chart.lines.push(Line::new(name, later(run), look));
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
-    canvas.present()?;
-    Ok(())
+    fs::write(path, chart.svg()).with_context(|| format!("cannot draw {}", path.display()))
 }
