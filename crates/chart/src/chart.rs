@@ -62,6 +62,8 @@ pub struct Chart {
     pub level: Option<(String, f64)>,
     /// The largest number to the left; lines leave the plot above it, so that far points do not press the others together.
     pub most: Option<f64>,
+    /// A number to the left that is seen whatever the lines are, for charts beside each other.
+    pub least: Option<f64>,
     /// Points that no other beats in both directions; see [`frontier`].
     pub frontier: Vec<(f64, f64)>,
     /// A title above, where one is wanted.
@@ -106,6 +108,7 @@ impl Chart {
             lines: Vec::new(),
             level: None,
             most: None,
+            least: None,
             frontier: Vec::new(),
             title: None,
             size: Size {
@@ -155,7 +158,10 @@ impl Chart {
         // Below the level is room for its name.
         let room = if self.level.is_some() { 14.0 } else { 0.0 };
         let most = self.most.unwrap_or(f64::INFINITY);
-        let ys = points().map(|point| point.1.min(most)).chain(level);
+        let ys = points()
+            .map(|point| point.1.min(most))
+            .chain(level)
+            .chain(self.least);
         Plot {
             x: Mapping::new(self.x.scale, points().map(|point| point.0), (x0, right)),
             y: Mapping::new(self.y.scale, ys, (y1 - room, y0)),

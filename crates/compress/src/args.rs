@@ -48,6 +48,8 @@ pub enum Verb {
     },
     /// Several runs under one protocol, in one table and one picture.
     Compare(Compare),
+    /// Fill tables and pictures of Markdown files from records of comparisons.
+    Report(Report),
     /// Train what compression has left of a model, most of it frozen: the strongest recovery after
     /// heavy cuts, for minutes to hours.
     Tune(Box<Tune>),
@@ -227,18 +229,36 @@ pub struct Compare {
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
-    /// Draw perplexity against bytes.
+    /// Draw perplexity against bits per weight of the blocks, or against the bytes of a cache.
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
 
     #[command(flatten)]
     pub text: Text,
+
+    /// A second text that all are scored on, cut as the first; such as one from another domain than
+    /// the calibration text.
+    #[arg(long, value_name = "FILE")]
+    pub also_text: Option<PathBuf>,
+
     #[command(flatten)]
     pub calibration: Calibrating,
     #[command(flatten)]
     pub resources: Resources,
     #[command(flatten)]
     pub printing: Printing,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Markdown files. A line `<!-- record: FILE.json -->`, with FILE.json what `compare --json` has
+    /// printed, begins what is made anew, `<!-- end of record -->` ends it.
+    #[arg(value_name = "FILE.md", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Write nothing; the exit status is 1 where a file is not what its records say.
+    #[arg(long)]
+    pub check: bool,
 }
 
 impl Printing {

@@ -74,6 +74,7 @@ fn main() -> ExitCode {
         Verb::Generate(job) => verbs::generate::run(&job),
         Verb::Tune(job) => verbs::tune::run(&job),
         Verb::Compare(job) => verbs::compare::run(&job),
+        Verb::Report(job) => verbs::report::run(&job),
         Verb::Evaluate(job) => verbs::evaluate::run(&job),
         Verb::Cache(job) => verbs::cache::run(&job),
         Verb::Doctor(job) => verbs::doctor::run(&job),

@@ -3,9 +3,12 @@
 //! The limit is a budget for predictions (`footprint`, `loaded`), which choose how much goes on at the same time;
 //! nothing enforces it.
 
+use std::fs;
+
 use bytesize::ByteSize;
 use sysinfo::{
-    CGroupLimits, MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System,
+    CGroupLimits, CpuRefreshKind, MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate,
+    System,
 };
 
 /// A limit in bytes.
@@ -62,6 +65,33 @@ pub fn resident() -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
+/// The most memory that this program has taken since it began, or since [`forget_peak`], in bytes; none where the system
+/// does not say (only Linux does).
+pub fn peak() -> Option<usize> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let mut lines = status.lines();
+    let peak = lines.find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: usize = peak.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Has the peak begin anew; tells whether the system did so.
+pub fn forget_peak() -> bool {
+    fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// The processor, and how many threads run on it: what figures of time and memory are of.
+pub fn machine() -> serde_json::Value {
+    let mut system = System::new();
+    system.refresh_cpu_specifics(CpuRefreshKind::nothing());
+    let processor = system.cpus().first().map(|cpu| cpu.brand().trim());
+    serde_json::json!({
+        "made_by": format!("compress {}", env!("CARGO_PKG_VERSION")),
+        "processor": processor.unwrap_or_default(),
+        "threads": rayon::current_num_threads(),
+    })
+}
+
 /// Bytes that programs may still take: what the system has, or what the limit of this program's group of
 /// processes leaves, if that is less. What the group has read from files does not count as taken: the system
 /// forgets it when memory is wanted.
@@ -103,6 +133,16 @@ mod tests {
         let memory = Memory::new(Some(ByteSize::gb(3)));
         assert_eq!(memory.bytes(), 3_000_000_000);
         assert!(memory.holds(3_000_000_000) && !memory.holds(3_000_000_001));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_peak_that_was_forgotten_counts_no_more() {
+        let ballast = vec![1_u8; 64 << 20];
+        assert!(peak() > Some(ballast.len()));
+        drop(std::hint::black_box(ballast));
+        let before = peak();
+        assert!(!forget_peak() || peak() <= before);
     }
 
     #[test]

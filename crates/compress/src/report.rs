@@ -1,9 +1,14 @@
 //! Reports: figures for programs, tables for people.
 //!
-//! `report/run.rs` has those of a run, `report/comparison.rs` those of a comparison; what all verbs share is here.
+//! `report/run.rs` has those of a run, `report/comparison.rs` those of a comparison, `report/markdown.rs` those of a comparison
+//! that was kept; what all verbs share is here.
 
+pub mod columns;
 pub mod comparison;
+pub mod markdown;
+pub mod record;
 pub mod run;
+mod table;
 
 use std::{
     fmt::Display,
@@ -13,11 +18,13 @@ use std::{
 
 use anyhow::Result;
 use bytesize::ByteSize;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use compress_checkpoint::Card;
 use compress_evaluate::{Divergence, Needles, Perplexity};
 
 use crate::{loaded::CacheReport, scoring::ModelReport};
+
+pub use table::{fitted, plain, worded};
 
 /// In place of the time per new token of a streamed model, which would be that of loading the whole model for each.
 const NOT_MEASURED: &str = "not measured: block by block";
@@ -166,16 +173,6 @@ fn share(cache: CacheReport) -> String {
     )
 }
 
-/// A Markdown table, since model cards have it as well; all columns but the first to the right.
-pub fn plain<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
 /// A number with five significant digits, and at most six decimals.
 pub fn figure(x: f64) -> String {
     // 0 has no logarithm, and counts as a small number here.
@@ -214,7 +211,7 @@ pub fn card(output: &Path, table: String) -> Card {
 }
 
 /// The command line of this run, as one would type it.
-fn command() -> String {
+pub fn command() -> String {
     // Called `compress`, by whatever path it was started.
     std::env::args_os()
         .skip(1)

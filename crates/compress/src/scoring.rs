@@ -3,60 +3,33 @@
 //! `run`, `tune`, `evaluate` and `compare` score here, all under one protocol, so that their figures compare.
 //! `loaded` decides how models are held, the crate `evaluate` does the rest.
 
+mod model_report;
+
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use compress_checkpoint::Checkpoint;
 use compress_evaluate::{
-    Divergence, Latency, Needles, Outline, Pass, Perplexity, Protocol, Reference, Scored,
-    ScoringFootprint, Source, needles,
+    Needles, Outline, Pass, Protocol, Reference, Scored, ScoringFootprint, Source, needles,
 };
 use compress_models::{Device, Streamed};
-use serde::Serialize;
 use serde_json::json;
 
 use crate::{
     job::{Machine, Text},
-    loaded::{self, CacheReport, Loaded},
+    loaded::{self, Loaded},
     memory::Memory,
     progress, report, shipped, text,
 };
+
+use model_report::Costs;
+pub use model_report::ModelReport;
 
 /// Windows that are scored where the user says nothing.
 pub const WINDOWS: usize = 64;
 
 /// Tokens that are generated to time them; the median of so many is past what other programs do.
 const TIMED: usize = 64;
-
-/// The figures of one model.
-#[derive(Clone, Debug, Serialize)]
-pub struct ModelReport {
-    /// Perplexity, and the speed of scoring.
-    #[serde(flatten)]
-    pub score: Perplexity,
-    /// Bytes of the weight files.
-    pub bytes: usize,
-    /// Numbers in the weight files.
-    pub parameters: usize,
-    /// Divergence from the original.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kl: Option<Divergence>,
-    /// Whether its blocks were loaded one after the other, since it does not fit in memory whole.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub streamed: bool,
-    /// Bytes of its weights in the memory of a GPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub device_bytes: Option<usize>,
-    /// Time per token of generating; of a model that is whole in memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency: Option<Latency>,
-    /// The size of its cache behind the first window, where windows have a prompt.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache: Option<CacheReport>,
-    /// Needles that were hidden in prompts and asked for, where any were.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub needles: Option<Needles>,
-}
 
 /// An original that was run once, for others to be measured against. Its blocks need not be in memory again.
 pub struct Baseline<'a> {
@@ -142,7 +115,7 @@ impl ScoringText {
             Ok(pass.perplexity(loaded.networks()[0])?)
         })?;
         let mut costs = self.costs(&loaded)?.into_iter();
-        Ok(measured(model, score, None, costs.next()))
+        ModelReport::new(model, score, None, costs.next())
     }
 
     /// Both models, the second with its divergence from the first.
@@ -172,12 +145,12 @@ impl ScoringText {
             Ok(pass.compare(Source::Network(networks[0]), &networks[1..])?)
         })?;
         let mut costs = self.costs(&loaded)?.into_iter();
-        let before = measured(original, found.original, None, costs.next());
+        let before = ModelReport::new(original, found.original, None, costs.next())?;
         let after = others.iter().zip(found.others).map(|(model, scored)| {
             let Scored { score, kl } = scored;
-            measured(model, score, Some(kl), costs.next())
+            ModelReport::new(model, score, Some(kl), costs.next())
         });
-        Ok((before, after.collect()))
+        Ok((before, after.collect::<Result<_>>()?))
     }
 
     /// Runs an original once, for others to be measured against. Its last hidden states lie in the file at `path`,
@@ -345,40 +318,9 @@ impl Baseline<'_> {
         let Scored { score, kl } = found.others.pop().context("nothing was compared")?;
         let costs = self.text.costs(&loaded)?.pop();
         Ok((
-            measured(self.model, found.original, None, self.costs),
-            measured(other, score, Some(kl), costs),
+            ModelReport::new(self.model, found.original, None, self.costs)?,
+            ModelReport::new(other, score, Some(kl), costs)?,
         ))
-    }
-}
-
-/// What a model that is whole in memory costs to run.
-#[derive(Clone, Copy)]
-struct Costs {
-    /// The time per token.
-    latency: Latency,
-    /// Bytes on a GPU.
-    device_bytes: Option<usize>,
-    /// The size of its cache, where windows have a prompt.
-    cache: Option<CacheReport>,
-}
-
-/// The figures of a model. Streamed models are those without a time per token.
-fn measured(
-    model: &Checkpoint,
-    score: Perplexity,
-    kl: Option<Divergence>,
-    costs: Option<Costs>,
-) -> ModelReport {
-    ModelReport {
-        score,
-        bytes: model.file_bytes(),
-        parameters: model.parameters(),
-        kl,
-        streamed: costs.is_none(),
-        device_bytes: costs.and_then(|costs| costs.device_bytes),
-        latency: costs.map(|costs| costs.latency),
-        cache: costs.and_then(|costs| costs.cache),
-        needles: None,
     }
 }
 

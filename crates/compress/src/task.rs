@@ -14,6 +14,7 @@ use crate::{
     evidence::{Bar, Measurements},
     footprint::Parallel,
     job::Running,
+    memory,
     model::Opened,
     pipeline,
     report::run::FinishedRun,
@@ -50,6 +51,7 @@ impl<'a, M: Method> Task<'a, M> {
             calibrate_seconds: self.calibrate_seconds,
             refit: self.refit(),
             compressed,
+            peak: memory::peak(),
             measured: None,
             bytes,
         }

@@ -154,8 +154,6 @@ impl Pass<'_> {
         let seconds = |source: usize| batches.iter().map(move |(_, seconds)| seconds[source]);
         let busy = (0..sources.len()).flat_map(seconds).sum::<f64>();
         let unscored = self.first_scored() + 1;
-        let tokens = self.windows.iter().map(|window| window.len() - unscored);
-        let tokens = tokens.sum();
         let found = (0..sources.len()).map(|source| {
             let parts = || batches.iter().flat_map(|(parts, _)| parts);
             // Each model's share of the wall time, which batches running side by side divide
@@ -166,11 +164,13 @@ impl Pass<'_> {
                 Source::Network(_) => 0.0,
                 Source::Reference(reference) => reference.seconds(),
             };
-            let loss = parts().map(|part| part.loss[source]).sum();
+            let losses = parts().map(|part| part.loss[source]);
+            let tokens = self.windows.iter().map(|window| window.len() - unscored);
+            let windows: Vec<(f64, usize)> = losses.zip(tokens).collect();
             let kl = parts().flat_map(|part| &part.kl[source]).copied().collect();
             let same = parts().map(|part| part.same[source]).sum();
             Found {
-                score: Perplexity::new(loss, tokens, own + before),
+                score: Perplexity::new(&windows, own + before),
                 kl: Divergence::of(kl, same),
             }
         });

@@ -1,7 +1,7 @@
 //! A model on disk, opened by its headers and read one tensor at a time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Mutex, Weak},
 };
@@ -295,6 +295,29 @@ impl Checkpoint {
         let sizes = self.tensors.iter();
         let sizes = sizes.map(|(name, tensor)| (name.as_str(), tensor.size()));
         parameters(&self.config, &self.forms, sizes)
+    }
+
+    /// The weights of the blocks, of which a method changes some: the bytes that they take, with their scales,
+    /// corrections and shared atoms, and how many numbers they have when multiplied out.
+    pub fn block_weights(&self) -> Result<(usize, usize)> {
+        let (mut parts, mut numbers) = (BTreeSet::new(), 0);
+        for (&site, &form) in self.forms.iter().filter(|(site, _)| site.role().is_some()) {
+            let shape = self.config.weight_shape(site);
+            numbers += shape.size();
+            parts.extend(
+                names::parts(site, form, shape)
+                    .into_iter()
+                    .map(|part| part.name),
+            );
+            // A set, since many weights share one dictionary.
+            if let Some(shared) = form.dictionary() {
+                let shape = self.config.weight_shape(shared.group.start());
+                let atoms = names::dictionary_parts(shared, shape).into_iter();
+                parts.extend(atoms.map(|part| part.name));
+            }
+        }
+        let bytes = parts.iter().map(|name| Ok(self.tensor(name)?.bytes()));
+        Ok((bytes.sum::<Result<usize>>()?, numbers))
     }
 
     /// The float format that holds most of the model's bytes. For a GGUF file f16, in which its

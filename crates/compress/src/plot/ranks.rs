@@ -98,12 +98,14 @@ fn picture(cells: &[Cell]) -> String {
         // Readable on either shade.
         let ink = if cell.kept > 0.5 { "#fff" } else { "#000" };
         svg.text(middle(place), Anchor::Middle, ink, &cell.label);
-        let (_, y) = middle(place);
-        let name = format!("block {}", cell.layer);
+    }
+    let layers = cells.iter().map(|cell| cell.layer + 1).max().unwrap_or(0);
+    for layer in 0..layers {
+        let (_, y) = middle(corner(layer, 0));
+        let name = format!("block {layer}");
         svg.text((MARGIN.1 - 8.0, y), Anchor::End, INK, &name);
     }
-    let layers = cells.iter().map(|cell| cell.layer + 1).max();
-    let height = MARGIN.0 + CELL.0 * layers.unwrap_or(0) as f64 + 12.0;
+    let height = MARGIN.0 + CELL.0 * layers as f64 + 12.0;
     let width = MARGIN.1 + CELL.1 * Role::ALL.len() as f64 + 12.0;
     svg.finish((width, height))
 }

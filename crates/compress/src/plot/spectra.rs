@@ -11,12 +11,12 @@ use compress_core::{Role, Site};
 
 /// Width of a panel, and height of its plot, in pixels.
 const PANEL: Size = Size {
-    width: 300.0,
-    height: 170.0,
+    width: 320.0,
+    height: 150.0,
 };
 
 /// Panels side by side.
-const COLUMNS: usize = 3;
+const COLUMNS: usize = 2;
 
 /// Least share of the largest singular value that is drawn.
 const LEAST: f64 = 1e-4;
@@ -24,6 +24,11 @@ const LEAST: f64 = 1e-4;
 /// Writes σᵢ / σ₁ against i / min(m, n), for the given weights with their singular values.
 pub fn draw(path: &Path, spectra: &[(Site, &[f64])]) -> Result<()> {
     let mut svg = Svg::default();
+    let ends = spectra
+        .iter()
+        .filter_map(|(_, sigma)| Some(sigma.last()? / sigma.first()?));
+    // The same for all panels, so that they compare.
+    let least = ends.fold(1.0, f64::min).max(LEAST);
     let mut bottom: f64 = 0.0;
     let mut top = 0.0;
     for (index, role) in Role::ALL.into_iter().enumerate() {
@@ -32,18 +37,20 @@ pub fn draw(path: &Path, spectra: &[(Site, &[f64])]) -> Result<()> {
         }
         let left = PANEL.width * (index % COLUMNS) as f64;
         let of_role = spectra.iter().filter(|(site, _)| site.role() == Some(role));
-        let height = panel(role, &of_role.copied().collect::<Vec<_>>()).draw(&mut svg, (left, top));
+        let height =
+            panel(role, least, &of_role.copied().collect::<Vec<_>>()).draw(&mut svg, (left, top));
         bottom = bottom.max(top + height);
     }
     super::write(path, &svg.finish((PANEL.width * COLUMNS as f64, bottom)))
 }
 
 /// The spectra of one role, smaller values on the lower edge.
-fn panel(role: Role, spectra: &[(Site, &[f64])]) -> Chart {
+fn panel(role: Role, least: f64, spectra: &[(Site, &[f64])]) -> Chart {
     let axes = (Axis::new("", Scale::Linear), Axis::new("", Scale::Log));
     let mut chart = Chart::new(axes.0, axes.1);
     chart.title = Some(role.name().to_owned());
     chart.size = PANEL;
+    chart.least = Some(least);
     let last = spectra.iter().filter_map(|(site, _)| site.layer()).max();
     let lines = spectra.iter().map(|(site, sigma)| {
         let largest = sigma.first().copied().unwrap_or(1.0);

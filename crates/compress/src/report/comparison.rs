@@ -3,13 +3,14 @@
 //! A variant's figures are the JSON object of its run: what is printed here is what `run --json` prints.
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::figure;
+use crate::{memory, plot::comparison::block_bits};
 
 /// The result of a variant.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Row {
     /// The variant's name.
     pub name: String,
@@ -21,7 +22,7 @@ pub struct Row {
 }
 
 /// Figures, or the reason why there are none.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VariantOutcome {
     /// The JSON object of `run --json`.
@@ -49,13 +50,28 @@ pub fn print(json: bool, rows: &[Row]) -> Result<()> {
     if json {
         let original = reports().next().map(|report| report["before"].clone());
         let text = reports().next().map(|report| report["text"].clone());
-        return super::print(json!({ "original": original, "text": text, "variants": rows }));
+        return super::print(json!({
+            "command": super::command(),
+            "machine": memory::machine(),
+            "original": original,
+            "text": text,
+            "variants": rows,
+        }));
     }
     // Behind a prompt the size of the cache is what differs.
     let cached = reports().any(|report| !report["after"]["cache"].is_null());
-    let mut header = vec!["variant", "perplexity", "KL mean", "same top", "bytes", "×"];
+    let mut header = vec![
+        "variant",
+        "perplexity",
+        "±",
+        "KL mean",
+        "same top",
+        "bytes",
+        "×",
+        "bits",
+    ];
     header.extend(cached.then_some(["cache", "of f16"]).into_iter().flatten());
-    header.extend(["seconds", "error"]);
+    header.push("seconds");
     let mut table = super::plain(header);
     // Without any figures there is nothing to say of the original, only errors.
     if let Some(report) = reports().next() {
@@ -64,10 +80,12 @@ pub fn print(json: bool, rows: &[Row]) -> Result<()> {
         let mut cells = vec![
             "original".to_owned(),
             number(&before["perplexity"]),
+            number(&before["standard_error"]),
             String::new(),
             String::new(),
             super::size(before["bytes"].as_u64().unwrap_or_default() as usize),
             String::new(),
+            bits(before),
         ];
         cells.extend(of_cache(before).filter(|_| cached).into_iter().flatten());
         table.add_row(cells);
@@ -75,7 +93,14 @@ pub fn print(json: bool, rows: &[Row]) -> Result<()> {
     for row in rows {
         table.add_row(cells(row, cached));
     }
-    super::print(table)
+    super::print(super::fitted(table))?;
+    // Below the table: an error is longer than any figure.
+    for row in rows {
+        if let VariantOutcome::Error(error) = &row.outcome {
+            super::print(format_args!("{}: {error}", row.name))?;
+        }
+    }
+    Ok(())
 }
 
 /// The conditions that all variants share.
@@ -107,19 +132,11 @@ fn of_cache(model: &Value) -> Option<[String; 2]> {
     ])
 }
 
-/// The cells of a variant; one that failed has its error and nothing else.
+/// The cells of a variant; one that failed has none but its name.
 fn cells(row: &Row, cached: bool) -> Vec<String> {
     let name = row.name.clone();
     let Some(report) = row.report() else {
-        let error = match &row.outcome {
-            VariantOutcome::Error(error) => error.clone(),
-            VariantOutcome::Report(_) => String::new(),
-        };
-        let empty = if cached { 8 } else { 6 };
-        let mut cells = vec![name];
-        cells.extend(vec![String::new(); empty]);
-        cells.push(error);
-        return cells;
+        return vec![name];
     };
     let (before, after) = (&report["before"], &report["after"]);
     // A cache policy takes none.
@@ -128,6 +145,7 @@ fn cells(row: &Row, cached: bool) -> Vec<String> {
     let mut cells = vec![
         name,
         number(&after["perplexity"]),
+        number(&after["standard_error"]),
         number(&after["kl"]["mean"]),
         format!(
             "{:.1} %",
@@ -135,11 +153,17 @@ fn cells(row: &Row, cached: bool) -> Vec<String> {
         ),
         super::size(bytes(after) as usize),
         format!("{:.3}", bytes(after) / bytes(before)),
+        bits(after),
     ];
     cells.extend(of_cache(after).filter(|_| cached).into_iter().flatten());
     let seconds = seconds("calibrate_seconds") + seconds("compress_seconds");
-    cells.extend([format!("{seconds:.1} s"), String::new()]);
+    cells.push(format!("{seconds:.1} s"));
     cells
+}
+
+/// Bits per weight of the blocks.
+fn bits(model: &Value) -> String {
+    block_bits(model).map_or_else(String::new, |bits| format!("{bits:.2}"))
 }
 
 /// A figure, or an empty cell.

@@ -43,6 +43,8 @@ pub struct FinishedRun<'a, S: Step> {
     pub refit: Option<RefitTarget>,
     /// Errors of the weights, and the time.
     pub compressed: Compressed,
+    /// The most memory that was taken until then, in bytes, where the system tells.
+    pub peak: Option<usize>,
     /// The text, and both models' figures on it; none until they were run, if they are.
     pub measured: Option<(ScoringText, (ModelReport, ModelReport))>,
     /// Bytes of the weight files as they were written.
@@ -74,6 +76,7 @@ impl<S: Step> FinishedRun<'_, S> {
             "aim": self.refit,
             "calibrate_seconds": self.calibrate_seconds,
             "compress_seconds": self.compressed.seconds,
+            "peak_bytes": self.peak,
         });
         if let Some((text, (before, after))) = &self.measured {
             json["text"] = text.describe();

@@ -42,7 +42,7 @@ pub fn run(job: &Cache) -> Result<Outcome> {
         ]);
     }
     if !stores.is_empty() {
-        report::print(table)?;
+        report::print(report::fitted(table))?;
     }
     let size = |bytes: u64| report::size(bytes as usize);
     report::print(format_args!("{}: {}", folder.display(), size(bytes)))?;

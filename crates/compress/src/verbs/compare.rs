@@ -11,13 +11,15 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
-use compress_checkpoint::Input;
-use serde_json::Value;
+use compress_checkpoint::{Checkpoint, Input};
+use serde_json::{Value, json};
 
 use crate::{
     Outcome,
     args::{Arguments, Compare, RunMethod, Verb},
     cache,
+    job::Text,
+    memory,
     model::Opened,
     passing::Passing,
     plot, progress,
@@ -28,8 +30,9 @@ use crate::{
 };
 
 /// Options that make figures comparable, and so are no variant's own.
-const SHARED: [&str; 12] = [
+const SHARED: [&str; 13] = [
     "text",
+    "also-text",
     "ctx",
     "windows",
     "split",
@@ -79,15 +82,12 @@ pub fn run(job: &Compare) -> Result<Outcome> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // What all variants are measured against is run once.
     let model = original(job, &variants)?;
-    let text = scoring_text(job, &variants, &model)?;
-    // In the passing folder even with --output: nobody needs the states afterwards.
-    let states = passing.path().join("original.states");
-    let baseline = text.baseline(&model.checkpoint, &states, job.printing.quiet)?;
+    let baselines = baselines(job, &variants, &model, passing.path())?;
     let bar = progress::bar("variants", variants.len(), job.printing.quiet);
     let mut rows = Vec::new();
     for variant in variants {
         let place = folder.join(&variant.name);
-        let outcome = match measure(job, &variant, &place, &baseline) {
+        let outcome = match measure(job, &variant, &place, &baselines) {
             Ok(report) => VariantOutcome::Report(report),
             // A failure is a result, too: it is shown in the table, and the other variants go on.
             Err(error) => VariantOutcome::Error(format!("{error:#}")),
@@ -130,9 +130,41 @@ fn original(job: &Compare, variants: &[Variant]) -> Result<Opened> {
     Ok(model)
 }
 
-/// The text that all are run over.
-fn scoring_text(job: &Compare, variants: &[Variant], model: &Opened) -> Result<ScoringText> {
-    let mut arguments = job.text.job();
+/// The original's figures on each of the texts, measured once; what they rest on lies in `folder`, since nobody needs
+/// it afterwards.
+fn baselines<'a>(
+    job: &Compare,
+    variants: &[Variant],
+    model: &'a Opened,
+    folder: &Path,
+) -> Result<Vec<Baseline<'a>>> {
+    let mut texts = vec![job.text.job()];
+    if let Some(file) = &job.also_text {
+        let file = Some(file.clone());
+        texts.push(Text {
+            file,
+            ..job.text.job()
+        });
+    }
+    // All are read before the first is scored: what is wrong with them shows before the work.
+    let texts = texts
+        .into_iter()
+        .map(|text| scoring_text(job, text, variants, model));
+    let texts = texts.collect::<Result<Vec<_>>>()?;
+    let one = |(index, text): (usize, &ScoringText)| {
+        let states = folder.join(format!("original-{index}.states"));
+        text.baseline(&model.checkpoint, &states, job.printing.quiet)
+    };
+    texts.iter().enumerate().map(one).collect()
+}
+
+/// A text that all are run over.
+fn scoring_text(
+    job: &Compare,
+    mut arguments: Text,
+    variants: &[Variant],
+    model: &Opened,
+) -> Result<ScoringText> {
     // A cache policy shows only behind a prompt, which all variants then have.
     if variants.iter().any(Variant::thins) {
         let context = arguments.context(model.checkpoint.config());
@@ -155,10 +187,34 @@ fn check_place(place: &Path, inputs: &[Input<'_>]) -> Result<()> {
     Ok(())
 }
 
+/// The report of a variant as `compress run` gives it, with its figures on the other texts.
+fn measure(
+    job: &Compare,
+    variant: &Variant,
+    place: &Path,
+    baselines: &[Baseline<'_>],
+) -> Result<Value> {
+    let [first, others @ ..] = baselines else {
+        bail!("there is no text to score");
+    };
+    let own_peak = memory::forget_peak();
+    let mut report = compressed(job, variant, place, first)?;
+    if !own_peak {
+        // It may be that of another variant.
+        report["peak_bytes"] = Value::Null;
+    }
+    for baseline in others {
+        let (before, after) = baseline.compare(&Checkpoint::open(place)?, job.printing.quiet)?;
+        report["also"] =
+            json!({ "text": baseline.text.describe(), "before": before, "after": after });
+    }
+    Ok(report)
+}
+
 /// Runs a variant as `compress run` would, and gives its report.
 ///
 /// Fails, in the words of the command line, where an option is not one of the method.
-fn measure(
+fn compressed(
     job: &Compare,
     variant: &Variant,
     place: &Path,
@@ -265,7 +321,12 @@ fn check_names(variants: &[Variant]) -> Result<()> {
 
 /// The paths that the comparison itself reads; those of a variant's own options its run checks.
 fn inputs(job: &Compare) -> Vec<Input<'_>> {
-    let files = [&job.variants, &job.text.file, &job.calibration.calibrate];
+    let files = [
+        &job.variants,
+        &job.text.file,
+        &job.also_text,
+        &job.calibration.calibrate,
+    ];
     let files = files.into_iter().flatten();
     let model = job.model.name.iter().map(Path::new);
     let paths = files.map(PathBuf::as_path).chain(model);

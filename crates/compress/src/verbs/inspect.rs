@@ -323,7 +323,7 @@ fn print(model: &Opened, weights: &[Row]) -> Result<()> {
             change(|c| format!("{:.3}", c.least_cosine)),
         ]);
     }
-    report::print(table)?;
+    report::print(report::fitted(table))?;
     dictionaries(checkpoint)?.iter().try_for_each(tell_of)
 }
 

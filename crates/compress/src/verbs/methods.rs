@@ -22,16 +22,17 @@ pub fn run(job: &Methods) -> Result<Outcome> {
         report::print(serde_json::json!({ "methods": rows }))?;
         return Ok(Outcome::Kept);
     }
-    let mut table = report::plain(["method", "does", "needs", "costs", "paper"]);
-    for about in rows {
-        table.add_row([
-            about.name,
-            about.does,
-            about.needs,
-            about.costs,
-            about.paper,
-        ]);
-    }
-    report::print(table)?;
+    let cells = rows.iter().map(|about| {
+        let &&About {
+            name,
+            does,
+            needs,
+            costs,
+            paper,
+        } = about;
+        [name, does, needs, costs, paper]
+    });
+    let header = ["method", "does", "needs", "costs", "paper"];
+    report::print(report::worded(header, cells))?;
     Ok(Outcome::Kept)
 }

@@ -9,6 +9,7 @@ pub mod generate;
 pub mod inspect;
 pub mod methods;
 pub mod plan;
+pub mod report;
 pub mod run;
 pub mod think;
 pub mod tune;

@@ -162,6 +162,7 @@ impl Compress<'_> {
                 ..OutputSpec::default()
             };
             before.bytes = Layout::new(source, &spec)?.bytes();
+            before.block_bytes = before.block_weights * output.format().bytes();
         }
         Ok((before, after))
     }
