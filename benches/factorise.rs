@@ -1,54 +1,140 @@
-//! The routes to a truncated SVD: eigenvectors of the Gram matrix (ours), thin SVD, and a randomised
-//! range finder, on matrices of the shapes of SmolLM2-135M at keep 0.8. Their errors are printed first.
+//! Factorising and rounding: shapes of a model of 7B and of SmolLM2-135M, and what each loses.
 //!
 //! ```sh
 //! cargo bench --bench factorise
 //! ```
+//!
+//! Ours takes eigenvectors of the Gram matrix of the shorter side. Beside it are, on smaller shapes, faer's thin SVD and a
+//! randomised range finder; on all shapes with `COMPRESS_BENCH=all`, which takes an hour. GPTQ has an H of made-up
+//! inputs, which is factorised beforehand.
 
-use std::hint::black_box;
+#[allow(dead_code, reason = "shared with benches that use the rest")]
+mod common;
 
-use compress_core::{Matrix, Shape};
+use std::{cell::LazyCell, hint::black_box};
+
+use common::{Bench, Group};
+use compress_core::{Bits, Matrix, Scheme, Shape, Symmetric};
+use compress_lorc::{DAMPING, Hessian, Quantizer, RoundingOptions, Scaling, round};
 use compress_numerics::Random;
-use compress_svd::truncate;
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use compress_svd::{Metric, truncate};
 use faer::{Mat, MatRef};
 
-/// A route: weight and rank to the best factors it finds, up and down.
+const CPU: &str = "cpu";
+const ERROR: &str = "relative squared error";
+
+/// Shapes, out × in, and ranks: 40 % of the shorter side of a 7B model's, 80 % of SmolLM2's parameters.
+const SHAPES: [(Shape, usize); 6] = [
+    (Shape::new(576, 576), 230),
+    (Shape::new(192, 576), 115),
+    (Shape::new(1536, 576), 335),
+    (Shape::new(1024, 4096), 409),
+    (Shape::new(4096, 4096), 1638),
+    (Shape::new(4096, 11008), 1638),
+];
+
+/// The shorter side up to which other decompositions, and the inputs up to which H, are a matter of seconds.
+const SMALL: usize = 1024;
+const FEW_INPUTS: usize = 4096;
+
+fn main() {
+    common::run("factorise", |bench| {
+        for (shape, rank) in SHAPES {
+            measure(bench, shape, rank);
+        }
+    });
+}
+
+fn measure(bench: &mut Bench, shape: Shape, rank: usize) {
+    let subject = shape.to_string();
+    let mut group = bench.group(&subject);
+    let weight = Random(1).weight(shape);
+    decompose(&mut group, &weight, rank);
+    quantise(&mut group, &weight);
+}
+
+/// A route to factors, up and down, of a weight at a rank.
 type Route = fn(MatRef<'_, f32>, usize) -> (Mat<f32>, Mat<f32>);
 
-fn routes(c: &mut Criterion) {
-    for shape in [
-        Shape::new(576, 576),
-        Shape::new(192, 576),
-        Shape::new(1536, 576),
-        Shape::new(576, 1536),
-    ] {
-        let weight = Random(1).weight(shape);
-        let rank = (0.8 * shape.break_even_rank()) as usize;
-        let view = MatRef::from_row_major_slice(weight.data(), shape.rows, shape.cols);
-        let mut group = c.benchmark_group(format!("{shape} at rank {rank}"));
-        group.sample_size(10);
-        let ours = truncate(&weight, rank).map(|cut| cut.dense());
-        if let Ok(Ok(dense)) = ours {
-            println!(
-                "gram: relative squared error {:.6e}",
-                dense.squared_distance(&weight) / weight.squared_norm()
-            );
-        }
-        group.bench_function("gram", |b| b.iter(|| truncate(black_box(&weight), rank)));
-        let others: [(&str, Route); 2] =
-            [("thin svd", thin), ("randomised, 4 iterations", randomised)];
-        for (name, route) in others {
-            let (up, down) = route(view, rank);
-            println!(
-                "{name}: relative squared error {:.6e}",
-                error(&weight, &up, &down)
-            );
-            group.bench_function(BenchmarkId::from_parameter(name), |b| {
-                b.iter(|| route(black_box(view), rank))
-            });
+fn decompose(group: &mut Group<'_>, weight: &Matrix, rank: usize) {
+    let shape = weight.shape();
+    let form = format!("svd rank {rank}");
+    let mut found = None;
+    group.time((&form, CPU), "time", None, |bencher| {
+        bencher.iter(|| found = Some(truncate(black_box(weight), rank)));
+    });
+    if let Some(Ok(Ok(dense))) = found.map(|cut| cut.map(|cut| cut.dense())) {
+        let error = dense.squared_distance(weight) / weight.squared_norm();
+        group.value((&form, CPU), ERROR, error);
+    }
+    if shape.rows.min(shape.cols) > SMALL && !common::all() {
+        return;
+    }
+    let view = MatRef::from_row_major_slice(weight.data(), shape.rows, shape.cols);
+    let others: [(&str, Route); 2] = [("faer thin svd", thin), ("randomised svd", randomised)];
+    for (name, route) in others {
+        let form = format!("{name} rank {rank}");
+        let mut found = None;
+        group.time((&form, CPU), "time", None, |bencher| {
+            bencher.iter(|| found = Some(route(black_box(view), rank)));
+        });
+        if let Some((up, down)) = found {
+            group.value((&form, CPU), ERROR, error(weight, &up, &down));
         }
     }
+}
+
+fn quantise(group: &mut Group<'_>, weight: &Matrix) {
+    let nearest = RoundingOptions::nearest(Scheme::symmetric(Bits::Four, Some(32)));
+    let searched = RoundingOptions {
+        scaling: Scaling::Mse,
+        ..nearest
+    };
+    let gptq = RoundingOptions {
+        quantizer: Quantizer::Gptq,
+        ..nearest
+    };
+    rounding(group, weight, "int4 nearest", &nearest);
+    rounding(group, weight, "int4 nearest searched", &searched);
+    if weight.cols() <= FEW_INPUTS || common::all() {
+        rounding(group, weight, "int4 gptq", &gptq);
+    }
+}
+
+/// Times a way to round a weight, and says what it loses: the plain error, which GPTQ lets grow where H is small.
+fn rounding(group: &mut Group<'_>, weight: &Matrix, form: &str, options: &RoundingOptions) {
+    // Made for the first run only, and not timed. Without it the run fails, and says so.
+    let hessian = LazyCell::new(|| {
+        let wanted = options.needs_hessian().then(|| gram(weight.cols()))?;
+        Hessian::new(wanted, DAMPING, false).ok()
+    });
+    let run = |weight| round(weight, hessian.as_ref(), &Metric::PLAIN, options);
+    let mut found = None;
+    group.time((form, CPU), "time", None, |bencher| {
+        LazyCell::force(&hessian);
+        bencher.iter(|| found = Some(run(black_box(weight))));
+    });
+    match found {
+        Some(Ok(rounded)) => group.value((form, CPU), ERROR, rounded.error),
+        Some(Err(error)) => group.skip(form, error),
+        None => (),
+    }
+}
+
+/// H of inputs with a few strong directions, each weaker than the one before, on a diagonal that falls.
+fn gram(n: usize) -> Symmetric {
+    let mut random = Random(2);
+    let directions: Vec<Matrix> = (0..16).map(|_| random.matrix(1, n)).collect();
+    let mut gram = Symmetric::zeros(n);
+    for (i, row) in gram.rows_mut().enumerate() {
+        for (k, x) in directions.iter().enumerate() {
+            let a = f64::from(x.data()[i]) * 4.0 / (1.0 + k as f64);
+            let pairs = row.iter_mut().zip(x.data());
+            pairs.for_each(|(sum, b)| *sum += a * f64::from(*b));
+        }
+        row[i] += 1.0 / (1.0 + i as f64 / 100.0);
+    }
+    gram
 }
 
 fn thin(weight: MatRef<'_, f32>, rank: usize) -> (Mat<f32>, Mat<f32>) {
@@ -65,7 +151,7 @@ fn thin(weight: MatRef<'_, f32>, rank: usize) -> (Mat<f32>, Mat<f32>) {
     }
 }
 
-/// Halko, Martinsson & Tropp 2011, with power iterations and eight extra directions.
+/// Halko, Martinsson & Tropp 2011, with four power iterations and eight extra directions.
 fn randomised(weight: MatRef<'_, f32>, rank: usize) -> (Mat<f32>, Mat<f32>) {
     let mut random = Random(2);
     let mut basis = Mat::from_fn(weight.ncols(), rank + 8, |_, _| random.normal());
@@ -84,6 +170,3 @@ fn error(weight: &Matrix, up: &Mat<f32>, down: &Mat<f32>) -> f64 {
     let dense = Matrix::from_fn(weight.rows(), weight.cols(), |i, j| dense[(i, j)]);
     dense.squared_distance(weight) / weight.squared_norm()
 }
-
-criterion_group!(benches, routes);
-criterion_main!(benches);

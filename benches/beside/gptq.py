@@ -1,9 +1,9 @@
-"""GPTQ of all block weights by `compress run lorc` and by PyTorch, in turns, from the same evidence.
+"""GPTQ of all block weights by `compress run lorc` and by PyTorch, from the same evidence.
 
-    python benches/gptq_against_torch.py target/release/compress MODEL TEXT --hf DIR --ctx 1024 --windows 32
-    python benches/gptq_against_torch.py target/release/compress models/tiny TEXT --made-up 4096,11008,2 --ctx 256 --windows 8 --group 128
+    python benches/beside.py gptq target/release/compress MODEL TEXT --hf DIR --ctx 1024 --windows 32
+    python benches/beside.py gptq target/release/compress models/tiny TEXT --made-up 4096,11008,2 --ctx 256 --windows 8 --group 128
 
-Two threads each. MODEL is anything that compress reads, DIR a Llama-like Hugging Face directory of the
+MODEL is anything that compress reads, DIR a Llama-like Hugging Face directory of the
 same weights for PyTorch (`compress run svd MODEL --keep 1 --dtype f32 -o DIR`). A first run measures H;
 the timed ones find it. Ours takes the whole process, with reading and writing the model; PyTorch's
 the rounding alone, in f32, all weights that read one stream together: the algorithm of arXiv 2210.17323
@@ -12,21 +12,18 @@ vocabulary of MODEL, a small Hugging Face directory; `--refinements` and `--scal
 Σ tr(R H Rᵀ) / Σ tr(W H Wᵀ), R = W − Q, of what each has written or found.
 """
 
-import argparse
 import json
-import os
-import shutil
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-THREADS = 2
+from .models import Tensors, made_up
+from .turns import in_turns, process
+
 STREAMS = {
     "attention": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
     "output": ["self_attn.o_proj"],
@@ -37,46 +34,12 @@ BLOCK = 128
 DAMPING = 0.01
 
 
-class Tensors:
-    """All tensors of a directory, one at a time."""
-
-    def __init__(self, folder):
-        files = [safe_open(file, "pt") for file in sorted(Path(folder).glob("*.safetensors"))]
-        self.files = {name: file for file in files for name in file.keys()}
-
-    def __getitem__(self, name):
-        return self.files[name].get_tensor(name)
-
-
 def gram(evidence, layer, stream):
     lower = load_file(next(evidence.glob(f"*/{layer}.{stream}.activations.safetensors")))["gram"].double()
     n = int((2 * len(lower)) ** 0.5)
     h = torch.zeros(n, n, dtype=torch.float64)
     h[tuple(torch.tril_indices(n, n))] = lower
     return h + h.tril(-1).T
-
-
-def made_up(model, sizes, folder):
-    """Random weights in the shapes of some blocks of a large model, with the vocabulary of a small one."""
-    hidden, inner, layers = sizes
-    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.index.json", "*.md", "*.toml"))
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    config |= {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers, "head_dim": 128}
-    config |= {"torch_dtype": "float32", "num_attention_heads": hidden // 128, "num_key_value_heads": hidden // 128}
-    path.write_text(json.dumps(config))
-    torch.manual_seed(1)
-    shapes = {f"self_attn.{name}_proj": (hidden, hidden) for name in "qkvo"}
-    shapes |= {"mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden), "mlp.down_proj": (hidden, inner)}
-    tensors = {"model.embed_tokens.weight": torch.randn(config["vocab_size"], hidden), "model.norm.weight": torch.ones(hidden)}
-    if not config.get("tie_word_embeddings"):
-        tensors["lm_head.weight"] = torch.randn(config["vocab_size"], hidden) * hidden**-0.5
-    for layer in range(layers):
-        name = f"model.layers.{layer}"
-        tensors |= {f"{name}.{norm}.weight": torch.ones(hidden) for norm in ("input_layernorm", "post_attention_layernorm")}
-        for path, shape in shapes.items():
-            tensors[f"{name}.{path}.weight"] = torch.randn(shape) * shape[1] ** -0.5
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def scales(group, bits):
@@ -142,9 +105,7 @@ def error(tensors, grams, layers, rounded):
     return lost / whole
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("compress", help="the program")
+def arguments(p):
     p.add_argument("model", type=Path)
     p.add_argument("text", type=Path)
     models = p.add_mutually_exclusive_group(required=True)
@@ -156,53 +117,45 @@ def main():
     p.add_argument("--windows", type=int, default=32, help="how many windows, from the start of the text")
     p.add_argument("--bits", type=int, default=4)
     p.add_argument("--group", type=int, default=32)
-    p.add_argument("--rounds", type=int, default=2)
     p.add_argument("--evidence", type=Path, help="where H is kept for further runs")
-    a = p.parse_args()
-    if BLOCK % a.group:
-        p.error(f"--group must divide the block of {BLOCK} columns")
-    torch.set_num_threads(THREADS)
 
-    with tempfile.TemporaryDirectory() as place, torch.inference_mode():
+
+def ours(a, evidence, output):
+    """Seconds of the whole process, and of rounding alone."""
+    command = [
+        a.program, "run", "lorc", a.model, "--one-shot", "--bits", a.bits, "--group", a.group, "--quantizer", "gptq",
+        "--scaling", a.scaling, "--refinements", a.refinements, "--tokens", "uniform", "--calibrate", a.text, "--samples", a.windows,
+        "--calibrate-ctx", a.ctx, "--evidence", evidence, "-o", output, "--force", "--no-evaluate", "--json", "--quiet",
+    ]  # fmt: skip
+    turn = process(command, a.threads)
+    return turn.seconds, turn.json()["compress_seconds"]
+
+
+@torch.inference_mode()
+def run(a):
+    if BLOCK % a.group:
+        raise SystemExit(f"--group must divide the block of {BLOCK} columns")
+    torch.set_num_threads(a.threads)
+    with tempfile.TemporaryDirectory() as place:
         evidence, output = a.evidence or Path(place, "evidence"), Path(place, "out")
         if a.made_up:
-            made, a.hf = a.model, Path(place, "made-up")
-            made_up(made, map(int, a.made_up.split(",")), a.hf)
-            a.model = a.hf
-        command = [
-            a.compress, "run", "lorc", a.model, "--one-shot", "--bits", str(a.bits), "--group", str(a.group), "--quantizer", "gptq",
-            "--scaling", a.scaling, "--refinements", a.refinements, "--tokens", "uniform", "--calibrate", a.text, "--samples", str(a.windows), "--calibrate-ctx",
-            str(a.ctx), "--evidence", evidence, "-o", output, "--force", "--no-evaluate", "--json", "--quiet",
-        ]  # fmt: skip
-
-        def ours():
-            begin = time.perf_counter()
-            environment = os.environ | {"RAYON_NUM_THREADS": str(THREADS)}
-            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout
-            return time.perf_counter() - begin, json.loads(printed)["compress_seconds"]
-
-        ours()
+            a.model = a.hf = made_up(a.model, map(int, a.made_up.split(",")), Path(place, "made-up"))
+        # The first run measures H, those that are timed find it.
+        ours(a, evidence, output)
         layers = json.loads((a.hf / "config.json").read_text())["num_hidden_layers"]
         tensors = Tensors(a.hf)
         grams = {(layer, stream): gram(evidence, layer, stream) for layer in range(layers) for stream in STREAMS}
-        mine, rounding, torchs = [], [], []
-        for _ in range(a.rounds):
-            whole, alone = ours()
-            mine.append(whole)
-            rounding.append(alone)
-            seconds, rounded = theirs(tensors, grams, layers, a.bits, a.group)
-            torchs.append(seconds)
+        runs = {"compress": lambda: ours(a, evidence, output), "torch": lambda: theirs(tensors, grams, layers, a.bits, a.group)}
+        found = in_turns(a.rounds, runs)
+        mine, alone = (min(seconds) for seconds in zip(*found["compress"]))
+        torchs, rounded = min(found["torch"], key=lambda turn: turn[0])
         print(json.dumps({
             "weights": len(rounded),
             "compress": {
-                "seconds": round(min(mine), 2),
-                "of which rounding": round(min(rounding), 2),
+                "seconds": round(mine, 2),
+                "of which rounding": round(alone, 2),
                 "error": error(tensors, grams, layers, dict(unpacked(output, rounded, a.bits, a.group))),
             },
-            "torch": {"seconds": round(min(torchs), 2), "error": error(tensors, grams, layers, rounded)},
-            "times_faster": round(min(torchs) / min(mine), 2),
+            "torch": {"seconds": round(torchs, 2), "error": error(tensors, grams, layers, rounded)},
+            "times_faster": round(torchs / mine, 2),
         }))  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()

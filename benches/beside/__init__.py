@@ -1,0 +1,1 @@
+"""The comparisons of `beside.py`, a file each; `turns.py` and `models.py` are what they share."""
