@@ -5,6 +5,7 @@
     python benches/beside.py calibration target/release/compress MODEL TEXT      H, G and Fisher information, by hooks of PyTorch
     python benches/beside.py evaluate    target/release/compress MODEL TEXT      perplexity by transformers
     python benches/beside.py decode      target/release/compress TEXT            prompts and tokens, by transformers and llama.cpp
+    python benches/beside.py gpu         target/release/compress MODEL TEXT      on a machine with a GPU; benches/gpu.sh runs it
 
 Each has a --help of its own. They want PyTorch with transformers and safetensors; gptq also compressed-tensors, and
 decode, for llama.cpp, xllamacpp from PyPI. All programs have as many threads (--threads), and the best of --rounds
@@ -14,7 +15,7 @@ turns counts: other load makes times longer, and never shorter.
 import argparse
 import importlib
 
-COMPARISONS = ["factorise", "gptq", "calibration", "evaluate", "decode"]
+COMPARISONS = ["factorise", "gptq", "calibration", "evaluate", "decode", "gpu"]
 
 
 def main():

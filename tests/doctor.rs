@@ -106,5 +106,6 @@ fn without_a_home_it_says_what_it_knows_and_makes_nothing() {
     let json: Value =
         serde_json::from_str(&doctor(&["--json"], &[("XDG_CACHE_HOME", place)])).unwrap();
     assert_eq!(json["caches"]["evidence"]["exists"], false);
-    assert!(!cache.exists());
+    // A GPU's driver may keep its shaders there.
+    assert!(!cache.join("compress").exists());
 }

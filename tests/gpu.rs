@@ -78,7 +78,7 @@ fn agrees(name: &str, model: Option<&Path>) -> u64 {
 
 #[test]
 #[ignore = "needs an adapter"]
-fn every_form_has_the_perplexity_that_it_has_on_the_cpu_and_packed_ones_stay_packed() {
+fn on_a_gpu_every_form_has_the_perplexity_that_it_has_on_the_cpu_and_packed_ones_stay_packed() {
     let whole = agrees("whole", None);
     let place = folder();
     for (name, words) in FORMS {
@@ -87,15 +87,19 @@ fn every_form_has_the_perplexity_that_it_has_on_the_cpu_and_packed_ones_stay_pac
         let ends = ["-o", model, "--no-evaluate", "-q"];
         success(&compress(&[&["run"], words, &ends].concat()));
         let bytes = agrees(name, Some(&output));
-        let file = output.join("model.safetensors");
-        let on_disk = fs::metadata(file).map_or(0, |file| file.len());
-        println!("{name}: {bytes} bytes on the GPU, {on_disk} on disk, whole {whole}");
+        let files = ["model.safetensors", "adapter/adapter_model.safetensors"];
+        let files = files.map(|file| fs::metadata(output.join(file)).map_or(0, |file| file.len()));
+        let on_disk: u64 = files.iter().sum();
+        // A mixture is mixed when it is loaded, and of its atoms' 16 bits too few are left to hold it.
+        let most = if name == "mixture" { 2 * whole } else { on_disk };
+        let room = 1.02 * most as f64;
+        assert!(bytes as f64 <= room, "{name}: {bytes} bytes on the GPU, {on_disk} on disk");
     }
 }
 
 #[test]
 #[ignore = "needs an adapter"]
-fn the_most_likely_tokens_are_those_of_the_cpu() {
+fn on_a_gpu_the_most_likely_tokens_are_those_of_the_cpu() {
     let text = |device| {
         let words = [
             "generate",

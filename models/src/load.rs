@@ -30,12 +30,7 @@ impl Decoder {
     /// The same, to be run and not trained: on a GPU, floats that 16 bits hold exactly take no more. On the CPU there
     /// is no difference.
     pub fn load_fixed(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        let loader = Loader::new(checkpoint, device);
-        Loader {
-            fixed: true,
-            ..loader
-        }
-        .decoder()
+        Loader::fixed(checkpoint, device).decoder()
     }
 
     /// Takes the residuals of mixtures out of their weights, so that they can be trained: `checkpoint` is what was
@@ -109,6 +104,14 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// The same for weights that are run only.
+    pub const fn fixed(checkpoint: &'a Checkpoint, device: &'a Device) -> Self {
+        Self {
+            fixed: true,
+            ..Self::new(checkpoint, device)
+        }
+    }
+
     fn decoder(&self) -> Result<Decoder> {
         let blocks = 0..self.config.layers;
         let blocks = blocks.map(|layer| self.block(layer));
@@ -132,7 +135,8 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn block(&self, layer: usize) -> Result<Block> {
+    /// A block, whole.
+    pub fn block(&self, layer: usize) -> Result<Block> {
         let mut block = self.frame(layer)?;
         for role in Role::ALL {
             *block.linear_mut(role) = self.linear(Site::new(layer, role))?;

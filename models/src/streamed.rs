@@ -116,7 +116,7 @@ impl Network for Streamed<'_> {
     }
 
     fn block(&self, layer: usize) -> Result<Cow<'_, Block>> {
-        let block = Block::load(self.checkpoint, layer, &self.device)?;
+        let block = Loader::fixed(self.checkpoint, &self.device).block(layer)?;
         Ok(Cow::Owned(block))
     }
 

@@ -36,7 +36,7 @@ fn assert_close<const D: usize>(found: Tensor<D>, wanted: Tensor<D>, about: &str
 
 #[test]
 #[ignore = "needs an adapter"]
-fn products_with_packed_weights_are_those_with_decoded_ones() {
+fn on_a_gpu_products_with_packed_weights_are_those_with_decoded_ones() {
     let device = gpu();
     let cases = [
         (Bits::Two, Shape::new(70, 96), Some(32), true),
@@ -85,7 +85,7 @@ fn products_with_packed_weights_are_those_with_decoded_ones() {
 
 #[test]
 #[ignore = "needs an adapter"]
-fn scales_of_every_size_are_read_exactly() {
+fn on_a_gpu_scales_of_every_size_are_read_exactly() {
     let device = gpu();
     // Every 16-bit float that is finite, the subnormal ones among them.
     let scales = (0..=u16::MAX).map(compress_core::f16::from_bits);
@@ -107,7 +107,7 @@ fn scales_of_every_size_are_read_exactly() {
 
 #[test]
 #[ignore = "needs an adapter"]
-fn attention_is_that_of_its_formula() {
+fn on_a_gpu_attention_is_that_of_its_formula() {
     let device = gpu();
     let cases = [
         ([2, 6, 70, 16], 3, 70, None),
@@ -161,7 +161,7 @@ fn each(batch: usize, heads: usize, queries: usize) -> impl Iterator<Item = (usi
 
 #[test]
 #[ignore = "needs an adapter"]
-fn pairs_of_every_rank_give_what_the_cpu_does() {
+fn on_a_gpu_pairs_of_every_rank_give_what_the_cpu_does() {
     // Before burn 0.22.1 a product whose depth was an odd number of stages read past its end.
     let device = gpu();
     for rank in 1..=130 {

@@ -19,14 +19,14 @@ pub struct Adapter {
     pub largest_buffer: u64,
 }
 
-/// All adapters, by any graphics API; `None` where the program was built without wgpu. Opens none of them.
+/// All adapters, by the APIs that compute is at home in (not OpenGL); `None` where the program was built without wgpu. Opens none of them.
 #[cfg(feature = "wgpu")]
 #[must_use]
 pub fn adapters() -> Option<Vec<Adapter>> {
     use burn::tensor::{read_sync, wgpu::wgpu};
 
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    let found = read_sync(instance.enumerate_adapters(wgpu::Backends::all()));
+    let found = read_sync(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
     let describe = |adapter: &wgpu::Adapter| {
         let info = adapter.get_info();
         Adapter {
