@@ -91,9 +91,16 @@ fn on_a_gpu_every_form_has_the_perplexity_that_it_has_on_the_cpu_and_packed_ones
         let files = files.map(|file| fs::metadata(output.join(file)).map_or(0, |file| file.len()));
         let on_disk: u64 = files.iter().sum();
         // A mixture is mixed when it is loaded, and of its atoms' 16 bits too few are left to hold it.
-        let most = if name == "mixture" { 2 * whole } else { on_disk };
+        let most = if name == "mixture" {
+            2 * whole
+        } else {
+            on_disk
+        };
         let room = 1.02 * most as f64;
-        assert!(bytes as f64 <= room, "{name}: {bytes} bytes on the GPU, {on_disk} on disk");
+        assert!(
+            bytes as f64 <= room,
+            "{name}: {bytes} bytes on the GPU, {on_disk} on disk"
+        );
     }
 }
 

@@ -39,14 +39,17 @@ pub struct Packed {
 #[derive(Clone, Debug)]
 enum Place {
     Host(Arc<Quantised>),
-    Gpu(gpu::Packed),
+    Gpu(Arc<gpu::Packed>),
 }
 
 impl Packed {
     /// Moves a matrix to a device.
     fn new(matrix: Quantised, device: &Device) -> Self {
         let gpu = gpu::Packed::new(&matrix, device);
-        let place = gpu.map_or_else(|| Place::Host(Arc::new(matrix)), Place::Gpu);
+        let place = gpu.map_or_else(
+            || Place::Host(Arc::new(matrix)),
+            |gpu| Place::Gpu(Arc::new(gpu)),
+        );
         Self { place }
     }
 
@@ -126,7 +129,7 @@ impl Store {
         if let compress_core::Store::Float(matrix) = &store
             && let Some(matrix) = gpu::Packed::floats(matrix, device)
         {
-            let place = Place::Gpu(matrix);
+            let place = Place::Gpu(Arc::new(matrix));
             return Self::Packed(Packed { place });
         }
         Self::new(store, device)

@@ -78,6 +78,10 @@ impl Layout {
 }
 
 /// A code of a row, `bits` bits from bit i·bits of its words on.
+#[allow(
+    clippy::collapsible_if,
+    reason = "the outer condition is decided when the kernel is compiled"
+)]
 #[cube]
 fn code(words: &[u32], row: usize, i: usize, #[comptime] layout: Layout) -> u32 {
     let bits = layout.bits;

@@ -1,4 +1,4 @@
-//! Kernels for GPUs, in [CubeCL](cubecl): what burn has not, or has in lower precision than an evaluation may take.
+//! Kernels for GPUs, in [`CubeCL`](cubecl): what burn has not, or has in lower precision than an evaluation may take.
 //!
 //! ```text
 //! packed      Y = X Wᵀ and G W for W in integers of 2, 3, 4 or 8 bits, which stay packed in the memory of the device

@@ -211,7 +211,7 @@ impl Packed {
 
 /// Numbers in the format of 16 bits that holds them exactly: `bf16` or `f16`.
 fn halves(numbers: &[f32]) -> Option<(Kind, Vec<u16>)> {
-    if numbers.iter().all(|x| x.to_bits() & 0xffff == 0) {
+    if numbers.iter().all(|x| x.to_bits().trailing_zeros() >= 16) {
         let upper = numbers.iter().map(|x| (x.to_bits() >> 16) as u16);
         return Some((Kind::Bfloat, upper.collect()));
     }

@@ -1,5 +1,12 @@
 //! The kernels give what the CPU gives. They need an adapter, a software driver at least: `cargo test -- --ignored`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::float_cmp,
+    reason = "a test fails by panicking"
+)]
+
 use burn::tensor::{Device, DeviceType, Distribution, Tensor, TensorData};
 use compress_core::{Bits, Matrix, Quantised, Scheme, Shape};
 use compress_gpu::{Packed, attend};
