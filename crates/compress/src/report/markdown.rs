@@ -118,18 +118,33 @@ fn row(first: &str, others: &[String]) -> String {
     )
 }
 
-/// A command on lines of at most 110 letters, as a shell takes it.
+/// A command on lines of at most 110 letters, as a shell takes it; an option and its value stay together.
 fn wrapped(command: &str) -> String {
     let mut lines = vec![String::new()];
-    for word in command.split(' ') {
-        let line = lines.last().map_or(0, String::len);
-        if line > 0 && line + 1 + word.len() > 110 {
-            lines.push(format!("    {word}"));
-        } else if let Some(line) = lines.last_mut() {
-            let space = if line.is_empty() { "" } else { " " };
-            line.push_str(space);
-            line.push_str(word);
+    for (index, option) in command.split(" -").enumerate() {
+        let option = if index > 0 {
+            format!("-{option}")
+        } else {
+            option.to_owned()
+        };
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => *line = option,
+            Some(line) if line.len() + option.len() < 110 => *line += &format!(" {option}"),
+            _ => lines.push(format!("    {option}")),
         }
     }
     lines.join(" \\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_command_is_broken_between_options() {
+        let value = "x".repeat(100);
+        let command = format!("compress compare M --text {value} --ctx 8 -q");
+        let lines = format!("compress compare M \\\n    --text {value} \\\n    --ctx 8 -q");
+        assert_eq!(wrapped(&command), lines);
+    }
 }
