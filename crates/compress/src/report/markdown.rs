@@ -129,7 +129,7 @@ fn wrapped(command: &str) -> String {
         };
         match lines.last_mut() {
             Some(line) if line.is_empty() => *line = option,
-            Some(line) if line.len() + option.len() < 110 => *line += &format!(" {option}"),
+            Some(line) if line.len() + option.len() < 110 => line.extend([" ", option.as_str()]),
             _ => lines.push(format!("    {option}")),
         }
     }
