@@ -48,7 +48,9 @@ impl<'a> Loaded<'a> {
                 let before = on_device(device);
                 let decoder = Decoder::load_fixed(model, device)?;
                 let after = on_device(device);
-                let taken = after.zip(before).map(|(after, before)| after - before);
+                let taken = after
+                    .zip(before)
+                    .map(|(after, before)| after.saturating_sub(before));
                 anyhow::Ok((decoder, taken))
             });
             let whole: Vec<_> = whole.collect::<Result<_>>()?;

@@ -16,8 +16,12 @@ use crate::tensor::{empty_beside, plain, wrap};
 /// Queries of a cube.
 const QUERIES: usize = 16;
 
-/// Keys in shared memory at a time; each unit makes one score of the 16 × 16.
-const KEYS: usize = 16;
+/// Keys in shared memory at a time; each unit makes one score of the 16 × 16. As many as queries, so that both are
+/// loaded alike.
+const KEYS: usize = QUERIES;
+
+/// Below every score; finite, since a difference of infinities is no number.
+const LEAST: f32 = -3.0e38;
 
 /// Softmax(Q Kᵀ / √d) V. The last query stands at the last key; each query sees the keys up to its own position, and
 /// of these the last `window`.
@@ -81,18 +85,9 @@ fn attention(
     let heads = CUBE_COUNT_Y as usize;
     let text = CUBE_POS_Z as usize;
     let first_query = CUBE_POS_X as usize * QUERIES;
-    let q_start = ((text * heads + head) * queries + first_query) * size;
+    let q_start = (text * heads + head) * queries * size;
     let kv_start = (text * (heads / group) + head / group) * keys * size;
-
-    let mut place = unit;
-    while place < comptime!(QUERIES * size) {
-        let mut number = 0.0f32;
-        if first_query + place / size < queries {
-            number = query[q_start + place];
-        }
-        q_tile[place] = number;
-        place += comptime!(QUERIES * KEYS);
-    }
+    load(query, q_start, first_query, queries, &mut q_tile, size);
 
     // Each unit of a row has some channels of the output, every 16th.
     let channels = comptime!(size.div_ceil(KEYS));
@@ -101,7 +96,7 @@ fn attention(
     for c in 0..channels {
         sums[c] = 0.0;
     }
-    let mut largest = f32::new(-3.0e38);
+    let mut largest = f32::new(LEAST);
     let mut total = 0.0f32;
     // Positions count from the first key.
     let position = keys - queries + first_query + row;
@@ -115,20 +110,12 @@ fn attention(
     while start < last {
         load(key, kv_start, start, keys, &mut tile, size);
         sync_cube();
-        let mut score = 0.0f32;
-        for c in 0..size {
-            score += q_tile[row * size + c] * tile[lane * size + c];
-        }
-        let at = start + lane;
-        let visible = at <= position && at + window > position;
-        scores[unit] = select(visible, score * factor, f32::new(-3.0e38));
+        let score = product(&q_tile, row, &tile, lane, size) * factor;
+        let seen = visible(start + lane, position, window);
+        scores[unit] = select(seen, score, f32::new(LEAST));
         sync_cube();
         load(value, kv_start, start, keys, &mut tile, size);
-        let mut new_largest = largest;
-        for j in 0..KEYS {
-            let score = scores[row * KEYS + j];
-            new_largest = select(score > new_largest, score, new_largest);
-        }
+        let new_largest = largest_of(&scores, row, largest);
         let shrink = f32::exp(largest - new_largest);
         largest = new_largest;
         total *= shrink;
@@ -138,9 +125,8 @@ fn attention(
         }
         sync_cube();
         for j in 0..KEYS {
-            let at = start + j;
             // Not by the score: where no key has been seen yet, all would weigh the same.
-            if at <= position && at + window > position {
+            if visible(start + j, position, window) {
                 let weight = f32::exp(scores[row * KEYS + j] - largest);
                 total += weight;
                 #[unroll]
@@ -167,20 +153,53 @@ fn attention(
     }
 }
 
-/// Copies keys or values from `start` on to shared memory; zeros behind the last.
+/// Whether a query sees the key at a position.
+#[cube]
+fn visible(at: usize, position: usize, window: usize) -> bool {
+    at <= position && at + window > position
+}
+
+/// The product of a row of one tile and a row of another.
+#[cube]
+fn product(
+    left: &Shared<[f32]>,
+    i: usize,
+    right: &Shared<[f32]>,
+    j: usize,
+    #[comptime] size: usize,
+) -> f32 {
+    let mut sum = 0.0f32;
+    for c in 0..size {
+        sum += left[i * size + c] * right[j * size + c];
+    }
+    sum
+}
+
+/// The largest score of a row, or of those before.
+#[cube]
+fn largest_of(scores: &Shared<[f32]>, row: usize, before: f32) -> f32 {
+    let mut largest = before;
+    for j in 0..KEYS {
+        let score = scores[row * KEYS + j];
+        largest = select(score > largest, score, largest);
+    }
+    largest
+}
+
+/// Copies 16 queries, keys or values from `start` on to shared memory; zeros behind the last of `count`.
 #[cube]
 fn load(
     from: &[f32],
     first: usize,
     start: usize,
-    keys: usize,
+    count: usize,
     tile: &mut Shared<[f32]>,
     #[comptime] size: usize,
 ) {
     let mut place = UNIT_POS as usize;
     while place < comptime!(KEYS * size) {
         let mut number = 0.0f32;
-        if start + place / size < keys {
+        if start + place / size < count {
             number = from[first + start * size + place];
         }
         tile[place] = number;

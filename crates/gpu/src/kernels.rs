@@ -242,48 +242,21 @@ pub fn tiles(
     }
     let first_token = CUBE_POS_Y as usize * TILE;
     let first_output = CUBE_POS_X as usize * TILE;
-    let unit = UNIT_POS as usize;
     let mut start = 0usize.runtime();
     while start < depth {
-        let mut place = unit;
-        while place < comptime!(STEP * TILE) {
-            // Neighbouring units read neighbouring numbers of a row.
-            let (k, token) = (place % STEP, place / STEP);
-            let mut value = 0.0f32;
-            if start + k < depth && first_token + token < tokens {
-                value = x[(first_token + token) * depth + start + k];
-            }
-            x_tile[k * TILE + token] = value;
-            let mut weight = 0.0f32;
-            if comptime!(transposed) {
-                let output = token;
-                if start + k < depth && first_output + output < width {
-                    weight = number(
-                        words,
-                        scales,
-                        zeros,
-                        first_output + output,
-                        start + k,
-                        layout,
-                    );
-                }
-                w_tile[k * TILE + output] = weight;
-            } else {
-                let (output, k) = (place % TILE, place / TILE);
-                if start + k < depth && first_output + output < width {
-                    weight = number(
-                        words,
-                        scales,
-                        zeros,
-                        start + k,
-                        first_output + output,
-                        layout,
-                    );
-                }
-                w_tile[k * TILE + output] = weight;
-            }
-            place += comptime!(SIDE * SIDE);
-        }
+        load_x(x, &mut x_tile, first_token, start, tokens, depth);
+        load_w(
+            words,
+            scales,
+            zeros,
+            &mut w_tile,
+            first_output,
+            start,
+            depth,
+            width,
+            layout,
+            transposed,
+        );
         sync_cube();
         for k in 0..STEP {
             #[unroll]
@@ -309,6 +282,82 @@ pub fn tiles(
                 y[token * width + output] = sums[i * EACH + j];
             }
         }
+    }
+}
+
+/// Copies a part of x to shared memory, step × tokens; zeros beyond its ends.
+#[cube]
+fn load_x(
+    x: &[f32],
+    tile: &mut Shared<[f32]>,
+    first_token: usize,
+    start: usize,
+    tokens: usize,
+    depth: usize,
+) {
+    let mut place = UNIT_POS as usize;
+    while place < comptime!(STEP * TILE) {
+        // Neighbouring units read neighbouring numbers of a row.
+        let (k, token) = (place % STEP, place / STEP);
+        let mut value = 0.0f32;
+        if start + k < depth && first_token + token < tokens {
+            value = x[(first_token + token) * depth + start + k];
+        }
+        tile[k * TILE + token] = value;
+        place += comptime!(SIDE * SIDE);
+    }
+}
+
+/// Decodes a part of the weight to shared memory, step × outputs of the product; zeros beyond its ends.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a weight is three buffers, and kernels take no structures of them"
+)]
+#[cube]
+fn load_w(
+    words: &[u32],
+    scales: &[u32],
+    zeros: &[u32],
+    tile: &mut Shared<[f32]>,
+    first_output: usize,
+    start: usize,
+    depth: usize,
+    width: usize,
+    #[comptime] layout: Layout,
+    #[comptime] transposed: bool,
+) {
+    let mut place = UNIT_POS as usize;
+    while place < comptime!(STEP * TILE) {
+        let mut weight = 0.0f32;
+        // Neighbouring units read neighbouring numbers of a row, which runs along the depth or along the outputs.
+        if comptime!(transposed) {
+            let (k, output) = (place % STEP, place / STEP);
+            if start + k < depth && first_output + output < width {
+                weight = number(
+                    words,
+                    scales,
+                    zeros,
+                    first_output + output,
+                    start + k,
+                    layout,
+                );
+            }
+            tile[k * TILE + output] = weight;
+        } else {
+            let (output, k) = (place % TILE, place / TILE);
+            if start + k < depth && first_output + output < width {
+                weight = number(
+                    words,
+                    scales,
+                    zeros,
+                    start + k,
+                    first_output + output,
+                    layout,
+                );
+            }
+            tile[k * TILE + output] = weight;
+        }
+        place += comptime!(SIDE * SIDE);
     }
 }
 
