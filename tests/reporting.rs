@@ -156,3 +156,43 @@ fn a_comparison_records_what_a_document_tells() {
         assert!(filled.contains(part), "{part}: {filled}");
     }
 }
+
+#[test]
+fn lines_end_as_they_did_and_what_is_shown_in_a_fence_is_no_marker() {
+    let place = folder();
+    let document = place.path().join("results.md");
+    let record = own("benches/results/smollm2_caches.json")
+        .canonicalize()
+        .unwrap();
+    let marker = format!("<!-- record: {} -->", text(&record));
+    let shown = "```\n<!-- record: FILE.json -->\n```\n";
+    let written = format!("{shown}\n{marker}\n<!-- end of record -->\n").replace('\n', "\r\n");
+    fs::write(&document, written).unwrap();
+    success(&compress(&["report", text(&document)]));
+    let filled = fs::read_to_string(&document).unwrap();
+    assert!(filled.contains("FILE.json") && filled.contains("17.439"));
+    let ends = filled.matches('\n').count();
+    assert_eq!(filled.matches("\r\n").count(), ends);
+    success(&compress(&["report", "--check", text(&document)]));
+}
+
+#[test]
+fn chosen_variants_that_all_failed_make_a_table_of_their_errors() {
+    let place = folder();
+    let document = place.path().join("results.md");
+    let variants = place.path().join("variants.toml");
+    let good = "[good]\nmethod = \"svd\"\nkeep = 0.5\n\n";
+    fs::write(&variants, format!("{good}[nope]\nmethod = \"nope\"\n")).unwrap();
+    let (model, variants) = (own("models/tiny"), text(&variants));
+    let compare = ["compare", text(&model), variants, "--windows", "1"];
+    let compared = compress(&[&compare[..], &["--json", "-q"]].concat());
+    let record = place.path().join("record.json");
+    fs::write(&record, compared.stdout).unwrap();
+    let marker =
+        "<!-- record: record.json | command: no | only: nope -->\n<!-- end of record -->\n";
+    fs::write(&document, marker).unwrap();
+    success(&compress(&["report", text(&document)]));
+    let filled = fs::read_to_string(&document).unwrap();
+    let rows = filled.lines().filter(|line| line.starts_with('|'));
+    assert!(rows.clone().count() == 4 && rows.clone().all(|row| row.matches('|').count() == 3));
+}

@@ -6,14 +6,9 @@
 //! ```
 //!
 //! Grouped-query attention: Ainslie et al., arXiv 2305.13245; the norms of heads, which Qwen3 has, are optional. On
-//! the CPU the products run in blocks of queries and never hold time² scores; on other devices, and under autodiff,
-//! burn's attention runs.
+//! the CPU and on GPUs the products run in blocks and never hold time² scores; under autodiff they do.
 
-use burn::{
-    module::Module,
-    nn::RmsNorm,
-    tensor::{Bool, Int, Tensor, module::attention, ops::AttentionModuleOptions},
-};
+use burn::{module::Module, nn::RmsNorm, tensor::Tensor};
 
 use crate::{
     Linear, Result, causal,
@@ -113,22 +108,8 @@ impl Attention {
         if let Some(attended) = on_cpu.or_else(on_gpu) {
             return attended;
         }
-        let time = query.dims()[2];
-        let mask = self.window_mask(time, key.dims()[2], &key);
-        // Shared heads are repeated: burn's attention gives NaN under autodiff if it has to do that.
-        let options = AttentionModuleOptions {
-            is_causal: true,
-            ..Default::default()
-        };
-        let attended = attention(
-            query,
-            repeat(key, self.heads),
-            repeat(value, self.heads),
-            mask,
-            None,
-            options,
-        );
-        joined(attended)
+        let weights = attention_weights(query, repeat(key, self.heads), self.window);
+        joined(weights.matmul(repeat(value, self.heads)))
     }
 
     /// The attention mass of each token of a text: Σ over heads and later tokens of the squared attention weights
@@ -219,24 +200,6 @@ impl Attention {
         let [batch, time, _] = x.dims();
         x.reshape([batch, time, heads, self.head_size])
             .swap_dims(1, 2)
-    }
-
-    /// The mask of a sliding window, true where a key lies further back than it; none where no key does.
-    fn window_mask(
-        &self,
-        queries: usize,
-        keys: usize,
-        like: &Tensor<4>,
-    ) -> Option<Tensor<4, Bool>> {
-        let window = self.window.filter(|window| keys > *window)?;
-        let device = like.device();
-        let first = (keys - queries) as i64;
-        let query: Tensor<2, Int> =
-            Tensor::<1, Int>::arange(first..keys as i64, &device).reshape([queries, 1]);
-        let key: Tensor<2, Int> =
-            Tensor::<1, Int>::arange(0..keys as i64, &device).reshape([1, keys]);
-        let too_far = (query - key).greater_equal_elem(window as i64);
-        Some(too_far.reshape([1, 1, queries, keys]))
     }
 }
 

@@ -20,6 +20,19 @@ pub enum Error {
         value: f32,
     },
 
+    /// A weight that is larger than a buffer of the device can be.
+    #[error(
+        "`{name}` takes {bytes} bytes on the device, where no buffer has more than {most}; take --device cpu"
+    )]
+    Buffer {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// What it takes.
+        bytes: usize,
+        /// What a buffer can have.
+        most: u64,
+    },
+
     /// A token id that the embedding has no row for; often a tokenizer of another model.
     #[error("token {token} is outside the vocabulary of {vocabulary}")]
     Token {

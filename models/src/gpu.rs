@@ -1,9 +1,9 @@
 //! The kernels of `compress-gpu`; a program that is built without them has no tensor that they would take.
 
 #[cfg(feature = "wgpu")]
-pub use compress_gpu::{Packed, attend};
+pub use compress_gpu::{Packed, attend, largest_buffer};
 #[cfg(not(feature = "wgpu"))]
-pub use without::{Packed, attend};
+pub use without::{Packed, attend, largest_buffer};
 
 #[cfg(not(feature = "wgpu"))]
 mod without {
@@ -46,6 +46,10 @@ mod without {
         pub const fn dense(&self) -> Tensor<2> {
             match *self {}
         }
+    }
+
+    pub const fn largest_buffer(_: &Device) -> Option<u64> {
+        None
     }
 
     pub const fn attend(

@@ -32,10 +32,9 @@ pub fn numbers(tensor: &FlexTensor) -> Option<&[f32]> {
 /// The numbers of a tensor in row-major order, copied from its device; fails where the device does, or the tensor is
 /// not `f32`.
 pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
-    let numbers = tensor.into_data().try_into_vec();
-    numbers.map_err(|e| Error::Execution {
-        problem: format!("{e:?}"),
-    })
+    let failed = |problem| Error::Execution { problem };
+    let data = tensor.try_into_data().map_err(|e| failed(e.to_string()))?;
+    data.try_into_vec().map_err(|e| failed(format!("{e:?}")))
 }
 
 /// A tensor on a device from its numbers in row-major order, as many as the shape has.

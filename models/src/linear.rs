@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The types mirror those of the contract ([`compress_core::Factor`]): a structure over stores, on a device. No
-//! product W = up · down is ever formed, forwards or backwards. Packed integers are multiplied as they are on the
-//! CPU, and decoded for each product elsewhere and in backward passes.
+//! product W = up · down is ever formed, forwards or backwards. Packed integers are multiplied as they are; on the CPU
+//! they are decoded for backward passes, and everywhere under autodiff.
 
 use burn::{
     module::{Module, Param},

@@ -1,7 +1,8 @@
 //! From a checkpoint's tensors to layers on a device, whole or layer by layer.
 //!
 //! Every float is checked on the way in: a NaN or an infinity is an error that names its tensor, since one of them
-//! would spread over all results. Numbers become `f32`, packed ones stay packed.
+//! would spread over all results. Numbers become `f32`, packed ones stay packed, and on a GPU floats of 16 bits that are not
+//! to be trained stay so.
 
 use std::sync::Arc;
 
@@ -14,9 +15,9 @@ use compress_checkpoint::{
     Checkpoint, Config, Head,
     names::{self, NormSite},
 };
-use compress_core::{Role, Site, Store};
+use compress_core::{Role, Site, Store, f16};
 
-use crate::{Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight};
+use crate::{Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight, gpu};
 
 impl Decoder {
     /// Loads every weight in the form in which it is stored, floats as `f32`: 4 bytes per parameter.
@@ -91,21 +92,24 @@ pub struct Loader<'a> {
     device: &'a Device,
     /// Whether weights are run only, and never trained.
     fixed: bool,
+    /// Bytes of the largest buffer that the device has; none on the CPU.
+    largest_buffer: Option<u64>,
 }
 
 impl<'a> Loader<'a> {
     /// A loader from a checkpoint to a device.
-    pub const fn new(checkpoint: &'a Checkpoint, device: &'a Device) -> Self {
+    pub fn new(checkpoint: &'a Checkpoint, device: &'a Device) -> Self {
         Self {
             checkpoint,
             config: checkpoint.config(),
             device,
             fixed: false,
+            largest_buffer: gpu::largest_buffer(device),
         }
     }
 
     /// The same for weights that are run only.
-    pub const fn fixed(checkpoint: &'a Checkpoint, device: &'a Device) -> Self {
+    pub fn fixed(checkpoint: &'a Checkpoint, device: &'a Device) -> Self {
         Self {
             fixed: true,
             ..Self::new(checkpoint, device)
@@ -195,6 +199,7 @@ impl<'a> Loader<'a> {
         let factor = self.checkpoint.factor(site)?;
         let stores = factor.stores().into_iter();
         for (module, store) in names::modules(site, factor.form()).iter().zip(stores) {
+            self.check_size(module, store)?;
             if let Store::Float(matrix) = store
                 && let Some((.., value)) = matrix.first_non_finite()
             {
@@ -214,6 +219,23 @@ impl<'a> Loader<'a> {
             Weight::fixed(factor, self.device)
         } else {
             Weight::new(factor, self.device)
+        }
+    }
+
+    /// Refuses a matrix that no buffer of the device holds.
+    fn check_size(&self, module: &str, store: &Store) -> Result<()> {
+        let bytes = match store {
+            Store::Float(matrix) if self.fixed => size_of::<f16>() * matrix.shape().size(),
+            Store::Float(matrix) => size_of::<f32>() * matrix.shape().size(),
+            Store::Quantised(matrix) => size_of_val(matrix.words()),
+        };
+        match self.largest_buffer {
+            Some(most) if bytes as u64 > most => Err(Error::Buffer {
+                name: format!("{module}.weight"),
+                bytes,
+                most,
+            }),
+            _ => Ok(()),
         }
     }
 

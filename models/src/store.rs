@@ -192,7 +192,8 @@ impl Store {
         }
     }
 
-    /// ∂L/∂M = Gᵀ X, summed over tokens; none where the matrix is packed.
+    /// ∂L/∂M = Gᵀ X, summed over tokens; none where the matrix is packed, as floats of 16 bits are on a GPU that were not
+    /// loaded to be trained.
     pub(crate) fn gradient(&self, x: &Tensor<2>, g: &Tensor<2>) -> Option<Tensor<2>> {
         // A product per matrix: not computed for one that cannot be trained.
         let trained = self.float().is_some();

@@ -1,4 +1,5 @@
-//! Attention with its weights in memory, in burn's operations: for GPUs, where the kernels of `causal` do not run.
+//! Attention with its weights in memory, in burn's operations: for backward passes on GPUs, where the kernels of `causal` do
+//! not run, and under autodiff.
 //!
 //! ```text
 //! P = softmax(Q Kᵀ / √d)    ∂V = Pᵀ ∂O    ∂P = ∂O Vᵀ    ∂S = P ∘ (∂P − Σ ∂P ∘ P)    ∂Q = ∂S K / √d    ∂K = ∂Sᵀ Q / √d

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use compress_checkpoint::Checkpoint;
 use compress_core::f16;
 use compress_evaluate::{Latency, ScoringFootprint, cache_of, latency};
-use compress_models::{Decoder, Device, Network, Streamed};
+use compress_models::{Cache, Decoder, Device, LayerCache, Network, Streamed};
 use serde::Serialize;
 
 use crate::{allocator::freed_by, memory::Memory, report::size};
@@ -108,7 +108,7 @@ impl<'a> Loaded<'a> {
                 .map(|block| block.attention.cached_numbers());
             Ok(CacheReport {
                 tokens: cache.len(),
-                bytes: freed_by(cache.into_layers()),
+                bytes: cache_bytes(cache),
                 f16_bytes: size_of::<f16>() * window.len() * per_token.sum::<usize>(),
             })
         };
@@ -126,6 +126,13 @@ impl<'a> Loaded<'a> {
             Self::Streamed(..) => Ok(Vec::new()),
         }
     }
+}
+
+/// What a cache takes: of the host's memory what is given back when it goes, and its tensors on a GPU.
+pub fn cache_bytes(cache: Cache) -> usize {
+    let layers = cache.into_layers();
+    let on_device: usize = layers.iter().map(LayerCache::device_bytes).sum();
+    on_device + freed_by(layers)
 }
 
 /// Bytes that a GPU's allocator has given out; none on the CPU.

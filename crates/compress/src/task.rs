@@ -115,7 +115,7 @@ impl<'a, M: Method> Task<'a, M> {
     /// Everything that decides the bytes of the output, as text: a killed run goes on only where this is the same.
     ///
     /// Threads and memory are not in it, since the bytes do not depend on them. Of evidence the name of its store
-    /// stands for the text and the source.
+    /// stands for the text, the source and a GPU.
     pub fn describe(&self) -> Result<String> {
         let form = &self.job.planning.form;
         let task = json!({

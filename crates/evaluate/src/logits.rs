@@ -17,7 +17,11 @@ impl Logits {
     /// surface here.
     pub fn new(logits: Tensor<2>) -> Result<Self> {
         let [_, vocabulary] = logits.dims();
-        let data = logits.into_data();
+        let data = logits
+            .try_into_data()
+            .map_err(|e| compress_models::Error::Execution {
+                problem: e.to_string(),
+            })?;
         // Checked once here, so that `rows` cannot fail.
         data.as_slice::<f32>()
             .map_err(|e| compress_models::Error::Execution {

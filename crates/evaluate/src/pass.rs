@@ -3,8 +3,8 @@
 //! Windows are taken in batches. All windows of a batch go through a block of each model before the
 //! next block is taken, so that a streamed block is loaded once per batch; then their logits are
 //! computed, a slice of positions at a time, since time × vocabulary numbers are many. Blocks that
-//! are in memory need no batches: each window is then a batch, and the batches run in parallel.
-//! Sums are taken in the same order either way, so the results are equal.
+//! are in memory need no batches: on the CPU each window is then a batch, and the batches run in parallel; on a GPU
+//! some windows go through a block as one tensor. Sums are taken in the same order on the CPU, so the results are equal there.
 //!
 //! Memory: see [`Footprint`](crate::Footprint).
 
@@ -27,7 +27,7 @@ pub struct Pass<'a> {
     /// The windows, each of at least two tokens; all but the first token of each are scored.
     pub windows: &'a [Vec<u32>],
     /// Windows that go through a block which was loaded for them: more windows cost more memory and
-    /// load each block less often. Ignored where all models are in memory.
+    /// load each block less often. Where all models are in memory another number is taken.
     pub batch: usize,
     /// Tokens of each window that are a prompt: it is read into a key-value cache, the model's cache policy is
     /// applied, and the tokens after it are scored given what the cache holds. None where whole windows
@@ -87,6 +87,11 @@ fn layers(sources: &[Source<'_>]) -> usize {
 /// Tokens that go through a block of a GPU's at once, in whole windows: enough to keep it busy.
 const TOGETHER: usize = 4096;
 
+/// That many windows of some length; at least one.
+fn together(time: usize) -> usize {
+    (TOGETHER / time.max(1)).max(1)
+}
+
 /// Takes the residual streams of a batch through a block: in parallel where that pays, on a GPU as one tensor.
 fn pass_through(block: &Block, angles: &RotaryAngles, streams: &mut [Tensor<3>]) {
     let forward = |x: Tensor<3>| {
@@ -100,12 +105,25 @@ fn pass_through(block: &Block, angles: &RotaryAngles, streams: &mut [Tensor<3>])
         return;
     }
     // Windows of one length only; documents have lengths of their own.
-    for windows in streams.chunk_by_mut(|a, b| a.dims() == b.dims()) {
-        let joined = forward(Tensor::cat(windows.to_vec(), 0));
-        for (window, passed) in windows.iter_mut().zip(joined.split(1, 0)) {
-            *window = passed;
+    for alike in streams.chunk_by_mut(|a, b| a.dims() == b.dims()) {
+        let time = alike.first().map_or(1, |window| window.dims()[1]);
+        for windows in alike.chunks_mut(together(time)) {
+            if let [window] = windows {
+                *window = forward(window.clone());
+                continue;
+            }
+            let joined = forward(Tensor::cat(windows.to_vec(), 0));
+            for (window, passed) in windows.iter_mut().zip(joined.split(1, 0)) {
+                *window = passed;
+            }
         }
     }
+}
+
+/// Waits until a device has done what it was given; the CPU has already.
+fn wait(device: &Device) -> Result<()> {
+    let failed = |e: String| compress_models::Error::Execution { problem: e };
+    Ok(device.sync().map_err(|e| failed(e.to_string()))?)
 }
 
 /// The last hidden states of a batch, time × hidden, by source and window, and the seconds that
@@ -196,12 +214,9 @@ impl Pass<'_> {
             return (0..batches).map(|i| run(end(i)..end(i + 1))).collect();
         }
         let mut devices = sources.iter().map(|source| source.network().device());
-        let together = if devices.clone().all(|device| device == Device::flex()) {
-            1
-        } else {
-            let longest = self.windows.iter().map(Vec::len).max();
-            (TOGETHER / longest.unwrap_or(1).max(1)).max(1)
-        };
+        let longest = self.windows.iter().map(Vec::len).max().unwrap_or_default();
+        let on_cpu = devices.clone().all(|device| device == Device::flex());
+        let together = if on_cpu { 1 } else { together(longest) };
         let batches = count.div_ceil(together);
         side_by_side(&mut devices, batches, |batch| {
             let first = batch * together;
@@ -266,6 +281,10 @@ impl Pass<'_> {
                     timed(&mut seconds[index], || {
                         let block = network.block(layer)?;
                         pass_through(&block, &angles[index], &mut streams[index]);
+                        // A GPU works on while the next model's turn begins: its time would count as the other's.
+                        if sources.len() > 1 {
+                            wait(&network.device())?;
+                        }
                         Ok(())
                     })?;
                 }

@@ -1,7 +1,7 @@
 //! Kernels for GPUs, in [`CubeCL`](cubecl): what burn has not, or has in lower precision than an evaluation may take.
 //!
 //! ```text
-//! packed      Y = X Wᵀ and G W for W in integers of 2, 3, 4 or 8 bits, which stay packed in the memory of the device
+//! packed      Y = X Wᵀ and G W for W in integers of 2, 3, 4 or 8 bits or in floats of 16, which stay so on the device
 //! attention   softmax(Q Kᵀ / √d) V, causal, summed in f32 whatever the device offers for less
 //! ```
 //!
@@ -18,3 +18,4 @@ mod tensor;
 
 pub use attention::attend;
 pub use packed::Packed;
+pub use tensor::largest_buffer;

@@ -13,6 +13,9 @@ use crate::{
 /// Up to so many tokens are multiplied one by one; for more it pays to unpack the weight once for all.
 const FEW: usize = 8;
 
+/// Numbers of a weight of floats that is decoded for a product, 256 MB of them: any of a block of 7B is smaller.
+const DECODED: usize = 1 << 26;
+
 /// Cubes along one dimension: what every adapter has.
 const MOST: u32 = 65_535;
 
@@ -64,7 +67,7 @@ impl Packed {
     /// Copies a weight of floats to a GPU in 16 bits; none for another device, and where any of its numbers needs
     /// more than one of the two formats of 16 bits has.
     ///
-    /// Products of many tokens decode it first, and leave the product to burn.
+    /// Products of many tokens decode it first, unless it is very large, and leave the product to burn.
     #[must_use]
     pub fn floats(weight: &Matrix, device: &Device) -> Option<Self> {
         let (kind, numbers) = halves(weight.data())?;
@@ -96,7 +99,7 @@ impl Packed {
         self.shape
     }
 
-    /// The scheme of integers.
+    /// The scheme, where its numbers are integers.
     #[must_use]
     pub const fn precision(&self) -> Precision {
         self.precision
@@ -110,7 +113,7 @@ impl Packed {
         if tokens <= FEW {
             return Some(wrap(self.few_rows(on_gpu, tokens)));
         }
-        if self.precision == Precision::Float {
+        if self.is_decoded() {
             return Some(x.clone().matmul(self.dense().transpose()));
         }
         Some(wrap(self.tiles(on_gpu, tokens, true)))
@@ -121,7 +124,7 @@ impl Packed {
     pub fn backward(&self, gradient: &Tensor<2>) -> Option<Tensor<2>> {
         let [tokens, _] = gradient.dims();
         let on_gpu = plain(gradient)?;
-        if self.precision == Precision::Float {
+        if self.is_decoded() {
             return Some(gradient.clone().matmul(self.dense()));
         }
         Some(wrap(self.tiles(on_gpu, tokens, false)))
@@ -201,6 +204,12 @@ impl Packed {
             transposed,
         );
         y
+    }
+
+    /// Whether products with many tokens decode all of it first. A head is not decoded: it is multiplied in many slices of
+    /// positions, and may be larger than a buffer can be.
+    fn is_decoded(&self) -> bool {
+        self.precision == Precision::Float && self.shape.size() <= DECODED
     }
 
     /// Words, scales and zero points as buffers.

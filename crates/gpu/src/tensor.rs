@@ -27,6 +27,13 @@ pub fn words(mut words: Vec<u32>, device: &Device) -> Option<CubeTensor> {
     words.try_into_primitive::<Cube>().ok()
 }
 
+/// Bytes of the largest buffer that a GPU gives out; none for another device.
+#[must_use]
+pub fn largest_buffer(device: &Device) -> Option<u64> {
+    let tensor = words(Vec::new(), device)?;
+    Some(tensor.client.properties().memory.max_page_size)
+}
+
 /// The same beside a tensor that is on a GPU.
 pub fn words_beside(words: &[u32], like: &CubeTensor) -> CubeTensor {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();

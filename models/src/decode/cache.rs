@@ -257,6 +257,16 @@ impl LayerCache {
         )
     }
 
+    /// Bytes that it takes on a device that is not the CPU; those in memory of the host are not counted.
+    #[must_use]
+    pub fn device_bytes(&self) -> usize {
+        let numbers = |tensor: &Tensor<4>| tensor.dims().iter().product::<usize>();
+        match &self.kept {
+            Kept::Host(_) => 0,
+            Kept::Device(both) => size_of::<f32>() * both.iter().map(numbers).sum::<usize>(),
+        }
+    }
+
     /// Its heads, where they are on the CPU.
     pub(crate) const fn heads(&self) -> Option<&Arc<Vec<HeadCache>>> {
         match &self.kept {

@@ -28,7 +28,7 @@ pub fn adapters() -> Option<Vec<Adapter>> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let found = read_sync(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
     let describe = |adapter: &wgpu::Adapter| {
-        let info = adapter.get_info();
+        let (info, limits) = (adapter.get_info(), adapter.limits());
         Adapter {
             api: info.backend.to_string(),
             driver: format!("{} {}", info.driver, info.driver_info)
@@ -43,7 +43,10 @@ pub fn adapters() -> Option<Vec<Adapter>> {
             },
             physical: info.device_type != wgpu::DeviceType::Cpu,
             f16: adapter.features().contains(wgpu::Features::SHADER_F16),
-            largest_buffer: adapter.limits().max_buffer_size,
+            // As burn's allocator has it: a buffer is of use only where a kernel can be given all of it.
+            largest_buffer: limits
+                .max_buffer_size
+                .min(limits.max_storage_buffer_binding_size),
             name: info.name,
         }
     };

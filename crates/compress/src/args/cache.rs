@@ -30,9 +30,9 @@ pub struct Think {
     #[arg(long, value_name = "FILE", requires = "per_layer")]
     pub calibrate: Option<PathBuf>,
 
-    /// How many windows of it; half of each is a prompt.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = count, requires = "per_layer")]
-    pub samples: usize,
+    /// How many windows of it; half of each is a prompt [default: 4].
+    #[arg(long, value_name = "N", value_parser = count, requires = "per_layer")]
+    pub samples: Option<usize>,
 
     /// The directory to write: the model as it is, and `cache_policy.json`. It must not exist.
     #[arg(short, long, value_name = "DIR")]

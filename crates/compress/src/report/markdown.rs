@@ -88,9 +88,20 @@ fn table(record: &Record, columns: &[&Column]) -> Result<String> {
     let cells = |of: &dyn Fn(&Column) -> String| {
         columns.iter().map(|column| of(column)).collect::<Vec<_>>()
     };
-    let mut text = row("", &cells(&|column| column.header(record)));
-    text += &row("---", &vec!["---:".to_owned(); columns.len()]);
-    text += &row("original", &cells(&|column| column.of_original(record)));
+    // Variants that all failed leave no column with figures: their errors are one.
+    let header = |of: Vec<String>, instead: &str| {
+        if of.is_empty() {
+            vec![instead.to_owned()]
+        } else {
+            of
+        }
+    };
+    let width = columns.len().max(1);
+    let names = header(cells(&|column| column.header(record)), "result");
+    let mut text = row("", &names);
+    text += &row("---", &vec!["---:".to_owned(); width]);
+    let original = header(cells(&|column| column.of_original(record)), "");
+    text += &row("original", &original);
     for variant in &record.variants {
         let name = format!("`{}`", variant.command);
         match &variant.outcome {
@@ -102,7 +113,9 @@ fn table(record: &Record, columns: &[&Column]) -> Result<String> {
                     !error.contains('\n'),
                     "the error of {name} has several lines"
                 );
-                text += &row(&name, std::slice::from_ref(error));
+                let mut cells = vec![String::new(); width];
+                cells[0].clone_from(error);
+                text += &row(&name, &cells);
             }
         }
     }

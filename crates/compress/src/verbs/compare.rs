@@ -246,6 +246,7 @@ fn compressed(
         RunMethod::Weights(method) => method,
         RunMethod::Think(mut think) => {
             think.calibrate = think.calibrate.or(job.calibration.calibrate.clone());
+            think.samples = think.samples.or(job.calibration.samples);
             think.text = job.text.clone();
             think.resources = job.resources;
             return Ok(verbs::think::perform(&think, Some(baseline))?.0);

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokenizers::Tokenizer;
 
-use crate::{Outcome, allocator, args::Generate, model::Opened, report};
+use crate::{Outcome, args::Generate, loaded::cache_bytes, model::Opened, report};
 
 /// Why a text has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -96,7 +96,7 @@ impl Speaker<'_> {
             show(&prompt)?;
         }
         let said = self.say(&mut generation, !json)?;
-        let bytes = allocator::freed_by(generation.into_cache().into_layers());
+        let bytes = cache_bytes(generation.into_cache());
         if json {
             return report::print(json!({
                 "model": name,

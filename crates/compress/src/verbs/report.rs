@@ -62,14 +62,25 @@ fn filled(file: &Path) -> Result<Vec<(PathBuf, String)>> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let (mut made, mut files) = (String::new(), Vec::new());
     let mut lines = text.split_inclusive('\n').enumerate();
+    let mut fenced = false;
     while let Some((number, line)) = lines.next() {
         made.push_str(line);
-        let Some(asked) = marker(line) else { continue };
+        // A document may show what a marker looks like.
+        fenced ^= line.trim_start().starts_with("```");
+        let Some(asked) = marker(line).filter(|_| !fenced) else {
+            continue;
+        };
         let place = || format!("{name}, line {}", number + 1);
         let (block, picture) = answer(asked, folder).with_context(place)?;
         let end = lines.find(|(_, line)| line.trim() == END || marker(line).is_some());
         let end = end.filter(|(_, line)| line.trim() == END);
         let (_, end) = end.with_context(|| format!("{}: no `{END}` follows", place()))?;
+        // As the lines around it end.
+        let block = if line.ends_with("\r\n") {
+            block.replace('\n', "\r\n")
+        } else {
+            block
+        };
         made = made + &block + end;
         files.extend(picture);
     }

@@ -170,6 +170,11 @@ fn write(policy: &Policy, writer: &Writer<'_>) -> Result<()> {
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Windows of the text that `--per-layer` measures on.
+fn samples(job: &Think) -> usize {
+    job.samples.unwrap_or(4)
+}
+
 /// The record beside the model: all that its policy was made by.
 fn record(
     job: &Think,
@@ -179,7 +184,7 @@ fn record(
     let measured = job.per_layer.map(|share| {
         json!({
             "text": job.calibrate,
-            "windows": job.samples,
+            "windows": samples(job),
             "context": job.text.job().context(model.checkpoint.config()),
             "share": share,
         })
@@ -219,7 +224,7 @@ fn per_layer(
     let context = job.text.job().context(model.config());
     let protocol = Protocol {
         context,
-        windows: Some(job.samples),
+        windows: Some(samples(job)),
         bos: false,
         documents: None,
     };

@@ -1,7 +1,7 @@
 //! `compress tune MODEL --original ORIGINAL -o OUT`: train what compression has left.
 //!
 //! The way is that of `run`: claim the place, train in the work directory, where a killed training goes on, publish,
-//! then run the models. The whole tuned model is in memory, on the CPU; all tensors that are not trained are copied
+//! then run the models. The whole tuned model is in memory, on `--device`; all tensors that are not trained are copied
 //! from the source.
 
 use std::{fs, iter, time::Instant};
@@ -9,7 +9,7 @@ use std::{fs, iter, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use compress_checkpoint::{Card, Checkpoint, Input, Layout, Output, OutputSpec, Record, Writer};
 use compress_evaluate::Protocol;
-use compress_models::{Decoder, to_host};
+use compress_models::{CPU, Decoder, Device, to_host};
 use compress_tune::{Diverged, Journal, Lesson, Point, distil, task, train};
 use serde_json::{Value, json};
 
@@ -44,15 +44,17 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         progress: &bar,
     };
     // All that decides the outcome: a work directory of anything else is not gone on with.
-    let about = task(
-        &lesson,
-        &json!({
-            "model": model.id()?,
-            "original": original.as_ref().map(Opened::id).transpose()?,
-            "objective": job.objective.name(),
-            "corpus": text::digest(windows.iter().chain(&held_out).flatten()),
-        }),
-    );
+    let (device, device_name) = job.resources.job().device.open()?;
+    let mut decided = json!({
+        "model": model.id()?,
+        "original": original.as_ref().map(Opened::id).transpose()?,
+        "objective": job.objective.name(),
+        "corpus": text::digest(windows.iter().chain(&held_out).flatten()),
+    });
+    if device_name != CPU {
+        decided["device"] = device_name.clone().into();
+    }
+    let about = task(&lesson, &decided);
     // Every tensor keeps its name, shape and place.
     let spec = OutputSpec {
         format: job.dtype,
@@ -68,6 +70,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
         original: original.as_ref(),
         lesson,
         about: &about,
+        device: (device, device_name),
     };
     let (effort, curve) = match task.train(&writer) {
         Ok(trained) => trained,
@@ -186,6 +189,8 @@ struct Task<'a> {
     lesson: Lesson<'a>,
     /// All that decides the outcome, for the log.
     about: &'a Value,
+    /// The device that it trains on, and its name.
+    device: (Device, String),
 }
 
 /// The cost of training.
@@ -207,9 +212,9 @@ impl Task<'_> {
     /// Trains, puts what came of it in its place, and writes all else that the output consists of.
     fn train(&self, writer: &Writer<'_>) -> Result<(Effort, Vec<Point>)> {
         let mut journal = Journal::open(&writer.state())?;
-        let (device, _) = self.job.resources.job().device.open()?;
-        let mut decoder = Decoder::load(&self.model.checkpoint, &device)?;
-        decoder.part_residuals(&self.model.checkpoint, &device)?;
+        let (device, _) = &self.device;
+        let mut decoder = Decoder::load(&self.model.checkpoint, device)?;
+        decoder.part_residuals(&self.model.checkpoint, device)?;
         let start = Instant::now();
         let ending = match (self.job.objective, self.original) {
             (Objective::Distillation, Some(original)) => distil(
@@ -318,6 +323,7 @@ impl Task<'_> {
             "model": self.model.name,
             "output": self.job.output.to_string_lossy(),
             "objective": self.job.objective.name(),
+            "trained_on": self.device.1,
             "trained_parameters": effort.parameters,
             "parameters": self.model.checkpoint.parameters(),
             "steps": effort.steps,

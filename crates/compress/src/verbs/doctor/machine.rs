@@ -2,7 +2,7 @@
 
 use std::{panic, thread};
 
-use compress_models::{AUTOTUNE, Adapter, DeviceChoice, adapters};
+use compress_models::{AUTOTUNE, Adapter, CPU, DeviceChoice, adapters};
 use serde_json::{Value, json};
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
@@ -75,7 +75,10 @@ pub fn devices() -> Vec<Fact> {
     let adapters = panic::catch_unwind(adapters).ok();
     let taken = panic::catch_unwind(|| DeviceChoice::Automatic.open()).ok();
     let taken = taken.and_then(Result::ok).map(|(_, name)| name);
-    let because = adapters.as_ref().map(|found| reason(found.as_deref()));
+    let on_cpu = taken.as_deref() == Some(CPU);
+    let because = adapters
+        .as_ref()
+        .map(|found| reason(found.as_deref(), on_cpu));
     vec![
         adapters_fact(adapters.as_ref()),
         Fact::text("device_auto", taken),
@@ -120,11 +123,14 @@ fn describe(adapter: &Adapter) -> Value {
 }
 
 /// Why `--device auto` takes what it takes.
-fn reason(found: Option<&[Adapter]>) -> &'static str {
+fn reason(found: Option<&[Adapter]>, on_cpu: bool) -> &'static str {
     match found {
         None => "this program was built without wgpu",
         Some([]) => "no adapter answers",
-        Some(all) if all.iter().any(|adapter| adapter.physical) => "the first card that answers",
+        Some(_) if !on_cpu => "the first card that answers",
+        Some(all) if all.iter().any(|adapter| adapter.physical) => {
+            "an adapter answers that is no card, or whose device file is not there; --device wgpu takes it"
+        }
         Some(_) => "no card answers, and a software driver is slower than the kernels for the CPU",
     }
 }
