@@ -1,9 +1,9 @@
 //! The kernels of `compress-gpu`; a program that is built without them has no tensor that they would take.
 
 #[cfg(feature = "wgpu")]
-pub use compress_gpu::{Packed, attend, largest_buffer};
+pub use compress_gpu::{Packed, attend, fits_16_bits, largest_buffer};
 #[cfg(not(feature = "wgpu"))]
-pub use without::{Packed, attend, largest_buffer};
+pub use without::{Packed, attend, fits_16_bits, largest_buffer};
 
 #[cfg(not(feature = "wgpu"))]
 mod without {
@@ -46,6 +46,10 @@ mod without {
         pub const fn dense(&self) -> Tensor<2> {
             match *self {}
         }
+    }
+
+    pub const fn fits_16_bits(_: &[f32]) -> bool {
+        false
     }
 
     pub const fn largest_buffer(_: &Device) -> Option<u64> {

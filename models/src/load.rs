@@ -15,7 +15,7 @@ use compress_checkpoint::{
     Checkpoint, Config, Head,
     names::{self, NormSite},
 };
-use compress_core::{Role, Site, Store, f16};
+use compress_core::{Role, Site, Store};
 
 use crate::{Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight, gpu};
 
@@ -224,19 +224,28 @@ impl<'a> Loader<'a> {
 
     /// Refuses a matrix that no buffer of the device holds.
     fn check_size(&self, module: &str, store: &Store) -> Result<()> {
-        let bytes = match store {
-            Store::Float(matrix) if self.fixed => size_of::<f16>() * matrix.shape().size(),
+        let Some(most) = self.largest_buffer else {
+            return Ok(());
+        };
+        let mut bytes = match store {
             Store::Float(matrix) => size_of::<f32>() * matrix.shape().size(),
             Store::Quantised(matrix) => size_of_val(matrix.words()),
         };
-        match self.largest_buffer {
-            Some(most) if bytes as u64 > most => Err(Error::Buffer {
-                name: format!("{module}.weight"),
-                bytes,
-                most,
-            }),
-            _ => Ok(()),
+        if bytes as u64 > most
+            && let Store::Float(matrix) = store
+            && self.fixed
+            && gpu::fits_16_bits(matrix.data())
+        {
+            bytes /= 2;
         }
+        if bytes as u64 <= most {
+            return Ok(());
+        }
+        Err(Error::Buffer {
+            name: format!("{module}.weight"),
+            bytes,
+            most,
+        })
     }
 
     /// The norm before the head.

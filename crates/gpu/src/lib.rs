@@ -17,5 +17,5 @@ mod packed;
 mod tensor;
 
 pub use attention::attend;
-pub use packed::Packed;
+pub use packed::{Packed, fits_16_bits};
 pub use tensor::largest_buffer;

@@ -218,6 +218,12 @@ impl Packed {
     }
 }
 
+/// Whether one of the formats of 16 bits holds all of some numbers exactly.
+#[must_use]
+pub fn fits_16_bits(numbers: &[f32]) -> bool {
+    halves(numbers).is_some()
+}
+
 /// Numbers in the format of 16 bits that holds them exactly: `bf16` or `f16`.
 fn halves(numbers: &[f32]) -> Option<(Kind, Vec<u16>)> {
     if numbers.iter().all(|x| x.to_bits().trailing_zeros() >= 16) {

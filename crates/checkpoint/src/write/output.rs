@@ -58,7 +58,7 @@ impl Output {
         // A run killed between its rename and the removal of its work directory is complete; only
         // the directory is left over.
         if work::is_published(&work, &target) {
-            fs::remove_dir_all(&work).map_err(Error::io(&work))?;
+            work::remove(&work)?;
         }
         // `symlink_metadata`, so that a dangling link counts as existing.
         if target.symlink_metadata().is_ok() {

@@ -21,7 +21,7 @@ use crate::{
     Error, Layout, Result,
     write::{
         durable,
-        journal::{Entries, Journal},
+        journal::{self, Entries, Journal},
         output::Identity,
     },
 };
@@ -97,7 +97,7 @@ impl Work {
 
     /// Removes the directory and everything in it.
     pub fn remove(&self) -> Result<()> {
-        fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder))
+        remove(&self.folder)
     }
 
     /// Whether the directory can be continued: same fingerprint, a journal of ours, weight files of
@@ -147,6 +147,23 @@ impl Work {
         let mark = fs::read_to_string(self.folder.join(FINGERPRINT));
         mark.is_ok_and(|mark| mark == self.fingerprint)
     }
+}
+
+/// Removes a work directory and everything in it, the journal last: what a kill leaves behind is still known for ours.
+pub fn remove(work: &Path) -> Result<()> {
+    for entry in fs::read_dir(work).map_err(Error::io(work))? {
+        let path = entry.map_err(Error::io(work))?.path();
+        if path.ends_with(journal::FILE) {
+            continue;
+        }
+        let removed = if path.is_dir() && !path.is_symlink() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+        removed.map_err(Error::io(&path))?;
+    }
+    fs::remove_dir_all(work).map_err(Error::io(work))
 }
 
 /// Whether the model of a work directory has its final name already: the journal announced the

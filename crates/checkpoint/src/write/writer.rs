@@ -31,7 +31,7 @@ use crate::{
         output::Identity,
         shards::Shards,
         untouched,
-        work::Work,
+        work::{self, Work},
     },
 };
 
@@ -325,7 +325,7 @@ impl Published<'_> {
             fs::rename(work.join(name), &path).map_err(Error::io(path))?;
         }
         durable::sync_folder(self.path())?;
-        fs::remove_dir_all(&work).map_err(Error::io(&work))
+        work::remove(&work)
     }
 }
 
