@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions},
+    io::Write as _,
     path::Path,
 };
 
@@ -32,6 +33,19 @@ pub fn check(path: Option<&Path>, inputs: &[Input<'_>], output: Option<&Output>)
         "{shown} lies where this run writes its output; write to another file"
     );
     try_to_write(&place).with_context(|| format!("cannot write {shown}"))
+}
+
+/// Writes a file from its start, and cuts off what was behind: a run that is killed meanwhile leaves no empty file, and
+/// none beside it.
+pub fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
 /// Opens a file as if to write it, and changes nothing: one that is there keeps its contents, and none is left where

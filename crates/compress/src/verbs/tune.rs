@@ -4,7 +4,7 @@
 //! then run the models. The whole tuned model is in memory, on `--device`; all tensors that are not trained are copied
 //! from the source.
 
-use std::{fs, iter, time::Instant};
+use std::{iter, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use compress_checkpoint::{Card, Checkpoint, Input, Layout, Output, OutputSpec, Record, Writer};
@@ -278,7 +278,7 @@ impl Task<'_> {
         }
         if let Some(path) = &self.job.log {
             let json = json!({ "task": self.about, "curve": curve });
-            fs::write(path, format!("{json:#}\n"))
+            side::write(path, &format!("{json:#}\n"))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())
