@@ -14,7 +14,7 @@ mod common;
 use std::{cell::LazyCell, hint::black_box};
 
 use common::{Bench, Group};
-use compress_core::{Bits, Matrix, Scheme, Shape, Symmetric};
+use compress_core::{Bits, Matrix, Scheme, Shape, testing::gram};
 use compress_lorc::{DAMPING, Hessian, Quantizer, RoundingOptions, Scaling, round};
 use compress_numerics::Random;
 use compress_svd::{Metric, truncate};
@@ -105,7 +105,7 @@ fn quantise(group: &mut Group<'_>, weight: &Matrix) {
 fn rounding(group: &mut Group<'_>, weight: &Matrix, form: &str, options: &RoundingOptions) {
     // Made for the first run only, and not timed. Without it the run fails, and says so.
     let hessian = LazyCell::new(|| {
-        let wanted = options.needs_hessian().then(|| gram(weight.cols()))?;
+        let wanted = options.needs_hessian().then(|| gram(weight.cols(), 16))?;
         Hessian::new(wanted, DAMPING, false).ok()
     });
     let run = |weight| round(weight, hessian.as_ref(), &Metric::PLAIN, options);
@@ -119,22 +119,6 @@ fn rounding(group: &mut Group<'_>, weight: &Matrix, form: &str, options: &Roundi
         Some(Err(error)) => group.skip(form, error),
         None => (),
     }
-}
-
-/// H of inputs with a few strong directions, each weaker than the one before, on a diagonal that falls.
-fn gram(n: usize) -> Symmetric {
-    let mut random = Random(2);
-    let directions: Vec<Matrix> = (0..16).map(|_| random.matrix(1, n)).collect();
-    let mut gram = Symmetric::zeros(n);
-    for (i, row) in gram.rows_mut().enumerate() {
-        for (k, x) in directions.iter().enumerate() {
-            let a = f64::from(x.data()[i]) * 4.0 / (1.0 + k as f64);
-            let pairs = row.iter_mut().zip(x.data());
-            pairs.for_each(|(sum, b)| *sum += a * f64::from(*b));
-        }
-        row[i] += 1.0 / (1.0 + i as f64 / 100.0);
-    }
-    gram
 }
 
 fn thin(weight: MatRef<'_, f32>, rank: usize) -> (Mat<f32>, Mat<f32>) {

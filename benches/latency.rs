@@ -19,7 +19,7 @@ use std::{
 
 use common::{
     Bench, Group,
-    models::{Form, Model, load, models},
+    models::{Form, Model, load},
 };
 use compress_models::{Cache, Decoder, DeviceChoice, Result};
 
@@ -46,13 +46,7 @@ fn forms() -> [Form; 7] {
 }
 
 fn main() {
-    common::run("latency", |bench| {
-        for model in models() {
-            for device in common::devices() {
-                measure(bench, &model, device);
-            }
-        }
-    });
+    common::run_models("latency", measure);
 }
 
 fn measure(bench: &mut Bench, model: &Model, device: DeviceChoice) {

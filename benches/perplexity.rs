@@ -13,7 +13,7 @@ mod common;
 
 use common::{
     Bench, Group,
-    models::{Form, Model, load, models},
+    models::{Form, Model, load},
 };
 use compress_evaluate::{Pass, Perplexity};
 use compress_models::{Decoder, DeviceChoice};
@@ -47,13 +47,7 @@ fn forms() -> [(Form, bool); 9] {
 }
 
 fn main() {
-    common::run("perplexity", |bench| {
-        for model in models() {
-            for device in common::devices() {
-                measure(bench, &model, device);
-            }
-        }
-    });
+    common::run_models("perplexity", measure);
 }
 
 fn measure(bench: &mut Bench, model: &Model, device: DeviceChoice) {

@@ -42,6 +42,17 @@ pub fn run(name: &'static str, bench: impl FnOnce(&mut Bench)) {
     }
 }
 
+/// The same over every model and device.
+pub fn run_models(name: &'static str, measure: fn(&mut Bench, &models::Model, DeviceChoice)) {
+    run(name, |bench| {
+        for model in models::models() {
+            for device in devices() {
+                measure(bench, &model, device);
+            }
+        }
+    });
+}
+
 /// Whether what takes minutes a time is wanted as well.
 pub fn all() -> bool {
     env::var_os("COMPRESS_BENCH").is_some_and(|value| value == "all")

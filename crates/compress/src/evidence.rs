@@ -91,7 +91,7 @@ impl Sample {
     ///
     /// Tokens stand for the text and the way in which it was drawn; the number of windows says how they are cut. The
     /// config is in it beside the weights, since it decides what the model makes of them.
-    fn key(&self, model: &Opened, device: &str) -> Result<Value> {
+    fn key(&self, model: &Opened) -> Result<Value> {
         let mut key = json!({
             "version": 4, // of the way of measuring
             "model": model.id()?.digest,
@@ -101,8 +101,8 @@ impl Sample {
         });
         // Any CPU gives the same bytes; GPUs sum in orders of their own. Their drivers are not told apart: what they
         // measure agrees to some 10⁻⁶.
-        if device != CPU {
-            key["device"] = device.into();
+        if let Some(device) = self.about.get("device") {
+            key["device"] = device.clone();
         }
         Ok(key)
     }
@@ -220,9 +220,9 @@ impl Measurements {
         let mut sample = Sample::new(arguments, context, model)?;
         let (device, device_name) = arguments.machine.device.open()?;
         if device_name != CPU {
-            sample.about["device"] = device_name.clone().into();
+            sample.about["device"] = device_name.into();
         }
-        let about = sample.key(model, &device_name)?;
+        let about = sample.key(model)?;
         let start = Instant::now();
         let measure = || {
             let root = &arguments.calibration.evidence;

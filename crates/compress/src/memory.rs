@@ -80,14 +80,19 @@ pub fn forget_peak() -> bool {
     fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
-/// The processor, and how many threads run on it: what figures of time and memory are of.
-pub fn machine() -> serde_json::Value {
+/// The processor's name; none where it has none.
+pub fn processor() -> Option<String> {
     let mut system = System::new();
     system.refresh_cpu_specifics(CpuRefreshKind::nothing());
-    let processor = system.cpus().first().map(|cpu| cpu.brand().trim());
+    let name = system.cpus().first()?.brand().trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The processor, and how many threads run on it: what figures of time and memory are of.
+pub fn machine() -> serde_json::Value {
     serde_json::json!({
         "made_by": format!("compress {}", env!("CARGO_PKG_VERSION")),
-        "processor": processor.unwrap_or_default(),
+        "processor": processor().unwrap_or_default(),
         "threads": rayon::current_num_threads(),
     })
 }

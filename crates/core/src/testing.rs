@@ -13,9 +13,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use compress_numerics::Random;
 use serde_json::Value;
 
+mod gram;
 mod memory;
 mod threads;
 
+pub use gram::gram;
 pub use memory::memory_is_predicted;
 pub use threads::the_bytes_are_the_same_on_any_number_of_threads;
 

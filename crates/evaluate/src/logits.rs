@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
+use compress_models::to_host;
 
 use crate::{Error, Result};
 
 /// Logits in host memory, positions × vocabulary, `f32`.
 pub struct Logits {
-    data: TensorData,
+    numbers: Vec<f32>,
     vocabulary: usize,
 }
 
@@ -17,25 +18,15 @@ impl Logits {
     /// surface here.
     pub fn new(logits: Tensor<2>) -> Result<Self> {
         let [_, vocabulary] = logits.dims();
-        let data = logits
-            .try_into_data()
-            .map_err(|e| compress_models::Error::Execution {
-                problem: e.to_string(),
-            })?;
-        // Checked once here, so that `rows` cannot fail.
-        data.as_slice::<f32>()
-            .map_err(|e| compress_models::Error::Execution {
-                problem: format!("{e:?}"),
-            })?;
-        Ok(Self { data, vocabulary })
+        Ok(Self {
+            numbers: to_host(logits)?,
+            vocabulary,
+        })
     }
 
     /// The logits of each position in turn.
     pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
-        self.data
-            .as_slice::<f32>()
-            .unwrap_or_default()
-            .chunks_exact(self.vocabulary)
+        self.numbers.chunks_exact(self.vocabulary)
     }
 }
 

@@ -11,14 +11,15 @@
 use std::{ops::Range, time::Instant};
 
 use burn::tensor::Tensor;
-use compress_models::{Block, Device, Network, RotaryAngles};
-use rayon::prelude::*;
+use compress_models::{Device, Network};
 
 use crate::{
-    Error, Perplexity, Reference, Result, cached,
+    Error, Perplexity, Reference, Result,
+    batch::{pass_through, together, wait},
+    cached,
     divergence::{Divergence, divergence, top},
     logits::{Logits, loss},
-    parallel::{side_by_side, side_by_side_pays, timed},
+    parallel::{side_by_side, timed},
 };
 
 /// The windows to score, and how.
@@ -82,48 +83,6 @@ impl<'a> Source<'a> {
 fn layers(sources: &[Source<'_>]) -> usize {
     let layers = sources.iter().map(|source| source.layers());
     layers.max().unwrap_or_default()
-}
-
-/// Tokens that go through a block of a GPU's at once, in whole windows: enough to keep it busy.
-const TOGETHER: usize = 4096;
-
-/// That many windows of some length; at least one.
-fn together(time: usize) -> usize {
-    (TOGETHER / time.max(1)).max(1)
-}
-
-/// Takes the residual streams of a batch through a block: in parallel where that pays, on a GPU as one tensor.
-fn pass_through(block: &Block, angles: &RotaryAngles, streams: &mut [Tensor<3>]) {
-    let forward = |x: Tensor<3>| {
-        let angles = angles.first(x.dims()[1]);
-        block.forward(x, &angles, None)
-    };
-    let device = streams.first().map(Tensor::device);
-    if device.is_some_and(|device| side_by_side_pays(&device, streams.len())) {
-        let each = streams.par_iter_mut().with_max_len(1);
-        each.for_each(|x| *x = forward(x.clone()));
-        return;
-    }
-    // Windows of one length only; documents have lengths of their own.
-    for alike in streams.chunk_by_mut(|a, b| a.dims() == b.dims()) {
-        let time = alike.first().map_or(1, |window| window.dims()[1]);
-        for windows in alike.chunks_mut(together(time)) {
-            if let [window] = windows {
-                *window = forward(window.clone());
-                continue;
-            }
-            let joined = forward(Tensor::cat(windows.to_vec(), 0));
-            for (window, passed) in windows.iter_mut().zip(joined.split(1, 0)) {
-                *window = passed;
-            }
-        }
-    }
-}
-
-/// Waits until a device has done what it was given; the CPU has already.
-fn wait(device: &Device) -> Result<()> {
-    let failed = |e: String| compress_models::Error::Execution { problem: e };
-    Ok(device.sync().map_err(|e| failed(e.to_string()))?)
 }
 
 /// The last hidden states of a batch, time × hidden, by source and window, and the seconds that
@@ -213,12 +172,12 @@ impl Pass<'_> {
             let end = |batch: usize| batch * count / batches;
             return (0..batches).map(|i| run(end(i)..end(i + 1))).collect();
         }
-        let mut devices = sources.iter().map(|source| source.network().device());
+        let devices = sources.iter().map(|source| source.network().device());
         let longest = self.windows.iter().map(Vec::len).max().unwrap_or_default();
         let on_cpu = devices.clone().all(|device| device == Device::flex());
         let together = if on_cpu { 1 } else { together(longest) };
         let batches = count.div_ceil(together);
-        side_by_side(&mut devices, batches, |batch| {
+        side_by_side(devices, batches, |batch| {
             let first = batch * together;
             run(first..count.min(first + together))
         })

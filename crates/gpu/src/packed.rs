@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use crate::{
     kernels::{self, Kind, LANES, Layout, ROWS, SIDE, TILE},
-    tensor::{empty_beside, plain, words, words_beside, wrap},
+    tensor::{empty_beside, on_gpu, plain, words_beside, wrap},
 };
 
 /// Up to so many tokens are multiplied one by one; for more it pays to unpack the weight once for all.
@@ -34,9 +34,11 @@ impl Packed {
     /// Copies a weight to a GPU; none for another device.
     #[must_use]
     pub fn new(weight: &Quantised, device: &Device) -> Option<Self> {
+        // Before anything is converted: on the CPU every weight is asked for.
+        let gpu = on_gpu(device)?;
         let (shape, scheme) = (weight.shape(), weight.scheme());
         let fine = !weight.fine_scales().is_empty();
-        let scales = if fine {
+        let scales: Vec<u32> = if fine {
             weight.fine_scales().iter().map(|x| x.to_bits()).collect()
         } else {
             let pairs = weight.scales().chunks(2);
@@ -58,9 +60,9 @@ impl Packed {
                 fine,
                 zeros: !zeros.is_empty(),
             },
-            words: words(weight.words().to_vec(), device)?,
-            scales: words(scales, device)?,
-            zeros: words(zeros, device)?,
+            words: words_beside(weight.words(), &gpu),
+            scales: words_beside(&scales, &gpu),
+            zeros: words_beside(&zeros, &gpu),
         })
     }
 
@@ -70,12 +72,14 @@ impl Packed {
     /// Products of many tokens decode it first, unless it is very large, and leave the product to burn.
     #[must_use]
     pub fn floats(weight: &Matrix, device: &Device) -> Option<Self> {
+        let gpu = on_gpu(device)?;
         let (kind, numbers) = halves(weight.data())?;
         let shape = weight.shape();
         let rows = numbers.chunks(shape.cols.max(1));
         // Each row begins a word of its own.
         let packed = rows.flat_map(|row| row.chunks(2));
         let packed = packed.map(|pair| joined(pair.iter().map(|x| u32::from(*x)), 16));
+        let packed: Vec<u32> = packed.collect();
         Some(Self {
             shape,
             precision: Precision::Float,
@@ -87,9 +91,9 @@ impl Packed {
                 fine: false,
                 zeros: false,
             },
-            words: words(packed.collect(), device)?,
-            scales: words(Vec::new(), device)?,
-            zeros: words(Vec::new(), device)?,
+            words: words_beside(&packed, &gpu),
+            scales: words_beside(&[], &gpu),
+            zeros: words_beside(&[], &gpu),
         })
     }
 
@@ -109,25 +113,25 @@ impl Packed {
     #[must_use]
     pub fn forward(&self, x: &Tensor<2>) -> Option<Tensor<2>> {
         let [tokens, _] = x.dims();
-        let on_gpu = plain(x)?;
-        if tokens <= FEW {
-            return Some(wrap(self.few_rows(on_gpu, tokens)));
-        }
-        if self.is_decoded() {
+        if tokens > FEW && self.is_decoded() {
             return Some(x.clone().matmul(self.dense().transpose()));
         }
-        Some(wrap(self.tiles(on_gpu, tokens, true)))
+        let x = plain(x)?;
+        Some(wrap(if tokens <= FEW {
+            self.few_rows(x, tokens)
+        } else {
+            self.tiles(x, tokens, true)
+        }))
     }
 
     /// G W, tokens × in from tokens × out; none where G is not a plain tensor on a GPU.
     #[must_use]
     pub fn backward(&self, gradient: &Tensor<2>) -> Option<Tensor<2>> {
-        let [tokens, _] = gradient.dims();
-        let on_gpu = plain(gradient)?;
         if self.is_decoded() {
             return Some(gradient.clone().matmul(self.dense()));
         }
-        Some(wrap(self.tiles(on_gpu, tokens, false)))
+        let [tokens, _] = gradient.dims();
+        Some(wrap(self.tiles(plain(gradient)?, tokens, false)))
     }
 
     /// The rows of the given indices, decoded, on the device. Indices must be below the number of rows.

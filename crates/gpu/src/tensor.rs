@@ -2,11 +2,12 @@
 
 use burn::{
     backend::Cube,
-    tensor::{DType, Device, Int, Shape, Tensor, TensorData},
+    tensor::{DType, Device, Shape, Tensor},
 };
 use burn_cubecl::{
     kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor,
 };
+use cubecl::prelude::CubeElement as _;
 
 /// The tensor on its GPU, its numbers in row-major order; none where it is elsewhere, under autodiff, or not `f32`.
 ///
@@ -16,28 +17,24 @@ pub fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<CubeTensor> {
     (tensor.dtype == DType::F32).then(|| into_contiguous(tensor))
 }
 
-/// Words on a GPU, one at least, since no buffer is empty; none for another device.
-pub fn words(mut words: Vec<u32>, device: &Device) -> Option<CubeTensor> {
-    if words.is_empty() {
-        words.push(0);
-    }
-    let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
-    let count = words.len();
-    let words = Tensor::<1, Int>::from_data(TensorData::new(words, [count]), device);
-    words.try_into_primitive::<Cube>().ok()
+/// A number on a GPU, for others to be put beside it; none for another device.
+pub fn on_gpu(device: &Device) -> Option<CubeTensor> {
+    Tensor::<1>::zeros([1], device)
+        .try_into_primitive::<Cube>()
+        .ok()
 }
 
 /// Bytes of the largest buffer that a GPU gives out; none for another device.
 #[must_use]
 pub fn largest_buffer(device: &Device) -> Option<u64> {
-    let tensor = words(Vec::new(), device)?;
-    Some(tensor.client.properties().memory.max_page_size)
+    let client = on_gpu(device)?.client;
+    Some(client.properties().memory.max_page_size)
 }
 
-/// The same beside a tensor that is on a GPU.
+/// Words on the GPU of a tensor; one at least, since no buffer is empty.
 pub fn words_beside(words: &[u32], like: &CubeTensor) -> CubeTensor {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let handle = like.client.create_from_slice(&bytes);
+    let words = if words.is_empty() { &[0] } else { words };
+    let handle = like.client.create_from_slice(u32::as_bytes(words));
     let (client, device) = (like.client.clone(), like.device.clone());
     CubeTensor::new_contiguous(
         client,

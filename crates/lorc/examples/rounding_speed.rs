@@ -15,7 +15,7 @@
 
 use std::{env, error::Error, fs, time::Instant};
 
-use compress_core::{Bits, Matrix, Scheme, Symmetric};
+use compress_core::{Bits, Scheme, testing::gram};
 use compress_lorc::{DAMPING, Hessian, Quantizer, RoundingOptions, Scaling, quantise};
 use compress_numerics::Random;
 use compress_svd::Metric;
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let group = arguments.get(4).copied().unwrap_or(128);
     let weight = Random(1).matrix(rows, cols);
-    let h = gram(cols);
+    let h = gram(cols, 64);
     let options = RoundingOptions {
         quantizer: Quantizer::Gptq,
         scaling: Scaling::Mse,
@@ -72,20 +72,4 @@ fn cpu() -> f64 {
 fn since((begin, before): (Instant, f64)) -> String {
     let seconds = begin.elapsed().as_secs_f64();
     format!("{seconds:.2} s, {:.2} s of all threads", cpu() - before)
-}
-
-/// 64 directions, each weaker than the one before, on a diagonal that falls.
-fn gram(n: usize) -> Symmetric {
-    let mut random = Random(2);
-    let directions: Vec<Matrix> = (0..64).map(|_| random.matrix(1, n)).collect();
-    let mut gram = Symmetric::zeros(n);
-    for (i, row) in gram.rows_mut().enumerate() {
-        for (k, x) in directions.iter().enumerate() {
-            let a = f64::from(x.data()[i]) * 4.0 / (1.0 + k as f64);
-            let pairs = row.iter_mut().zip(x.data());
-            pairs.for_each(|(sum, b)| *sum += a * f64::from(*b));
-        }
-        row[i] += 1.0 / (1.0 + i as f64 / 100.0);
-    }
-    gram
 }

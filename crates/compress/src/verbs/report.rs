@@ -25,6 +25,7 @@ use crate::{
         markdown::{self, Request},
         record::Record,
     },
+    side,
 };
 
 /// The end of what a marker begins.
@@ -47,7 +48,7 @@ pub fn run(job: &Report) -> Result<Outcome> {
                 ))?;
                 outcome = Outcome::Broken;
             } else {
-                fs::write(&path, text).with_context(|| format!("cannot write {name}"))?;
+                side::write(&path, &text).with_context(|| format!("cannot write {name}"))?;
                 report::print(format_args!("{name} is made anew"))?;
             }
         }

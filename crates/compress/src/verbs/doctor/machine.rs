@@ -4,20 +4,16 @@ use std::{panic, thread};
 
 use compress_models::{AUTOTUNE, Adapter, CPU, DeviceChoice, adapters};
 use serde_json::{Value, json};
-use sysinfo::{CpuRefreshKind, RefreshKind, System};
+use sysinfo::System;
 
 use super::{Fact, unknown};
-use crate::report;
+use crate::{memory, report};
 
 /// Name, cores and vector instructions.
 pub fn processor() -> Vec<Fact> {
-    let asked = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
-    let system = System::new_with_specifics(asked);
-    let name = system.cpus().first().map(|cpu| cpu.brand().trim());
-    let name = name.filter(|name| !name.is_empty());
     let logical = thread::available_parallelism().ok().map(usize::from);
     vec![
-        Fact::text("name", name.map(str::to_owned)),
+        Fact::text("name", memory::processor()),
         Fact::count("physical_cores", System::physical_core_count()),
         Fact::count("logical_cores", logical),
         Fact::count("threads_used", Some(rayon::current_num_threads())),
