@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | products | 2·m·n·k | tiles of the result |
 //! | [`Cholesky`], [`InverseRoot`] | n³ / 3, n³ · 2 / 3 | bands of rows |
-//! | eigenvalues | 4/3·n³ for the reduction to tridiagonal form | one |
-//! | k eigenvectors | the tridiagonal solution, and 2·n²·k to take them back | one |
+//! | eigenvalues | 4/3·n³ for the reduction to tridiagonal form | parts of a product with one vector, tiles; one if small |
+//! | k eigenvectors | the tridiagonal solution, and 2·n²·k to take them back | one for the solution, bands of vectors |
 //! | sums of outer products | t·n² for t tokens, lower triangle | bands of rows, by the caller |
 //!
 //! Work that is shared between threads is cut into pieces that the shape alone decides, and each piece is one thread's:
@@ -25,6 +25,8 @@ mod rows;
 mod slab;
 mod square;
 mod sums;
+mod symv;
+mod tridiagonal;
 
 pub use cholesky::{Cholesky, Indefinite, InverseRoot};
 pub use dense::{Dense, Double, Single, UNFOLDED};

@@ -53,6 +53,33 @@ fn spectra_and_factors_have_the_same_bytes() {
 }
 
 #[test]
+fn large_decompositions_have_the_same_bytes_and_are_right() {
+    // Large enough to be reduced by panels, whose number does not end at the matrix's.
+    let (n, count) = (1250, 300);
+    let w = Random(8).matrix(n, n);
+    on_any_threads(|| {
+        let eigen = short_gram::<f32>(&w).top_eigenvectors(count).unwrap();
+        (bits(&eigen.values), eigen.vectors.data().to_vec())
+    });
+    let a = definite(n, n + 50);
+    let (values, vectors) = Double::from(&a).top_eigenvectors(count).unwrap();
+    assert_eq!((values.len(), vectors.cols()), (n, count));
+    // Vᵀ V = 1, Vᵀ A = Λ Vᵀ, and the trace is the sum of the eigenvalues.
+    let one = vectors.transposed_times(&vectors).unwrap();
+    let turned = vectors.transposed().times_symmetric(&a).unwrap();
+    for j in 0..count {
+        for (i, x) in one.column(j).iter().enumerate() {
+            assert!((x - f64::from(u8::from(i == j))).abs() < 1e-12);
+        }
+        for (i, x) in vectors.column(j).iter().enumerate() {
+            assert!((turned.column(i)[j] - values[j] * x).abs() < 1e-9);
+        }
+    }
+    let (trace, sum) = (a.diagonal().sum::<f64>(), values.iter().sum::<f64>());
+    assert!((trace - sum).abs() < 1e-10 * trace);
+}
+
+#[test]
 fn products_have_the_same_bytes() {
     let (a, b) = (Random(3).matrix(1100, 700), Random(4).matrix(700, 1300));
     on_any_threads(|| product(&a, &b).unwrap().data().to_vec());

@@ -1,38 +1,27 @@
-//! Eigenvalues and eigenvectors of symmetric matrices, each on one thread.
+//! Eigenvalues and eigenvectors of symmetric matrices.
 //!
 //! ```text
-//! A = Q T Qᵀ           reduction to tridiagonal form by Householder reflections, 4/3·n³
-//! T = S Λ Sᵀ           divide and conquer
+//! A = Q T Qᵀ           reduction to tridiagonal form by Householder reflections, 4/3·n³; see `tridiagonal.rs`
+//! T = S Λ Sᵀ           divide and conquer, one thread
 //! V = Q S[:, top r]    only the wanted vectors are taken back, 2·n²·r
 //! ```
 //!
-//! The reduction is bound by memory bandwidth, and faer's own parallelism makes its bytes depend on the number of
-//! threads; so threads share weights, not the decomposition of one.
-//!
 //! # References
 //!
-//! Golub & Van Loan, *Matrix Computations*, section 8.3 (tridiagonal reduction); Gu & Eisenstat, *A divide-and-conquer
-//! algorithm for the symmetric tridiagonal eigenproblem*, SIAM J. Matrix Anal. Appl. 1995.
+//! Golub & Van Loan, *Matrix Computations*, section 8.3; Gu & Eisenstat, *A divide-and-conquer algorithm for the
+//! symmetric tridiagonal eigenproblem*, SIAM J. Matrix Anal. Appl. 1995.
 
 use faer::{
-    Accum, Conj, Mat, Par, Spec,
+    Accum, Mat, Par, Spec,
     diag::Diag,
-    dyn_stack::{MemBuffer, MemStack, StackReq},
-    linalg::{
-        evd::{
-            ComputeEigenvectors, self_adjoint_evd_scratch, tridiag, tridiagonal_self_adjoint_evd,
-        },
-        householder::{
-            apply_block_householder_sequence_on_the_left_in_place_scratch as reflect_scratch,
-            apply_block_householder_sequence_on_the_left_in_place_with_conj as reflect,
-        },
-        qr::no_pivoting::factor::recommended_block_size,
-    },
+    dyn_stack::{MemBuffer, MemStack},
+    linalg::evd::{ComputeEigenvectors, self_adjoint_evd_scratch, tridiagonal_self_adjoint_evd},
 };
 
 use super::{
     Real,
     product::{multiply_lower_tiles, view},
+    tridiagonal::Tridiagonal,
 };
 use crate::{Error, Matrix, Result, Shape};
 
@@ -96,9 +85,8 @@ impl<T: Real> Gram<T> {
 /// All eigenvalues of a symmetric matrix, largest first. Reads the lower triangle.
 pub(super) fn eigenvalues<T: Real>(symmetric: Mat<T>) -> Result<Vec<f64>> {
     let n = symmetric.nrows();
-    let (_, _, diagonal, below) = tridiagonal(symmetric);
     let mut values = Diag::zeros(n);
-    solve(&diagonal, &below, &mut values, None)?;
+    solve(&Tridiagonal::of(symmetric), &mut values, None)?;
     descending(&values)
 }
 
@@ -112,27 +100,13 @@ pub(super) fn decompose<T: Real>(symmetric: Mat<T>, count: usize) -> Result<(Vec
     if !(1..=n).contains(&count) {
         return Err(Error::Count { count, limit: n });
     }
-    let (reflections, blocks, diagonal, below) = tridiagonal(symmetric);
+    let reduced = Tridiagonal::of(symmetric);
     let mut values = Diag::zeros(n);
     let mut vectors = Mat::zeros(n, n);
-    solve(&diagonal, &below, &mut values, Some(&mut vectors))?;
+    solve(&reduced, &mut values, Some(&mut vectors))?;
     // faer orders ascending, so the wanted vectors are the last columns.
     let mut top = vectors.subcols_mut(n - count, count);
-    // A matrix of one element has no reflections.
-    if n > 1 {
-        reflect(
-            reflections.submatrix(1, 0, n - 1, n - 1),
-            blocks.as_ref(),
-            Conj::No,
-            top.as_mut().subrows_mut(1, n - 1),
-            Par::Seq,
-            MemStack::new(&mut workspace(reflect_scratch::<T>(
-                n - 1,
-                blocks.nrows(),
-                count,
-            ))),
-        );
-    }
+    reduced.take_back(top.as_mut());
     let values = descending(&values)?;
     Ok((
         values,
@@ -149,55 +123,25 @@ pub fn singular_values(w: &Matrix) -> Result<Vec<f64>> {
     Ok(squares.into_iter().map(|x| x.max(0.0).sqrt()).collect())
 }
 
-/// The Householder vectors below the diagonal, their block coefficients, the diagonal and the subdiagonal.
-type Tridiagonal<T> = (Mat<T>, Mat<T>, Diag<T>, Diag<T>);
-
-/// Reduces a symmetric matrix to tridiagonal form in its own memory, by blocked Householder reflections.
-fn tridiagonal<T: Real>(mut a: Mat<T>) -> Tridiagonal<T> {
-    let n = a.nrows();
-    let mut blocks = Mat::zeros(recommended_block_size::<T>(n, n), n.saturating_sub(1));
-    tridiag::tridiag_in_place(
-        a.as_mut(),
-        blocks.as_mut(),
-        Par::Seq,
-        MemStack::new(&mut workspace(tridiag::tridiag_in_place_scratch::<T>(
-            n,
-            Par::Seq,
-            Spec::default(),
-        ))),
-        Spec::default(),
-    );
-    let mut diagonal = Diag::zeros(n);
-    let mut below = Diag::zeros(n);
-    for i in 0..n {
-        diagonal[i] = a[(i, i)];
-        if i + 1 < n {
-            below[i] = a[(i + 1, i)];
-        }
-    }
-    (a, blocks, diagonal, below)
-}
-
 /// The eigenvalues of a tridiagonal matrix in ascending order, and its eigenvectors as columns where asked for.
 fn solve<T: Real>(
-    diagonal: &Diag<T>,
-    below: &Diag<T>,
+    reduced: &Tridiagonal<T>,
     values: &mut Diag<T>,
     vectors: Option<&mut Mat<T>>,
 ) -> Result<()> {
-    let n = diagonal.dim();
+    let n = reduced.diagonal.dim();
     let wanted = match vectors {
         Some(_) => ComputeEigenvectors::Yes,
         None => ComputeEigenvectors::No,
     };
     let scratch = self_adjoint_evd_scratch::<T>(n, wanted, Par::Seq, Spec::default());
     let solved = tridiagonal_self_adjoint_evd(
-        diagonal.as_ref(),
-        below.as_ref(),
+        reduced.diagonal.as_ref(),
+        reduced.below.as_ref(),
         values.as_mut(),
         vectors.map(Mat::as_mut),
         Par::Seq,
-        MemStack::new(&mut workspace(scratch)),
+        MemStack::new(&mut MemBuffer::new(scratch)),
         Spec::default(),
     );
     solved.map_err(|_| failed(n))
@@ -220,9 +164,4 @@ fn failed(n: usize) -> Error {
         what: "eigendecomposition",
         shape: Shape::new(n, n),
     }
-}
-
-/// Scratch memory for faer.
-fn workspace(request: StackReq) -> MemBuffer {
-    MemBuffer::new(request)
 }
