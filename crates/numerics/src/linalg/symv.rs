@@ -83,19 +83,27 @@ fn trapezoid<T: Real>(a: &Mat<T>, (first, columns): (usize, Range<usize>), v: &[
             let column = |j: usize| &a.col_as_slice(first + j)[first..];
             let mut j = columns.start;
             while j + COLUMNS <= columns.end {
-                strip::<T, COLUMNS>(std::array::from_fn(|c| column(j + c)), j, v, y);
+                let four = std::array::from_fn(|c| column(j + c));
+                corner(&four, j, v, y);
+                strip(four, j, v, y);
                 j += COLUMNS;
             }
             for j in j..columns.end {
-                strip([column(j)], j, v, y);
+                corner(&[column(j)], j, v, y);
+                let (above, below) = y.split_at_mut(j + 1);
+                let rows = below.iter_mut().zip(&v[j + 1..]);
+                for ((y, v_i), a) in rows.zip(&column(j)[j + 1..]) {
+                    *y = *y + *a * v[j];
+                    above[j] = above[j] + *a * *v_i;
+                }
             }
         },
     );
 }
 
-/// Adds what C columns from column j on give: a small triangle at the diagonal, and all rows below it.
+/// Adds what the small triangle at the diagonal gives, of C columns from column j on.
 #[inline(always)]
-fn strip<T: Real, const C: usize>(columns: [&[T]; C], j: usize, v: &[T], y: &mut [T]) {
+fn corner<T: Real, const C: usize>(columns: &[&[T]; C], j: usize, v: &[T], y: &mut [T]) {
     for (c, column) in columns.iter().enumerate() {
         y[j + c] = y[j + c] + column[j + c] * v[j + c];
         for i in j + c + 1..j + C {
@@ -103,52 +111,48 @@ fn strip<T: Real, const C: usize>(columns: [&[T]; C], j: usize, v: &[T], y: &mut
             y[j + c] = y[j + c] + column[i] * v[i];
         }
     }
-    let by = std::array::from_fn(|c| v[j + c]);
-    let below = j + C;
-    let sums = rectangle(
-        columns.map(|x| &x[below..]),
-        by,
-        &v[below..],
-        &mut y[below..],
-    );
-    for (y, sum) in y[j..].iter_mut().zip(sums) {
-        *y = *y + sum;
-    }
 }
 
-/// Adds Σ columnᶜ·byᶜ to y, and returns columnᶜᵀ v for each column, all of v's length.
+/// Adds what the rows below that triangle give, of four columns from column j on.
+///
+/// Columns are written out instead of looped over: sums must lie in registers whatever the compiler unrolls.
 #[inline(always)]
-fn rectangle<T: Real, const C: usize>(
-    columns: [&[T]; C],
-    by: [T; C],
-    v: &[T],
-    y: &mut [T],
-) -> [T; C] {
-    let mut sums = [[T::from_f32(0.0); LANES]; C];
-    let (v, v_rest) = v.as_chunks::<LANES>();
+fn strip<T: Real>(columns: [&[T]; COLUMNS], j: usize, v: &[T], y: &mut [T]) {
+    let [b0, b1, b2, b3] = [v[j], v[j + 1], v[j + 2], v[j + 3]];
+    let below = j + COLUMNS;
+    let (v, v_rest) = v[below..].as_chunks::<LANES>();
+    let (at_columns, y) = y.split_at_mut(below);
     let (y, y_rest) = y.as_chunks_mut::<LANES>();
-    let chunks = columns.map(|column| &column.as_chunks::<LANES>().0[..v.len()]);
-    for (i, (v, y)) in v.iter().zip(y).enumerate() {
-        // Copies stay in registers; through the references, each store might change what is read next.
-        let (v, mut new) = (*v, *y);
-        for ((sums, column), by) in sums.iter_mut().zip(chunks).zip(by) {
-            let a = column[i];
-            for l in 0..LANES {
-                sums[l] = sums[l] + a[l] * v[l];
-                new[l] = new[l] + a[l] * by;
-            }
+    let [c0, c1, c2, c3] = columns.map(|column| &column[below..]);
+    let [c0, c1, c2, c3] = [c0, c1, c2, c3].map(|column| column.as_chunks::<LANES>());
+    let zero = [T::from_f32(0.0); LANES];
+    let [mut s0, mut s1, mut s2, mut s3] = [zero; COLUMNS];
+    let rows = c0.0.iter().zip(c1.0).zip(c2.0).zip(c3.0);
+    for ((((a0, a1), a2), a3), (v, y)) in rows.zip(v.iter().zip(y)) {
+        // A copy of y stays in registers; through the reference, each store might change what is read next.
+        let mut new = *y;
+        for l in 0..LANES {
+            new[l] = new[l] + a0[l] * b0 + a1[l] * b1 + a2[l] * b2 + a3[l] * b3;
+            s0[l] = s0[l] + a0[l] * v[l];
+            s1[l] = s1[l] + a1[l] * v[l];
+            s2[l] = s2[l] + a2[l] * v[l];
+            s3[l] = s3[l] + a3[l] * v[l];
         }
         *y = new;
     }
-    let rest = LANES * v.len();
-    std::array::from_fn(|c| {
-        let sum = sums[c].iter().fold(T::from_f32(0.0), |sum, x| sum + *x);
-        let pairs = columns[c][rest..].iter().zip(v_rest).zip(&mut *y_rest);
-        pairs.fold(sum, |sum, ((a, v), y)| {
-            *y = *y + *a * by[c];
-            sum + *a * *v
-        })
-    })
+    let columns = [
+        (s0, c0.1, b0),
+        (s1, c1.1, b1),
+        (s2, c2.1, b2),
+        (s3, c3.1, b3),
+    ];
+    for ((sums, rest, by), out) in columns.into_iter().zip(&mut at_columns[j..]) {
+        *out = sums.iter().fold(*out, |sum, x| sum + *x);
+        for ((a, v), y) in rest.iter().zip(v_rest).zip(&mut *y_rest) {
+            *y = *y + *a * by;
+            *out = *out + *a * *v;
+        }
+    }
 }
 
 #[cfg(test)]
