@@ -80,7 +80,8 @@ def main():
     base += ["--memory", a.memory] if a.memory else []
     print(f"{'':28} {'memory':>10} {'foretold':>10} {'':>6} {'disk':>10} {'foretold':>10} {'':>6} {'seconds':>8}")
     for name, words in COMMANDS.items():
-        if not name.startswith(a.only):
+        # All that begin with it, or the one of that name: "svd" alone is the beginning of others.
+        if not (name == a.only if a.only in COMMANDS else name.startswith(a.only)):
             continue
         place = Path(tempfile.mkdtemp(prefix="compress-footprint-", dir="."))
         environment = {**os.environ, "XDG_CACHE_HOME": str(place / "cache")}

@@ -1,7 +1,7 @@
 //! Memory and disk that a run will take, predicted before any work is done.
 //!
 //! ```text
-//! memory   the program + per thread a core's panels + the larger of  measuring before,  compressing
+//! memory   the program + what each thread keeps + the larger of  measuring before,  compressing
 //! disk     evidence + the larger of  the output and states of passes,  states between blocks while measuring before
 //! ```
 //!
@@ -22,6 +22,10 @@ const PROGRAM: usize = 80_000_000;
 
 /// Bytes that stay allocated once a text has been tokenised.
 const TOKENIZER: usize = 70_000_000;
+
+/// Bytes that stay on each thread beside those of [`CORE`]: code that has been run, and huge pages that small blocks
+/// keep. Where a text was tokenised, what that has left is used instead.
+const THREAD: usize = 10_000_000;
 
 /// Peak use while compressing, in bytes.
 #[derive(Clone, Debug, Default)]
@@ -119,7 +123,13 @@ pub fn preview<M: Method>(
 fn fixed(reads: bool) -> usize {
     // Measured, not predicted: the model is open, and its survey made.
     let own = memory::resident();
-    own + usize::from(reads) * TOKENIZER + rayon::current_num_threads() * CORE
+    let threads = rayon::current_num_threads();
+    let kept = if reads {
+        TOKENIZER
+    } else {
+        threads * THREAD
+    };
+    own + kept + threads * CORE
 }
 
 /// Bytes of a limit that are left for measuring before anything is compressed.

@@ -3,7 +3,10 @@
 //! Nested parallelism is the pitfall: work within a pool's thread should not spread over the pool again, and pieces
 //! that hold gigabytes must not be begun by a thread that only waits.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use rayon::prelude::*;
 
@@ -17,17 +20,26 @@ pub fn threads(numbers: usize, each: usize) -> usize {
     (numbers / each).clamp(1, rayon::current_num_threads())
 }
 
+thread_local! {
+    /// Among how many pieces of work the threads are shared, where this thread is at one of them.
+    static SHARING: Cell<usize> = const { Cell::new(1) };
+}
+
 /// Runs `work` for the indices 0..count, in ascending order of starts, and returns the results in the order of the
 /// indices. After the first failure no more are started, and one of the errors is returned.
 ///
 /// At most `limit` are in progress, and at most one per thread. Rayon's own parallel iterators do not promise that: a
-/// thread that waits inside one item may steal the next, and then holds the memory of both.
+/// thread that waits inside one item may steal the next, and then holds the memory of both. Pieces that have pieces
+/// themselves share the threads: two side by side on four threads run two each.
 pub fn side_by_side<T: Send, E: Send>(
     count: usize,
     limit: usize,
     work: impl Fn(usize) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let threads = rayon::current_num_threads() / SHARING.get();
+    let limit = limit.min(count).clamp(1, threads.max(1));
+    let sharing = SHARING.get() * limit;
     // A lane takes the next index until none is left, so that it never holds more than one item.
     let one_after_the_other = |_| {
         let mut done = Vec::new();
@@ -37,12 +49,15 @@ pub fn side_by_side<T: Send, E: Send>(
             if index >= count {
                 break;
             }
-            let outcome = work(index).inspect_err(|_| failed.store(true, Ordering::Relaxed));
+            // The lane may be on another thread than its caller, and that thread in the middle of something else.
+            let before = SHARING.replace(sharing);
+            let outcome = work(index);
+            SHARING.set(before);
+            let outcome = outcome.inspect_err(|_| failed.store(true, Ordering::Relaxed));
             done.push((index, outcome?));
         }
         Ok(done)
     };
-    let limit = limit.clamp(1, rayon::current_num_threads());
     let lanes = (0..limit).into_par_iter().with_max_len(1);
     let done = lanes
         .map(one_after_the_other)
@@ -71,6 +86,24 @@ mod tests {
         let done = pool.unwrap().install(|| side_by_side(100, 2, work));
         assert_eq!(done.unwrap(), (499_500..499_600).collect::<Vec<_>>());
         assert!(most.load(Ordering::SeqCst) <= 2);
+    }
+
+    #[test]
+    fn pieces_of_pieces_share_the_threads() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build();
+        let (under_way, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let inner = |_| {
+            let now = under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            most.fetch_max(now, Ordering::SeqCst);
+            // A thread that waits here may take up what is queued.
+            let sum: usize = (0..1000).into_par_iter().sum();
+            under_way.fetch_sub(1, Ordering::SeqCst);
+            Ok::<_, ()>(sum)
+        };
+        let outer = |_| side_by_side(8, usize::MAX, inner);
+        let done = pool.unwrap().install(|| side_by_side(20, 2, outer));
+        assert_eq!(done.unwrap().concat(), vec![499_500; 160]);
+        assert!(most.load(Ordering::SeqCst) <= 4);
     }
 
     #[test]
