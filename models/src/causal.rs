@@ -14,14 +14,14 @@ use std::ops::Range;
 use burn::{backend::flex::FlexTensor, tensor::Tensor};
 use compress_core::Shape;
 use compress_numerics::{
-    kernels::exponentiate,
+    kernels::{exponentiate, largest},
     linalg::{Right, Slab, product_into},
 };
 use rayon::prelude::*;
 
 pub use backward::attend_backward;
 
-use crate::host::{plain, tensor};
+use crate::host::{Strided, plain, tensor};
 
 /// Queries that are worked on at a time. Larger blocks make larger products, but waste more of the upper triangle.
 const BLOCK: usize = 64;
@@ -195,52 +195,11 @@ fn softmax(scores: &mut [f32], seen: Range<usize>, size: usize) {
     scores[seen.end..].fill(0.0);
     let seen = &mut scores[seen];
     // The maximum is taken off, so that no exponential overflows.
-    let most = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let most = largest(seen);
     seen.iter_mut().for_each(|x| *x = (*x - most) * scale);
     exponentiate(seen);
     let norm = seen.iter().sum::<f32>().recip();
     seen.iter_mut().for_each(|x| *x *= norm);
-}
-
-/// A tensor of text × head × time × d as it lies in memory, the d channels contiguous.
-struct Strided<'a> {
-    numbers: &'a [f32],
-    /// From one text, head and time step to the next, in numbers.
-    strides: [usize; 3],
-}
-
-impl<'a> Strided<'a> {
-    /// None where the channels are not contiguous, or a stride is negative.
-    fn of(tensor: &'a FlexTensor) -> Option<Self> {
-        let layout = tensor.layout();
-        let strides: Vec<usize> = layout
-            .strides()
-            .iter()
-            .filter_map(|&s| s.try_into().ok())
-            .collect();
-        // Text, head and time may have any strides: heads that were split from a projection are read in place.
-        let [text, head, time, 1] = strides[..] else {
-            return None;
-        };
-        Some(Self {
-            numbers: tensor.storage::<f32>().get(layout.start_offset()..)?,
-            strides: [text, head, time],
-        })
-    }
-
-    /// Some time steps of one head, time × d, without a copy.
-    fn rows(
-        &self,
-        text: usize,
-        head: usize,
-        times: &Range<usize>,
-        size: usize,
-    ) -> Option<Slab<'a>> {
-        let [by_text, by_head, by_time] = self.strides;
-        let start = text * by_text + head * by_head + times.start * by_time;
-        let shape = Shape::new(times.len(), size);
-        Slab::strided(self.numbers.get(start..)?, shape, by_time).ok()
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Conversions between burn's tensors and the plain numbers that kernels on the CPU take.
 
+use std::ops::Range;
+
 use burn::{
     backend::{
         Flex,
@@ -7,6 +9,9 @@ use burn::{
     },
     tensor::{Bytes, DType, Device, Tensor, TensorData},
 };
+
+use compress_core::Shape;
+use compress_numerics::linalg::Slab;
 
 use crate::{Error, Result};
 
@@ -52,4 +57,45 @@ pub fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> Tensor<D>
     let layout = Layout::contiguous(shape.into());
     let tensor = FlexTensor::new(Bytes::from_elems(numbers), layout, DType::F32);
     Tensor::from_primitive::<Flex>(tensor)
+}
+
+/// A tensor of text × head × time × d as it lies in memory, the d channels contiguous.
+pub struct Strided<'a> {
+    numbers: &'a [f32],
+    /// From one text, head and time step to the next, in numbers.
+    strides: [usize; 3],
+}
+
+impl<'a> Strided<'a> {
+    /// None where the channels are not contiguous, or a stride is negative.
+    pub fn of(tensor: &'a FlexTensor) -> Option<Self> {
+        let layout = tensor.layout();
+        let strides: Vec<usize> = layout
+            .strides()
+            .iter()
+            .filter_map(|&s| s.try_into().ok())
+            .collect();
+        // Text, head and time may have any strides: heads that were split from a projection are read in place.
+        let [text, head, time, 1] = strides[..] else {
+            return None;
+        };
+        Some(Self {
+            numbers: tensor.storage::<f32>().get(layout.start_offset()..)?,
+            strides: [text, head, time],
+        })
+    }
+
+    /// Some time steps of one head, time × d, without a copy.
+    pub fn rows(
+        &self,
+        text: usize,
+        head: usize,
+        times: &Range<usize>,
+        size: usize,
+    ) -> Option<Slab<'a>> {
+        let [by_text, by_head, by_time] = self.strides;
+        let start = text * by_text + head * by_head + times.start * by_time;
+        let shape = Shape::new(times.len(), size);
+        Slab::strided(self.numbers.get(start..)?, shape, by_time).ok()
+    }
 }

@@ -17,7 +17,12 @@ use burn::{
 };
 use compress_checkpoint::{Config, Llama3Scaling, Rope, RopeScaling, YarnScaling};
 
-use crate::Result;
+use compress_numerics::kernels::rotate_halves;
+
+use crate::{
+    Result,
+    host::{Strided, numbers, plain, tensor},
+};
 
 /// The angular speeds of a head's pairs of channels.
 #[derive(Module, Debug)]
@@ -116,11 +121,35 @@ impl RotaryAngles {
     /// Rotates queries or keys, batch × heads × time × d, of these positions.
     #[must_use]
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        if let Some(turned) = self.apply_on_cpu(&x) {
+            return turned;
+        }
         let half = x.dims()[3] / 2;
         let (first, second) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
         let (cos, sin) = (self.cos.clone(), self.sin.clone());
         let turned = first.clone() * cos.clone() - second.clone() * sin.clone();
         Tensor::cat(vec![turned, second * cos + first * sin], 3)
+    }
+
+    /// The same in one sweep over the numbers, which may lie as they were split from a projection; none for a GPU, and
+    /// under autodiff.
+    fn apply_on_cpu(&self, x: &Tensor<4>) -> Option<Tensor<4>> {
+        let [batch, heads, time, size] = x.dims();
+        let (plain_x, cos, sin) = (plain(x)?, plain(&self.cos)?, plain(&self.sin)?);
+        let (rows, cos, sin) = (Strided::of(&plain_x)?, numbers(&cos)?, numbers(&sin)?);
+        let mut turned = Vec::with_capacity(batch * heads * time * size);
+        for (text, head) in (0..batch).flat_map(|text| (0..heads).map(move |head| (text, head))) {
+            let rows = rows.rows(text, head, &(0..time), size)?;
+            let angles = cos.chunks_exact(size / 2).zip(sin.chunks_exact(size / 2));
+            for (position, (cos, sin)) in (0..time).zip(angles) {
+                let start = turned.len();
+                turned.extend_from_slice(rows.row(position));
+                rotate_halves(&mut turned[start..], cos, sin);
+            }
+        }
+        // Fewer angles than positions: burn's operations say so.
+        (turned.len() == batch * heads * time * size)
+            .then(|| tensor(turned, [batch, heads, time, size]))
     }
 }
 

@@ -124,11 +124,7 @@ fn fixed(reads: bool) -> usize {
     // Measured, not predicted: the model is open, and its survey made.
     let own = memory::resident();
     let threads = rayon::current_num_threads();
-    let kept = if reads {
-        TOKENIZER
-    } else {
-        threads * THREAD
-    };
+    let kept = if reads { TOKENIZER } else { threads * THREAD };
     own + kept + threads * CORE
 }
 

@@ -15,7 +15,7 @@ mod swiglu;
 mod testing;
 
 pub use attention::{HEADER, attend_part, join_parts};
-pub use dot::multiply_rows;
+pub use dot::{largest, multiply_rows};
 pub use exponential::{exponentiate, log_sum_exp};
 pub use rms_norm::rms_norm;
 pub use rope::rotate_halves;

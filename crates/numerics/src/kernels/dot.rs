@@ -88,6 +88,18 @@ fn lanes<const R: usize, const N: usize>(rows: [&[[f32; N]]; R], b: &[[f32; N]])
     sums
 }
 
+/// The largest number; negative infinity where there is none.
+#[must_use]
+pub fn largest(numbers: &[f32]) -> f32 {
+    vectorized(
+        #[inline(always)]
+        move || {
+            let larger = |most, x| if x > most { x } else { most };
+            fold(numbers, f32::NEG_INFINITY, larger)
+        },
+    )
+}
+
 /// All numbers joined by an operation whose order does not matter but for rounding; `start` is its neutral element.
 #[inline(always)]
 pub(crate) fn fold(numbers: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
@@ -123,6 +135,16 @@ fn joined_few(lanes: [f32; FEW], join: impl Fn(f32, f32) -> f32) -> f32 {
 mod tests {
     use super::*;
     use crate::Random;
+
+    #[test]
+    fn the_largest_is_found_wherever_it_is() {
+        assert_eq!(largest(&[]), f32::NEG_INFINITY);
+        for (count, place) in [(1, 0), (31, 30), (64, 33), (70, 69)] {
+            let mut numbers = vec![-2.0; count];
+            numbers[place] = -1.0;
+            assert_eq!(largest(&numbers), -1.0);
+        }
+    }
 
     #[test]
     fn each_row_is_multiplied_and_summed() {
