@@ -1,6 +1,6 @@
 //! Products of matrices on all cores, one tile of the result at a time.
 //!
-//! The result is halved along its longer side until a tile is small enough; halves are joined by rayon. Tiles depend
+//! The result is halved along its longer side until a tile is small; halves are joined by rayon. Tiles depend
 //! on the shape alone, and each is computed by one thread over the whole inner dimension: so the bytes are the same
 //! for any number of threads, which faer's own parallelism does not promise.
 
@@ -18,6 +18,11 @@ use crate::{Matrix, Result};
 /// Most rows and columns of a tile. Each tile reads its rows of a and columns of b anew; with smaller ones that would
 /// show.
 const TILE: usize = 512;
+
+/// A tile of more rows or columns than this is halved while it takes more than `WORK` multiplications, so that a small
+/// product with a long inner dimension, as with the first factor of a low-rank pair, keeps more than one thread busy.
+const SMALL: usize = 128;
+const WORK: usize = 1 << 23;
 
 /// Columns of the left matrix that faer packs at a time, all of its rows; each thread keeps the memory for the next
 /// product. For predictions of memory: with tiles it is little, with products that one thread does alone it shows.
@@ -56,7 +61,9 @@ pub(super) fn multiply_tiles<T: Real>(
     scale: T,
 ) {
     let (rows, cols) = target.shape();
-    if rows.max(cols) <= TILE {
+    let longer = rows.max(cols);
+    let much = longer > SMALL && rows * cols * a.ncols() > WORK;
+    if longer <= TILE && !much {
         return matmul(target, how, a, b, scale, Par::Seq);
     }
     // Along the longer side, so that tiles are nearly square and read least.
