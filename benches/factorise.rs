@@ -16,7 +16,7 @@ use std::{cell::LazyCell, hint::black_box};
 use common::{Bench, Group};
 use compress_core::{Bits, Matrix, Scheme, Shape, testing::gram};
 use compress_lorc::{DAMPING, Hessian, Quantizer, RoundingOptions, Scaling, round};
-use compress_numerics::Random;
+use compress_numerics::{Random, kernels::multiply_rows, linalg::product, side_by_side};
 use compress_svd::{Metric, truncate};
 use faer::{Mat, MatRef};
 
@@ -39,9 +39,33 @@ const FEW_INPUTS: usize = 4096;
 
 fn main() {
     common::run("factorise", |bench| {
+        machine(bench);
         for (shape, rank) in SHAPES {
             measure(bench, shape, rank);
         }
+    });
+}
+
+/// The rates that docs/PERFORMANCE.md holds all others against: 2 · 2048³ operations of a product of matrices, and the
+/// reading of 512 MiB, each by all cores.
+fn machine(bench: &mut Bench) {
+    let mut group = bench.group("the machine");
+    let shape = Shape::new(2048, 2048);
+    let (a, b) = (Random(1).weight(shape), Random(2).weight(shape));
+    group.time(("product of 2048×2048", CPU), "time", None, |bencher| {
+        bencher.iter(|| product(black_box(&a), &b));
+    });
+    let (numbers, parts) = (vec![1.0_f32; 1 << 27], 16);
+    let x = vec![1.0; 1 << 12];
+    group.time(("reading 512 MiB", CPU), "time", None, |bencher| {
+        bencher.iter(|| {
+            side_by_side(parts, usize::MAX, |part| {
+                let rows = &numbers[part * numbers.len() / parts..][..numbers.len() / parts];
+                let mut sums = vec![0.0; rows.len() / x.len()];
+                multiply_rows(rows, &x, &mut sums);
+                Ok::<_, ()>(black_box(sums))
+            })
+        });
     });
 }
 

@@ -15,6 +15,7 @@ use crate::{
     decode::cache::LayerCache,
     gpu,
     host::to_host,
+    norm::rms_norm,
     rotary::RotaryAngles,
     vjp,
     weights::{self, attention_weights, repeat},
@@ -211,7 +212,7 @@ fn joined(x: Tensor<4>) -> Tensor<3> {
 
 fn normed(norm: Option<&RmsNorm>, x: Tensor<4>) -> Tensor<4> {
     match norm {
-        Some(norm) => norm.forward(x),
+        Some(norm) => rms_norm(norm, x),
         None => x,
     }
 }

@@ -8,7 +8,9 @@
 use burn::{module::Module, nn::RmsNorm, tensor::Tensor};
 use compress_core::Role;
 
-use crate::{Attention, FeedForward, Linear, decode::cache::LayerCache, rotary::RotaryAngles};
+use crate::{
+    Attention, FeedForward, Linear, decode::cache::LayerCache, norm::rms_norm, rotary::RotaryAngles,
+};
 
 /// A pre-norm transformer block with its seven linear layers.
 #[derive(Module, Debug)]
@@ -34,11 +36,10 @@ impl Block {
         angles: &RotaryAngles,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        let x = x.clone()
-            + self
-                .attention
-                .forward(self.attention_norm.forward(x), angles, cache);
-        x.clone() + self.feed_forward.forward(self.feed_forward_norm.forward(x))
+        let normed = rms_norm(&self.attention_norm, x.clone());
+        let x = x + self.attention.forward(normed, angles, cache);
+        let normed = rms_norm(&self.feed_forward_norm, x.clone());
+        x + self.feed_forward.forward(normed)
     }
 
     /// The linear layer of a role.

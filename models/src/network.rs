@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::Range};
 
 use burn::tensor::{Device, Tensor};
 
-use crate::{Block, Decoder, Result, RotaryAngles, decoder::slices};
+use crate::{Block, Decoder, Result, RotaryAngles, decoder::slices, rms_norm};
 
 /// A network in parts: embedding, blocks, last norm and head.
 ///
@@ -79,7 +79,7 @@ impl Network for Decoder {
     }
 
     fn normed(&self, residual: Tensor<3>) -> Tensor<3> {
-        self.norm.forward(residual)
+        rms_norm(&self.norm, residual)
     }
 
     fn logits(&self, hidden: &Tensor<2>, slices: &[Range<usize>]) -> Result<Vec<Tensor<2>>> {

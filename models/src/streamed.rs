@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::{
     Block, Error, Network, Result, Rotary, RotaryAngles, Weight, decode::token, decoder::joined,
-    host::to_device, load::Loader, product::product_of_rows,
+    host::to_device, load::Loader, product::product_of_rows, rms_norm,
 };
 
 /// Ranges of logits that a streamed network is best asked for at a time, since they share one decoding of the head:
@@ -121,7 +121,7 @@ impl Network for Streamed<'_> {
     }
 
     fn normed(&self, residual: Tensor<3>) -> Tensor<3> {
-        self.norm.forward(residual)
+        rms_norm(&self.norm, residual)
     }
 
     fn logits(&self, hidden: &Tensor<2>, slices: &[Range<usize>]) -> Result<Vec<Tensor<2>>> {

@@ -12,7 +12,9 @@
 
 use burn::tensor::Tensor;
 use compress_core::Role;
-use compress_models::{Block, Decoder, FeedForward, RotaryAngles, to_device, to_host, vjp};
+use compress_models::{
+    Block, Decoder, FeedForward, RotaryAngles, rms_norm, to_device, to_host, vjp,
+};
 use compress_numerics::kernels::exponentiate;
 
 use crate::{BlockTrace, Result};
@@ -85,7 +87,7 @@ pub fn of_loss_after_norm(
     window: &[u32],
 ) -> Result<(f64, Tensor<3>)> {
     let [_, time, width] = last.dims();
-    let hidden = ends.norm.forward(last.clone()).reshape([time, width]);
+    let hidden = rms_norm(&ends.norm, last.clone()).reshape([time, width]);
     let predicting = time - 1; // the last token predicts nothing that is known
     let mut slices = Vec::new();
     let mut loss = 0.0;

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use compress_core::InputKind;
-use compress_models::{Block, FeedForward, RotaryAngles};
+use compress_models::{Block, FeedForward, RotaryAngles, rms_norm};
 
 /// The activations of one window between two steps; both 1 × time × width.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ pub fn advance(
     let (a, f) = (&block.attention, &block.feed_forward);
     match from {
         None => State {
-            input: block.attention_norm.forward(residual.clone()),
+            input: rms_norm(&block.attention_norm, residual.clone()),
             residual,
         },
         Some(InputKind::Attention) => {
@@ -42,7 +42,7 @@ pub fn advance(
         Some(InputKind::Output) => {
             let residual = residual + a.output.forward(input);
             State {
-                input: block.feed_forward_norm.forward(residual.clone()),
+                input: rms_norm(&block.feed_forward_norm, residual.clone()),
                 residual,
             }
         }

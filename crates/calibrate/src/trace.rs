@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use compress_core::InputKind;
-use compress_models::{Block, FeedForward, RotaryAngles};
+use compress_models::{Block, FeedForward, RotaryAngles, rms_norm};
 
 /// All activations of a block for one window, each 1 × time × width: all that measuring and a backward pass need.
 pub struct BlockTrace {
@@ -30,12 +30,12 @@ pub struct BlockTrace {
 #[must_use]
 pub fn trace(block: &Block, residual: Tensor<3>, angles: &RotaryAngles) -> BlockTrace {
     let (a, f) = (&block.attention, &block.feed_forward);
-    let attention = block.attention_norm.forward(residual.clone());
+    let attention = rms_norm(&block.attention_norm, residual.clone());
     let projections = [&a.query, &a.key, &a.value].map(|weight| weight.forward(attention.clone()));
     let [query, key, value] = projections.clone();
     let attended = a.attend(query, key, value, angles, None);
     let middle = residual.clone() + a.output.forward(attended.clone());
-    let feed_forward = block.feed_forward_norm.forward(middle.clone());
+    let feed_forward = rms_norm(&block.feed_forward_norm, middle.clone());
     let branches = [&f.gate, &f.up].map(|weight| weight.forward(feed_forward.clone()));
     let [gate, up] = &branches;
     let gated = FeedForward::gated(gate, up);

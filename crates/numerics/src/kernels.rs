@@ -17,7 +17,7 @@ mod testing;
 pub use attention::{HEADER, attend_part, join_parts};
 pub use dot::{largest, multiply_rows};
 pub use exponential::{exponentiate, log_sum_exp};
-pub use rms_norm::rms_norm;
+pub use rms_norm::{divide_and_scale, rms_norm};
 pub use rope::rotate_halves;
 pub use spin_pool::SpinPool;
 pub use swiglu::{swiglu, swiglu_backward};

@@ -19,6 +19,21 @@ pub fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
     )
 }
 
+/// x / root ⊙ gain, in place, for each vector of `gain`'s length in `x` and its own root; stops at the last root.
+pub fn divide_and_scale(x: &mut [f32], roots: &[f32], gain: &[f32]) {
+    vectorized(
+        #[inline(always)]
+        move || {
+            let vectors = x.chunks_exact_mut(gain.len().max(1));
+            for (vector, root) in vectors.zip(roots) {
+                for (x, gain) in vector.iter_mut().zip(gain) {
+                    *x = *x / root * gain;
+                }
+            }
+        },
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
