@@ -18,7 +18,7 @@ use burn::{
 };
 use compress_think::Policy;
 
-use crate::{Block, Cache, Error, Linear, Result, Rotary, Weight, decode::token};
+use crate::{Block, Cache, Error, Linear, Result, Rotary, Weight, decode::token, rms_norm};
 
 /// A decoder of the Llama family with all of its weights on a device.
 #[derive(Module, Debug)]
@@ -48,14 +48,14 @@ impl Decoder {
         for block in &self.blocks {
             x = block.forward(x, &angles, None);
         }
-        Ok(self.norm.forward(x))
+        Ok(rms_norm(&self.norm, x))
     }
 
     /// The same, 1 × time × hidden, for the next tokens of the text whose beginning the cache holds.
     ///
     /// The cache holds these tokens afterwards. One token on the CPU takes the kernels of decoding, anything else the
     /// blocks' own forward pass. Fails as [`hidden`](Self::hidden) does, and then leaves the cache as it was; and where the
-    /// cache has the policy of another network, or one that does not run on the device.
+    /// cache has the policy of another network, or one that does not run on the device. A device that fails leaves it empty.
     pub fn hidden_after(&self, cache: &mut Cache, tokens: &[u32]) -> Result<Tensor<3>> {
         self.hidden_after_all(cache, &[tokens])
     }
@@ -74,7 +74,8 @@ impl Decoder {
         for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
             x = block.forward(x, &angles, Some(layer));
         }
-        Ok(self.norm.forward(x))
+        cache.check()?;
+        Ok(rms_norm(&self.norm, x))
     }
 
     /// Ranges that cover so many positions, each with few enough logits (16 MiB, or one position) that those of a

@@ -135,21 +135,24 @@ impl RotaryAngles {
     /// under autodiff.
     fn apply_on_cpu(&self, x: &Tensor<4>) -> Option<Tensor<4>> {
         let [batch, heads, time, size] = x.dims();
+        // Angles of other heads or positions are left to burn, which says what is wrong.
+        let pairs = size / 2;
+        if pairs == 0 || size % 2 != 0 || self.cos.dims() != [1, 1, time, pairs] {
+            return None;
+        }
         let (plain_x, cos, sin) = (plain(x)?, plain(&self.cos)?, plain(&self.sin)?);
         let (rows, cos, sin) = (Strided::of(&plain_x)?, numbers(&cos)?, numbers(&sin)?);
         let mut turned = Vec::with_capacity(batch * heads * time * size);
         for (text, head) in (0..batch).flat_map(|text| (0..heads).map(move |head| (text, head))) {
             let rows = rows.rows(text, head, &(0..time), size)?;
-            let angles = cos.chunks_exact(size / 2).zip(sin.chunks_exact(size / 2));
+            let angles = cos.chunks_exact(pairs).zip(sin.chunks_exact(pairs));
             for (position, (cos, sin)) in (0..time).zip(angles) {
                 let start = turned.len();
                 turned.extend_from_slice(rows.row(position));
                 rotate_halves(&mut turned[start..], cos, sin);
             }
         }
-        // Fewer angles than positions: burn's operations say so.
-        (turned.len() == batch * heads * time * size)
-            .then(|| tensor(turned, [batch, heads, time, size]))
+        Some(tensor(turned, [batch, heads, time, size]))
     }
 }
 

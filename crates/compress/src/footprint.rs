@@ -24,7 +24,7 @@ const PROGRAM: usize = 80_000_000;
 const TOKENIZER: usize = 70_000_000;
 
 /// Bytes that stay on each thread beside those of [`CORE`]: code that has been run, and huge pages that small blocks
-/// keep. Where a text was tokenised, what that has left is used instead.
+/// keep. Where a text was tokenised, what that has left is used first.
 const THREAD: usize = 10_000_000;
 
 /// Peak use while compressing, in bytes.
@@ -124,7 +124,7 @@ fn fixed(reads: bool) -> usize {
     // Measured, not predicted: the model is open, and its survey made.
     let own = memory::resident();
     let threads = rayon::current_num_threads();
-    let kept = if reads { TOKENIZER } else { threads * THREAD };
+    let kept = (threads * THREAD).max(usize::from(reads) * TOKENIZER);
     own + kept + threads * CORE
 }
 

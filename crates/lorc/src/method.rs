@@ -12,7 +12,6 @@ use compress_core::{
 };
 use compress_numerics::side_by_side;
 use compress_svd::{Metric, Norm, Weighting, spectrum_under};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -139,8 +138,8 @@ impl Lorc {
             let places = &inputs[index];
             let readers: Vec<Round> = places.iter().map(|&place| steps[place]).collect();
             let input = Input::of(&readers, survey)?;
-            let spectrum = |step: &Round| step.spectrum_of_error(&input, survey);
-            readers.par_iter().map(spectrum).collect::<Result<Vec<_>>>()
+            let spectrum = |reader: usize| readers[reader].spectrum_of_error(&input, survey);
+            side_by_side(readers.len(), usize::MAX, spectrum)
         });
         let spectra = inputs.iter().flatten().zip(spectra?.into_iter().flatten());
         let spectra: BTreeMap<_, _> = spectra.collect();

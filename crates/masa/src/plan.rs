@@ -12,9 +12,9 @@
 use std::collections::BTreeSet;
 
 use compress_core::{Budget, Result, Role, Shape, Site, Step, Survey};
+use compress_numerics::side_by_side;
 use compress_svd::{Metric, Norm, under_norm};
 use compress_welore::{Base, Candidate, Count, allocate_within};
-use rayon::prelude::*;
 
 use crate::{
     Masa, atoms,
@@ -257,8 +257,8 @@ impl Planning<'_> {
         let spectra = match (known, atoms) {
             (Some(known), _) => known,
             (None, None) => {
-                let spectrum = |site: &Site| norm.spectrum(*site, self.survey);
-                sites.par_iter().map(spectrum).collect::<Result<_>>()?
+                let spectrum = |place: usize| norm.spectrum(sites[place], self.survey);
+                side_by_side(sites.len(), usize::MAX, spectrum)?
             }
             (None, Some(atoms)) => {
                 // Of one group at a time.
@@ -277,10 +277,8 @@ impl Planning<'_> {
             return Ok(spectra);
         }
         // Of the whole weight, not of the rest: a rest that is small counts for little.
-        let whole = sites
-            .par_iter()
-            .map(|site| norm.spectrum(*site, self.survey));
-        let whole = whole.collect::<Result<Vec<_>>>()?;
+        let whole = |place: usize| norm.spectrum(sites[place], self.survey);
+        let whole = side_by_side(sites.len(), usize::MAX, whole)?;
         let relative = |(spectrum, whole): (Vec<f64>, Vec<f64>)| {
             let all: f64 = whole.iter().sum();
             let by = if all > 0.0 { all.recip() } else { 0.0 };

@@ -25,12 +25,27 @@ thread_local! {
     static SHARING: Cell<usize> = const { Cell::new(1) };
 }
 
+/// Sets the share of the thread's present work, and the former one again when it is dropped.
+struct Share(usize);
+
+impl Share {
+    fn among(pieces: usize) -> Self {
+        Self(SHARING.replace(pieces))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        SHARING.set(self.0);
+    }
+}
+
 /// Runs `work` for the indices 0..count, in ascending order of starts, and returns the results in the order of the
 /// indices. After the first failure no more are started, and one of the errors is returned.
 ///
-/// At most `limit` are in progress, and at most one per thread. Rayon's own parallel iterators do not promise that: a
-/// thread that waits inside one item may steal the next, and then holds the memory of both. Pieces that have pieces
-/// themselves share the threads: two side by side on four threads run two each.
+/// At most `limit` are in progress, and at most as many as there are threads. Rayon's own parallel iterators do not
+/// promise that: a thread that waits inside one item may steal the next, and then holds the memory of both. Pieces that
+/// call this themselves share the threads: two side by side on four threads run two each.
 pub fn side_by_side<T: Send, E: Send>(
     count: usize,
     limit: usize,
@@ -39,7 +54,7 @@ pub fn side_by_side<T: Send, E: Send>(
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let threads = rayon::current_num_threads() / SHARING.get();
     let limit = limit.min(count).clamp(1, threads.max(1));
-    let sharing = SHARING.get() * limit;
+    let (outer, running) = (SHARING.get(), AtomicUsize::new(limit));
     // A lane takes the next index until none is left, so that it never holds more than one item.
     let one_after_the_other = |_| {
         let mut done = Vec::new();
@@ -49,13 +64,15 @@ pub fn side_by_side<T: Send, E: Send>(
             if index >= count {
                 break;
             }
-            // The lane may be on another thread than its caller, and that thread in the middle of something else.
-            let before = SHARING.replace(sharing);
+            // The lane may be on another thread than its caller, and that thread in the middle of something else. Where
+            // other lanes have ended, their threads are free for what is left.
+            let share = Share::among(outer * running.load(Ordering::Relaxed).max(1));
             let outcome = work(index);
-            SHARING.set(before);
+            drop(share);
             let outcome = outcome.inspect_err(|_| failed.store(true, Ordering::Relaxed));
             done.push((index, outcome?));
         }
+        running.fetch_sub(1, Ordering::Relaxed);
         Ok(done)
     };
     let lanes = (0..limit).into_par_iter().with_max_len(1);

@@ -44,8 +44,8 @@ mod allocate;
 mod score;
 
 use compress_core::{Budget, Edit, Method, Needs, Result, Shape, Site, Survey, Truncate};
+use compress_numerics::side_by_side;
 use compress_svd::{carry_out, memory};
-use rayon::prelude::*;
 use serde::Serialize;
 
 pub use allocate::{Allocation, Base, Candidate, Count, allocate, allocate_within};
@@ -65,7 +65,8 @@ impl Welore {
     /// kept; fails where evidence is missing or a decomposition does not converge.
     pub fn candidates(&self, survey: &Survey<'_>) -> Result<Vec<Candidate>> {
         let sites: Vec<_> = survey.sites().collect();
-        let one = |&(site, shape)| {
+        let one = |index: usize| {
+            let (site, shape) = sites[index];
             let spectrum = self.score.norm().spectrum(site, survey)?;
             let scores = self.score.of(&spectrum, shape);
             Ok(Candidate {
@@ -75,7 +76,8 @@ impl Welore {
                 base: Base::Nothing,
             })
         };
-        sites.par_iter().map(one).collect()
+        // As many at a time as there are threads, and no more where one waits.
+        side_by_side(sites.len(), usize::MAX, one)
     }
 }
 

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::token::plain::Network;
 use crate::{
     Decoder, Error, Result,
-    host::{plain, to_device},
+    host::{plain, to_device, to_host},
 };
 
 /// Keys and values of every layer for the tokens of a text so far.
@@ -73,6 +73,17 @@ impl Cache {
         Some(heads.as_slice())
     }
 
+    /// Fails where a device has not given a layer what it keeps. The cache is then empty, since its layers do not have
+    /// the same tokens any more.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        let mut failures = self.layers.iter().filter_map(|layer| layer.failure.clone());
+        let Some(problem) = failures.next() else {
+            return Ok(());
+        };
+        (self.layers, self.length) = (Vec::new(), 0);
+        Err(Error::Execution { problem })
+    }
+
     /// Whether the next tokens are a prompt that a policy is to be applied to.
     pub(crate) fn is_thinned_next(&self) -> bool {
         self.is_empty() && self.layers.iter().any(LayerCache::has_policy)
@@ -122,6 +133,9 @@ fn check(policy: &Policy, decoder: &Decoder) -> Result<()> {
 pub struct LayerCache {
     policy: LayerPolicy,
     kept: Kept,
+    /// Why a device has not given keys, values or queries. Attention gives tensors and no errors, so that it is told
+    /// behind the last block.
+    failure: Option<String>,
 }
 
 /// Where keys and values are.
@@ -140,7 +154,11 @@ const PATIENCE: usize = 1 << 8;
 impl LayerCache {
     fn new(policy: LayerPolicy) -> Self {
         let kept = Kept::Host(Arc::default());
-        Self { policy, kept }
+        Self {
+            policy,
+            kept,
+            failure: None,
+        }
     }
 
     /// Attention of new tokens over those of the cache and themselves, from queries, keys and values of batch × heads ×
@@ -152,12 +170,18 @@ impl LayerCache {
     ) -> Tensor<3> {
         let first = self.heads().is_none_or(|heads| heads.is_empty());
         if self.has_policy() && !first {
-            return self.follow([query, key, value]);
+            let ([batch, heads, time, size], device) = (query.dims(), query.device());
+            return self.follow([query, key, value]).unwrap_or_else(|error| {
+                self.failure = Some(problem(error));
+                Tensor::zeros([batch, time, heads * size], &device)
+            });
         }
         let [key, value] = self.extend([key, value]);
         let attended = attend([query.clone(), key, value]);
-        if self.has_policy() {
-            self.thin(&query);
+        if self.has_policy()
+            && let Err(error) = self.thin(query)
+        {
+            self.failure = Some(problem(error));
         }
         attended
     }
@@ -177,9 +201,10 @@ impl LayerCache {
         let thinned = self.has_policy();
         let kept = match &mut self.kept {
             Kept::Host(heads) if thinned || new.iter().all(|new| plain(new).is_some()) => {
-                remember(Arc::make_mut(heads), &new)
+                let kept = remember(Arc::make_mut(heads), &new);
+                kept.map_err(|error| self.failure = Some(problem(error)))
             }
-            Kept::Host(_) | Kept::Device(_) => None,
+            Kept::Host(_) | Kept::Device(_) => Err(()),
         };
         let all = match (before, new) {
             (Some([keys, values]), [key, value]) => [
@@ -189,23 +214,20 @@ impl LayerCache {
             (None, new) => new,
         };
         // New tensors that are not plain ones move the whole layer to the device's form.
-        if kept.is_none() {
+        if kept.is_err() {
             self.kept = Kept::Device(Box::new(all.clone()));
         }
         all
     }
 
-    /// Applies the policy to a prompt, whose queries are batch × heads × time × d.
-    fn thin(&mut self, query: &Tensor<4>) {
+    /// Applies the policy to a prompt, whose queries are batch × heads × time × d. Fails where the device does.
+    fn thin(&mut self, query: Tensor<4>) -> Result<()> {
         let Kept::Host(heads) = &mut self.kept else {
-            return;
+            return Ok(());
         };
         let [batch, count, time, size] = query.dims();
         let window = time.min(self.policy.window);
-        let last = query.clone().narrow(2, time - window, window);
-        let Ok(last) = last.into_data().try_into_vec::<f32>() else {
-            return;
-        };
+        let last = to_host(query.narrow(2, time - window, window))?;
         let group = batch * count / heads.len().max(1);
         let policy = self.policy;
         let heads = Arc::make_mut(heads).par_iter_mut();
@@ -214,16 +236,16 @@ impl LayerCache {
             let queries: Vec<&[f32]> = queries.chunks_exact(window * size).collect();
             head.thin(&queries, &policy);
         });
+        Ok(())
     }
 
     /// Attention of tokens that follow a prompt under a policy, one after the other: each may change what the next one
-    /// finds. Heads are spread over rayon's threads.
-    fn follow(&mut self, new: [Tensor<4>; 3]) -> Tensor<3> {
-        let ([batch, count, time, size], device) = (new[0].dims(), new[0].device());
-        let [query, key, value] =
-            new.map(|x| x.into_data().try_into_vec::<f32>().unwrap_or_default());
+    /// finds. Heads are spread over rayon's threads. Fails where the device does.
+    fn follow(&mut self, [query, key, value]: [Tensor<4>; 3]) -> Result<Tensor<3>> {
+        let ([batch, count, time, size], device) = (query.dims(), query.device());
+        let (query, key, value) = (to_host(query)?, to_host(key)?, to_host(value)?);
         let Kept::Host(heads) = &mut self.kept else {
-            return to_device(query, [batch, time, count * size], &device);
+            return Ok(to_device(query, [batch, time, count * size], &device));
         };
         let heads = Arc::make_mut(heads);
         let group = batch * count / heads.len().max(1);
@@ -250,11 +272,8 @@ impl LayerCache {
             heads.flat_map(move |head| &head[token * group * size..(token + 1) * group * size])
         };
         let texts = (0..batch).flat_map(|text| (0..time).flat_map(move |token| row(text, token)));
-        to_device(
-            texts.copied().collect(),
-            [batch, time, count * size],
-            &device,
-        )
+        let texts: Vec<f32> = texts.copied().collect();
+        Ok(to_device(texts, [batch, time, count * size], &device))
     }
 
     /// Bytes that it takes on a device that is not the CPU; those in memory of the host are not counted.
@@ -297,17 +316,24 @@ impl LayerCache {
     }
 }
 
-/// Appends to each head its part of new keys and values; none, and nothing done, where the device does not give them.
-fn remember(heads: &mut Vec<HeadCache>, new: &[Tensor<4>; 2]) -> Option<()> {
-    let [batch, count, time, size] = new[0].dims();
-    let [keys, values] = new.clone().map(Tensor::into_data);
-    let (keys, values) = (keys.as_slice().ok()?, values.as_slice().ok()?);
+/// What a device said when it did not give numbers.
+fn problem(error: Error) -> String {
+    match error {
+        Error::Execution { problem } => problem,
+        other => other.to_string(),
+    }
+}
+
+/// Appends to each head its part of new keys and values. Fails, and does nothing, where the device does not give them.
+fn remember(heads: &mut Vec<HeadCache>, [keys, values]: &[Tensor<4>; 2]) -> Result<()> {
+    let [batch, count, time, size] = keys.dims();
+    let (keys, values) = (to_host(keys.clone())?, to_host(values.clone())?);
     heads.resize_with(batch * count, || HeadCache::new(size));
     let new = keys.chunks(time * size).zip(values.chunks(time * size));
     for (head, (keys, values)) in heads.iter_mut().zip(new) {
         head.extend(keys, values);
     }
-    Some(())
+    Ok(())
 }
 
 /// The keys and values of all heads as tensors, batch × key-value heads × time × d, on the device of new keys; none

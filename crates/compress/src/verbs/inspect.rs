@@ -10,9 +10,8 @@ use anyhow::Result;
 use comfy_table::ColumnConstraint;
 use compress_checkpoint::{Checkpoint, Tensor, names};
 use compress_core::{DictionaryForm, Form, Matrix, Shape, Site};
-use compress_numerics::linalg::singular_values;
+use compress_numerics::{linalg::singular_values, side_by_side};
 use compress_tune::{COSINE, LOOKED_AT, closest_originals};
-use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 
 use crate::{
@@ -110,12 +109,13 @@ pub fn run(job: &Inspect) -> Result<Outcome> {
         .collect();
     let bar = progress::bar("decomposing", sites.len(), quiet);
     let original = original.as_ref().map(|original| &original.checkpoint);
-    let one = |&site: &Site| {
-        let weight = weight(&model.checkpoint, original, site, !job.no_spectra)?;
+    let one = |index: usize| {
+        let weight = weight(&model.checkpoint, original, sites[index], !job.no_spectra)?;
         bar.inc(1);
         anyhow::Ok(weight)
     };
-    let weights = sites.par_iter().map(one).collect::<Result<Vec<_>>>()?;
+    // A decomposition waits for parts of it, and a thread that waits must not begin another one.
+    let weights = side_by_side(sites.len(), usize::MAX, one)?;
     bar.finish_and_clear();
     if let Some(path) = &job.plot {
         let spectra: Vec<_> = weights

@@ -59,7 +59,7 @@ impl<T: Real> Symv<T> {
         let (one, others) = self.0[..n * parts].split_at(n);
         y.copy_from_slice(one);
         for other in others.chunks_exact(n) {
-            y.iter_mut().zip(other).for_each(|(y, x)| *y = *y + *x);
+            y.iter_mut().zip(other).for_each(|(y, x)| *y += *x);
         }
     }
 }
@@ -93,8 +93,8 @@ fn trapezoid<T: Real>(a: &Mat<T>, (first, columns): (usize, Range<usize>), v: &[
                 let (above, below) = y.split_at_mut(j + 1);
                 let rows = below.iter_mut().zip(&v[j + 1..]);
                 for ((y, v_i), a) in rows.zip(&column(j)[j + 1..]) {
-                    *y = *y + *a * v[j];
-                    above[j] = above[j] + *a * *v_i;
+                    *y += *a * v[j];
+                    above[j] += *a * *v_i;
                 }
             }
         },
@@ -105,10 +105,10 @@ fn trapezoid<T: Real>(a: &Mat<T>, (first, columns): (usize, Range<usize>), v: &[
 #[inline(always)]
 fn corner<T: Real, const C: usize>(columns: &[&[T]; C], j: usize, v: &[T], y: &mut [T]) {
     for (c, column) in columns.iter().enumerate() {
-        y[j + c] = y[j + c] + column[j + c] * v[j + c];
+        y[j + c] += column[j + c] * v[j + c];
         for i in j + c + 1..j + C {
-            y[i] = y[i] + column[i] * v[j + c];
-            y[j + c] = y[j + c] + column[i] * v[i];
+            y[i] += column[i] * v[j + c];
+            y[j + c] += column[i] * v[i];
         }
     }
 }
@@ -133,10 +133,10 @@ fn strip<T: Real>(columns: [&[T]; COLUMNS], j: usize, v: &[T], y: &mut [T]) {
         let mut new = *y;
         for l in 0..LANES {
             new[l] = new[l] + a0[l] * b0 + a1[l] * b1 + a2[l] * b2 + a3[l] * b3;
-            s0[l] = s0[l] + a0[l] * v[l];
-            s1[l] = s1[l] + a1[l] * v[l];
-            s2[l] = s2[l] + a2[l] * v[l];
-            s3[l] = s3[l] + a3[l] * v[l];
+            s0[l] += a0[l] * v[l];
+            s1[l] += a1[l] * v[l];
+            s2[l] += a2[l] * v[l];
+            s3[l] += a3[l] * v[l];
         }
         *y = new;
     }
@@ -149,8 +149,8 @@ fn strip<T: Real>(columns: [&[T]; COLUMNS], j: usize, v: &[T], y: &mut [T]) {
     for ((sums, rest, by), out) in columns.into_iter().zip(&mut at_columns[j..]) {
         *out = sums.iter().fold(*out, |sum, x| sum + *x);
         for ((a, v), y) in rest.iter().zip(v_rest).zip(&mut *y_rest) {
-            *y = *y + *a * by;
-            *out = *out + *a * *v;
+            *y += *a * by;
+            *out += *a * *v;
         }
     }
 }

@@ -18,11 +18,6 @@
 //! Dongarra, Sorensen & Hammarling, *Block reduction of matrices to condensed forms for eigenvalue computations*,
 //! J. Comput. Appl. Math. 27, 1989.
 
-#![expect(
-    clippy::inline_always,
-    reason = "vector instructions are allowed in the function that all of this is inlined into"
-)]
-
 use faer::{
     Accum, ColMut, Conj, Mat, MatMut, Par, Spec,
     diag::Diag,
@@ -242,7 +237,7 @@ fn dot<T: Real>(a: &[T], b: &[T]) -> T {
             let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
             for (a, b) in a.iter().zip(b) {
                 for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                    *sum = *sum + *a * *b;
+                    *sum += *a * *b;
                 }
             }
             let rest = a_rest.iter().zip(b_rest);
