@@ -55,9 +55,9 @@ fn machine(bench: &mut Bench) {
     group.time(("product of 2048×2048", CPU), "time", None, |bencher| {
         bencher.iter(|| product(black_box(&a), &b));
     });
-    let (numbers, parts) = (vec![1.0_f32; 1 << 27], 16);
     let x = vec![1.0; 1 << 12];
     group.time(("reading 512 MiB", CPU), "time", None, |bencher| {
+        let (numbers, parts) = (vec![1.0_f32; 1 << 27], 16);
         bencher.iter(|| {
             side_by_side(parts, usize::MAX, |part| {
                 let rows = &numbers[part * numbers.len() / parts..][..numbers.len() / parts];

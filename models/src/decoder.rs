@@ -74,7 +74,7 @@ impl Decoder {
         for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
             x = block.forward(x, &angles, Some(layer));
         }
-        cache.check()?;
+        cache.fail_with_device()?;
         Ok(rms_norm(&self.norm, x))
     }
 

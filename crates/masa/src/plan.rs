@@ -254,12 +254,10 @@ impl Planning<'_> {
             .iter()
             .map(|site| self.survey.known_spectrum(*site, &name));
         let known: Option<Vec<Vec<f64>>> = known.collect::<Result<_>>()?;
+        let of_whole = |place: usize| norm.spectrum(sites[place], self.survey);
         let spectra = match (known, atoms) {
             (Some(known), _) => known,
-            (None, None) => {
-                let spectrum = |place: usize| norm.spectrum(sites[place], self.survey);
-                side_by_side(sites.len(), usize::MAX, spectrum)?
-            }
+            (None, None) => side_by_side(sites.len(), usize::MAX, of_whole)?,
             (None, Some(atoms)) => {
                 // Of one group at a time.
                 let dictionary = atoms::dictionary(atoms, self.survey)?;
@@ -277,8 +275,7 @@ impl Planning<'_> {
             return Ok(spectra);
         }
         // Of the whole weight, not of the rest: a rest that is small counts for little.
-        let whole = |place: usize| norm.spectrum(sites[place], self.survey);
-        let whole = side_by_side(sites.len(), usize::MAX, whole)?;
+        let whole = side_by_side(sites.len(), usize::MAX, of_whole)?;
         let relative = |(spectrum, whole): (Vec<f64>, Vec<f64>)| {
             let all: f64 = whole.iter().sum();
             let by = if all > 0.0 { all.recip() } else { 0.0 };

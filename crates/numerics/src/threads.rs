@@ -52,9 +52,10 @@ pub fn side_by_side<T: Send, E: Send>(
     work: impl Fn(usize) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let threads = rayon::current_num_threads() / SHARING.get();
-    let limit = limit.min(count).clamp(1, threads.max(1));
-    let (outer, running) = (SHARING.get(), AtomicUsize::new(limit));
+    let outer = SHARING.get();
+    let threads = (rayon::current_num_threads() / outer).max(1);
+    let limit = limit.min(count).clamp(1, threads);
+    let running = AtomicUsize::new(limit);
     // A lane takes the next index until none is left, so that it never holds more than one item.
     let one_after_the_other = |_| {
         let mut done = Vec::new();
@@ -66,7 +67,7 @@ pub fn side_by_side<T: Send, E: Send>(
             }
             // The lane may be on another thread than its caller, and that thread in the middle of something else. Where
             // other lanes have ended, their threads are free for what is left.
-            let share = Share::among(outer * running.load(Ordering::Relaxed).max(1));
+            let share = Share::among(outer * running.load(Ordering::Relaxed));
             let outcome = work(index);
             drop(share);
             let outcome = outcome.inspect_err(|_| failed.store(true, Ordering::Relaxed));

@@ -75,9 +75,9 @@ impl Cache {
 
     /// Fails where a device has not given a layer what it keeps. The cache is then empty, since its layers do not have
     /// the same tokens any more.
-    pub(crate) fn check(&mut self) -> Result<()> {
-        let mut failures = self.layers.iter().filter_map(|layer| layer.failure.clone());
-        let Some(problem) = failures.next() else {
+    pub(crate) fn fail_with_device(&mut self) -> Result<()> {
+        let mut layers = self.layers.iter_mut();
+        let Some(problem) = layers.find_map(|layer| layer.failure.take()) else {
             return Ok(());
         };
         (self.layers, self.length) = (Vec::new(), 0);

@@ -4,11 +4,12 @@
 //! then run the models. The whole tuned model is in memory, on `--device`; all tensors that are not trained are copied
 //! from the source.
 
+mod corpus;
+
 use std::{iter, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use compress_checkpoint::{Card, Checkpoint, Input, Layout, Output, OutputSpec, Record, Writer};
-use compress_evaluate::Protocol;
 use compress_models::{CPU, Decoder, Device, to_host};
 use compress_tune::{Diverged, Journal, Lesson, Point, distil, task, train};
 use serde_json::{Value, json};
@@ -34,7 +35,7 @@ pub fn run(job: &Tune) -> Result<Outcome> {
     let output = Output::claim(&job.output, job.force, &inputs)?;
     check_side(job, &inputs, &output)?;
     let text = scoring_text(job, &model)?;
-    let (windows, held_out) = corpus(job, &model)?;
+    let (windows, held_out) = corpus::windows(job, &model)?;
     let options = job.options(windows.len());
     let bar = Bar::new(quiet);
     let lesson = Lesson {
@@ -136,45 +137,6 @@ fn inputs<'a>(job: &'a Tune, model: &'a Opened, original: Option<&'a Opened>) ->
 fn has_diverged(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref();
     matches!(error, Some(compress_tune::Error::Diverged { .. }))
-}
-
-/// Windows of a corpus, as tokens.
-type Windows = Vec<Vec<u32>>;
-
-/// The windows to train on, and the last ones of each text, which are held out: each text gives its share.
-///
-/// Fails where nothing is left to train on, or nothing is held out.
-fn corpus(job: &Tune, model: &Opened) -> Result<(Windows, Windows)> {
-    let config = model.checkpoint.config();
-    let protocol = Protocol {
-        context: job
-            .train_ctx
-            .or(job.text.ctx)
-            .unwrap_or(config.context.min(512)),
-        windows: None,
-        bos: false,
-        documents: None,
-    };
-    let tokenizer = model.checkpoint.tokenizer()?;
-    let (mut windows, mut held_out) = (Vec::new(), Vec::new());
-    for path in &job.corpus {
-        let name = path.display();
-        let cut = protocol.cut(&text::read(path)?, &tokenizer, config.bos);
-        let mut cut = cut.with_context(|| format!("cannot train on {name}"))?;
-        // From the end, so that what is held out is a passage of its own.
-        let kept = cut
-            .len()
-            .saturating_sub(job.held_out.div_ceil(job.corpus.len()));
-        held_out.extend(cut.split_off(kept));
-        windows.extend(cut);
-    }
-    ensure!(
-        !windows.is_empty() && !held_out.is_empty(),
-        "the corpus is too short: {} windows of {} tokens are to be held out, and more are needed to train on",
-        job.held_out,
-        protocol.context
-    );
-    Ok((windows, held_out))
 }
 
 /// A training, once all of it is known.
