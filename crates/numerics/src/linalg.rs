@@ -25,8 +25,6 @@ mod rows;
 mod slab;
 mod square;
 mod sums;
-mod symv;
-mod tridiagonal;
 
 pub use cholesky::{Cholesky, Indefinite, InverseRoot};
 pub use dense::{Dense, Double, Single, UNFOLDED};

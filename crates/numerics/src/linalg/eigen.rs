@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! A = Q T Qᵀ           reduction to tridiagonal form by Householder reflections, 4/3·n³; see `tridiagonal.rs`
-//! T = S Λ Sᵀ           divide and conquer, one thread
+//! T = S Λ Sᵀ           divide and conquer; see `divide_and_conquer.rs`
 //! V = Q S[:, top r]    only the wanted vectors are taken back, 2·n²·r
 //! ```
 //!
@@ -11,25 +11,25 @@
 //! Golub & Van Loan, *Matrix Computations*, section 8.3; Gu & Eisenstat, *A divide-and-conquer algorithm for the
 //! symmetric tridiagonal eigenproblem*, SIAM J. Matrix Anal. Appl. 1995.
 
-use faer::{
-    Accum, Mat, Par, Spec,
-    diag::Diag,
-    dyn_stack::{MemBuffer, MemStack},
-    linalg::evd::{ComputeEigenvectors, self_adjoint_evd_scratch, tridiagonal_self_adjoint_evd},
-};
+mod deflation;
+mod divide_and_conquer;
+mod merge;
+mod secular;
+mod symv;
+mod tridiagonal;
 
-use super::{
-    Real,
-    product::{multiply_lower_tiles, view},
-    tridiagonal::Tridiagonal,
-};
+use faer::{Accum, Mat};
+
+use self::tridiagonal::Tridiagonal;
+use super::{Real, product::multiply_lower_tiles};
 use crate::{Error, Matrix, Result, Shape};
 
 /// Columns that are converted to the precision of the Gram matrix at a time, so that no whole copy in `f64` is made.
 const PART: usize = 1024;
 
-/// Peak memory of an eigendecomposition with vectors, in n × n matrices: the given one, the eigenvectors, and two more
-/// in the workspace of divide and conquer. For predictions of memory.
+/// Peak memory of an eigendecomposition with vectors, in n × n matrices. Behind the reflections, in the given one: the
+/// eigenvectors and two more in the workspace of divide and conquer; of a large matrix the eigenvectors of halves, half
+/// of those again, S and Q S, where all are wanted. For predictions of memory.
 pub const EIGEN_SQUARES: usize = 4;
 
 /// The eigenvalues of a symmetric matrix, and the eigenvectors of the largest.
@@ -47,18 +47,29 @@ pub struct Eigen {
 /// singular values of W: half of the digits are lost.
 #[must_use]
 pub fn short_gram<T: Real>(w: &Matrix) -> Gram<T> {
-    let wide = if w.rows() <= w.cols() {
-        view(w)
+    let wide = w.rows() <= w.cols();
+    let (n, long) = if wide {
+        (w.rows(), w.cols())
     } else {
-        view(w).transpose()
+        (w.cols(), w.rows())
     };
-    let n = wide.nrows();
-    let mut gram = Mat::zeros(n, n);
+    let (numbers, mut gram) = (w.data(), Mat::zeros(n, n));
     // A symmetric rank-k update per part, its lower triangle only.
-    for first in (0..wide.ncols()).step_by(PART) {
-        let part = wide.subcols(first, PART.min(wide.ncols() - first));
-        let part = Mat::from_fn(n, part.ncols(), |i, j| T::from_f32(part[(i, j)]));
-        multiply_lower_tiles(gram.as_mut(), Accum::Add, part.as_ref(), part.as_ref());
+    for first in (0..long).step_by(PART) {
+        let count = PART.min(long - first);
+        // Either way the copy runs along the rows of W.
+        if wide {
+            let part = Mat::from_fn(count, n, |j, i| T::from_f32(numbers[i * long + first + j]));
+            multiply_lower_tiles(
+                gram.as_mut(),
+                Accum::Add,
+                part.transpose(),
+                part.transpose(),
+            );
+        } else {
+            let part = Mat::from_fn(n, count, |i, j| T::from_f32(numbers[(first + j) * n + i]));
+            multiply_lower_tiles(gram.as_mut(), Accum::Add, part.as_ref(), part.as_ref());
+        }
     }
     Gram(gram)
 }
@@ -84,10 +95,11 @@ impl<T: Real> Gram<T> {
 
 /// All eigenvalues of a symmetric matrix, largest first. Reads the lower triangle.
 pub(super) fn eigenvalues<T: Real>(symmetric: Mat<T>) -> Result<Vec<f64>> {
-    let n = symmetric.nrows();
-    let mut values = Diag::zeros(n);
-    solve(&Tridiagonal::of(symmetric), &mut values, None)?;
-    descending(&values)
+    let reduced = Tridiagonal::of(symmetric);
+    descending(divide_and_conquer::eigenvalues(
+        reduced.diagonal.as_ref(),
+        reduced.below.as_ref(),
+    )?)
 }
 
 /// All eigenvalues of a symmetric matrix, largest first, and the eigenvectors of the `count` largest as columns in
@@ -101,17 +113,12 @@ pub(super) fn decompose<T: Real>(symmetric: Mat<T>, count: usize) -> Result<(Vec
         return Err(Error::Count { count, limit: n });
     }
     let reduced = Tridiagonal::of(symmetric);
-    let mut values = Diag::zeros(n);
-    let mut vectors = Mat::zeros(n, n);
-    solve(&reduced, &mut values, Some(&mut vectors))?;
-    // faer orders ascending, so the wanted vectors are the last columns.
-    let mut top = vectors.subcols_mut(n - count, count);
-    reduced.take_back(top.as_mut());
-    let values = descending(&values)?;
-    Ok((
-        values,
-        Mat::from_fn(n, count, |i, j| top[(i, count - 1 - j)]),
-    ))
+    let mut solution =
+        divide_and_conquer::solve(reduced.diagonal.as_ref(), reduced.below.as_ref(), count)?;
+    let values = descending(solution.values)?;
+    reduced.take_back(solution.vectors.as_mut());
+    let vectors = solution.vectors.reverse_cols();
+    Ok((values, vectors.to_owned()))
 }
 
 /// The singular values of a matrix, largest first, min(rows, cols) of them.
@@ -123,34 +130,9 @@ pub fn singular_values(w: &Matrix) -> Result<Vec<f64>> {
     Ok(squares.into_iter().map(|x| x.max(0.0).sqrt()).collect())
 }
 
-/// The eigenvalues of a tridiagonal matrix in ascending order, and its eigenvectors as columns where asked for.
-fn solve<T: Real>(
-    reduced: &Tridiagonal<T>,
-    values: &mut Diag<T>,
-    vectors: Option<&mut Mat<T>>,
-) -> Result<()> {
-    let n = reduced.diagonal.dim();
-    let wanted = match vectors {
-        Some(_) => ComputeEigenvectors::Yes,
-        None => ComputeEigenvectors::No,
-    };
-    let scratch = self_adjoint_evd_scratch::<T>(n, wanted, Par::Seq, Spec::default());
-    let solved = tridiagonal_self_adjoint_evd(
-        reduced.diagonal.as_ref(),
-        reduced.below.as_ref(),
-        values.as_mut(),
-        vectors.map(Mat::as_mut),
-        Par::Seq,
-        MemStack::new(&mut MemBuffer::new(scratch)),
-        Spec::default(),
-    );
-    solved.map_err(|_| failed(n))
-}
-
 /// Reverses to descending order; fails where one is not finite, which the iteration need not notice.
-fn descending<T: Real>(values: &Diag<T>) -> Result<Vec<f64>> {
-    let rising = values.column_vector().iter();
-    let values: Vec<f64> = rising.rev().map(|x| x.to_f64()).collect();
+fn descending(mut values: Vec<f64>) -> Result<Vec<f64>> {
+    values.reverse();
     if values.iter().all(|x| x.is_finite()) {
         Ok(values)
     } else {

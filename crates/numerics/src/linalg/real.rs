@@ -6,8 +6,13 @@ use faer::traits::RealField;
 
 /// A precision of matrices: `f32` or `f64`.
 pub trait Real: RealField + Copy {
+    /// The distance from 1 to the next number.
+    const EPSILON: f64;
+
     /// From `f32`, exactly.
     fn from_f32(x: f32) -> Self;
+    /// Rounded from `f64`.
+    fn from_f64(x: f64) -> Self;
     /// Rounded to `f32`.
     fn to_f32(self) -> f32;
     /// To `f64`, exactly.
@@ -15,6 +20,12 @@ pub trait Real: RealField + Copy {
 }
 
 impl Real for f32 {
+    const EPSILON: f64 = Self::EPSILON as f64;
+
+    fn from_f64(x: f64) -> Self {
+        x as Self
+    }
+
     fn from_f32(x: f32) -> Self {
         x
     }
@@ -29,6 +40,12 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
+    const EPSILON: f64 = Self::EPSILON;
+
+    fn from_f64(x: f64) -> Self {
+        x
+    }
+
     fn from_f32(x: f32) -> Self {
         Self::from(x)
     }

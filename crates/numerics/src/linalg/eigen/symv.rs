@@ -18,8 +18,8 @@ use std::ops::Range;
 use faer::Mat;
 use rayon::prelude::*;
 
-use super::Real;
 use crate::kernels::vectorized;
+use crate::linalg::Real;
 
 /// Most parts of a matrix, and the numbers that make another part worth a thread's waking.
 const PARTS: usize = 16;

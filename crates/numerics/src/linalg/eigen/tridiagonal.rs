@@ -34,8 +34,11 @@ use faer::{
 };
 use rayon::prelude::*;
 
-use super::{Real, product::multiply_lower_tiles, symv::Symv};
-use crate::kernels::vectorized;
+use super::symv::Symv;
+use crate::{
+    kernels::vectorized,
+    linalg::{Real, product::multiply_lower_tiles},
+};
 
 /// Columns of a panel.
 const PANEL: usize = 64;
