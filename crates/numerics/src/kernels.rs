@@ -14,7 +14,7 @@ mod swiglu;
 #[cfg(test)]
 mod testing;
 
-pub use attention::{HEADER, attend_part, join_parts};
+pub use attention::{HEADER, attend_part, exponentials, join_parts};
 pub use dot::{largest, multiply_rows};
 pub use exponential::{exponentiate, log_sum_exp};
 pub use rms_norm::{divide_and_scale, rms_norm};

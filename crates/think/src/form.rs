@@ -92,10 +92,9 @@ impl Form {
         means.map(|(&i, mean)| query[usize::from(i)] * mean).sum()
     }
 
-    /// A part of attention over values in this form, turned into one over all channels: 2 + d numbers.
-    pub fn put_back(&self, part: &[f32], out: &mut [f32]) {
-        let (header, sums) = part.split_at(HEADER);
-        out[..HEADER].copy_from_slice(header);
+    /// A part of attention over all channels, 2 + d numbers, from the sums over values in this form.
+    pub fn put_back(&self, header: [f32; HEADER], sums: &[f32], out: &mut [f32]) {
+        out[..HEADER].copy_from_slice(&header);
         let out = &mut out[HEADER..];
         // The means are weighted by all exponentials of the part.
         self.put(sums, header[1], out);

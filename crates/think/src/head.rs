@@ -5,10 +5,11 @@ use std::cell::RefCell;
 use compress_numerics::kernels::{HEADER, attend_part, multiply_rows};
 
 use crate::{
-    Format, LayerPolicy, Queries, channel_scores,
+    LayerPolicy, Queries, channel_scores,
     evict::attended,
     form::Form,
     integers::GROUP,
+    old::Old,
     rows::{PAGE, Rows},
     score::mean_squares,
 };
@@ -25,26 +26,14 @@ pub struct HeadCache {
     old: Option<Box<Old>>,
     /// The newest tokens, whole.
     new: Vec<Page>,
-    /// The format of the newest.
-    newest: Format,
+    /// Whether the newest are floats of 16 bits.
+    half: bool,
     /// How many tokens stay whole while others are added; none where all of them do.
     recent: Option<usize>,
 }
 
 /// Keys and values of neighbouring tokens.
 type Page = [Rows; 2];
-
-/// Tokens in the form of a policy.
-#[derive(Clone, Debug)]
-struct Old {
-    /// Keys and values of the prompt's tokens.
-    forms: [Form; 2],
-    /// Those of tokens behind it.
-    later: [Form; 2],
-    pages: Vec<Page>,
-    /// How many of the pages are the prompt's.
-    prompt: usize,
-}
 
 thread_local! {
     /// Where this thread decodes keys and values: a page of each, which would else be allocated and cleared for each page
@@ -60,7 +49,7 @@ impl HeadCache {
             size,
             old: None,
             new: Vec::new(),
-            newest: Format::F32,
+            half: false,
             recent: None,
         }
     }
@@ -71,7 +60,7 @@ impl HeadCache {
         while !rest[0].is_empty() {
             if room(&self.new) == 0 {
                 let page = self.next_page(rest[0].len() / self.size);
-                let empty = || Rows::new(self.newest, self.size, page);
+                let empty = || Rows::new(self.half, self.size, page);
                 self.new.push([empty(), empty()]);
             }
             let count = rest[0].len().min(room(&self.new) * self.size);
@@ -123,16 +112,9 @@ impl HeadCache {
             let row = |&token: &usize| &rows[token * self.size..][..self.size];
             stay.iter().flat_map(row).copied().collect()
         };
-        let mut thinned = Old {
-            later: forms.each_ref().map(Form::without_means),
-            forms,
-            pages: Vec::new(),
-            prompt: 0,
-        };
-        thinned.extend([&picked(&keys), &picked(&values)], self.size);
-        thinned.prompt = thinned.pages.len();
-        self.old = Some(Box::new(thinned));
-        self.newest = policy.newest();
+        let prompt = [picked(&keys), picked(&values)];
+        self.old = Some(Box::new(Old::new(forms, prompt, self.size)));
+        self.half = policy.newest_in_half();
         self.recent = policy.fold.then_some(policy.recent);
         self.new = Vec::new();
         self.extend(&keys[old * self.size..], &values[old * self.size..]);
@@ -141,18 +123,19 @@ impl HeadCache {
     /// Pages in it. Attention reads them one by one.
     #[must_use]
     pub fn pages(&self) -> usize {
-        self.old_pages().len() + self.new.len()
+        self.old_pages() + self.new.len()
     }
 
-    fn old_pages(&self) -> &[Page] {
-        self.old.as_ref().map_or(&[], |old| &old.pages)
+    fn old_pages(&self) -> usize {
+        self.old.as_ref().map_or(0, |old| old.pages())
     }
 
     /// Tokens in it; those that were left out are not counted.
     #[must_use]
     pub fn tokens(&self) -> usize {
-        let pages = self.old_pages().iter().chain(&self.new);
-        pages.map(|[keys, _]| keys.tokens()).sum()
+        let old = self.old.as_ref().map_or(0, |old| old.tokens());
+        let new = self.new.iter().map(|[keys, _]| keys.tokens());
+        old + new.sum::<usize>()
     }
 
     /// Attention of some queries over a page, as parts of 2 + d numbers each (see
@@ -176,16 +159,11 @@ impl HeadCache {
         let mut parts = vec![0.0; queries.len() / self.size * (HEADER + self.size)];
         let pairs = queries.chunks_exact(self.size);
         let pairs = pairs.zip(parts.chunks_exact_mut(HEADER + self.size));
-        if let Some(old) = self.old.as_ref().filter(|old| page < old.pages.len()) {
-            let forms = old.forms_of(page);
-            let [keys, values] = &old.pages[page];
-            let (keys, values) = (keys.decoded(first), values.decoded(second));
-            for (query, part) in pairs {
-                forms[0].attend(query, keys, (values, &forms[1]), part);
-            }
+        if let Some(old) = self.old.as_ref().filter(|old| page < old.pages()) {
+            old.attend(page, queries, &mut parts);
             return parts;
         }
-        let index = page - self.old_pages().len();
+        let index = page - self.old_pages();
         let before = self.new[..index].iter().map(|[keys, _]| keys.tokens());
         let hidden = unseen.saturating_sub(before.sum()) * self.size;
         let [keys, values] = &self.new[index];
@@ -214,14 +192,13 @@ impl HeadCache {
     /// Keys and values with all channels, tokens × d: what is stored, and for dropped channels their means, or 0.
     #[must_use]
     pub fn whole(&self) -> [Vec<f32>; 2] {
-        let stored = |page: &Page, side: usize| page[side].decoded(&mut Vec::new()).to_vec();
+        let new = |side: usize| {
+            let pages = self.new.iter();
+            pages.map(move |page| page[side].decoded(&mut Vec::new()).to_vec())
+        };
         [0, 1].map(|side| {
-            let old = self.old.iter().flat_map(|old| {
-                let pages = old.pages.iter().enumerate();
-                pages.map(|(index, page)| old.forms_of(index)[side].whole(stored(page, side)))
-            });
-            let new = self.new.iter().map(|page| stored(page, side));
-            old.chain(new).collect::<Vec<_>>().concat()
+            let old = self.old.iter().flat_map(|old| old.whole(side));
+            old.chain(new(side)).collect::<Vec<_>>().concat()
         })
     }
 
@@ -234,43 +211,7 @@ impl HeadCache {
         while whole(&self.new) >= recent.saturating_add(GROUP) {
             let page = self.new.remove(0);
             let [keys, values] = page.map(|rows| rows.decoded(&mut Vec::new()).to_vec());
-            old.extend([&keys, &values], self.size);
-        }
-    }
-}
-
-impl Old {
-    /// The forms of a page's keys and values.
-    fn forms_of(&self, page: usize) -> &[Form; 2] {
-        if page < self.prompt {
-            &self.forms
-        } else {
-            &self.later
-        }
-    }
-
-    /// Appends tokens of `size` channels: those of the prompt as long as `prompt` is 0, then groups of later ones.
-    fn extend(&mut self, mut rest: [&[f32]; 2], size: usize) {
-        while !rest[0].is_empty() {
-            let tokens = rest[0].len() / size;
-            // A page of the prompt takes no later token, whose form may be another.
-            if self.pages.len() == self.prompt || room(&self.pages) == 0 {
-                // Groups come one by one, and share a page; of a prompt a page has no room to spare.
-                let page = if self.prompt > 0 {
-                    PAGE
-                } else {
-                    PAGE.min(tokens)
-                };
-                let empty = |form: &Form| Rows::new(form.format, form.width(), page);
-                self.pages.push(self.forms.each_ref().map(empty));
-            }
-            let count = tokens.min(room(&self.pages)) * size;
-            if let Some(page) = self.pages.last_mut() {
-                for ((rows, rest), form) in page.iter_mut().zip(&mut rest).zip(&self.forms) {
-                    let some = rest.split_off(..count).unwrap_or_default();
-                    rows.extend(&form.stored(some));
-                }
-            }
+            old.extend([&keys, &values]);
         }
     }
 }
@@ -279,24 +220,4 @@ impl Old {
 fn room(pages: &[Page]) -> usize {
     let last = pages.last();
     last.map_or(0, |[keys, values]| keys.room().min(values.room()))
-}
-
-impl Form {
-    /// Attention of one query over keys in this form, and values in their own: a part of 2 + d numbers.
-    fn attend(
-        &self,
-        query: &[f32],
-        keys: &[f32],
-        (values, form): (&[f32], &Self),
-        part: &mut [f32],
-    ) {
-        let constant = self.constant(query);
-        let query = self.stored(query);
-        let mut scores = vec![0.0; keys.len() / query.len().max(1)];
-        multiply_rows(keys, &query, &mut scores);
-        scores.iter_mut().for_each(|score| *score += constant);
-        let mut narrow = vec![0.0; HEADER + form.width()];
-        attend_part(&mut scores, values, &mut narrow);
-        form.put_back(&narrow, part);
-    }
 }

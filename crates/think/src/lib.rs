@@ -38,10 +38,13 @@ mod form;
 mod hadamard;
 mod head;
 mod integers;
+mod old;
 mod policy;
 mod queries;
 mod rows;
 mod score;
+mod tile;
+mod tiles;
 
 pub use allocate::allocate;
 pub use error::{Error, Result};

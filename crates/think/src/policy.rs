@@ -145,14 +145,10 @@ impl LayerPolicy {
         self.tokens * (side(self.keys) + side(self.values))
     }
 
-    /// The format of tokens that are not old: as exact as what they become makes sense of.
-    pub(crate) fn newest(&self) -> Format {
-        let exact = [self.keys, self.values].map(|side| side.format == Format::F32);
-        if exact == [true; 2] {
-            Format::F32
-        } else {
-            Format::F16
-        }
+    /// Whether tokens that are not old are floats of 16 bits: as exact as what they become makes sense of.
+    pub(crate) fn newest_in_half(&self) -> bool {
+        let mut sides = [self.keys, self.values].into_iter();
+        sides.any(|side| side.format != Format::F32)
     }
 
     /// Refuses what makes no sense for heads of `size` channels.

@@ -1,11 +1,6 @@
-//! Rows of one head in memory: a page of tokens in one format.
+//! The newest keys, or values, of one head: a page of whole tokens, which grows token by token.
 
 use compress_numerics::{f16, kernels::vectorized};
-
-use crate::{
-    Format,
-    integers::{GROUP, Integers},
-};
 
 /// Tokens of a page: small enough that a core's cache holds it while several queries read it.
 pub const PAGE: usize = 128;
@@ -23,14 +18,13 @@ pub struct Rows {
 enum Numbers {
     Single(Vec<f32>),
     Half(Vec<f16>),
-    Integers(Integers),
 }
 
 /// A 16-bit float as one of 32 bits, in a few operations that are the same for all numbers, so that the compiler makes
 /// vector instructions of them: exponent and mantissa in their new places are the number over 2¹¹². Infinity, which no key
 /// or value is, becomes 65536.
-#[inline]
-fn single(half: f16) -> f32 {
+#[inline(always)]
+pub fn single(half: f16) -> f32 {
     const SCALE: f32 = f32::from_bits(0x7780_0000); // 2¹¹²
     let bits = u32::from(half.to_bits());
     let magnitude = f32::from_bits((bits & 0x7fff) << 13) * SCALE;
@@ -38,17 +32,13 @@ fn single(half: f16) -> f32 {
 }
 
 impl Rows {
-    /// A page of no tokens, with room for `tokens`; nothing is ever copied to grow.
-    pub fn new(format: Format, width: usize, tokens: usize) -> Self {
-        let numbers = match format {
-            Format::F32 => Numbers::Single(Vec::with_capacity(tokens * width)),
-            Format::F16 => Numbers::Half(Vec::with_capacity(tokens * width)),
-            Format::ByChannel { bits } => {
-                Numbers::Integers(Integers::new((bits, true), width, tokens))
-            }
-            Format::ByToken { bits } | Format::Rotated { bits } => {
-                Numbers::Integers(Integers::new((bits, false), width, tokens))
-            }
+    /// A page of no tokens, with room for `tokens`, in floats of 16 bits or of 32; nothing is ever copied to grow.
+    pub fn new(half: bool, width: usize, tokens: usize) -> Self {
+        let count = tokens * width;
+        let numbers = if half {
+            Numbers::Half(Vec::with_capacity(count))
+        } else {
+            Numbers::Single(Vec::with_capacity(count))
         };
         Self {
             width,
@@ -62,48 +52,39 @@ impl Rows {
         match &mut self.numbers {
             Numbers::Single(numbers) => numbers.extend_from_slice(rows),
             Numbers::Half(numbers) => numbers.extend(rows.iter().map(|&x| f16::from_f32(x))),
-            Numbers::Integers(integers) => integers.extend(rows),
         }
     }
 
-    /// How many more tokens it takes: none where the last group of integers is not whole, since its grid is chosen.
+    /// How many more tokens it takes.
     pub fn room(&self) -> usize {
-        let tokens = self.tokens();
-        let begun = matches!(&self.numbers, Numbers::Integers(_)) && !tokens.is_multiple_of(GROUP);
-        if begun { 0 } else { self.most - tokens }
+        self.most - self.tokens()
     }
 
     /// The numbers as they are multiplied, row after row; in `buffer` where they are not stored so.
     pub fn decoded<'a>(&'a self, buffer: &'a mut Vec<f32>) -> &'a [f32] {
-        let count = self.tokens() * self.width;
-        match &self.numbers {
+        let halves = match &self.numbers {
             // The usual cache needs no buffer.
             Numbers::Single(numbers) => return numbers,
-            Numbers::Half(numbers) => {
-                buffer.resize(count, 0.0);
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        let pairs = buffer.iter_mut().zip(numbers);
-                        pairs.for_each(|(x, half)| *x = single(*half));
-                    },
-                );
-            }
-            Numbers::Integers(integers) => {
-                buffer.resize(count, 0.0);
-                integers.decode(buffer);
-            }
-        }
+            Numbers::Half(halves) => halves,
+        };
+        buffer.resize(halves.len(), 0.0);
+        vectorized(
+            #[inline(always)]
+            || {
+                let pairs = buffer.iter_mut().zip(halves);
+                pairs.for_each(|(x, half)| *x = single(*half));
+            },
+        );
         buffer
     }
 
     /// Tokens in it.
     pub fn tokens(&self) -> usize {
-        match &self.numbers {
-            Numbers::Single(numbers) => numbers.len() / self.width.max(1),
-            Numbers::Half(numbers) => numbers.len() / self.width.max(1),
-            Numbers::Integers(integers) => integers.tokens(),
-        }
+        let numbers = match &self.numbers {
+            Numbers::Single(numbers) => numbers.len(),
+            Numbers::Half(numbers) => numbers.len(),
+        };
+        numbers / self.width.max(1)
     }
 }
 

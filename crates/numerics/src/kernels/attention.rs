@@ -31,15 +31,27 @@ pub fn attend_part(scores: &mut [f32], values: &[f32], part: &mut [f32]) {
     vectorized(
         #[inline(always)]
         move || {
-            let most = fold(scores, f32::NEG_INFINITY, |a, b| if a > b { a } else { b });
-            for score in &mut *scores {
-                *score = exp(*score - most);
-            }
-            let norm = fold(scores, 0.0, |a, b| a + b);
-            part[..HEADER].copy_from_slice(&[most, norm]);
+            part[..HEADER].copy_from_slice(&shifted_exponentials(scores));
             weighted_sum(scores, values, &mut part[HEADER..]);
         },
     );
+}
+
+/// Replaces scores s by exp(s − m) with m = max s, and returns m and their sum: the head of a part.
+pub fn exponentials(scores: &mut [f32]) -> [f32; HEADER] {
+    vectorized(
+        #[inline(always)]
+        move || shifted_exponentials(scores),
+    )
+}
+
+#[inline(always)]
+fn shifted_exponentials(scores: &mut [f32]) -> [f32; HEADER] {
+    let most = fold(scores, f32::NEG_INFINITY, |a, b| if a > b { a } else { b });
+    for score in &mut *scores {
+        *score = exp(*score - most);
+    }
+    [most, fold(scores, 0.0, |a, b| a + b)]
 }
 
 /// The attention over all tokens from its parts, each 2 + d numbers, one after the other: d numbers.

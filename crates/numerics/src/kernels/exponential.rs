@@ -65,7 +65,8 @@ pub(crate) fn exp(x: f32) -> f32 {
 
     // Keeps 2ⁿ among the normal numbers; what is outside is put right at the end, without branches.
     let inside = x.clamp(-87.0, 88.0);
-    let n = (inside * LOG2_E + ROUND) - ROUND;
+    let shifted = inside * LOG2_E + ROUND;
+    let n = shifted - ROUND;
     // Cody and Waite's reduction: a single product n · ln 2 would round away the low bits of r.
     let r = (inside - n * LN_2[0]) - n * LN_2[1];
     let series = [
@@ -78,8 +79,9 @@ pub(crate) fn exp(x: f32) -> f32 {
         1.0,
     ];
     let power = series.iter().fold(1.0 / 5040.0, |sum, c| sum * r + c);
-    // 2ⁿ by its exponent bits.
-    let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    // 2ⁿ by its exponent bits: n is in the last bits of `shifted`, and those of 1.5 · 2²³ are moved out. A conversion of n,
+    // which Rust defines for every number, would be one number at a time.
+    let scale = f32::from_bits((shifted.to_bits().wrapping_add(127)) << 23);
     let result = power * scale;
     let result = if x < -87.0 { 0.0 } else { result };
     // Grows to infinity with x, so that an overflow is not hidden; NaNs, which the conversion of n lost, come back.
