@@ -1,7 +1,7 @@
 //! A root L of a positive semidefinite matrix, L Lᵀ = G, n × n.
 //!
 //! The Cholesky factor, n³ / 3 operations on all cores. Where G is singular in spite of its damping there is none, and
-//! the root is V Λ^½ of its eigenvectors and eigenvalues, a hundred times as much time, on one core.
+//! the root is V Λ^½ of its eigenvectors and eigenvalues, which takes many times as long.
 
 use compress_numerics::{
     Result, Symmetric,

@@ -57,7 +57,7 @@ impl HeadCache {
     /// Appends the keys and values of tokens, each tokens × d, row after row; keys after the rotary embedding.
     pub fn extend(&mut self, keys: &[f32], values: &[f32]) {
         let mut rest = [keys, values];
-        while !rest[0].is_empty() {
+        while rest[0].len() >= self.size {
             if room(&self.new) == 0 {
                 let page = self.next_page(rest[0].len() / self.size);
                 let empty = || Rows::new(self.half, self.size, page);

@@ -19,7 +19,7 @@ pub const GROUP: usize = 32;
 /// As many of them are in registers at a time.
 pub const HALF: usize = GROUP / 2;
 
-/// s and m of a group.
+/// s and m of a group, finite for numbers that 16 bits hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
     pub scale: f16,
@@ -129,7 +129,8 @@ fn add_plane<const BITS: usize, const COUNT: usize>(
     }
 }
 
-/// Adds the plane of the third bits, all of which are in one word: a mask for each lane is faster than vectors of four bytes.
+/// Adds the plane of the third bits, all of which are in one word: a mask for each lane is faster than vectors of four
+/// bytes.
 #[inline(always)]
 fn add_high_bits(bytes: &[u8], half: usize, codes: &mut [u32; HALF]) {
     let word = bytes

@@ -32,7 +32,8 @@ impl Old {
             pages: Vec::new(),
             prompt: 0,
         };
-        old.extend([&keys, &values]);
+        // No room to spare: a page of the prompt takes no later token, whose form may be another.
+        old.append([&keys, &values], |tokens| PAGE.min(tokens));
         old.prompt = old.pages.len();
         old
     }
@@ -54,22 +55,20 @@ impl Old {
         }
     }
 
-    /// Appends tokens: those of the prompt as long as `prompt` is 0, then groups of later ones.
-    pub fn extend(&mut self, mut rest: [&[f32]; 2]) {
-        while !rest[0].is_empty() {
+    /// Appends tokens behind the prompt, whole groups of 32 that come one by one and share a page.
+    pub fn extend(&mut self, tokens: [&[f32]; 2]) {
+        self.append(tokens, |_| PAGE);
+    }
+
+    /// Appends tokens; a new page has memory for as many as `page` says, of the tokens that are left.
+    fn append(&mut self, mut rest: [&[f32]; 2], page: impl Fn(usize) -> usize) {
+        while rest[0].len() >= self.size {
             let tokens = rest[0].len() / self.size;
-            // A page of the prompt takes no later token, whose form may be another.
             if self.pages.len() == self.prompt || self.room() == 0 {
-                // Groups come one by one, and share a page; of a prompt a page has no room to spare.
-                let page = if self.prompt > 0 {
-                    PAGE
-                } else {
-                    PAGE.min(tokens)
-                };
-                let [keys, values] = &self.forms;
+                let ([keys, values], most) = (&self.forms, page(tokens));
                 self.pages.push([
-                    Tiles::new(keys.format, Along::Channels, keys.width(), page),
-                    Tiles::new(values.format, Along::Tokens, values.width(), page),
+                    Tiles::new(keys.format, Along::Channels, keys.width(), most),
+                    Tiles::new(values.format, Along::Tokens, values.width(), most),
                 ]);
             }
             let count = tokens.min(self.room()) * self.size;

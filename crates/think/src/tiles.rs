@@ -96,6 +96,7 @@ impl Tiles {
     /// Appends tokens where there is room, a row of `width` numbers each.
     pub fn extend(&mut self, tokens: &[f32]) {
         let count = tokens.len() / self.width.max(1);
+        debug_assert!(count <= self.room(), "tiles that are begun are not whole");
         for place in places(self.rows, self.width, count) {
             let rows = place.row..place.row + place.rows;
             let lanes = place.lane..place.lane + place.lanes;
@@ -153,7 +154,8 @@ impl Tiles {
         );
     }
 
-    /// The tokens, a row of `width` numbers each: the products with the unit matrix, which are exact.
+    /// The tokens, a row of `width` numbers each: the products with the unit matrix, which are exact
+    /// for finite numbers.
     pub fn decoded(&self) -> Vec<f32> {
         let (tokens, width) = (self.tokens, self.width);
         let depth = match self.rows {

@@ -6,9 +6,13 @@
 //! # References
 //!
 //! Dongarra & Sorensen, *A fully parallel algorithm for the symmetric eigenvalue problem*, SIAM J. Sci. Stat. Comput. 1987,
-//! section 4; LAPACK's `laed2` for the rule.
+//! section 4; LAPACK's `laed2` for the rule, here with twice its tolerance.
 
 use super::secular::Secular;
+
+/// What is smaller beside a matrix of size 1 is nothing: a part of it may have only such numbers, whose squares and inverse
+/// squares in the secular equation are no numbers any more.
+const SMALLEST: f64 = 1e-100;
 
 /// A rank-one change without what is known already.
 pub(super) struct Deflated {
@@ -38,7 +42,7 @@ struct Pole {
     z: f64,
 }
 
-/// Deflates D + ρ z zᵀ for ‖z‖ = 1 and ρ > 0. `epsilon` is the rounding of the numbers that eigenvectors are kept in.
+/// Deflates D + ρ z zᵀ, a part of a matrix of size 1, for ‖z‖ = 1 and ρ ≥ 0. `epsilon` is the rounding of the numbers that eigenvectors are kept in.
 pub(super) fn deflate(d: &[f64], z: &[f64], rho: f64, epsilon: f64) -> Deflated {
     let mut poles: Vec<Pole> = (0..d.len())
         .map(|index| Pole {
@@ -48,7 +52,9 @@ pub(super) fn deflate(d: &[f64], z: &[f64], rho: f64, epsilon: f64) -> Deflated 
         })
         .collect();
     poles.sort_by(|a, b| a.d.total_cmp(&b.d));
-    let size = d.iter().fold(rho, |most, d| most.max(d.abs()));
+    let size = d
+        .iter()
+        .fold(rho.max(SMALLEST), |most, d| most.max(d.abs()));
     let within = 8.0 * epsilon * size;
     let (mut kept, mut known, mut rotations) = (Vec::new(), Vec::new(), Vec::new());
     // The last pole with a z, which may still be the same as the next.
@@ -60,10 +66,10 @@ pub(super) fn deflate(d: &[f64], z: &[f64], rho: f64, epsilon: f64) -> Deflated 
         }
         if let Some(last) = last.take() {
             match same(last, pole, within) {
-                Some((rotation, stays, moved)) => {
-                    rotations.push(rotation);
-                    known.push((stays, last.index));
-                    pole = moved;
+                Some(merged) => {
+                    rotations.push(merged.rotation);
+                    known.push((merged.known, last.index));
+                    pole = merged.pole;
                 }
                 None => kept.push(last),
             }
@@ -84,9 +90,17 @@ pub(super) fn deflate(d: &[f64], z: &[f64], rho: f64, epsilon: f64) -> Deflated 
     }
 }
 
-/// The rotation that takes all of z from a pole to the next, where that changes D within rounding: what becomes of the
-/// first, which is an eigenvalue then, and of the second.
-fn same(first: Pole, second: Pole, within: f64) -> Option<(Rotation, f64, Pole)> {
+/// Two poles of which one has all of z.
+struct Merged {
+    rotation: Rotation,
+    /// What becomes of the first pole: an eigenvalue.
+    known: f64,
+    /// What becomes of the second.
+    pole: Pole,
+}
+
+/// The rotation that takes all of z from a pole to the next, where that changes D within rounding.
+fn same(first: Pole, second: Pole, within: f64) -> Option<Merged> {
     let z = first.z.hypot(second.z);
     let (c, s) = (second.z / z, -first.z / z);
     // The element beside the diagonal that is left out.
@@ -99,7 +113,10 @@ fn same(first: Pole, second: Pole, within: f64) -> Option<(Rotation, f64, Pole)>
         c,
         s,
     };
-    let stays = first.d * c * c + second.d * s * s;
     let d = first.d * s * s + second.d * c * c;
-    Some((rotation, stays, Pole { d, z, ..second }))
+    Some(Merged {
+        rotation,
+        known: first.d * c * c + second.d * s * s,
+        pole: Pole { d, z, ..second },
+    })
 }

@@ -4,7 +4,7 @@
 //! T = diag(T₁, T₂) + |β| u uᵀ        β beside the middle; u is 1 before it and ±1 behind it
 //! ```
 //!
-//! The halves T₁ and T₂ are solved side by side, and merged by `merge.rs`; down to a size that faer does in a core's cache.
+//! The halves T₁ and T₂ are solved side by side, and merged by `merge.rs`; down to a size that is quick to solve for one thread.
 //!
 //! # References
 //!
@@ -48,7 +48,7 @@ pub(super) fn solve<T: Real>(
     if !both().all(|x| x.is_finite()) {
         return Err(failed(n));
     }
-    // What is within rounding of zero is told beside a z of length 1.
+    // Squares and inverses of numbers of any size would overflow.
     let scale = if size > 0.0 { size } else { 1.0 };
     diagonal
         .iter_mut()
@@ -222,6 +222,17 @@ mod tests {
         check_both(&d, &b);
         let reversed: Vec<f64> = d.iter().rev().map(|x| -x).collect();
         check_both(&reversed, &b);
+    }
+
+    #[test]
+    fn a_part_that_is_far_smaller_than_the_rest() {
+        for power in [-100, -340, -560, -900, -1060] {
+            let scale = 2.0_f64.powi(power);
+            let size = |i: usize| if i < 30 { 1.0 } else { scale };
+            let d: Vec<f64> = (0..80).map(|i| size(i) * (i % 5) as f64).collect();
+            let b: Vec<f64> = (0..79).map(|i| size(i + 1) * 0.5).collect();
+            check_both(&d, &b);
+        }
     }
 
     #[test]

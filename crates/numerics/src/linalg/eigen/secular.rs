@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! D + ρ z zᵀ,  d₁ < d₂ < … < dₘ, ρ > 0, no zᵢ = 0
-//! w(λ) = 1/ρ + Σ zₖ² / (dₖ − λ) = 0             the secular equation: one root between neighbouring poles dₖ
+//! w(λ) = 1/ρ + Σ zₖ² / (dₖ − λ) = 0             the secular equation: one root above each pole dₖ, below the next
 //! ẑᵢ² = Πₖ (λₖ − dᵢ) / Πₖ≠ᵢ (dₖ − dᵢ) / ρ       the z of which the computed λ are the exact eigenvalues
 //! sₗ = ẑᵢ / (dᵢ − λₗ), normalised               the eigenvectors; orthogonal to working precision because of ẑ
 //! ```
@@ -23,7 +23,7 @@ use crate::kernels::vectorized;
 /// Sums side by side: enough for two of the widest vectors.
 const LANES: usize = 16;
 
-/// Steps towards a root. Five are usual; halving an interval ends before.
+/// Most steps towards a root; five are usual.
 const STEPS: usize = 120;
 
 /// Roots, or elements of ẑ, that a thread takes at a time.
@@ -99,7 +99,8 @@ impl Secular {
     fn last_root(&self) -> Root {
         let side = Side::new(self, self.d.len() - 1, 1.0);
         let end = self.rho * self.squares.iter().sum::<f64>();
-        side.root(end, (0.0, end), None)
+        // With one pole it is the end itself, which a model may well hit.
+        side.root(end, (0.0, 2.0 * end), None)
     }
 
     /// z such that `roots` are the eigenvalues of D + z zᵀ to the last digits: with it eigenvectors are orthogonal.
@@ -250,6 +251,10 @@ impl<'a> Side<'a> {
                 break;
             }
         }
+        // The last step may have left the interval.
+        if !(mu > low && mu < high) {
+            mu = low + (high - low) / 2.0;
+        }
         Root {
             d: self.equation.d[self.pole],
             offset: self.sign * mu,
@@ -282,7 +287,8 @@ fn between(rest: f64, near: f64, far: f64, gap: f64) -> f64 {
     }
 }
 
-/// Π (λₖ − at) / (dₖ − at). Each factor is close to 1 or has its inverse nearby, so that no partial product overflows.
+/// Π (λₖ − at) / (dₖ − at). A root lies between its pole and the next, so that a partial product is no larger than the
+/// ratio of the largest difference of poles to the least, and no smaller than its inverse.
 fn ratios(at: f64, d: &[f64], poles: &[f64], offsets: &[f64]) -> f64 {
     vectorized(
         #[inline(always)]
