@@ -90,13 +90,21 @@ impl Packed {
     fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
         match &self.place {
             Place::Host(matrix) => {
-                let matrix = dense(matrix, &gradient);
+                let matrix = dense(matrix, &gradient.device());
                 product(gradient, matrix, Right::AsIs)
             }
             Place::Gpu(matrix) => {
                 let product = matrix.backward(&gradient);
                 product.unwrap_or_else(|| product_by_dense(gradient, matrix, Right::AsIs))
             }
+        }
+    }
+
+    /// All of the matrix, decoded, on a device.
+    fn dense(&self, device: &Device) -> Tensor<2> {
+        match &self.place {
+            Place::Host(matrix) => dense(matrix, device),
+            Place::Gpu(matrix) => matrix.dense(),
         }
     }
 
@@ -173,6 +181,14 @@ impl Store {
         match self {
             Self::Float(matrix) => Some(matrix),
             Self::Packed(_) => None,
+        }
+    }
+
+    /// The matrix in floats, on its device; without a copy where it is kept so.
+    pub(crate) fn dense(&self, device: &Device) -> Tensor<2> {
+        match self {
+            Self::Float(matrix) => matrix.val(),
+            Self::Packed(packed) => packed.dense(device),
         }
     }
 
