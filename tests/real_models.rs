@@ -43,6 +43,52 @@ fn stories15m_has_the_perplexity_that_pytorch_finds() {
     assert_eq!(found["tokens"], 16_320);
 }
 
+/// The logit lens of stories260k on 4 × 128 tokens, by PyTorch with transformers, and the groups that it makes.
+#[test]
+#[ignore = "needs ../shared"]
+fn blocks_are_as_far_apart_by_the_logit_lens_as_pytorch_finds() {
+    let place = folder();
+    let output = place.path().join("out");
+    let found = json(&[
+        "run",
+        "masa",
+        text(&shared("models/stories260k")),
+        "--calibrate",
+        text(&shared("text/tinystories_train_head.txt")),
+        "--samples",
+        "4",
+        "--calibrate-ctx",
+        "128",
+        "--atoms",
+        "1",
+        "--residual",
+        "0.2",
+        "--metric",
+        "plain",
+        "--groups",
+        "2",
+        "--groups-by",
+        "logit-lens",
+        "--no-evaluate",
+        "-o",
+        text(&output),
+    ]);
+    let apart = &found["decided_by"]["logit_lens"];
+    for (layer, expected) in [1.847_72, 1.779_311, 1.262_256, 0.868_372]
+        .into_iter()
+        .enumerate()
+    {
+        near(&apart[layer], expected, 1e-4);
+    }
+    // 1.262 + 0.868 + 1.848 inside is the least that no group of one layer leaves.
+    let begins = &found["decided_by"]["groups_begin_with"];
+    assert_eq!(begins[0], "0.query");
+    assert_eq!(begins[1], "2.query");
+    let record = fs::read_to_string(output.join("compression.json")).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    assert_eq!(record["decided_by"], found["decided_by"]);
+}
+
 #[test]
 #[ignore = "needs ../shared"]
 fn stories_scored_one_by_one_have_the_perplexities_that_pytorch_finds() {

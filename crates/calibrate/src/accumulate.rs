@@ -69,3 +69,12 @@ pub fn squared_gradient(x: &Matrix, g: &Matrix) -> compress_core::Result<Vec<f64
     }
     Ok(sums)
 }
+
+/// Adds |x| of each row, for the mean absolute activation of each channel.
+pub fn add_absolute(sums: &mut [f64], x: &[f32]) {
+    for row in x.chunks_exact(sums.len().max(1)) {
+        sums.iter_mut()
+            .zip(row)
+            .for_each(|(sum, x)| *sum += f64::from(x.abs()));
+    }
+}

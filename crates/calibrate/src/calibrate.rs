@@ -20,9 +20,10 @@ use rayon::prelude::*;
 
 use crate::{
     BlockTrace, Error, EvidenceStore, PassFootprint, Result,
-    accumulate::{add_grams, squared_gradient},
+    accumulate::{add_absolute, add_grams, squared_gradient},
     backward::{backward, of_loss},
     host::{finite, length, remove, side_by_side},
+    lens,
     measure::Measure,
     progress::Progress,
     states::{States, Writing},
@@ -66,8 +67,8 @@ pub fn calibrate(
     let _alone = store.lock()?;
     // Another run may have done it while this one waited.
     let needs = store.missing(needs, layers);
-    if needs.gradients {
-        // Of the loss, before the way there is computed.
+    if needs.gradients || needs.lens {
+        // Of the head, before the way there is computed.
         checkpoint.config().predicts()?;
     }
     if needs != Needs::NOTHING {
@@ -117,6 +118,7 @@ impl<'a> Calibration<'a> {
         let measured = |layer: usize| {
             (!needs.activations || self.store.has_activations(layer))
                 && (!needs.attention_weighted || self.store.has_attention_weighted(layer))
+                && (!needs.lens || self.store.has_lens(layer))
         };
         let enough = |layer: usize| self.store.states(layer).exists();
         let first = (0..layers)
@@ -174,25 +176,34 @@ impl<'a> Calibration<'a> {
             .iter()
             .map(|measure| vec![0.0; width(measure)])
             .collect();
+        let looks = needs.lens && layer > 0;
+        let mut divergence = Vec::new();
         for batch in self.batches() {
             let rows = |index: usize| {
-                let trace = trace(&block, self.tensor(states.read(index)?), &self.angles);
+                let before = self.tensor(states.read(index)?);
+                let trace = trace(&block, before.clone(), &self.angles);
+                let look = || {
+                    let both = [before.clone(), trace.next.clone()];
+                    lens::of_window(&self.network, both, (layer, index))
+                };
+                let apart = looks.then(look).transpose()?;
                 writing.write(index, &to_host(trace.next.clone())?)?;
                 self.progress.advance(1);
                 let rows = measures
                     .iter()
                     .map(|measure| measure.rows((layer, index), &block, &trace, &self.angles));
-                rows.collect::<Result<Vec<_>>>()
+                Ok((rows.collect::<Result<Vec<_>>>()?, apart))
             };
             // Rows are collected by window and then summed by band, so that the order of summation is that of the
             // windows.
-            let rows: Vec<Vec<Vec<f32>>> = batch
+            let seen: Vec<(Vec<Vec<f32>>, Option<f64>)> = batch
                 .into_par_iter()
                 .with_max_len(1)
                 .map(rows)
                 .collect::<Result<_>>()?;
+            divergence.extend(seen.iter().filter_map(|(_, apart)| *apart));
             let by_measure: Vec<Vec<&[f32]>> = (0..measures.len())
-                .map(|i| rows.iter().map(|window| window[i].as_slice()).collect())
+                .map(|i| seen.iter().map(|(rows, _)| rows[i].as_slice()).collect())
                 .collect();
             add_grams(&mut sums, &by_measure);
             for (sums, windows) in absolute.iter_mut().zip(&by_measure) {
@@ -200,8 +211,21 @@ impl<'a> Calibration<'a> {
             }
         }
         // Written last and by renaming: where they exist, they are whole.
+        self.put_sums(layer, measures.into_iter().zip(sums).zip(absolute))?;
+        if looks {
+            self.store.put_lens(layer, &divergence)?;
+        }
+        writing.finish()
+    }
+
+    /// Stores the sums of a block, and the mean absolute activations of channels, of which `all` has the sums.
+    fn put_sums(
+        &self,
+        layer: usize,
+        all: impl Iterator<Item = ((Measure, Symmetric), Vec<f64>)>,
+    ) -> Result<()> {
         let tokens = self.windows.len() * self.time;
-        for ((measure, sum), mut absolute) in measures.into_iter().zip(sums).zip(absolute) {
+        for ((measure, sum), mut absolute) in all {
             absolute.iter_mut().for_each(|x| *x /= tokens as f64);
             match measure {
                 Measure::LayerInput(kind) => {
@@ -211,7 +235,7 @@ impl<'a> Calibration<'a> {
                 Measure::AttentionWeighted => self.store.put_attention_weighted(layer, &sum)?,
             }
         }
-        writing.finish()
+        Ok(())
     }
 
     /// The backward pass from the loss to the first block, from the last block that an earlier run finished.
@@ -371,13 +395,4 @@ fn squares(trace: &BlockTrace, outputs: &[(Role, Vec<f32>)]) -> Result<Vec<Vec<f
         Ok(squared_gradient(&x, &g)?)
     };
     outputs.iter().map(of).collect()
-}
-
-/// Adds |x| of each row, for the mean absolute activation of each channel.
-fn add_absolute(sums: &mut [f64], x: &[f32]) {
-    for row in x.chunks_exact(sums.len().max(1)) {
-        sums.iter_mut()
-            .zip(row)
-            .for_each(|(sum, x)| *sum += f64::from(x.abs()));
-    }
 }

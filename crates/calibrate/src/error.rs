@@ -29,6 +29,17 @@ pub enum Error {
         window: usize,
     },
 
+    /// A logit of the logit lens that is NaN or infinite.
+    #[error(
+        "block {layer}: what the head makes of calibration window {window} before or behind it is NaN or infinite; the model is damaged, or overflows on this text"
+    )]
+    Lens {
+        /// Index of the block.
+        layer: usize,
+        /// Index of the window in the calibration text, from 0.
+        window: usize,
+    },
+
     /// A gradient that is NaN or infinite, by the residual stream.
     #[error(
         "block {layer}: a gradient of calibration window {window} is NaN or infinite; the model is damaged, or overflows on this text"

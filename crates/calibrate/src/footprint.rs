@@ -48,12 +48,12 @@ impl PassFootprint<'_> {
     }
 
     /// Peak bytes of memory of one-shot calibration, which measures all layer inputs of a block at once; with the
-    /// backward pass where `gradients` is true, in as many rounds as `room`, in bytes, makes necessary.
+    /// backward pass where gradients are needed, in as many rounds as `room`, in bytes, makes necessary.
     #[must_use]
-    pub fn passing(&self, gradients: bool, room: usize) -> usize {
+    pub fn passing(&self, needs: Needs, room: usize) -> usize {
         // One pass follows the other: the larger one counts.
-        let forward = self.forward();
-        if gradients {
+        let forward = self.forward() + usize::from(needs.lens) * self.lens();
+        if needs.gradients {
             let rounds = self.backward_rounds(room);
             let back = rounds.iter().map(|roles| self.backward(roles)).max();
             forward.max(back.unwrap_or(0)).max(self.loss())
@@ -93,6 +93,21 @@ impl PassFootprint<'_> {
         let triangles = InputKind::ALL.map(|kind| triangle(self.width(kind)));
         let of_windows = self.on_each(self.met() + inputs) + self.side() * self.time * inputs;
         triangles.iter().sum::<usize>() + SINGLE * (self.block() + of_windows)
+    }
+
+    /// Bytes of the logit lens: on each thread the logits of a slice of positions, before and behind the block, as tensors
+    /// and as numbers, and both residual streams after the norm.
+    fn lens(&self) -> usize {
+        let threads = self.threads();
+        let logits = self.logits();
+        SINGLE * threads * (4 * logits + 4 * self.time * self.config.hidden)
+    }
+
+    /// Logits of a slice of positions.
+    fn logits(&self) -> usize {
+        let vocabulary = self.config.vocabulary;
+        let positions = slices(self.time, vocabulary).map(|slice| slice.len());
+        positions.max().unwrap_or(0) * vocabulary
     }
 
     /// Peak bytes of a round of the backward pass that sums G of some roles.
@@ -152,10 +167,9 @@ impl PassFootprint<'_> {
     fn loss(&self) -> usize {
         let ends = self.config.sites().filter(|site| site.role().is_none());
         let ends: usize = ends.map(|site| self.config.weight_shape(site).size()).sum();
-        let positions = slices(self.time, self.config.vocabulary).map(|slice| slice.len());
         // Turned into their gradient in place; only while a tensor becomes numbers there are two of them, which two
         // threads seldom do at the same time.
-        let logits = positions.max().unwrap_or(0) * self.config.vocabulary;
+        let logits = self.logits();
         let streams = 6 * self.time * self.config.hidden;
         let threads = rayon::current_num_threads().min(self.windows);
         SINGLE * (ends + logits + threads * (logits + streams))

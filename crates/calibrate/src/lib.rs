@@ -4,6 +4,7 @@
 //! H = Σ x xᵀ   over what enters a weight       one pass forward
 //! G = Σ g gᵀ   over the gradients of the loss by its outputs       one pass back
 //! f_j = Σ_samples Σ_i (∂L/∂w_ij)²              the Fisher information of each input, in the same pass
+//! d_l = mean KL(p_l ‖ p_(l−1))                 of the logit lens of neighbouring blocks       in the pass forward
 //! ```
 //!
 //! **Memory is that of one block.** All windows go through a block before the next one is loaded; what is between the
@@ -28,8 +29,10 @@ mod calibrate;
 mod error;
 mod footprint;
 mod host;
+mod lens;
 mod measure;
 mod measured;
+mod numbers;
 mod progress;
 mod refit;
 mod sequential;

@@ -11,6 +11,7 @@
 //!                           input_fisher [n] F64
 //! 3.query.kronecker.spectrum.safetensors
 //!                           values [min(m, n)] F64: the error that each rank saves in that norm
+//! 3.lens.safetensors        divergence [windows] F64: the mean KL divergence of each window between blocks 2 and 3
 //! about.json                all that decides the numbers: digests of the model and of the tokens
 //! .use                      held, shared, by every run that reads here; its time is that of the last use
 //! .lock                     held by the run that measures
@@ -23,22 +24,22 @@
 //! in its place. Any number of runs may read it; one at a time measures; none removes it while another uses it.
 
 use std::{
-    borrow::Cow,
     fs::{self, File},
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
-    process,
-    sync::atomic::{AtomicUsize, Ordering},
     time::SystemTime,
 };
 
-use compress_checkpoint::{is_at, put_in_place};
+use compress_checkpoint::is_at;
 use compress_core::{Evidence, InputKind, LayerInput, Needs, Role, Site, Symmetric};
-use safetensors::{Dtype, SafeTensors, View};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, Result, host::remove};
+use crate::{
+    Error, Result,
+    host::remove,
+    numbers::{Numbers, gram, part, read, write},
+};
 
 /// The evidence of one model, calibration text and settings, kept on disk; in use until it is dropped.
 pub struct EvidenceStore {
@@ -122,6 +123,7 @@ impl EvidenceStore {
             activations: needs.activations && !all(Self::has_activations),
             attention_weighted: needs.attention_weighted && !all(Self::has_attention_weighted),
             gradients: needs.gradients && !all(Self::has_gradients),
+            lens: needs.lens && !all(Self::has_lens),
         }
     }
 
@@ -142,6 +144,17 @@ impl EvidenceStore {
         Role::ALL
             .iter()
             .all(|&role| self.of_site(Site::new(layer, role)).exists())
+    }
+
+    /// Whether the distance of a block from the one before it is there; the first has none.
+    pub(crate) fn has_lens(&self, layer: usize) -> bool {
+        layer == 0 || self.of_lens(layer).exists()
+    }
+
+    /// Stores how far a block is from the one before it, window by window.
+    pub(crate) fn put_lens(&self, layer: usize, divergence: &[f64]) -> Result<()> {
+        let divergence = Numbers::double(divergence);
+        write(&self.of_lens(layer), vec![("divergence", divergence)])
     }
 
     /// Stores H of a layer input with the mean |x| and x² of its channels, over `tokens` tokens.
@@ -199,6 +212,10 @@ impl EvidenceStore {
             .join(format!("{layer}.attention_weighted.safetensors"))
     }
 
+    fn of_lens(&self, layer: usize) -> PathBuf {
+        self.folder.join(format!("{layer}.lens.safetensors"))
+    }
+
     fn of_spectrum(&self, site: Site, norm: &str) -> PathBuf {
         self.folder
             .join(format!("{site}.{norm}.spectrum.safetensors"))
@@ -224,6 +241,13 @@ impl Evidence for EvidenceStore {
 
     fn input_fisher(&self, site: Site) -> compress_core::Result<Vec<f64>> {
         read(&self.of_site(site), "input_fisher").map_err(compress_core::Error::source)
+    }
+
+    fn lens(&self, layer: usize) -> compress_core::Result<f64> {
+        let windows = read(&self.of_lens(layer), "divergence");
+        let windows = windows.map_err(compress_core::Error::source)?;
+        // All windows have the same number of tokens.
+        Ok(windows.iter().sum::<f64>() / windows.len().max(1) as f64)
     }
 
     fn spectrum(&self, site: Site, norm: &str) -> compress_core::Result<Option<Vec<f64>>> {
@@ -302,99 +326,3 @@ pub fn remove_unused(folder: &Path) -> Result<bool> {
 
 /// The extension of a store that is under removal.
 pub const GONE: &str = "gone";
-
-fn gram(path: &Path) -> Result<Symmetric> {
-    let lower = read(path, "gram")?;
-    // n(n + 1)/2 numbers solved for n; a length that is no triangle is refused below.
-    let size = ((8.0 * lower.len() as f64 + 1.0).sqrt() as usize - 1) / 2;
-    Symmetric::from_lower(size, lower)
-        .ok_or_else(|| Error::damaged(path, &"`gram` is not a triangle"))
-}
-
-/// A tensor of a file as `f64`, all of its numbers finite; fails where the file is damaged or lacks the tensor.
-fn read(path: &Path, name: &str) -> Result<Vec<f64>> {
-    let bytes = fs::read(path).map_err(Error::io(path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::damaged(path, &e))?;
-    let tensor = file.tensor(name).map_err(|e| Error::damaged(path, &e))?;
-    let numbers: Vec<f64> = match tensor.dtype() {
-        Dtype::F64 => {
-            let numbers = tensor.data().as_chunks().0.iter();
-            numbers.map(|b| f64::from_le_bytes(*b)).collect()
-        }
-        Dtype::F32 => {
-            let numbers = tensor.data().as_chunks().0.iter();
-            numbers.map(|b| f32::from_le_bytes(*b).into()).collect()
-        }
-        _ => return Err(Error::damaged(path, &format!("`{name}` holds no numbers"))),
-    };
-    if numbers.iter().any(|x| !x.is_finite()) {
-        let problem = format!("`{name}` holds NaN or infinity");
-        return Err(Error::damaged(path, &problem));
-    }
-    Ok(numbers)
-}
-
-/// A one-dimensional tensor for the safetensors writer; its bytes are made when they are written.
-struct Numbers<'a> {
-    all: &'a [f64],
-    shape: [usize; 1],
-    dtype: Dtype,
-}
-
-impl<'a> Numbers<'a> {
-    const fn double(numbers: &'a [f64]) -> Self {
-        Self {
-            all: numbers,
-            shape: [numbers.len()],
-            dtype: Dtype::F64,
-        }
-    }
-
-    const fn single(numbers: &'a [f64]) -> Self {
-        let dtype = Dtype::F32;
-        Self {
-            dtype,
-            ..Self::double(numbers)
-        }
-    }
-}
-
-impl View for Numbers<'_> {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let numbers = self.all.iter();
-        if self.dtype == Dtype::F32 {
-            numbers.flat_map(|x| (*x as f32).to_le_bytes()).collect()
-        } else {
-            numbers.flat_map(|x| x.to_le_bytes()).collect()
-        }
-    }
-
-    fn data_len(&self) -> usize {
-        let each = if self.dtype == Dtype::F32 { 4 } else { 8 };
-        each * self.all.len()
-    }
-}
-
-/// Writes a file by way of a temporary name.
-fn write(path: &Path, tensors: Vec<(&str, Numbers<'_>)>) -> Result<()> {
-    let part = part(path);
-    safetensors::serialize_to_file(tensors, None, &part).map_err(|e| Error::damaged(&part, &e))?;
-    Ok(put_in_place(&part, path)?)
-}
-
-/// A temporary name beside a file; no other process or thread has it.
-fn part(path: &Path) -> PathBuf {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}-{count}.part", process::id()));
-    name.into()
-}

@@ -21,7 +21,7 @@ use compress_checkpoint::{Checkpoint, names};
 use compress_core::{
     Evidence as _, InputKind, LayerInput, Needs, Role, Site, TokenWeights, Weights as _,
 };
-use compress_models::{Block, Decoder, Device, DeviceChoice, Store, Weight};
+use compress_models::{Block, Decoder, Device, DeviceChoice, Store, Weight, rms_norm};
 use safetensors::{SafeTensors, tensor::TensorView};
 use serde_json::json;
 
@@ -31,6 +31,7 @@ const ALL: Needs = Needs {
     activations: true,
     attention_weighted: true,
     gradients: true,
+    lens: true,
 };
 
 struct Silent;
@@ -118,6 +119,42 @@ fn gram_matrices_are_the_sums_of_the_outer_products_of_what_enters() {
     }
 }
 
+#[test]
+fn the_logit_lens_is_what_head_and_last_norm_make_of_each_block() {
+    for name in NETWORKS {
+        let model = network(name);
+        let (_folder, store) = measured(&model);
+        let device = Device::flex();
+        let decoder = Decoder::load(&model, &device).unwrap();
+        let angles = decoder.rotary.angles(0..20, &device);
+        let windows = windows(model.config().vocabulary);
+        let (mut sum, mut tokens) = (0.0, 0);
+        for window in windows {
+            let mut state = decoder.embed(&[&window]).unwrap();
+            let lens: Vec<Tensor<2>> = (0..2)
+                .map(|layer| {
+                    let block = Block::load(&model, layer, &device).unwrap();
+                    state = trace(&block, state.clone(), &angles).next;
+                    let [_, time, width] = state.dims();
+                    let normed = rms_norm(&decoder.norm, state.clone());
+                    log_softmax(decoder.logits(normed.reshape([time, width])), 1)
+                })
+                .collect();
+            let (before, after) = (lens[0].clone(), lens[1].clone());
+            let terms = after.clone().exp() * (after - before);
+            let terms = terms.into_data().try_into_vec::<f32>().unwrap();
+            sum += terms.into_iter().map(f64::from).sum::<f64>();
+            tokens += window.len();
+        }
+        let (found, expected) = (store.lens(1).unwrap(), sum / tokens as f64);
+        assert!(expected > 1e-3, "{name}: {expected}");
+        assert!(
+            (found / expected - 1.0).abs() < 1e-4,
+            "{name}: {found} {expected}"
+        );
+    }
+}
+
 /// Squared gradients by walking back through the whole network at once, as burn does it.
 #[test]
 fn fisher_information_is_that_of_automatic_differentiation() {
@@ -171,6 +208,7 @@ fn evidence_that_is_partly_there_is_completed_to_the_same_bytes() {
         "1.attention.activations",
         "0.key.gradients",
         "1.down.gradients",
+        "1.lens",
     ] {
         fs::remove_file(store.folder().join(format!("{lost}.safetensors"))).unwrap();
         gather(&model, ALL, (&store, usize::MAX)).unwrap();
@@ -190,6 +228,7 @@ fn gradients_asked_for_later_are_those_asked_for_at_once() {
         activations: true,
         attention_weighted: false,
         gradients: false,
+        lens: false,
     };
     gather(&model, first, (&later, usize::MAX)).unwrap();
     gather(&model, ALL, (&later, usize::MAX)).unwrap();
@@ -275,7 +314,9 @@ fn a_model_that_overflows_is_named_by_block_inlet_and_window() {
     safetensors::serialize_to_file(views, None, &path).unwrap();
     let model = Checkpoint::open(folder.path()).unwrap();
     let store = EvidenceStore::open(folder.path(), &json!({})).unwrap();
-    let outcome = gather(&model, ALL, (&store, usize::MAX));
+    // The logit lens would name the block behind which all is infinite, and not where that began.
+    let needs = Needs { lens: false, ..ALL };
+    let outcome = gather(&model, needs, (&store, usize::MAX));
     let Err(Error::Activation { input, .. }) = outcome else {
         panic!("{outcome:?}");
     };

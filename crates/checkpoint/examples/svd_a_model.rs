@@ -57,6 +57,7 @@ fn record(source: &Checkpoint, model: &std::path::Path) -> Result<Record, Box<dy
         format: source.format().to_string(),
         dense: false,
         plan: Value::Null,
+        decided_by: None,
         errors: json!({}),
         report: None,
         before: Record::of(source),

@@ -39,6 +39,9 @@ pub struct Record {
     pub dense: bool,
     /// The plan, in the form in which `--plan` takes it.
     pub plan: Value,
+    /// Figures that decided the plan beside options and budget, such as those of the logit lens; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<Value>,
     /// ‖W − Ŵ‖² / ‖W‖² of every changed weight, in the norm that the method minimises. W is the
     /// refit target where there was one, else the original weight.
     pub errors: Value,

@@ -301,4 +301,8 @@ impl Evidence for Here<'_> {
     fn input_fisher(&self, site: Site) -> compress_core::Result<Vec<f64>> {
         self.survey.input_fisher(site)
     }
+
+    fn lens(&self, layer: usize) -> compress_core::Result<f64> {
+        self.survey.lens(layer)
+    }
 }

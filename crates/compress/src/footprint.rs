@@ -102,8 +102,11 @@ pub fn preview<M: Method>(
     let (parallel, together) = needs.within(limit.bytes().saturating_sub(fixed), threads)?;
     let sharing = sharing((method, plan), &shape, threads)?;
     let before = route.before;
-    let measures = before != Needs::NOTHING;
-    let passing = pass.passing(before.gradients, room_to_measure(limit));
+    // What only planning needs was measured in the same way, a little earlier.
+    let lens = method.needs_to_plan().lens;
+    let measured = Needs { lens, ..before };
+    let measures = measured != Needs::NOTHING;
+    let passing = pass.passing(measured, room_to_measure(limit));
     let measuring = usize::from(measures) * passing;
     let evidence = evidence(model.config(), before);
     let between = between_blocks(model.config(), windows * time, before);

@@ -51,6 +51,18 @@ pub fn plan<M: Method>(
     }
 }
 
+/// What decided a plan beside options and budget; none of one that is read, whose reasons are not known.
+pub fn decided_by<M: Method>(
+    method: &M,
+    survey: &Survey<'_>,
+    arguments: &Planning,
+) -> Result<Option<Value>> {
+    match arguments.target {
+        Target::Plan(_) => Ok(None),
+        Target::Size(_) | Target::Budget(_) => Ok(method.decided_by(survey)?),
+    }
+}
+
 /// The plan of a method for a budget; for a method that takes none, `keep` is none.
 fn for_budget<M: Method>(
     method: &M,

@@ -7,7 +7,7 @@ use anyhow::Result;
 use compress_calibrate::{Behind, Progress as _, RefitTarget, Sequential};
 use compress_checkpoint::{Checkpoint, Writer};
 use compress_core::{Method, Plan, Survey, TokenWeights};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     carry_out::{Compressed, Compression},
@@ -32,6 +32,8 @@ pub struct Task<'a, M: Method> {
     pub survey: Survey<'a>,
     /// The steps to carry out.
     pub plan: &'a Plan<M::Step>,
+    /// What else decided them; none where options and budget say all.
+    pub decided_by: Option<Value>,
     /// The calibration text, and what was measured on it.
     pub evidence: &'a Measurements,
     /// The parallelism that memory allows.
@@ -47,6 +49,7 @@ impl<'a, M: Method> Task<'a, M> {
             job: self.job,
             model: self.model,
             plan: self.plan,
+            decided_by: self.decided_by.clone(),
             calibration: self.evidence.about(),
             calibrate_seconds: self.calibrate_seconds,
             refit: self.refit(),

@@ -5,6 +5,7 @@
 //! H = Σ a x xᵀ     in × in      the same weighted by attention mass a, for keys and values
 //! G = Σ g gᵀ       out × out    over the gradients g of the loss by a weight's outputs
 //! f_j = Σ_i (∂L/∂w_ij)²         in, the Fisher information of each input
+//! d_l = mean KL(p_l ‖ p_(l−1))   of the logit lens behind blocks l and l − 1
 //! ```
 //!
 //! H takes a forward pass; G and f take a backward pass as well. Sums are accumulated in `f64`, not averaged: methods
@@ -71,6 +72,8 @@ pub struct Needs {
     pub attention_weighted: bool,
     /// G = Σ g gᵀ of every weight, and the Fisher information of its inputs: a backward pass as well.
     pub gradients: bool,
+    /// How far neighbouring blocks are apart by the logit lens: the forward pass, and the head behind every block.
+    pub lens: bool,
 }
 
 impl Needs {
@@ -79,6 +82,7 @@ impl Needs {
         activations: false,
         attention_weighted: false,
         gradients: false,
+        lens: false,
     };
 
     /// The union of two sets of needs; a pass over the text serves both.
@@ -88,6 +92,7 @@ impl Needs {
             activations: self.activations || other.activations,
             attention_weighted: self.attention_weighted || other.attention_weighted,
             gradients: self.gradients || other.gradients,
+            lens: self.lens || other.lens,
         }
     }
 }
@@ -110,6 +115,10 @@ pub trait Evidence: Sync {
     /// The Fisher information of each input of a weight: Σ over samples and outputs of the squared gradient of a
     /// sample's mean loss by the weight's elements; a vector of length in.
     fn input_fisher(&self, site: Site) -> Result<Vec<f64>>;
+
+    /// How far a block is from the one before it by the logit lens: the mean over all tokens of KL(p ‖ q), in nats, with p
+    /// and q what head and last norm make of the residual streams behind this block and before it. Layers from 1 on.
+    fn lens(&self, layer: usize) -> Result<f64>;
 
     /// A spectrum that was kept by an earlier run over the same evidence, in the norm of this name; none where there is
     /// no such.

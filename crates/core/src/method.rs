@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
     Budget, DictionariesInMemory, Dictionary, DictionaryForm, Error, Factor, Form, Needs, Result,
@@ -51,6 +52,11 @@ pub trait Method: Sync + Serialize {
     /// Without a budget the method's own options say how far to go. Fails where a measurement is missing or a weight
     /// that has to be looked at is damaged.
     fn plan(&self, survey: &Survey<'_>, budget: Option<Budget>) -> Result<Vec<Self::Step>>;
+
+    /// What else decided a plan that was made on this survey, for reports and records; none where options and budget say all.
+    fn decided_by(&self, _survey: &Survey<'_>) -> Result<Option<Value>> {
+        Ok(None)
+    }
 
     /// Carries out a step that makes atoms for several weights, from the weights of the original. Methods whose steps
     /// make none leave this as it is.

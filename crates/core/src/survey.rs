@@ -15,8 +15,8 @@ use std::{
 };
 
 use crate::{
-    Dictionaries, Dictionary, Error, Evidence, Factor, Group, Matrix, Result, Scheme, Shape, Site,
-    Symmetric, TokenWeights,
+    Dictionaries, Dictionary, Error, Evidence, Factor, Group, Matrix, Result, Role, Scheme, Shape,
+    Site, Symmetric, TokenWeights,
 };
 
 /// A source of the weights of a model, one at a time: a checkpoint on disk, or a model in memory.
@@ -174,6 +174,12 @@ impl<'a> Survey<'a> {
         self.evidence(site, what)?.output_gradients(site)
     }
 
+    /// How far a block is from the one before it by the logit lens; see [`Evidence::lens`]. Fails without evidence.
+    pub fn lens(&self, layer: usize) -> Result<f64> {
+        let site = Site::new(layer, Role::Query);
+        self.evidence(site, "the logit lens")?.lens(layer)
+    }
+
     /// The Fisher information of each input of a site, summed over its outputs; a vector of length in. Fails, and is
     /// zero, as [`output_gradients`](Self::output_gradients).
     pub fn input_fisher(&self, site: Site) -> Result<Vec<f64>> {
@@ -319,6 +325,10 @@ mod tests {
 
         fn input_fisher(&self, _: Site) -> Result<Vec<f64>> {
             Ok(vec![0.0; 24])
+        }
+
+        fn lens(&self, _: usize) -> Result<f64> {
+            Ok(0.0)
         }
     }
 

@@ -101,6 +101,10 @@ impl Evidence for ToyEvidence {
         let input = site.input().ok_or(Error::NotMeasured { site })?;
         Ok(self.activations(input)?.diagonal().collect())
     }
+
+    fn lens(&self, layer: usize) -> Result<f64> {
+        Ok(1.0 / (1 + layer) as f64)
+    }
 }
 
 /// A factor of every structure, with every store in every place: of a weight of this shape, pairs of rank 2.

@@ -5,10 +5,9 @@
 //! ```
 
 use compress_models::Network;
-use compress_numerics::kernels::exponentiate;
 use serde::Serialize;
 
-use crate::{Pass, Perplexity, Result, Source, logits::log_sum_exp};
+use crate::{Error, Pass, Perplexity, Result, Source};
 
 /// Statistics of the KL divergence over all scored tokens, in nats.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -66,25 +65,7 @@ impl Pass<'_> {
 /// KL of one position, from two rows of logits. Exact to about 10⁻⁶, since exponentials are in
 /// `f32`. `window` and `position` are for the error of a logit that is not finite.
 pub fn divergence(p: &[f32], q: &[f32], window: usize, position: usize) -> Result<f64> {
-    let shift_p = log_sum_exp(p, window, position)?;
-    let shift_q = log_sum_exp(q, window, position)?;
-    // log p − log q = (p − q) + (log Σ exp q − log Σ exp p), with p and q the logits.
-    let shift = shift_q - shift_p;
-    // A buffer on the stack, in place of an allocation of the vocabulary's size for each position.
-    let mut shares = [0.0; 1024];
-    let mut sum = 0.0;
-    for (p, q) in p.chunks(shares.len()).zip(q.chunks(shares.len())) {
-        let shares = &mut shares[..p.len()];
-        let logarithms = shares.iter_mut().zip(p);
-        logarithms.for_each(|(share, p)| *share = p - shift_p as f32);
-        exponentiate(shares);
-        let terms = shares.iter().zip(p).zip(q);
-        sum += terms
-            .map(|((share, p), q)| f64::from(*share) * (f64::from(*p) - f64::from(*q) + shift))
-            .sum::<f64>();
-    }
-    // A divergence is never negative, but its rounding error may be.
-    Ok(sum.max(0.0))
+    compress_numerics::kernels::divergence(p, q).ok_or(Error::NonFinite { window, position })
 }
 
 /// The argmax of a row; the first of equal logits.
@@ -123,7 +104,6 @@ impl Divergence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
 
     #[test]
     fn a_distribution_does_not_diverge_from_itself() {

@@ -65,10 +65,5 @@ pub fn compensate(
 ) -> Result<(Matrix, Matrix)> {
     let Truncated { up, down, .. } = truncate_in(metric, error, rank)?;
     // Columns of A and rows of B are the components, and each has a scale of its own in 8 bits.
-    Ok((transposed(&keep.kept(transposed(&up))?), keep.kept(down)?))
-}
-
-/// The transpose, so that each column of A is a row.
-fn transposed(m: &Matrix) -> Matrix {
-    Matrix::from_fn(m.cols(), m.rows(), |i, j| m.data()[j * m.cols() + i])
+    Ok((keep.kept(up.transposed())?.transposed(), keep.kept(down)?))
 }

@@ -31,8 +31,10 @@
 //! factor of H, as in `compress_svd`; coefficients are fitted in the norm of the residual, where the paper projects.
 
 mod atoms;
+mod joint;
 mod memory;
 mod mixture;
+mod partition;
 mod plan;
 mod step;
 
@@ -43,8 +45,10 @@ use compress_core::{
 };
 use compress_svd::{Metric, Norm, under_norm};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 pub use atoms::dictionary;
+pub use partition::partition;
 pub use plan::{Group, groups, uniform};
 pub use step::{Atoms, AtomsOf, Mix, Mixture};
 
@@ -59,8 +63,14 @@ pub struct Masa {
     pub atoms: Count,
     /// ρ: the rank of every residual is ⌊ρ m n / (m + n)⌋. None where a budget decides the ranks.
     pub residual: Option<f64>,
-    /// The groups of consecutive layers that share, of nearly equal length.
+    /// Whether atoms are fitted beside residuals, in place of principal components of whole weights.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub joint: bool,
+    /// The groups of consecutive layers that share.
     pub groups: usize,
+    /// Where one of them ends and the next begins.
+    #[serde(skip_serializing_if = "GroupsBy::is_even")]
+    pub groups_by: GroupsBy,
     /// The norm in which residuals are cut and ranks are compared.
     pub norm: Norm,
     /// The norm in which coefficients are fitted.
@@ -75,6 +85,25 @@ pub enum Count {
     Of(usize),
     /// For each group the number with which a plan of the budget loses least, 0 among them.
     Auto,
+}
+
+/// Where a group of layers ends and the next begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupsBy {
+    /// After as many layers in each, nearly.
+    #[default]
+    Even,
+    /// Where the logit lens tells least apart inside of groups. The paper's.
+    LogitLens,
+}
+
+impl GroupsBy {
+    /// Whether it is the usual one, which options do not tell.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    const fn is_even(&self) -> bool {
+        matches!(self, Self::Even)
+    }
 }
 
 /// How coefficients are fitted.
@@ -94,7 +123,9 @@ impl Default for Masa {
             roles: vec![Role::Query, Role::Key, Role::Value, Role::Output],
             atoms: Count::Auto,
             residual: None,
+            joint: false,
             groups: 1,
+            groups_by: GroupsBy::Even,
             norm: Norm::Kronecker,
             fit: Fit::Norm,
         }
@@ -122,16 +153,21 @@ impl Fit {
 impl Method for Masa {
     type Step = Mix;
 
-    const PLANNING: &'static [&'static str] = &["roles", "atoms", "residual", "groups"];
+    const PLANNING: &'static [&'static str] =
+        &["roles", "atoms", "residual", "joint", "groups", "groups_by"];
 
     fn name(&self) -> &'static str {
         "masa"
     }
 
     fn needs_to_plan(&self) -> Needs {
-        match self.residual {
+        let of_ranks = match self.residual {
             Some(_) => Needs::NOTHING,
             None => self.norm.needs(),
+        };
+        Needs {
+            lens: self.looks(),
+            ..of_ranks
         }
     }
 
@@ -143,7 +179,7 @@ impl Method for Masa {
     }
 
     fn plan(&self, survey: &Survey<'_>, budget: Option<Budget>) -> Result<Vec<Mix>> {
-        let groups = groups(survey, &self.roles, self.groups);
+        let groups = groups(survey, &self.roles, (self.groups, self.groups_by))?;
         let fail = |problem| {
             let method = self.name();
             Err(Error::Options { method, problem })
@@ -152,7 +188,9 @@ impl Method for Masa {
             return fail("none of the chosen weights has one of the --roles");
         }
         match (self.residual, self.atoms) {
-            (Some(residual), Count::Of(count)) => return Ok(uniform(&groups, count, residual)),
+            (Some(residual), Count::Of(count)) => {
+                return Ok(uniform(&groups, count, (residual, self.joint)));
+            }
             (Some(_), Count::Auto) => {
                 return fail(
                     "--residual goes with a number of --atoms: auto chooses it by what a budget leaves",
@@ -175,6 +213,20 @@ impl Method for Masa {
             Count::Auto => planning.best()?,
         };
         Ok(found.steps)
+    }
+
+    fn decided_by(&self, survey: &Survey<'_>) -> Result<Option<Value>> {
+        if !self.looks() {
+            return Ok(None);
+        }
+        let layers = survey.sites().filter_map(|(site, _)| site.layer()).max();
+        let apart = (1..=layers.unwrap_or(0)).map(|layer| survey.lens(layer));
+        let groups = groups(survey, &self.roles, (self.groups, self.groups_by))?;
+        let first_of_each = groups.iter().filter_map(|group| group.sites.first());
+        Ok(Some(json!({
+            "logit_lens": apart.collect::<Result<Vec<f64>>>()?,
+            "groups_begin_with": first_of_each.collect::<Vec<_>>(),
+        })))
     }
 
     fn share(&self, step: &Mix, survey: &Survey<'_>) -> Result<Dictionary> {
@@ -205,6 +257,25 @@ impl Method for Masa {
         threads: usize,
     ) -> Result<usize> {
         memory::memory(steps, self.norm, shape, threads)
+    }
+}
+
+impl Masa {
+    /// Whether the logit lens decides anything: one group begins and ends with the model.
+    const fn looks(&self) -> bool {
+        matches!(self.groups_by, GroupsBy::LogitLens) && self.groups > 1
+    }
+}
+
+impl FromStr for GroupsBy {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "even" => Ok(Self::Even),
+            "logit-lens" => Ok(Self::LogitLens),
+            _ => Err("layers are grouped evenly: even, or by the logit lens: logit-lens".into()),
+        }
     }
 }
 

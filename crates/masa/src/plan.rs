@@ -17,8 +17,9 @@ use compress_svd::{Metric, Norm, under_norm};
 use compress_welore::{Base, Candidate, Count, allocate_within};
 
 use crate::{
-    Masa, atoms,
+    GroupsBy, Masa, atoms,
     mixture::{fit, rest},
+    partition::partition,
     step::{Atoms, AtomsOf, Mix, Mixture},
 };
 
@@ -41,8 +42,9 @@ impl Group {
         }
     }
 
-    /// So many atoms of its weights, as far as there are as many weights; none of no weights.
-    fn atoms(&self, count: usize) -> Option<Atoms> {
+    /// So many atoms of its weights, as far as there are as many weights; none of no weights. With residuals of so much of
+    /// the break-even rank they are fitted beside these.
+    fn atoms(&self, count: usize, residual: Option<f64>) -> Option<Atoms> {
         let layers: Vec<usize> = self.sites.iter().filter_map(|site| site.layer()).collect();
         let count = count.min(layers.len());
         let start = *self.sites.first()?;
@@ -50,45 +52,74 @@ impl Group {
             start,
             layers,
             count,
+            beside: residual.map_or(0, |residual| rank(self.shape, residual)),
         })
     }
 }
 
-/// The groups of all chosen weights of some roles, each role's layers in `parts` of nearly equal length.
-#[must_use]
-pub fn groups(survey: &Survey<'_>, roles: &[Role], parts: usize) -> Vec<Group> {
-    let of_role = |role: &Role| {
-        let sites = survey
-            .sites()
-            .filter(|(site, _)| site.role() == Some(*role));
+/// ⌊ρ m n / (m + n)⌋.
+fn rank(shape: Shape, residual: f64) -> usize {
+    (residual.max(0.0) * shape.break_even_rank()) as usize
+}
+
+/// The groups of all chosen weights of some roles, each role's layers in so many parts. Fails where they are cut by the logit
+/// lens and it was not measured.
+pub fn groups(
+    survey: &Survey<'_>,
+    roles: &[Role],
+    (parts, by): (usize, GroupsBy),
+) -> Result<Vec<Group>> {
+    // Whatever was said twice is one role.
+    let roles: BTreeSet<Role> = roles.iter().copied().collect();
+    let mut groups = Vec::new();
+    for role in roles {
+        let sites = survey.sites().filter(|(site, _)| site.role() == Some(role));
         let sites: Vec<(Site, Shape)> = sites.collect();
-        let parts = parts.clamp(1, sites.len().max(1));
-        let part = |i: usize| i * sites.len() / parts;
-        let groups = (0..parts).filter_map(|i| {
-            let members = &sites[part(i)..part(i + 1)];
+        let starts = starts(&sites, survey, (parts, by))?;
+        let ends = starts.iter().skip(1).copied().chain([sites.len()]);
+        groups.extend(starts.iter().zip(ends).filter_map(|(&start, end)| {
+            let members = &sites[start..end];
             let (_, shape) = *members.first()?;
             // All weights of a role have one shape; one that has another shares nothing.
             let alike = members.iter().filter(|(_, other)| *other == shape);
             let sites = alike.map(|(site, _)| *site).collect();
             Some(Group { sites, shape })
-        });
-        groups.collect::<Vec<_>>()
+        }));
+    }
+    Ok(groups)
+}
+
+/// The places among a role's weights at which groups begin.
+fn starts(
+    sites: &[(Site, Shape)],
+    survey: &Survey<'_>,
+    (parts, by): (usize, GroupsBy),
+) -> Result<Vec<usize>> {
+    let parts = parts.clamp(1, sites.len().max(1));
+    if by == GroupsBy::Even || parts == 1 {
+        return Ok((0..parts).map(|part| part * sites.len() / parts).collect());
+    }
+    let layers: Vec<usize> = sites.iter().filter_map(|(site, _)| site.layer()).collect();
+    // Over layers that were not chosen, the sum of the steps.
+    let apart = |pair: &[usize]| {
+        (pair[0] + 1..=pair[1])
+            .map(|layer| survey.lens(layer))
+            .sum()
     };
-    // Whatever was said twice is one role.
-    let roles: BTreeSet<Role> = roles.iter().copied().collect();
-    roles.iter().flat_map(of_role).collect()
+    let apart = layers.windows(2).map(apart).collect::<Result<Vec<f64>>>()?;
+    Ok(partition(&apart, parts))
 }
 
 /// Steps with the same number of atoms in every group, and residuals of rank ⌊ρ m n / (m + n)⌋; none for groups of fewer
 /// weights than atoms, which would only grow.
 #[must_use]
-pub fn uniform(groups: &[Group], count: usize, residual: f64) -> Vec<Mix> {
+pub fn uniform(groups: &[Group], count: usize, (residual, joint): (f64, bool)) -> Vec<Mix> {
     let large = groups.iter().filter(|group| group.sites.len() >= count);
     let steps = large.flat_map(|group| {
         // As many atoms as weights leave nothing.
         let exact = count == group.sites.len();
-        let rank = (residual * group.shape.break_even_rank()) as usize * usize::from(!exact);
-        let atoms = group.atoms(count);
+        let rank = rank(group.shape, residual) * usize::from(!exact);
+        let atoms = group.atoms(count, (joint && !exact).then_some(residual));
         let of = atoms.as_ref().map(Atoms::reference);
         let mixtures = group.sites.iter().map(move |&site| {
             Mix::Mixture(Mixture {
@@ -184,6 +215,19 @@ impl Planning<'_> {
         })
     }
 
+    /// How much of the break-even rank residuals have that atoms are fitted beside: what the budget leaves a group of the
+    /// same share as all others. Known before ranks are, which depend on the atoms.
+    fn beside(&self, group: &Group, count: usize) -> Option<f64> {
+        let all: usize = self
+            .groups
+            .iter()
+            .map(|it| it.sites.len() * it.shape.size())
+            .sum();
+        let keep = self.parameters as f64 / all.max(1) as f64;
+        let atoms = count as f64 / group.sites.len().max(1) as f64;
+        self.method.joint.then_some(keep - atoms)
+    }
+
     /// The same where some weights are to stay whole, whatever else does.
     fn given(&self, counts: &[usize], whole: &[Site]) -> Result<Found> {
         let mut candidates = Vec::new();
@@ -191,7 +235,7 @@ impl Planning<'_> {
         let mut dictionaries = Vec::new();
         for (group, &count) in self.groups.iter().zip(counts) {
             let mixed = group.without(whole);
-            let atoms = mixed.atoms(count);
+            let atoms = mixed.atoms(count, self.beside(&mixed, count));
             paid += (group.sites.len() - mixed.sites.len()) * group.shape.size();
             if let Some(Atoms { count, .. }) = &atoms {
                 paid += count * (group.shape.size() + mixed.sites.len());
@@ -304,6 +348,7 @@ fn name(method: &Masa, atoms: &Atoms) -> String {
         start,
         layers,
         count,
+        beside,
     } = atoms;
     // FNV-1a, which is the same on every machine.
     let hash = layers
@@ -312,7 +357,11 @@ fn name(method: &Masa, atoms: &Atoms) -> String {
             (hash ^ *layer as u64).wrapping_mul(0x100_0000_01b3)
         });
     let (norm, fit) = (method.norm.name(), method.fit.name());
-    format!("{norm}-{fit}-{count}-{start}-{hash:016x}")
+    let joint = match beside {
+        0 => String::new(),
+        rank => format!("-beside-{rank}"),
+    };
+    format!("{norm}-{fit}-{count}{joint}-{start}-{hash:016x}")
 }
 
 /// A weight for the hand-out of ranks.

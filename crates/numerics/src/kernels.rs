@@ -5,6 +5,7 @@
 //! instructions that the processor has.
 
 mod attention;
+mod divergence;
 mod dot;
 mod exponential;
 mod rms_norm;
@@ -15,6 +16,7 @@ mod swiglu;
 mod testing;
 
 pub use attention::{HEADER, attend_part, exponentials, join_parts};
+pub use divergence::divergence;
 pub use dot::{largest, multiply_rows};
 pub use exponential::{exponentiate, log_sum_exp};
 pub use rms_norm::{divide_and_scale, rms_norm};

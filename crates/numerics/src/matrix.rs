@@ -141,6 +141,13 @@ impl Matrix {
         self.data
     }
 
+    /// The transpose, row after row.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        let (data, cols) = (&self.data, self.cols());
+        Self::from_fn(cols, self.rows(), |i, j| data[j * cols + i])
+    }
+
     /// `‖M‖²_F`, summed in `f64` one number after the other, so that it has the same bytes everywhere.
     #[must_use]
     pub fn squared_norm(&self) -> f64 {

@@ -40,6 +40,7 @@ impl Norm {
             activations: matches!(self, Self::Activation | Self::Kronecker),
             attention_weighted: false,
             gradients: matches!(self, Self::InputFisher | Self::Kronecker),
+            lens: false,
         }
     }
 

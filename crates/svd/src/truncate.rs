@@ -94,7 +94,7 @@ fn factors(weight: &Matrix, eigen: &Eigen) -> Result<(Matrix, Matrix)> {
         scale_rows(&mut down, &inverse);
     } else {
         up = product(weight, basis)?;
-        down = transposed(basis);
+        down = basis.transposed();
         scale_columns(&mut up, &inverse);
         scale_rows(&mut down, &roots);
     }
@@ -115,9 +115,4 @@ fn scale_rows(m: &mut Matrix, by: &[f32]) {
     for (row, s) in m.data_mut().chunks_exact_mut(cols).zip(by) {
         row.iter_mut().for_each(|x| *x *= s);
     }
-}
-
-/// The transpose, row-major.
-fn transposed(m: &Matrix) -> Matrix {
-    Matrix::from_fn(m.cols(), m.rows(), |i, j| m.data()[j * m.cols() + i])
 }

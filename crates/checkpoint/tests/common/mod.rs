@@ -97,6 +97,7 @@ pub fn record() -> Record {
         format: "f32".into(),
         dense: false,
         plan: Value::Null,
+        decided_by: None,
         errors: Value::Null,
         report: None,
         before: None,

@@ -4,7 +4,7 @@ use clap::Args;
 use compress_core::{Bits, Role, Scheme, TokenWeights};
 use compress_fwsvd::{Fisher, FwSvd};
 use compress_lorc::{Keep, Lorc, Quantizer, RoundingOptions, Scaling};
-use compress_masa::{Count as AtomCount, Fit, Masa};
+use compress_masa::{Count as AtomCount, Fit, GroupsBy, Masa};
 use compress_svd::{Norm, Svd};
 use compress_welore::{Count, Score, Welore};
 
@@ -301,9 +301,24 @@ pub struct MasaOptions {
     #[arg(long, value_name = "RHO", value_parser = share, requires = "atoms", conflicts_with_all = ["keep", "size", "plan"])]
     pub residual: Option<f64>,
 
-    /// Groups of consecutive layers that share, of nearly equal length.
+    /// Fit atoms beside the residuals, each to the other in turns, in place of principal components of whole weights: what low
+    /// rank takes care of need not be shared. For models that `align` wrote; others have little that it would find.
+    #[arg(long, conflicts_with = "plan")]
+    pub joint: bool,
+
+    /// Groups of consecutive layers that share.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "plan")]
     pub groups: usize,
+
+    /// Where groups begin: `even`, so that they have nearly the same length; `logit-lens`, where neighbouring layers would say
+    /// the most different things on the calibration text (by KL divergence, no group of one layer), as in the paper.
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "even",
+        conflicts_with = "plan"
+    )]
+    pub groups_by: GroupsBy,
 
     /// Which error ranks are compared by and residuals make small: `loss`, the estimated loss, needs gradients;
     /// `activation`, that of the outputs; `plain`, that of the weights, needs no data.
@@ -369,7 +384,9 @@ impl MethodOptions for MasaOptions {
             roles: self.roles.clone(),
             atoms: self.atoms,
             residual: self.residual,
+            joint: self.joint,
             groups: self.groups,
+            groups_by: self.groups_by,
             norm: self.metric,
             fit: self.coefficients,
         }

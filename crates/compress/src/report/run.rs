@@ -35,6 +35,8 @@ pub struct FinishedRun<'a, S: Step> {
     pub model: &'a Opened,
     /// The steps that were carried out.
     pub plan: &'a Plan<S>,
+    /// What else decided the plan; none where options and budget say all.
+    pub decided_by: Option<Value>,
     /// The text that was calibrated on; none where nothing was measured.
     pub calibration: Option<Value>,
     /// How long measuring took before compressing.
@@ -78,6 +80,9 @@ impl<S: Step> FinishedRun<'_, S> {
             "compress_seconds": self.compressed.seconds,
             "peak_bytes": self.peak,
         });
+        if let Some(decided_by) = &self.decided_by {
+            json["decided_by"] = decided_by.clone();
+        }
         if let Some((text, (before, after))) = &self.measured {
             json["text"] = text.describe();
             json["before"] = serde_json::to_value(before)?;
@@ -104,6 +109,7 @@ impl<S: Step> FinishedRun<'_, S> {
             format: format.to_string(),
             dense: self.job.planning.form.dense,
             plan: serde_json::to_value(self.plan)?,
+            decided_by: self.decided_by.clone(),
             errors: serde_json::to_value(&self.compressed.errors)?,
             report: if self.measured.is_some() {
                 Some(self.json(method.name())?)
@@ -151,6 +157,9 @@ impl<S: Step> FinishedRun<'_, S> {
                     Some(RefitTarget::Original) => ", refit",
                 },
             ));
+        }
+        if let Some(decided_by) = &self.decided_by {
+            lines.push(format!("the plan was decided by {decided_by}"));
         }
         let Some((text, (before, after))) = &self.measured else {
             lines.push(format!(

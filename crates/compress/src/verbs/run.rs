@@ -77,6 +77,7 @@ impl Work<Running> for Compress<'_> {
         let foresight = Measurements::to_plan(method, planning, context, &model)?;
         let survey = foresight.inform(survey);
         let plan = pipeline::plan(method, &survey, &model, planning)?;
+        let decided_by = pipeline::decided_by(method, &survey, planning)?;
         let spec = pipeline::output_spec(&model.checkpoint, plan.forms(), &planning.form);
         let layout = Layout::new(&model.checkpoint, &spec)?;
         // Bytes, disk and memory are known now, and told before anything is measured for compressing.
@@ -93,6 +94,7 @@ impl Work<Running> for Compress<'_> {
             model: &model,
             survey,
             plan: &plan,
+            decided_by,
             evidence: &evidence,
             parallel: takes.parallel,
             calibrate_seconds: foresight.seconds() + evidence.seconds(),

@@ -199,6 +199,7 @@ fn record(
         format: model.checkpoint.format().to_string(),
         dense: false,
         plan: Value::Null,
+        decided_by: None,
         errors: Value::Null,
         report,
         before: Record::of(&model.checkpoint),

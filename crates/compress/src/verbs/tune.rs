@@ -315,6 +315,7 @@ impl Task<'_> {
             format: self.job.dtype.unwrap_or(model.format()).to_string(),
             dense: false,
             plan: Value::Null,
+            decided_by: None,
             errors: json!({}),
             report: Some(report),
             before: Record::of(model),

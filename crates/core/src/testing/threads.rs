@@ -98,6 +98,10 @@ impl Evidence for Wide {
         let count = self.shape(block_role(site)?).cols;
         Ok(self.activations(input)?.diagonal().take(count).collect())
     }
+
+    fn lens(&self, layer: usize) -> Result<f64> {
+        Ok(1.0 / (1 + layer) as f64)
+    }
 }
 
 /// Law: plans, factors and errors have the same bytes on 1, 2, 3 and 8 threads.

@@ -297,7 +297,7 @@ impl Double {
 }
 
 /// `a · b` into new memory, in tiles.
-fn multiply<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<Dense<T>> {
+pub(super) fn multiply<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<Dense<T>> {
     fit(a, b)?;
     let mut out = Mat::zeros(a.nrows(), b.ncols());
     multiply_tiles(out.as_mut(), Accum::Replace, a, b, T::from_f32(1.0));
