@@ -11,7 +11,7 @@
 //! the matrix, which is let go of after the product.
 
 use burn::{
-    module::{Module, Param},
+    module::Module,
     tensor::{Device, Tensor},
 };
 use compress_core::{DictionaryForm, Form, Group, Shape};
@@ -21,6 +21,7 @@ use crate::{
     Pair, Result, Store,
     host::{self, numbers, plain},
     product::{product, product_of_transposed},
+    store::selected,
 };
 
 /// What becomes of mixtures of atoms when a network is loaded.
@@ -123,8 +124,7 @@ impl Mixture {
 
     /// Rows of W.
     pub(crate) fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
-        let matrix = Param::from_tensor(self.mixed(device));
-        let mixed = Store::Float(matrix).rows(indices, device)?;
+        let mixed = selected(self.mixed(device), indices, device);
         Ok(match &self.residual {
             Some(pair) => mixed + pair.rows(indices, device)?,
             None => mixed,

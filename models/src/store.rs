@@ -219,7 +219,7 @@ impl Store {
     /// Rows of the matrix, decoded where it is packed.
     pub(crate) fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
         match self {
-            Self::Float(matrix) => Ok(selected(matrix, indices, device)),
+            Self::Float(matrix) => Ok(selected(matrix.val(), indices, device)),
             Self::Packed(packed) => packed.rows(indices, device),
         }
     }
@@ -261,9 +261,9 @@ impl Pair {
 }
 
 /// Rows of a float matrix, on a device.
-fn selected(weight: &Param<Tensor<2>>, rows: &[u32], device: &Device) -> Tensor<2> {
+pub fn selected(matrix: Tensor<2>, rows: &[u32], device: &Device) -> Tensor<2> {
     let rows: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
     let count = rows.len();
     let rows: Tensor<1, Int> = Tensor::from_data(TensorData::new(rows, [count]), device);
-    weight.val().select(0, rows)
+    matrix.select(0, rows)
 }

@@ -139,11 +139,12 @@ fn the_loss_changes_as_the_gradients_by_atoms_and_coefficients_say() {
             set(&mut model, only, values);
             loss(&model, &windows)
         };
-        let far = 2e-2;
+        // As far as changes the loss by this, which is little beside its curvature and much beside its digits.
+        let far = 5e-3 / length;
         let slope = (at(far) - at(-far)) / (2.0 * far);
         let name = &names[place];
         assert!(
-            (slope - length).abs() < 0.01 * length + 1e-5,
+            (slope / length - 1.0).abs() < 0.01,
             "{name}: {slope} {length}"
         );
     }
