@@ -30,7 +30,7 @@ mod sums;
 
 pub use cholesky::{Cholesky, Indefinite, InverseRoot};
 pub use dense::{Dense, Double, Single, UNFOLDED};
-pub use eigen::{EIGEN_SQUARES, Eigen, Gram, short_gram, singular_values};
+pub use eigen::{Eigen, Gram, eigen_memory, short_gram, singular_values};
 pub use polar::polar;
 pub use product::{PACKED, product, product_of_transposed};
 pub use real::Real;

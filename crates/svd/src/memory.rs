@@ -5,8 +5,8 @@
 //! r        the rank
 //! 4 s l    the weight
 //! 8 s l    M, and W while M is made of it by a root; during the eigendecomposition only where there is a root
-//! 32 s²    the eigendecomposition of a Gram matrix in f64; half of that for the plain norm, which needs f32 only
-//!          unless what is cut away is below a thousandth of the weight
+//! 32 s²    the eigendecomposition of a Gram matrix in f64, above s = 1024 no more than 20 s² or 14 s² + 16 s r; half of that
+//!          for the plain norm, which needs f32 only unless what is cut away is below a thousandth of the weight
 //! 8 s p    a part of M H, of p columns, while M H Mᵀ is summed; and H unfolded, 256 columns on each thread;
 //!          512 columns of M stay packed on each
 //! 8 r (s + l)   the pair in f64; twice that where it is transposed
@@ -14,7 +14,7 @@
 //! ```
 
 use compress_core::{Result, Shape, Site, Truncate};
-use compress_numerics::linalg::{EIGEN_SQUARES, PACKED, UNFOLDED};
+use compress_numerics::linalg::{PACKED, UNFOLDED, eigen_memory};
 
 use crate::{Norm, metric::PART};
 
@@ -59,14 +59,13 @@ pub const fn memory_of_metric(n: usize, rooted: bool) -> usize {
 pub fn memory_of_cut(shape: Shape, rank: usize, norm: Norm, threads: usize) -> usize {
     let weight = size_of::<f32>() * shape.size();
     if norm == Norm::Plain {
-        let square = shape.full_rank() * shape.full_rank();
-        return weight + EIGEN_SQUARES * size_of::<f32>() * square;
+        return weight + size_of::<f32>() * eigen_memory(shape.full_rank(), rank);
     }
     let cut = Cut::new(shape, norm);
     let phases = [
         cut.rooting(),
         cut.gram(threads),
-        cut.eigen(),
+        cut.eigen(rank),
         cut.factors(rank),
     ];
     weight + cut.always(threads) + phases.into_iter().max().unwrap_or(0)
@@ -147,13 +146,13 @@ impl Cut {
     }
 
     /// During the eigendecomposition: M stays where it has a root.
-    fn eigen(&self) -> usize {
+    fn eigen(&self, rank: usize) -> usize {
         let held = if self.shorter == Side::Even {
             0
         } else {
             self.wide()
         };
-        held + EIGEN_SQUARES * self.square()
+        held + size_of::<f64>() * eigen_memory(self.short, rank)
     }
 
     /// While the factors are made of the eigenvectors, and then rounded to `f32`.

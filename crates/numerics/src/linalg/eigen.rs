@@ -20,17 +20,26 @@ mod tridiagonal;
 
 use faer::{Accum, Mat};
 
-use self::tridiagonal::Tridiagonal;
+use self::{divide_and_conquer::WHOLE, tridiagonal::Tridiagonal};
 use super::{Real, product::multiply_lower_tiles};
 use crate::{Error, Matrix, Result, Shape};
 
 /// Columns that are converted to the precision of the Gram matrix at a time, so that no whole copy in `f64` is made.
 const PART: usize = 1024;
 
-/// Peak memory of an eigendecomposition with vectors, in n × n matrices. Behind the reflections, in the given one: the
-/// eigenvectors and two more in the workspace of divide and conquer; of a large matrix the eigenvectors of halves, half
-/// of those again, S and Q S, where all are wanted. For predictions of memory.
-pub const EIGEN_SQUARES: usize = 4;
+/// Numbers in memory at the peak of an eigendecomposition of an n × n matrix with `count` eigenvectors, the given matrix
+/// among them. For predictions of memory.
+#[must_use]
+pub const fn eigen_memory(n: usize, count: usize) -> usize {
+    let square = n * n;
+    // Behind the reflections, in the given matrix: eigenvectors, and two more in the workspace of divide and conquer.
+    if n <= WHOLE {
+        return 4 * square;
+    }
+    // The same of two halves side by side; or their eigenvectors, half of those again, S and Q S.
+    let (halves, merge) = (3 * square / 2, 3 * square / 4 + 2 * n * count);
+    square + if halves > merge { halves } else { merge }
+}
 
 /// The eigenvalues of a symmetric matrix, and the eigenvectors of the largest.
 #[derive(Clone, Debug)]

@@ -21,7 +21,7 @@ use faer::{
 };
 
 /// Larger matrices are divided.
-const WHOLE: usize = 1024;
+pub(super) const WHOLE: usize = 1024;
 
 /// Eigenvalues, and eigenvectors of the largest.
 pub(super) struct Solution<T> {
