@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use common::{compress, fixture, folder, success, text};
 use compress_checkpoint::Checkpoint;
 use compress_evaluate::{Outline, ScoringFootprint};
+use compress_models::Mixtures;
 use serde_json::Value;
 
 const CONTEXT: usize = 64;
@@ -42,6 +43,7 @@ fn bytes(models: [&Path; 2], batch: usize) -> String {
     let need = ScoringFootprint {
         models: models.iter().map(Outline::of).collect(),
         reference: None,
+        mixtures: Mixtures::default(),
         time: CONTEXT,
         windows: WINDOWS,
     };

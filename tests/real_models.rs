@@ -22,6 +22,7 @@ use std::{
 use common::{compress, folder, json, near, shared, smollm2, stories, success, text};
 use compress_checkpoint::Checkpoint;
 use compress_evaluate::{Outline, ScoringFootprint};
+use compress_models::Mixtures;
 use serde_json::Value;
 
 #[test]
@@ -311,6 +312,7 @@ fn the_memory_of_an_evaluation_is_predicted_within_a_tenth() {
     let need = ScoringFootprint {
         models: vec![Outline::of(&checkpoint); 2],
         reference: None,
+        mixtures: Mixtures::default(),
         time: 1024,
         windows: 4,
     };

@@ -11,8 +11,13 @@ mod common;
 
 use std::{fs, path::Path};
 
-use common::{compress, edit_tensors, files, folder, goes_on_after_kills, success, tensors, text};
+use burn::{backend::Flex, tensor::Distribution};
+use common::{
+    compress, edit_tensors, files, folder, goes_on_after_kills, json, success, tensors, text,
+};
 use compress_checkpoint::Checkpoint;
+use compress_core::Role;
+use compress_models::{Decoder, Device, Mixtures, Store, Tensor, Weight};
 use serde_json::Value;
 
 /// Two atoms for all layers of a role, and residuals, from the weights alone.
@@ -67,6 +72,107 @@ fn a_mixture_is_the_same_model_as_its_weights_multiplied_out() {
     assert_eq!(model.parameters(), numbers);
     let header = model.file_bytes() - 4 * numbers;
     assert!(header < 20_000, "{header}");
+}
+
+#[test]
+fn atoms_that_are_in_memory_once_give_the_figures_and_texts_of_mixed_matrices() {
+    let place = folder();
+    for (name, more) in [("floats", &[][..]), ("rounded", &["--factor-bits", "8"])] {
+        let output = place.path().join(name);
+        masa(&output, &[&PLAIN[..], &["--no-evaluate"], more].concat());
+        let evaluated = |more: &[&str]| {
+            let words = ["evaluate", text(&output), "--windows", "4"];
+            json(&[&words[..], more].concat())["perplexity"].clone()
+        };
+        let near = |mixed: &Value, shared: &Value| {
+            let [mixed, shared] = [mixed, shared].map(|it| it.as_f64().unwrap());
+            assert!(
+                (shared / mixed - 1.0).abs() < 1e-5,
+                "{name}: {shared} {mixed}"
+            );
+        };
+        near(&evaluated(&[]), &evaluated(&["--share-memory"]));
+        let split = ["--split", "100"];
+        let shared = evaluated(&["--split", "100", "--share-memory"]);
+        near(&evaluated(&split), &shared);
+        let said = |more: &[&str]| {
+            let words = ["generate", text(&output), "-p", "Once", "-n", "60"];
+            json(&[&words[..], more].concat())["text"].clone()
+        };
+        assert_eq!(said(&[]), said(&["--share-memory"]), "{name}");
+    }
+}
+
+#[test]
+fn products_with_atoms_are_those_with_the_mixed_matrix_for_any_number_of_tokens() {
+    let place = folder();
+    for (count, more) in [("1", &[][..]), ("3", &[]), ("2", &["--factor-bits", "8"])] {
+        let output = place.path().join(count);
+        let how = ["--atoms", count, "--residual", "0.2", "--metric", "plain"];
+        masa(&output, &[&how[..], &["--no-evaluate"], more].concat());
+        let checkpoint = Checkpoint::open(&output).unwrap();
+        // On the CPU by kernels of its own, under autodiff by the operations that a GPU has as well.
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let load = |mixtures| Decoder::load_fixed(&checkpoint, mixtures, &device).unwrap();
+            let [mixed, shared] = [Mixtures::MultipliedOut, Mixtures::Shared].map(load);
+            for (mixed, shared) in mixed.blocks.iter().zip(&shared.blocks) {
+                for role in [Role::Query, Role::Key, Role::Value, Role::Output] {
+                    let [mixed, shared] = [mixed, shared].map(|block| &block.linear(role).weight);
+                    assert!(matches!(mixed, Weight::Whole(_)));
+                    assert!(matches!(shared, Weight::Shared(_)));
+                    for tokens in [1, 2, 3, 9] {
+                        let random = |width| {
+                            let normal = Distribution::Normal(0.0, 1.0);
+                            Tensor::<2>::random([tokens, width], normal, &device)
+                        };
+                        let (x, g) = (random(mixed.shape().cols), random(mixed.shape().rows));
+                        same(mixed.forward(x.clone()), shared.forward(x));
+                        same(mixed.backward(g.clone()), shared.backward(g));
+                    }
+                    let rows = |weight: &Weight| weight.rows(&[5, 0], &device).unwrap();
+                    same(rows(mixed), rows(shared));
+                }
+            }
+        }
+    }
+}
+
+/// Fails where matrices differ by more than sums in another order do.
+fn same(one: Tensor<2>, other: Tensor<2>) {
+    let square = |x: Tensor<2>| (x.clone() * x).sum().into_scalar::<f64>();
+    let (length, apart) = (square(one.clone()), square(one - other));
+    assert!(
+        length > 0.0 && apart < 1e-10 * length,
+        "{apart} of {length}"
+    );
+}
+
+#[test]
+fn all_layers_of_a_group_read_one_copy_of_its_atoms() {
+    let place = folder();
+    let output = place.path().join("out");
+    masa(
+        &output,
+        &[&PLAIN[..], &["--no-evaluate", "--groups", "2"]].concat(),
+    );
+    let checkpoint = Checkpoint::open(&output).unwrap();
+    let shared = Decoder::load_fixed(&checkpoint, Mixtures::Shared, &Device::flex()).unwrap();
+    let place = |layer: usize| {
+        let Weight::Shared(mixture) = &shared.blocks[layer].linear(Role::Key).weight else {
+            panic!("layer {layer} is no mixture");
+        };
+        let Store::Float(atoms) = &mixture.atoms else {
+            panic!("atoms are no floats");
+        };
+        let atoms = atoms.val().try_into_primitive::<Flex>().unwrap();
+        atoms.storage::<f32>().as_ptr()
+    };
+    let places: Vec<_> = (0..shared.blocks.len()).map(place).collect();
+    let half = places.len() / 2;
+    let (first, second) = places.split_at(half);
+    assert!(first.iter().all(|it| *it == first[0]), "{places:?}");
+    assert!(second.iter().all(|it| *it == second[0]), "{places:?}");
+    assert!(first[0] != second[0]);
 }
 
 #[test]

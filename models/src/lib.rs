@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A linear layer executes the [`Factor`](compress_core::Factor) that it was given: a low-rank pair runs as two
-//! products and is never multiplied out. Tensors keep Hugging Face's layout, out × in. A [`Decoder`] holds floats as
+//! products and is never multiplied out; a mixture of shared atoms is, unless [`Mixtures`] say otherwise. Tensors keep Hugging Face's layout, out × in. A [`Decoder`] holds floats as
 //! `f32` and packed integers as they are stored; a [`Streamed`] network holds one block of them.
 //!
 //! ```no_run
@@ -33,6 +33,7 @@ mod gpu;
 mod host;
 mod linear;
 mod load;
+mod mixture;
 mod network;
 mod norm;
 mod product;
@@ -53,7 +54,8 @@ pub use device::{AUTOTUNE, Adapter, CPU, DeviceChoice, adapters};
 pub use error::{Error, Result};
 pub use feed_forward::FeedForward;
 pub use host::{to_device, to_host};
-pub use linear::{Linear, Mixed, Sum, Weight};
+pub use linear::{Linear, Sum, Weight};
+pub use mixture::{Mixture, Mixtures};
 pub use network::Network;
 pub use norm::rms_norm;
 pub use rotary::{Rotary, RotaryAngles};

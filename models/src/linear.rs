@@ -5,11 +5,14 @@
 //! Whole: W              m·n multiplications per token
 //! LowRank: up (down x)  r·(m + n)
 //! Sum: base x + up (down x)
+//! Shared: see `mixture.rs`
 //! ```
 //!
 //! The types mirror those of the contract ([`compress_core::Factor`]): a structure over stores, on a device. No
 //! product W = up · down is ever formed, forwards or backwards. Packed integers are multiplied as they are; on the CPU
 //! they are decoded for backward passes, and everywhere under autodiff.
+
+use std::iter;
 
 use burn::{
     module::{Module, Param},
@@ -17,7 +20,7 @@ use burn::{
 };
 use compress_core::{Factor, Form, Shape};
 
-use crate::{Pair, Result, Store};
+use crate::{Mixture, Pair, Result, Store};
 
 /// A base matrix with a low-rank correction, as LoRC has it.
 #[derive(Module, Debug)]
@@ -37,20 +40,8 @@ pub enum Weight {
     LowRank(Pair),
     /// W = base + up · down, all of it out × in.
     Sum(Sum),
-    /// W = Σ cₛ Dₛ, or that plus up · down.
-    Shared(Mixed),
-}
-
-/// A mixture of atoms that other layers share: it is mixed once, and then costs what any weight does.
-#[derive(Module, Debug)]
-pub struct Mixed {
-    /// out × in. Not trained, since no file has this matrix.
-    pub weight: Store,
-    /// up · down, of the same shape, where it is to be trained; else it is part of the weight.
-    pub residual: Option<Pair>,
-    /// The form that files have it in.
-    #[module(skip)]
-    pub form: Form,
+    /// W = Σ cₛ Dₛ, or that plus up · down, with atoms that other layers read as well.
+    Shared(Mixture),
 }
 
 /// A linear layer, y = W x + b.
@@ -97,22 +88,18 @@ impl Linear {
     /// Packed matrices are left out, so that indices may have gaps.
     #[must_use]
     pub fn matrices(&self) -> Vec<(usize, Tensor<2>)> {
-        // A mixture's coefficients come before its residual.
-        let first = usize::from(matches!(self.weight, Weight::Shared(_)));
-        let stores = (first..).zip(self.weight.stores());
+        let stores = (0..).zip(self.weight.stores());
         let float = |(place, store): (usize, &Store)| Some((place, store.float()?.val()));
         stores.filter_map(float).collect()
     }
 
-    /// Replaces its trainable matrices, in the order of [`matrices`](Self::matrices); the bias stays.
-    pub fn set_matrices(&mut self, values: impl IntoIterator<Item = Tensor<2>>) {
-        let stores = self.weight.stores_mut().into_iter();
-        let own = stores.filter_map(|store| match store {
-            Store::Float(own) => Some(own),
-            Store::Packed(_) => None,
-        });
-        for (own, value) in own.zip(values) {
-            *own = Param::from_tensor(value);
+    /// Replaces some of its trainable matrices, each by its index; the bias stays.
+    pub fn set_matrices(&mut self, values: impl IntoIterator<Item = (usize, Tensor<2>)>) {
+        let mut stores = self.weight.stores_mut();
+        for (place, value) in values {
+            if let Some(Store::Float(own)) = stores.get_mut(place) {
+                *own = Param::from_tensor(value);
+            }
         }
     }
 
@@ -137,7 +124,7 @@ impl Linear {
                 gradients.append(&mut correction.gradients(&x, &g));
                 gradients
             }
-            Weight::Shared(Mixed { residual, .. }) => {
+            Weight::Shared(Mixture { residual, .. }) => {
                 let residual = residual.iter();
                 residual.flat_map(|pair| pair.gradients(&x, &g)).collect()
             }
@@ -158,7 +145,7 @@ impl Linear {
 }
 
 impl Weight {
-    /// Moves a factor's numbers to a device.
+    /// Moves a factor's numbers to a device. A mixture is multiplied out, and from then on a whole weight.
     ///
     /// Fails where the parts of a mixture do not fit each other.
     pub fn new(factor: Factor, device: &Device) -> Result<Self> {
@@ -183,45 +170,18 @@ impl Weight {
                 correction: pair(correction),
             }),
             Factor::Shared { .. } => {
-                let mixed = compress_core::Store::Float(factor.dense()?);
-                Self::Shared(Mixed {
-                    weight: store(mixed),
-                    residual: None,
-                    form: factor.form(),
-                })
+                let mixed = factor.dense()?;
+                Self::Whole(store(compress_core::Store::Float(mixed)))
             }
         })
-    }
-
-    /// The same, with the residual of a mixture by itself, so that it can be trained.
-    pub fn with_residual(factor: Factor, device: &Device) -> Result<Self> {
-        let form = factor.form();
-        let Factor::Shared {
-            dictionary,
-            coefficients,
-            residual: Some(pair),
-        } = factor
-        else {
-            return Self::new(factor, device);
-        };
-        let mixed = dictionary.mixed(&coefficients.floats())?;
-        Ok(Self::Shared(Mixed {
-            weight: Store::new(compress_core::Store::Float(mixed), device),
-            residual: Some(Pair {
-                up: Store::new(pair.up, device),
-                down: Store::new(pair.down, device),
-            }),
-            form,
-        }))
     }
 
     /// Output features × input features, whatever the structure.
     #[must_use]
     pub fn shape(&self) -> Shape {
         match self {
-            Self::Whole(store)
-            | Self::Sum(Sum { base: store, .. })
-            | Self::Shared(Mixed { weight: store, .. }) => store.shape(),
+            Self::Whole(store) | Self::Sum(Sum { base: store, .. }) => store.shape(),
+            Self::Shared(mixture) => mixture.shape(),
             Self::LowRank(Pair { up, down }) => Shape::new(up.shape().rows, down.shape().cols),
         }
     }
@@ -236,21 +196,22 @@ impl Weight {
                 base: base.precision(),
                 correction: correction.form(),
             },
-            Self::Shared(Mixed { form, .. }) => *form,
+            Self::Shared(mixture) => mixture.form(),
         }
     }
 
-    /// Its matrices, in the order of [`Factor::stores`]: base, down, up; of a mixture those of its residual, where that
-    /// is by itself.
+    /// Its matrices, in the order of [`Factor::stores`]: base or coefficients, down, up. A mixture's atoms are not
+    /// its own.
     #[must_use]
     pub fn stores(&self) -> Vec<&Store> {
         match self {
             Self::Whole(store) => vec![store],
             Self::LowRank(Pair { up, down }) => vec![down, up],
             Self::Sum(Sum { base, correction }) => vec![base, &correction.down, &correction.up],
-            Self::Shared(Mixed { residual, .. }) => {
-                let pairs = residual.iter();
-                pairs.flat_map(|Pair { up, down }| [down, up]).collect()
+            Self::Shared(mixture) => {
+                let residual = mixture.residual.iter();
+                let residual = residual.flat_map(|Pair { up, down }| [down, up]);
+                iter::once(&mixture.coefficients).chain(residual).collect()
             }
         }
     }
@@ -263,9 +224,11 @@ impl Weight {
             Self::Sum(Sum { base, correction }) => {
                 vec![base, &mut correction.down, &mut correction.up]
             }
-            Self::Shared(Mixed { residual, .. }) => {
-                let pairs = residual.iter_mut();
-                pairs.flat_map(|Pair { up, down }| [down, up]).collect()
+            Self::Shared(mixture) => {
+                let residual = mixture.residual.iter_mut();
+                let residual = residual.flat_map(|Pair { up, down }| [down, up]);
+                let coefficients = iter::once(&mut mixture.coefficients);
+                coefficients.chain(residual).collect()
             }
         }
     }
@@ -277,12 +240,7 @@ impl Weight {
             Self::Whole(store) => store.forward(x),
             Self::LowRank(pair) => pair.forward(x),
             Self::Sum(Sum { base, correction }) => base.forward(x.clone()) + correction.forward(x),
-            Self::Shared(Mixed {
-                weight, residual, ..
-            }) => match residual {
-                Some(pair) => weight.forward(x.clone()) + pair.forward(x),
-                None => weight.forward(x),
-            },
+            Self::Shared(mixture) => mixture.forward(x),
         }
     }
 
@@ -295,12 +253,7 @@ impl Weight {
             Self::Sum(Sum { base, correction }) => {
                 base.backward(gradient.clone()) + correction.backward(gradient)
             }
-            Self::Shared(Mixed {
-                weight, residual, ..
-            }) => match residual {
-                Some(pair) => weight.backward(gradient.clone()) + pair.backward(gradient),
-                None => weight.backward(gradient),
-            },
+            Self::Shared(mixture) => mixture.backward(gradient),
         }
     }
 
@@ -314,12 +267,7 @@ impl Weight {
             Self::Sum(Sum { base, correction }) => {
                 Ok(base.rows(indices, device)? + correction.rows(indices, device)?)
             }
-            Self::Shared(Mixed {
-                weight, residual, ..
-            }) => match residual {
-                Some(pair) => Ok(weight.rows(indices, device)? + pair.rows(indices, device)?),
-                None => weight.rows(indices, device),
-            },
+            Self::Shared(mixture) => mixture.rows(indices, device),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! would spread over all results. Numbers become `f32`, packed ones stay packed, and on a GPU floats of 16 bits that are not
 //! to be trained stay so.
 
-use std::sync::Arc;
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use burn::{
     module::Param,
@@ -15,9 +15,12 @@ use compress_checkpoint::{
     Checkpoint, Config, Head,
     names::{self, NormSite},
 };
-use compress_core::{Role, Site, Store};
+use compress_core::{Dictionaries as _, DictionaryForm, Form, Group, Role, Site, Store};
 
-use crate::{Attention, Block, Decoder, Error, FeedForward, Linear, Result, Rotary, Weight, gpu};
+use crate::{
+    Attention, Block, Decoder, Error, FeedForward, Linear, Mixture, Mixtures, Pair, Result, Rotary,
+    Weight, gpu, store as on_device,
+};
 
 impl Decoder {
     /// Loads every weight in the form in which it is stored, floats as `f32`: 4 bytes per parameter.
@@ -30,23 +33,23 @@ impl Decoder {
 
     /// The same, to be run and not trained: on a GPU, floats that 16 bits hold exactly take no more. On the CPU there
     /// is no difference.
-    pub fn load_fixed(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        Loader::fixed(checkpoint, device).decoder()
+    pub fn load_fixed(
+        checkpoint: &Checkpoint,
+        mixtures: Mixtures,
+        device: &Device,
+    ) -> Result<Self> {
+        let fixed = Loader::fixed(checkpoint, device);
+        let loader = Loader { mixtures, ..fixed };
+        loader.decoder()
     }
 
-    /// Takes the residuals of mixtures out of their weights, so that they can be trained: `checkpoint` is what was
-    /// loaded. Costs two products for each of them from then on.
-    pub fn part_residuals(&mut self, checkpoint: &Checkpoint, device: &Device) -> Result<()> {
-        for (layer, block) in self.blocks.iter_mut().enumerate() {
-            for role in Role::ALL {
-                let linear = block.linear_mut(role);
-                if matches!(linear.weight, Weight::Shared(_)) {
-                    let factor = checkpoint.factor(Site::new(layer, role))?;
-                    linear.weight = Weight::with_residual(factor, device)?;
-                }
-            }
-        }
-        Ok(())
+    /// As [`load`](Self::load), with mixtures that stay what they are: the only way to train what they are made of.
+    pub fn load_shared(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        let loader = Loader {
+            mixtures: Mixtures::Shared,
+            ..Loader::new(checkpoint, device)
+        };
+        loader.decoder()
     }
 
     /// Loads embedding, last norm and head, without blocks, for callers that load one block at a time.
@@ -92,6 +95,10 @@ pub struct Loader<'a> {
     device: &'a Device,
     /// Whether weights are run only, and never trained.
     fixed: bool,
+    /// What becomes of mixtures.
+    mixtures: Mixtures,
+    /// Atoms that are on the device already, by the weights that share them.
+    atoms: RefCell<BTreeMap<Group, on_device::Store>>,
     /// Bytes of the largest buffer that the device has; none on the CPU.
     largest_buffer: Option<u64>,
 }
@@ -104,6 +111,8 @@ impl<'a> Loader<'a> {
             config: checkpoint.config(),
             device,
             fixed: false,
+            mixtures: Mixtures::default(),
+            atoms: RefCell::default(),
             largest_buffer: gpu::largest_buffer(device),
         }
     }
@@ -194,32 +203,76 @@ impl<'a> Loader<'a> {
         Ok(Linear { weight, bias })
     }
 
-    /// The weight of a site on the device, in its stored form.
+    /// The weight of a site on the device, in its stored form, or a mixture multiplied out.
     pub fn weight(&self, site: Site) -> Result<Weight> {
-        let factor = self.checkpoint.factor(site)?;
-        let stores = factor.stores().into_iter();
-        for (module, store) in names::modules(site, factor.form()).iter().zip(stores) {
-            self.check_size(module, store)?;
-            if let Store::Float(matrix) = store
-                && let Some((.., value)) = matrix.first_non_finite()
-            {
-                let name = format!("{module}.weight");
-                return Err(Error::NonFinite { name, value });
-            }
+        let (form, stores) = self.checkpoint.stores(site)?;
+        for (module, store) in names::modules(site, form).iter().zip(&stores) {
+            self.check(module, store)?;
         }
-        if let Some(atoms) = factor.dictionary()
-            && let compress_core::Store::Float(matrix) = &atoms.stacked
-            && let Some((.., value)) = matrix.first_non_finite()
+        if let Form::Shared { dictionary, .. } = form
+            && self.mixtures == Mixtures::Shared
         {
-            let module = names::dictionary(atoms.group);
-            let name = format!("{module}.weight");
-            return Err(Error::NonFinite { name, value });
+            return self.mixture(dictionary, stores);
+        }
+        let factor = self.checkpoint.joined(site, stores)?;
+        if let Some(atoms) = factor.dictionary() {
+            check_numbers(&names::dictionary(atoms.group), &atoms.stacked)?;
         }
         if self.fixed {
             Weight::fixed(factor, self.device)
         } else {
             Weight::new(factor, self.device)
         }
+    }
+
+    /// A mixture of atoms that all weights of their group share, from its own matrices.
+    fn mixture(&self, dictionary: DictionaryForm, stores: Vec<Store>) -> Result<Weight> {
+        let mut own = stores.into_iter();
+        let coefficients = own.next().map(|store| Store::Float(store.dense()));
+        let residual = own.next().zip(own.next()).map(|(down, up)| Pair {
+            up: self.store(up),
+            down: self.store(down),
+        });
+        // Every form of a mixture has them.
+        let Some(coefficients) = coefficients else {
+            let (group, problem) = (dictionary.group, "a weight has no coefficients");
+            return Err(compress_core::Error::Dictionary { group, problem }.into());
+        };
+        Ok(Weight::Shared(Mixture {
+            atoms: self.atoms(dictionary.group)?,
+            // Few, and read as numbers at every product.
+            coefficients: on_device::Store::new(coefficients, self.device),
+            residual,
+            dictionary,
+        }))
+    }
+
+    /// The atoms of a group, one copy on the device for all that ask.
+    fn atoms(&self, group: Group) -> Result<on_device::Store> {
+        if let Some(atoms) = self.atoms.borrow().get(&group) {
+            return Ok(atoms.clone());
+        }
+        // Read for this, and so not copied.
+        let atoms = Arc::unwrap_or_clone(self.checkpoint.dictionary(group)?).stacked;
+        self.check(&names::dictionary(group), &atoms)?;
+        let atoms = self.store(atoms);
+        self.atoms.borrow_mut().insert(group, atoms.clone());
+        Ok(atoms)
+    }
+
+    /// Moves a matrix to the device.
+    fn store(&self, store: Store) -> on_device::Store {
+        if self.fixed {
+            on_device::Store::fixed(store, self.device)
+        } else {
+            on_device::Store::new(store, self.device)
+        }
+    }
+
+    /// Refuses a matrix with a number that is not finite, and one that no buffer of the device holds.
+    fn check(&self, module: &str, store: &Store) -> Result<()> {
+        self.check_size(module, store)?;
+        check_numbers(module, store)
     }
 
     /// Refuses a matrix that no buffer of the device holds.
@@ -272,4 +325,15 @@ impl<'a> Loader<'a> {
         let data = TensorData::from(numbers.as_slice());
         Ok(Param::from_tensor(Tensor::from_data(data, self.device)))
     }
+}
+
+/// Refuses a matrix of floats with a number that is not finite.
+fn check_numbers(module: &str, store: &Store) -> Result<()> {
+    if let Store::Float(matrix) = store
+        && let Some((.., value)) = matrix.first_non_finite()
+    {
+        let name = format!("{module}.weight");
+        return Err(Error::NonFinite { name, value });
+    }
+    Ok(())
 }

@@ -57,7 +57,7 @@ pub fn product_of_packed(x: &Tensor<2>, weight: &Quantised) -> Tensor<2> {
         let product = packed::product_of_packed(x, weight.packed().ok()?).ok()?;
         Some(tensor(product, [x.shape().rows, weight.shape().rows]))
     };
-    ours().unwrap_or_else(|| x.clone().matmul(dense(weight, x).transpose()))
+    ours().unwrap_or_else(|| x.clone().matmul(dense(weight, &x.device()).transpose()))
 }
 
 /// Numbers in a panel of rows that are decoded at a time: 512 KiB, half of a core's second-level cache.
@@ -129,11 +129,11 @@ fn few_rows(
     Ok(Tensor::cat(parts.collect::<Result<Vec<_>>>()?, 1))
 }
 
-/// A packed weight decoded to floats, on the device of `like`: 4 bytes per number, for one product.
-pub fn dense(weight: &Quantised, like: &Tensor<2>) -> Tensor<2> {
+/// A packed weight decoded to floats, on a device: 4 bytes per number, for one product.
+pub fn dense(weight: &Quantised, device: &Device) -> Tensor<2> {
     let matrix = weight.dense();
     let shape = [matrix.rows(), matrix.cols()];
-    to_device(matrix.into_data(), shape, &like.device())
+    to_device(matrix.into_data(), shape, device)
 }
 
 /// Rows of a packed weight, decoded, on a device; fails where the packed layout is damaged.

@@ -90,13 +90,21 @@ impl Packed {
     fn backward(&self, gradient: Tensor<2>) -> Tensor<2> {
         match &self.place {
             Place::Host(matrix) => {
-                let matrix = dense(matrix, &gradient);
+                let matrix = dense(matrix, &gradient.device());
                 product(gradient, matrix, Right::AsIs)
             }
             Place::Gpu(matrix) => {
                 let product = matrix.backward(&gradient);
                 product.unwrap_or_else(|| product_by_dense(gradient, matrix, Right::AsIs))
             }
+        }
+    }
+
+    /// All of the matrix, decoded, on a device.
+    fn dense(&self, device: &Device) -> Tensor<2> {
+        match &self.place {
+            Place::Host(matrix) => dense(matrix, device),
+            Place::Gpu(matrix) => matrix.dense(),
         }
     }
 
@@ -176,6 +184,14 @@ impl Store {
         }
     }
 
+    /// The matrix in floats, on its device; without a copy where it is kept so.
+    pub(crate) fn dense(&self, device: &Device) -> Tensor<2> {
+        match self {
+            Self::Float(matrix) => matrix.val(),
+            Self::Packed(packed) => packed.dense(device),
+        }
+    }
+
     /// X Mᵀ for M, rows × columns.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
@@ -203,7 +219,7 @@ impl Store {
     /// Rows of the matrix, decoded where it is packed.
     pub(crate) fn rows(&self, indices: &[u32], device: &Device) -> Result<Tensor<2>> {
         match self {
-            Self::Float(matrix) => Ok(selected(matrix, indices, device)),
+            Self::Float(matrix) => Ok(selected(matrix.val(), indices, device)),
             Self::Packed(packed) => packed.rows(indices, device),
         }
     }
@@ -245,9 +261,9 @@ impl Pair {
 }
 
 /// Rows of a float matrix, on a device.
-fn selected(weight: &Param<Tensor<2>>, rows: &[u32], device: &Device) -> Tensor<2> {
+pub fn selected(matrix: Tensor<2>, rows: &[u32], device: &Device) -> Tensor<2> {
     let rows: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
     let count = rows.len();
     let rows: Tensor<1, Int> = Tensor::from_data(TensorData::new(rows, [count]), device);
-    weight.val().select(0, rows)
+    matrix.select(0, rows)
 }

@@ -19,7 +19,7 @@ use crate::{job, memory::Memory};
 pub use cache::{Generate, Think};
 pub use methods::{ABOUT, About, By, Work};
 pub use planning::{Calibrating, Planning, Running, Sites};
-pub use scoring::Text;
+pub use scoring::{Sharing, Text};
 pub use tune::{Objective, Tune};
 
 /// Makes large language models smaller and shows what it cost.

@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use compress_calibrate::RefitTarget;
 use compress_checkpoint::{Config, Selection};
 use compress_core::{Budget, Format, Needs, Scheme};
-use compress_models::DeviceChoice;
+use compress_models::{DeviceChoice, Mixtures};
 
 use crate::memory::Memory;
 
@@ -139,6 +139,8 @@ pub struct Text {
     pub documents: Option<String>,
     /// Tokens of each window that are a prompt, where those after it are scored given what a cache holds of it.
     pub split: Option<usize>,
+    /// What becomes of mixtures in the models that are run.
+    pub mixtures: Mixtures,
 }
 
 impl Text {

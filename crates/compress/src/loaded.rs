@@ -46,7 +46,7 @@ impl<'a> Loaded<'a> {
         if memory.holds(need.whole()) {
             let whole = each.map(|model| {
                 let before = on_device(device);
-                let decoder = Decoder::load_fixed(model, device)?;
+                let decoder = Decoder::load_fixed(model, need.mixtures, device)?;
                 let after = on_device(device);
                 let taken = after
                     .zip(before)

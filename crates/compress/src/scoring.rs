@@ -12,7 +12,7 @@ use compress_checkpoint::Checkpoint;
 use compress_evaluate::{
     Needles, Outline, Pass, Protocol, Reference, Scored, ScoringFootprint, Source, needles,
 };
-use compress_models::{Device, Streamed};
+use compress_models::{Device, Mixtures, Streamed};
 use serde_json::json;
 
 use crate::{
@@ -54,6 +54,8 @@ pub struct ScoringText {
     windows: Vec<Vec<u32>>,
     /// Tokens of each window that are a prompt, where those after it are scored given what a cache holds of it.
     split: Option<usize>,
+    /// What becomes of mixtures.
+    mixtures: Mixtures,
     device: Device,
     device_name: String,
     /// The memory that models may take.
@@ -102,6 +104,7 @@ impl ScoringText {
             protocol,
             windows,
             split,
+            mixtures: arguments.mixtures,
             device,
             device_name,
             memory: machine.memory,
@@ -252,6 +255,7 @@ impl ScoringText {
         ScoringFootprint {
             models: models.iter().map(|model| Outline::of(model)).collect(),
             reference: reference.map(Outline::of),
+            mixtures: self.mixtures,
             time: self.windows.iter().map(Vec::len).max().unwrap_or_default(),
             windows: self.windows.len(),
         }

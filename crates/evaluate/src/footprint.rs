@@ -1,7 +1,8 @@
 //! How much memory scoring will take, predicted from shapes alone.
 //!
 //! ```text
-//! whole     17/16 Σ models' weights + per core a window's activations and some slices of logits
+//! whole     17/16 Σ models' weights + per core a window's activations, a mixed matrix where atoms are shared, and some
+//!           slices of logits
 //! streamed  residual streams of all windows of a batch
 //!           + the largest block and per core a window's activations, or later per core some slices of logits
 //! ```
@@ -12,8 +13,8 @@
 use std::collections::BTreeMap;
 
 use compress_checkpoint::{Checkpoint, Config, Layout};
-use compress_core::{Form, Precision, Role, Shape, Site};
-use compress_models::{SLICE, SLICES_AT_A_TIME};
+use compress_core::{DictionaryForm, Form, Group, Precision, Role, Shape, Site};
+use compress_models::{Mixtures, SLICE, SLICES_AT_A_TIME};
 
 /// The program itself, its threads, a tokenizer and a text.
 const PROGRAM: usize = 90_000_000;
@@ -72,8 +73,48 @@ impl<'a> Outline<'a> {
         blocks.max().unwrap_or_default()
     }
 
-    fn blocks(&self) -> usize {
-        (0..self.config.layers).map(|layer| self.block(layer)).sum()
+    fn blocks(&self, mixtures: Mixtures) -> usize {
+        match mixtures {
+            Mixtures::MultipliedOut => (0..self.config.layers).map(|layer| self.block(layer)).sum(),
+            Mixtures::Shared => self.own() + self.shared(),
+        }
+    }
+
+    /// Bytes of what weights of blocks have for themselves.
+    fn own(&self) -> usize {
+        let blocks = self.forms.iter().filter(|(site, _)| site.role().is_some());
+        blocks
+            .map(|(&site, form)| stored(&form.stores(self.config.weight_shape(site))))
+            .sum()
+    }
+
+    /// Bytes of all atoms, once.
+    fn shared(&self) -> usize {
+        let atoms = self.mixtures();
+        let by_group: BTreeMap<Group, DictionaryForm> =
+            atoms.map(|(_, atoms)| (atoms.group, atoms)).collect();
+        let bytes = |atoms: &DictionaryForm| {
+            let atom = self.config.weight_shape(atoms.group.start());
+            stored(&[(atoms.precision, atoms.shape(atom))])
+        };
+        by_group.values().map(bytes).sum()
+    }
+
+    /// Bytes of the largest matrix that is mixed for a product.
+    fn largest_mixed(&self) -> usize {
+        let shapes = self
+            .mixtures()
+            .map(|(site, _)| self.config.weight_shape(site));
+        shapes
+            .map(|shape| 4 * shape.size())
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// The weights that are mixtures, with the form of their atoms.
+    fn mixtures(&self) -> impl Iterator<Item = (Site, DictionaryForm)> {
+        let forms = self.forms.iter();
+        forms.filter_map(|(&site, form)| Some((site, form.dictionary()?)))
     }
 
     /// Embedding and head: all of them, or those that are in memory even of a streamed network.
@@ -103,6 +144,8 @@ pub struct ScoringFootprint<'a> {
     pub models: Vec<Outline<'a>>,
     /// The original of a [`Reference`](crate::Reference), of which only the head is used.
     pub reference: Option<Outline<'a>>,
+    /// What becomes of mixtures in whole models. In streamed ones they are multiplied out.
+    pub mixtures: Mixtures,
     /// Tokens of the longest window.
     pub time: usize,
     /// How many windows.
@@ -114,7 +157,7 @@ impl ScoringFootprint<'_> {
     #[must_use]
     pub fn whole(&self) -> usize {
         let weights = self.models.iter();
-        let weights = weights.map(|model| model.blocks() + model.ends(false));
+        let weights = weights.map(|model| model.blocks(self.mixtures) + model.ends(false));
         // A reference's head stays in its file.
         let slices = if self.reference.is_some() {
             SLICES_AT_A_TIME
@@ -127,7 +170,7 @@ impl ScoringFootprint<'_> {
             + ends_in_memory(self.reference.iter())
             + self.streams(cores)
             // A window is followed by the next at once: what one lets go of is not the system's again by then.
-            + cores * (CORE + self.activations() + self.logits(slices))
+            + cores * (CORE + self.activations() + self.mixed() + self.logits(slices))
     }
 
     /// Bytes at the most, where blocks are loaded for batches of so many windows.
@@ -178,6 +221,15 @@ impl ScoringFootprint<'_> {
         each.max().unwrap_or_default()
     }
 
+    /// The matrix that a core mixes for a product.
+    fn mixed(&self) -> usize {
+        if self.mixtures == Mixtures::MultipliedOut {
+            return 0;
+        }
+        let each = self.models.iter().map(Outline::largest_mixed);
+        each.max().unwrap_or_default()
+    }
+
     /// So many slices of logits on a core: the original's, and those of one other model at a time.
     fn logits(&self, slices: usize) -> usize {
         let vocabulary = self.sources().map(|model| model.config.vocabulary).max();
@@ -203,10 +255,15 @@ fn in_memory(form: Form, shape: Shape) -> usize {
     if form.dictionary().is_some() {
         return 4 * shape.size();
     }
-    let bytes = |(precision, shape): (Precision, Shape)| match precision {
+    stored(&form.stores(shape))
+}
+
+/// Bytes of some matrices in memory.
+fn stored(matrices: &[(Precision, Shape)]) -> usize {
+    let bytes = |&(precision, shape): &(Precision, Shape)| match precision {
         Precision::Float => 4 * shape.size(),
         // The file has two numbers for the shape as well.
         Precision::Quantised(scheme) => scheme.bytes(shape) - 16,
     };
-    form.stores(shape).into_iter().map(bytes).sum()
+    matrices.iter().map(bytes).sum()
 }

@@ -10,9 +10,11 @@ use std::{
 };
 
 use compress_checkpoint::Checkpoint;
-use compress_core::{Form, Format, Scheme, Site};
+use compress_core::{DictionaryForm, Form, Format, Group, Precision, Role, Scheme, Site};
 use compress_evaluate::{Comparison, Error, Outline, Pass, Reference, ScoringFootprint, Source};
-use compress_models::{Block, Decoder, Device, Network, Result, RotaryAngles, Streamed, Tensor};
+use compress_models::{
+    Block, Decoder, Device, Mixtures, Network, Result, RotaryAngles, Streamed, Tensor,
+};
 
 fn fixture(name: &str) -> Checkpoint {
     let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
@@ -222,6 +224,7 @@ fn batches_are_as_large_as_memory_allows_and_no_larger() {
     let need = ScoringFootprint {
         models: vec![Outline::of(&model); 2],
         reference: None,
+        mixtures: Mixtures::default(),
         time: 1024,
         windows: 64,
     };
@@ -248,6 +251,7 @@ fn what_is_packed_takes_its_packed_size_and_a_streamed_model_a_block() {
             forms,
         }],
         reference: None,
+        mixtures: Mixtures::default(),
         time: 16,
         windows: 1,
     };
@@ -319,4 +323,51 @@ fn behind_a_prompt_in_a_whole_cache_the_figures_are_the_same() {
         let refused = behind(shortest - 1).perplexity(&whole).unwrap_err();
         assert!(matches!(refused, Error::Protocol { .. }), "{refused}");
     }
+}
+
+#[test]
+fn shared_atoms_take_their_room_once_and_a_matrix_on_each_core() {
+    let model = fixture("networks/llama");
+    let layers = model.config().layers;
+    let shape = model.config().shape(Role::Query);
+    let group = Group {
+        role: Role::Query,
+        first: 0,
+    };
+    let mixture = Form::Shared {
+        dictionary: DictionaryForm {
+            group,
+            atoms: 1,
+            precision: Precision::Float,
+        },
+        residual: None,
+    };
+    let mixed = |(&site, &form): (&Site, &Form)| {
+        let form = if group.admits(site) { mixture } else { form };
+        (site, form)
+    };
+    let forms = model.forms().iter().map(mixed).collect();
+    let whole = |forms, mixtures| {
+        let need = ScoringFootprint {
+            models: vec![Outline {
+                config: model.config(),
+                forms,
+            }],
+            reference: None,
+            mixtures,
+            time: 16,
+            windows: 1,
+        };
+        need.whole()
+    };
+    let dense = whole(model.forms(), Mixtures::Shared);
+    let shared = whole(&forms, Mixtures::Shared);
+    // Of the weights one is left, and a coefficient each. One window runs on one core.
+    let saved = 4 * ((layers - 1) * shape.size() - layers) * 17 / 16;
+    let taken = 4 * shape.size();
+    assert!(
+        (dense + taken - shared).abs_diff(saved) <= 1,
+        "{dense} {shared}"
+    );
+    assert!(whole(&forms, Mixtures::MultipliedOut) >= dense);
 }

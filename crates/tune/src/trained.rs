@@ -6,7 +6,7 @@ use burn::{module::Param, nn::RmsNorm, tensor::Tensor};
 use compress_calibrate::{BlockTrace, Gradients};
 use compress_checkpoint::names::{self, NormSite};
 use compress_core::{Role, Site};
-use compress_models::{Block, Decoder, Mixed, Pair, Store, Weight};
+use compress_models::{Block, Decoder, Linear, Pair, Store, Weight};
 use serde::Serialize;
 
 use crate::{Error, Result};
@@ -30,33 +30,31 @@ impl Trained {
         norms: false,
     };
 
-    /// Whether the weight of a role is trained.
-    const fn holds(self, block: &Block, role: Role) -> bool {
-        match block.linear(role).weight {
-            // Of mixtures the residuals alone: atoms are no layer's own.
-            Weight::LowRank(Pair {
-                up: Store::Float(_),
-                down: Store::Float(_),
-            })
-            | Weight::Shared(Mixed {
-                residual:
-                    Some(Pair {
-                        up: Store::Float(_),
-                        down: Store::Float(_),
-                    }),
-                ..
-            }) => self.lrc || self.factors,
-            Weight::Whole(Store::Float(_)) => self.factors,
-            // Packed numbers are not trained, and a correction would have to make good for those it is tied to.
-            _ => false,
+    /// The trained matrices of a weight, each with its place among its own.
+    fn of_weight(self, linear: &Linear) -> Vec<(usize, Tensor<2>)> {
+        let all = linear.matrices().into_iter();
+        all.filter(|(place, _)| self.holds(&linear.weight, *place))
+            .collect()
+    }
+
+    /// Whether the matrix at a place of a weight is trained.
+    fn holds(self, weight: &Weight, place: usize) -> bool {
+        match weight {
+            Weight::Whole(_) => self.factors,
+            Weight::LowRank(pair) => self.pairs() && is_float(pair),
+            // The coefficients come first.
+            Weight::Shared(_) if place == 0 => false,
+            Weight::Shared(mixture) => {
+                self.pairs() && mixture.residual.as_ref().is_some_and(is_float)
+            }
+            // A correction would have to make good for the packed numbers that it is tied to.
+            Weight::Sum(_) => false,
         }
     }
 
-    /// The roles whose weights are trained, in the order of [`Role::ALL`].
-    fn weights(self, block: &Block) -> impl Iterator<Item = Role> {
-        Role::ALL
-            .into_iter()
-            .filter(move |&role| self.holds(block, role))
+    /// Whether pairs of factors are trained.
+    const fn pairs(self) -> bool {
+        self.lrc || self.factors
     }
 
     /// The trained matrices of a block, each with its tensor's name: factors or weights, then norms as 1 × their
@@ -64,11 +62,11 @@ impl Trained {
     #[must_use]
     pub fn matrices(self, block: &Block, layer: usize) -> Vec<(String, Tensor<2>)> {
         let mut all = Vec::new();
-        for role in self.weights(block) {
+        for role in Role::ALL {
             let linear = block.linear(role);
             let modules = names::modules(Site::new(layer, role), linear.weight.form());
             let named = |(place, value): (usize, _)| (format!("{}.weight", modules[place]), value);
-            all.extend(linear.matrices().into_iter().map(named));
+            all.extend(self.of_weight(linear).into_iter().map(named));
         }
         if self.norms {
             let norms = norms(block);
@@ -82,10 +80,11 @@ impl Trained {
 
     /// Replaces the trained matrices of a block, in the order of [`matrices`](Self::matrices).
     pub fn set(self, block: &mut Block, values: &mut impl Iterator<Item = Tensor<2>>) {
-        for role in self.weights(block).collect::<Vec<_>>() {
+        for role in Role::ALL {
             let linear = block.linear_mut(role);
-            let count = linear.matrices().len();
-            linear.set_matrices(values.by_ref().take(count));
+            let trained = self.of_weight(linear).into_iter();
+            let places: Vec<usize> = trained.map(|(place, _)| place).collect();
+            linear.set_matrices(places.into_iter().zip(values.by_ref()));
         }
         if self.norms {
             let heads = &mut block.attention;
@@ -103,10 +102,15 @@ impl Trained {
     #[must_use]
     pub fn gradients(self, block: &Block, trace: &BlockTrace, by: &Gradients) -> Vec<Tensor<2>> {
         let mut all = Vec::new();
-        for role in self.weights(block) {
+        for role in Role::ALL {
+            let linear = block.linear(role);
+            // A gradient has the price of a product, and is not computed in vain.
+            if self.of_weight(linear).is_empty() {
+                continue;
+            }
             let input = trace.input(role.input_kind());
             let output = by.outputs[role as usize].clone();
-            all.extend(block.linear(role).gradients(input, output));
+            all.extend(linear.gradients(input, output));
         }
         if self.norms {
             let [query, key, _] = &trace.projections;
@@ -119,6 +123,17 @@ impl Trained {
         }
         all
     }
+}
+
+/// Whether both factors are floats: packed numbers are not trained.
+const fn is_float(pair: &Pair) -> bool {
+    matches!(
+        pair,
+        Pair {
+            up: Store::Float(_),
+            down: Store::Float(_),
+        }
+    )
 }
 
 /// The site of a norm, given its block.

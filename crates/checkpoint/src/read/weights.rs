@@ -111,25 +111,39 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// One weight in its stored form: a float matrix, a low-rank pair, rounded codes, or a base
-    /// with its correction.
+    /// One weight in its stored form: a float matrix, a low-rank pair, rounded codes, a base
+    /// with its correction, or a mixture of atoms.
     ///
     /// Float matrices are decoded to `f32`; codes stay packed. Fails where the site has no weight
     /// of its own (a tied head) or the file cannot be read.
     pub fn factor(&self, site: Site) -> Result<Factor> {
-        let form = self.forms().get(&site).copied();
-        let form = form.ok_or(compress_core::Error::NoSuchSite { site })?;
+        let (_, stores) = self.stores(site)?;
+        self.joined(site, stores)
+    }
+
+    /// The form of a weight and its own matrices, in the order of [`Factor::stores`]: all of it but
+    /// atoms. Fails as [`factor`](Self::factor) does.
+    pub fn stores(&self, site: Site) -> Result<(Form, Vec<Store>)> {
+        let form = self.form(site)?;
         let stores = form.stores(self.config().weight_shape(site)).into_iter();
         let stores = names::modules(site, form).into_iter().zip(stores);
         let stores =
             stores.map(|(module, (precision, shape))| self.store(&module, precision, shape));
-        let stores = stores.collect::<Result<Vec<_>>>()?;
-        let atoms = form
-            .dictionary()
-            .map(|atoms| self.atoms(atoms))
-            .transpose()?;
+        Ok((form, stores.collect::<Result<_>>()?))
+    }
+
+    /// The weight whose own [`stores`](Self::stores) these are; atoms are read, where it mixes any.
+    pub fn joined(&self, site: Site, stores: Vec<Store>) -> Result<Factor> {
+        let form = self.form(site)?;
+        let atoms = form.dictionary();
+        let atoms = atoms.map(|atoms| self.atoms(atoms)).transpose()?;
         let factor = Factor::from_stores(form, stores, atoms);
         Ok(factor.ok_or(compress_core::Error::NoSuchSite { site })?)
+    }
+
+    fn form(&self, site: Site) -> Result<Form> {
+        let form = self.forms().get(&site).copied();
+        Ok(form.ok_or(compress_core::Error::NoSuchSite { site })?)
     }
 
     /// The atoms of a group, of which all weights that are in memory at the same time hold one copy.

@@ -8,7 +8,9 @@ use compress_models::{DeviceChoice, Sampler};
 use compress_think::{Format, LayerPolicy, Side};
 use serde_json::Value;
 
-use super::{About, Model, Printing, Resources, Text, count, fraction, share, whole_number};
+use super::{
+    About, Model, Printing, Resources, Sharing, Text, count, fraction, share, whole_number,
+};
 use crate::job;
 
 /// A thinner key-value cache.
@@ -208,6 +210,9 @@ pub struct Generate {
     /// it [default: the policy beside the model's weights, if there is one].
     #[arg(long, value_name = "POLICY.json|none")]
     pub cache: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub sharing: Sharing,
 
     /// Where to run: auto (a real GPU if one answers, else the CPU), cpu, or wgpu.
     #[arg(long, default_value = "auto")]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use compress_models::Mixtures;
 
 use super::whole_number;
 use crate::job;
@@ -35,6 +36,30 @@ pub struct Text {
     /// [default: none; half of the window for a model that has a cache policy].
     #[arg(long, value_name = "N", value_parser = split)]
     pub split: Option<usize>,
+
+    #[command(flatten)]
+    pub sharing: Sharing,
+}
+
+/// How mixtures are held in memory.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Sharing {
+    /// Keep atoms that layers share (masa) in memory once, and mix them at every product. Less memory and more time: with
+    /// two atoms for attention of stories15m, weights take 57.4 MB for 60.8, and scoring 1.08 times as long. Without
+    /// this, a matrix for each layer is mixed when the model is loaded, as it always is block by block.
+    #[arg(long)]
+    share_memory: bool,
+}
+
+impl Sharing {
+    /// What becomes of mixtures.
+    pub const fn mixtures(self) -> Mixtures {
+        if self.share_memory {
+            Mixtures::Shared
+        } else {
+            Mixtures::MultipliedOut
+        }
+    }
 }
 
 fn split(text: &str) -> Result<usize, String> {
@@ -73,6 +98,7 @@ impl Text {
             bos: self.bos,
             documents: self.documents.clone(),
             split: self.split,
+            mixtures: self.sharing.mixtures(),
         }
     }
 }

@@ -65,7 +65,7 @@ pub fn run(job: &Generate) -> Result<Outcome> {
         ends: checkpoint.end_tokens()?,
     };
     let (device, _) = job.device.open()?;
-    let decoder = Decoder::load_fixed(checkpoint, &device)?;
+    let decoder = Decoder::load_fixed(checkpoint, job.sharing.mixtures(), &device)?;
     if job.chat && job.prompt.is_none() {
         speaker.converse(&decoder)?;
     } else {

@@ -8,6 +8,7 @@ use comfy_table::Table;
 use compress_checkpoint::{Checkpoint, Layout};
 use compress_core::{Form, Method, Plan, Site, Survey};
 use compress_evaluate::{Outline, ScoringFootprint};
+use compress_models::Mixtures;
 
 use crate::{
     Outcome,
@@ -152,6 +153,7 @@ fn to_evaluate(source: &Checkpoint, layout: &Layout, memory: Memory) -> usize {
     let need = ScoringFootprint {
         models: vec![Outline::of(source), Outline::planned(source, layout)],
         reference: None,
+        mixtures: Mixtures::default(),
         time: source.config().context.min(1024),
         windows: WINDOWS,
     };

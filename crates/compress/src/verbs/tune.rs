@@ -175,8 +175,7 @@ impl Task<'_> {
     fn train(&self, writer: &Writer<'_>) -> Result<(Effort, Vec<Point>)> {
         let mut journal = Journal::open(&writer.state())?;
         let (device, _) = &self.device;
-        let mut decoder = Decoder::load(&self.model.checkpoint, device)?;
-        decoder.part_residuals(&self.model.checkpoint, device)?;
+        let mut decoder = Decoder::load_shared(&self.model.checkpoint, device)?;
         let start = Instant::now();
         let ending = match (self.job.objective, self.original) {
             (Objective::Distillation, Some(original)) => distil(

@@ -15,7 +15,7 @@ use compress_numerics::{
 use crate::{
     Block, Decoder, Linear, Weight,
     host::{numbers, plain},
-    linear::{Mixed, Sum},
+    linear::Sum,
     store,
 };
 
@@ -45,8 +45,10 @@ pub struct Layers {
 /// y = W x + b with W = base + up · down, out × in; a layer has a base, a pair, or both.
 #[derive(Debug)]
 pub struct Layer {
-    /// out × in.
+    /// out × in; or the atoms that it is mixed of, S·out × in.
     base: Option<Store>,
+    /// The S coefficients of atoms; none of a base that is one matrix.
+    mixture: Vec<f32>,
     pair: Option<Pair>,
     bias: Option<Floats>,
     /// Output features.
@@ -144,14 +146,14 @@ impl Layers {
 impl Layer {
     /// None where the weight is not on the CPU, or is differentiated.
     pub fn of(weight: &Weight, bias: Option<&Param<Tensor<1>>>) -> Option<Self> {
+        let mut mixture = Vec::new();
         let (base, pair) = match weight {
             Weight::Whole(store) => (Some(Store::of(store)?), None),
-            Weight::Shared(Mixed {
-                weight, residual, ..
-            }) => (
-                Some(Store::of(weight)?),
-                perhaps(residual.as_ref(), Pair::of)?,
-            ),
+            Weight::Shared(shared) => {
+                mixture = shared.numbers_of_coefficients()?;
+                let residual = perhaps(shared.residual.as_ref(), Pair::of)?;
+                (Some(Store::of(&shared.atoms)?), residual)
+            }
             Weight::LowRank(pair) => (None, Some(Pair::of(pair)?)),
             Weight::Sum(Sum { base, correction }) => {
                 (Some(Store::of(base)?), Some(Pair::of(correction)?))
@@ -159,6 +161,7 @@ impl Layer {
         };
         Some(Self {
             base,
+            mixture,
             pair,
             bias: perhaps(bias, Floats::of)?,
             outputs: weight.shape().rows,
@@ -189,7 +192,8 @@ impl Layer {
     /// Some rows of W x + b, given `inner` = down · x.
     pub fn multiply(&self, x: &Input, inner: &Input, rows: Range<usize>) -> Vec<f32> {
         let mut out = match &self.base {
-            Some(base) => base.multiply(x, rows.clone()),
+            Some(base) if self.mixture.is_empty() => base.multiply(x, rows.clone()),
+            Some(atoms) => self.mixed(atoms, x, &rows),
             None => vec![0.0; rows.len()],
         };
         if let Some(Pair { up, .. }) = &self.pair {
@@ -199,6 +203,18 @@ impl Layer {
             add(&mut out, &bias.numbers()[rows]);
         }
         out
+    }
+
+    /// Σₛ cₛ Dₛ x for some rows: of one token no matrix is mixed.
+    fn mixed(&self, atoms: &Store, x: &Input, rows: &Range<usize>) -> Vec<f32> {
+        let mut sums = vec![0.0; rows.len()];
+        for (atom, coefficient) in self.mixture.iter().enumerate() {
+            let first = atom * self.outputs;
+            let part = atoms.multiply(x, first + rows.start..first + rows.end);
+            let sums = sums.iter_mut().zip(part);
+            sums.for_each(|(sum, x)| *sum += coefficient * x);
+        }
+        sums
     }
 
     /// Numbers in its weight, over base and pair.
