@@ -305,6 +305,42 @@ fn tuning_trains_what_atoms_leave_and_nothing_that_is_shared() {
 }
 
 #[test]
+fn tuning_trains_atoms_too_and_the_file_has_them_once() {
+    let place = folder();
+    let (shared, tuned) = (place.path().join("shared"), place.path().join("tuned"));
+    masa(
+        &shared,
+        &[&PLAIN[..], &["--no-evaluate", "--dtype", "f32"]].concat(),
+    );
+    let corpus = "../../models/tiny/calibration.txt";
+    let tune = |train: &str| {
+        let words = ["tune", text(&shared), "--corpus", corpus, "--train", train];
+        let size = [
+            "--steps",
+            "12",
+            "--every",
+            "4",
+            "--batch",
+            "4",
+            "--train-ctx",
+            "64",
+        ];
+        let ends = ["-o", text(&tuned), "--force"];
+        json(&[&words[..], &size, &ends].concat())["held_out_loss"].clone()
+    };
+    let residuals = tune("lrc").as_f64().unwrap();
+    let both = tune("lrc,atoms").as_f64().unwrap();
+    assert!(both < residuals, "{both} {residuals}");
+    let (before, after) = (tensors(&shared), tensors(&tuned));
+    assert!(before.keys().eq(after.keys()));
+    for (name, numbers) in &before {
+        let own = name.contains("self_attn") && !name.contains("norm");
+        let trained = own || name.starts_with("model.dictionaries.");
+        assert_eq!(*numbers != after[name], trained, "{name}");
+    }
+}
+
+#[test]
 fn mixtures_that_do_not_fit_their_atoms_are_refused_by_name() {
     let place = folder();
     let whole = place.path().join("whole");

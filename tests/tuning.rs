@@ -30,22 +30,28 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
+        Self::of(&["svd", "--keep", "0.5", "--only", "mlp"])
+    }
+
+    /// Of layers that share atoms.
+    fn shared() -> Self {
+        Self::of(&[
+            "masa",
+            "--atoms",
+            "2",
+            "--residual",
+            "0.2",
+            "--metric",
+            "plain",
+        ])
+    }
+
+    fn of(method: &[&str]) -> Self {
         let place = folder();
         let original = fixture("../../models/tiny");
         let cut = place.path().join("cut");
-        success(&compress(&[
-            "run",
-            "svd",
-            text(&original),
-            "--keep",
-            "0.5",
-            "--only",
-            "mlp",
-            "-o",
-            text(&cut),
-            "--no-evaluate",
-            "-q",
-        ]));
+        let ends = [text(&original), "-o", text(&cut), "--no-evaluate", "-q"];
+        success(&compress(&[&["run"], method, &ends].concat()));
         let corpus = place.path().join("corpus.txt");
         let words = fs::read_to_string(original.join("calibration.txt")).unwrap();
         fs::write(&corpus, words.chars().take(4000).collect::<String>()).unwrap();
@@ -150,9 +156,11 @@ fn only_low_rank_components_change_and_the_held_out_loss_falls() {
 
 #[test]
 fn a_training_killed_at_any_moment_goes_on_to_the_same_curve_and_bytes() {
-    let case = Case::new();
-    for objective in ["language", "distillation"] {
-        let more = ["--objective", objective];
+    for (case, more) in [
+        (Case::new(), ["--objective", "language"]),
+        (Case::new(), ["--objective", "distillation"]),
+        (Case::shared(), ["--train", "lrc,atoms"]),
+    ] {
         let clock = Instant::now();
         success(&case.run(&more));
         let time = clock.elapsed();
@@ -170,7 +178,7 @@ fn a_training_killed_at_any_moment_goes_on_to_the_same_curve_and_bytes() {
                 success(&case.run(&more));
             }
             let again = (curve(&case.path("log.json")), weights(&case.path("out")));
-            assert!(again == whole, "{objective}, killed at {kill} tenths");
+            assert!(again == whole, "{more:?}, killed at {kill} tenths");
             let mut left: Vec<_> = fs::read_dir(case.place.path())
                 .unwrap()
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -181,7 +189,6 @@ fn a_training_killed_at_any_moment_goes_on_to_the_same_curve_and_bytes() {
             assert_eq!(left, ["corpus.txt", "cut", "log.json", "out"]);
             assert!(!case.path("out/training").exists());
         }
-        fs::remove_dir_all(case.path("out")).unwrap();
     }
 }
 
@@ -214,6 +221,46 @@ fn what_cannot_be_trained_is_said_before_anything_is_done() {
         assert_eq!(output.status.code(), Some(2), "{more:?}: {stderr}");
         assert!(stderr.contains(told), "{more:?}: {stderr}");
         assert!(!case.path("out").exists());
+        assert!(!case.path("out.compress-work").exists());
+    }
+}
+
+#[test]
+fn atoms_are_trained_in_floats_and_through_the_whole_model_only() {
+    let case = Case::shared();
+    let rounded = case.path("rounded");
+    let masa = [
+        "run",
+        "masa",
+        "--atoms",
+        "2",
+        "--metric",
+        "plain",
+        "--factor-bits",
+        "8",
+    ];
+    let ends = [
+        text(&case.original),
+        "-o",
+        text(&rounded),
+        "--no-evaluate",
+        "-q",
+    ];
+    success(&compress(&[&masa[..], &ends].concat()));
+    for (model, objective, told) in [
+        (&rounded, "language", "model.dictionaries.q_proj_0"),
+        (
+            &case.path("cut"),
+            "distillation",
+            "atoms are of many blocks",
+        ),
+    ] {
+        let mut arguments = case.arguments(&["--train", "atoms", "--objective", objective]);
+        arguments[1] = text(model).to_owned();
+        let output = compress(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{objective}: {stderr}");
+        assert!(stderr.contains(told), "{objective}: {stderr}");
         assert!(!case.path("out.compress-work").exists());
     }
 }

@@ -18,7 +18,7 @@ use compress_models::{Block, Decoder, RotaryAngles, Streamed};
 use rayon::prelude::*;
 
 use crate::{
-    Ending, Journal, Lesson, Optimiser, Point, Result, Schedule,
+    Ending, Error, Journal, Lesson, Optimiser, Point, Result, Schedule,
     curve::{self, best, looks_in_vain, steps},
     streams::{Pairs, Streams},
     sums::add,
@@ -53,7 +53,8 @@ impl Miss {
 /// state of lowest held-out loss, also where its training diverged.
 ///
 /// Blocks that an earlier run has finished are taken from the journal. Fails where there is nothing to train, where a
-/// file cannot be read or written, and where training diverged and no block is better than it was.
+/// file cannot be read or written, where atoms are to be trained, which no block has for itself, and where training
+/// diverged and no block is better than it was.
 pub fn distil(
     original: &Checkpoint,
     model: &mut Decoder,
@@ -61,6 +62,9 @@ pub fn distil(
     journal: &mut Journal,
 ) -> Result<Ending> {
     let (options, what) = (lesson.options, lesson.options.trained);
+    if what.atoms {
+        return Err(Error::ByBlock);
+    }
     trained::tensor_names(model, what)?;
     let angles = model.rotary.angles(0..lesson.length()?, &model.device());
     let folder = journal.folder().to_owned();
@@ -186,7 +190,7 @@ impl Course<'_> {
             let trace = trace(block, z, self.angles);
             let miss = Miss::new(trace.next.clone(), y);
             let by = backward(block, &trace, self.angles, miss.gradient * share);
-            Ok((miss.loss, what.gradients(block, &trace, &by)))
+            Ok((miss.loss, what.gradients(block, &trace, &by).own))
         };
         // Collected in order before they are added: the sums are the same for any number of threads.
         let each = places.par_iter().with_max_len(1).map(one);

@@ -13,6 +13,19 @@ pub enum Error {
     )]
     Nothing,
 
+    /// Atoms whose numbers are codes.
+    #[error("atoms are to be trained, and those of `{name}` are rounded; only floats are trained")]
+    Rounded {
+        /// The name of their tensors.
+        name: String,
+    },
+
+    /// A distillation that is to train atoms.
+    #[error(
+        "atoms are of many blocks, and a distillation trains one at a time; take the objective `language`, or don't train `atoms`"
+    )]
+    ByBlock,
+
     /// Training diverged, and no state before was better than the start: there is nothing to write.
     #[error(
         "the loss at step {step} is {loss}, and no state before was better than the start; try a lower --rate"

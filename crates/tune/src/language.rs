@@ -14,7 +14,7 @@ use compress_models::{Decoder, RotaryAngles, vjp};
 use rayon::prelude::*;
 
 use crate::{
-    Ending, Journal, Lesson, Optimiser, Point, Result, Schedule, Trained,
+    Ending, Journal, Lesson, Optimiser, Point, Result, Schedule, Trained, atoms,
     curve::{self, looks_in_vain},
     sums::add,
     trained::{by_scale, count, matrices, set, tensor_names},
@@ -24,8 +24,7 @@ use crate::{
 pub struct Step {
     /// The mean next-token loss of the windows, in nats.
     pub loss: f64,
-    /// By the trained matrices, block after block and then the last norm, in the order of
-    /// [`tensors`](crate::tensors).
+    /// By the trained matrices, in the order of [`tensors`](crate::tensors).
     pub gradients: Vec<Tensor<2>>,
 }
 
@@ -75,26 +74,40 @@ fn of_window(
     if trained.norms {
         gradients.push(vec![by_scale(&model.norm, &x, &by_normed)]);
     }
+    let mut atoms = atoms::Sums::default();
     let [mut next] = vjp([x], by_normed, |[x]| model.norm.forward(x));
     for (block, trace) in model.blocks.iter().zip(passes).rev() {
         let by = backward(block, &trace, angles, next);
-        gradients.push(trained.gradients(block, &trace, &by));
+        let found = trained.gradients(block, &trace, &by);
+        gradients.push(found.own);
+        for (group, gradient) in found.atoms {
+            atoms.add(group, gradient);
+        }
         next = by.residual;
     }
     Ok(Step {
         loss: share * loss,
-        gradients: gradients.into_iter().rev().flatten().collect(),
+        gradients: gradients
+            .into_iter()
+            .rev()
+            .flatten()
+            .chain(atoms.into_gradients())
+            .collect(),
     })
 }
 
 /// Trains a model, and leaves it at its state of lowest held-out loss, also where training diverged.
 ///
-/// Goes on where the journal stands, to the same curve as without a break. Fails where there is nothing to train,
-/// where the device or a file does, and where training diverged before any state was better than the start.
+/// Goes on where the journal stands, to the same curve as without a break. Fails where there is nothing to train, where
+/// atoms to be trained are rounded, where the device or a file does, and where training diverged before any state was better than the start.
 pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) -> Result<Ending> {
     let options = lesson.options;
     let trained = options.trained;
     lesson.length()?;
+    if trained.atoms {
+        atoms::check(model)?;
+        atoms::level(model)?;
+    }
     let names = tensor_names(model, trained)?;
     let mut optimiser = Optimiser::new(options, names.len());
     let found = journal.restore(&names, &mut optimiser, &model.device())?;

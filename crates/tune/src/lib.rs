@@ -1,4 +1,5 @@
-//! Fine-tuning after compression: low-rank components, whole weights or norms are trained, the rest is frozen.
+//! Fine-tuning after compression: low-rank components, shared atoms, whole weights or norms are trained, the rest is
+//! frozen.
 //!
 //! ```text
 //! distillation   min (1/T) Σ_t ‖block(z)_t − y_t‖² / ‖y_t‖²   block after block, z from the tuned blocks before it,
@@ -25,6 +26,7 @@
 //! components are trained. Block by block against the original: Jiao et al., *`TinyBERT`*, 2020, and
 //! most work on heavy truncation since. `AdamW` after Loshchilov & Hutter, 2019.
 
+mod atoms;
 mod curve;
 mod distillation;
 mod durable;

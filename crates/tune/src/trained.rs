@@ -5,11 +5,11 @@ use std::str::FromStr;
 use burn::{module::Param, nn::RmsNorm, tensor::Tensor};
 use compress_calibrate::{BlockTrace, Gradients};
 use compress_checkpoint::names::{self, NormSite};
-use compress_core::{Role, Site};
+use compress_core::{Group, Role, Site};
 use compress_models::{Block, Decoder, Linear, Pair, Store, Weight};
 use serde::Serialize;
 
-use crate::{Error, Result};
+use crate::{Error, Result, atoms};
 
 /// The matrices that are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -20,6 +20,17 @@ pub struct Trained {
     pub factors: bool,
     /// The gains of the norms: in blocks, of query and key heads where a model has these, and before the head.
     pub norms: bool,
+    /// Atoms that layers share, and the coefficients by which each layer mixes them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub atoms: bool,
+}
+
+/// The gradients of a block.
+pub struct BlockGradients {
+    /// By its own trained matrices, in the order of [`Trained::matrices`].
+    pub own: Vec<Tensor<2>>,
+    /// By atoms, as far as the block reads them: a share for each of its mixtures.
+    pub atoms: Vec<(Group, Tensor<2>)>,
 }
 
 impl Trained {
@@ -28,6 +39,7 @@ impl Trained {
         lrc: true,
         factors: false,
         norms: false,
+        atoms: false,
     };
 
     /// The trained matrices of a weight, each with its place among its own.
@@ -43,7 +55,7 @@ impl Trained {
             Weight::Whole(_) => self.factors,
             Weight::LowRank(pair) => self.pairs() && is_float(pair),
             // The coefficients come first.
-            Weight::Shared(_) if place == 0 => false,
+            Weight::Shared(_) if place == 0 => self.atoms,
             Weight::Shared(mixture) => {
                 self.pairs() && mixture.residual.as_ref().is_some_and(is_float)
             }
@@ -57,8 +69,8 @@ impl Trained {
         self.lrc || self.factors
     }
 
-    /// The trained matrices of a block, each with its tensor's name: factors or weights, then norms as 1 × their
-    /// size.
+    /// The trained matrices of a block, each with its tensor's name: factors, coefficients or weights, then norms as
+    /// 1 × their size. Atoms are no block's own.
     #[must_use]
     pub fn matrices(self, block: &Block, layer: usize) -> Vec<(String, Tensor<2>)> {
         let mut all = Vec::new();
@@ -100,8 +112,8 @@ impl Trained {
     /// The gradients by the trained matrices, in their order, from the block's trace and the backward pass through
     /// it.
     #[must_use]
-    pub fn gradients(self, block: &Block, trace: &BlockTrace, by: &Gradients) -> Vec<Tensor<2>> {
-        let mut all = Vec::new();
+    pub fn gradients(self, block: &Block, trace: &BlockTrace, by: &Gradients) -> BlockGradients {
+        let (mut all, mut atoms) = (Vec::new(), Vec::new());
         for role in Role::ALL {
             let linear = block.linear(role);
             // A gradient has the price of a product, and is not computed in vain.
@@ -110,6 +122,17 @@ impl Trained {
             }
             let input = trace.input(role.input_kind());
             let output = by.outputs[role as usize].clone();
+            if self.atoms
+                && let Weight::Shared(mixture) = &linear.weight
+            {
+                let [by_atoms, by_coefficients] = mixture.gradients(&rows(&input), &rows(&output));
+                atoms.push((mixture.group(), by_atoms));
+                all.push(by_coefficients);
+                // The residual's are asked for by themselves.
+                if !self.holds(&linear.weight, 1) {
+                    continue;
+                }
+            }
             all.extend(linear.gradients(input, output));
         }
         if self.norms {
@@ -121,8 +144,14 @@ impl Trained {
                 all.extend(norm.map(|(_, norm)| by_scale(norm, x, gradient)));
             }
         }
-        all
+        BlockGradients { own: all, atoms }
     }
+}
+
+/// One row for each token.
+fn rows(x: &Tensor<3>) -> Tensor<2> {
+    let width = x.dims()[2];
+    x.clone().reshape([-1, width as i32])
 }
 
 /// Whether both factors are floats: packed numbers are not trained.
@@ -184,7 +213,7 @@ pub fn matrices(model: &Decoder, trained: Trained) -> Vec<Tensor<2>> {
     tensors(model, trained).map(|(_, value)| value).collect()
 }
 
-/// The trained matrices of a model, block after block and then the last norm, each with its tensor's name.
+/// The trained matrices of a model, each with its tensor's name: block after block, the last norm, then atoms by group.
 pub fn tensors(model: &Decoder, trained: Trained) -> impl Iterator<Item = (String, Tensor<2>)> {
     let blocks = model.blocks.iter().enumerate();
     let last = || {
@@ -196,6 +225,13 @@ pub fn tensors(model: &Decoder, trained: Trained) -> impl Iterator<Item = (Strin
     blocks
         .flat_map(move |(layer, block)| trained.matrices(block, layer))
         .chain(trained.norms.then(last))
+        .chain(
+            trained
+                .atoms
+                .then(|| atoms::tensors(model))
+                .into_iter()
+                .flatten(),
+        )
 }
 
 /// Replaces the trained matrices of a model, in the order of [`tensors`].
@@ -204,8 +240,13 @@ pub fn set(model: &mut Decoder, trained: Trained, values: Vec<Tensor<2>>) {
     for block in &mut model.blocks {
         trained.set(block, &mut values);
     }
-    if let Some(value) = values.next().filter(|_| trained.norms) {
+    if trained.norms
+        && let Some(value) = values.next()
+    {
         model.norm.gamma = Param::from_tensor(value.squeeze_dim(0));
+    }
+    if trained.atoms {
+        atoms::set(model, values);
     }
 }
 
@@ -223,13 +264,17 @@ impl FromStr for Trained {
             lrc: false,
             factors: false,
             norms: false,
+            atoms: false,
         };
         for word in text.split(',') {
             match word.trim() {
                 "lrc" => trained.lrc = true,
                 "factors" => trained.factors = true,
                 "norms" => trained.norms = true,
-                _ => return Err("what is trained is a list of lrc, factors and norms".into()),
+                "atoms" => trained.atoms = true,
+                _ => {
+                    return Err("what is trained is a list of lrc, atoms, factors and norms".into());
+                }
             }
         }
         Ok(trained)

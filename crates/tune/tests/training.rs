@@ -29,6 +29,7 @@ const EVERYTHING: Trained = Trained {
     lrc: true,
     factors: true,
     norms: true,
+    atoms: true,
 };
 
 struct Silent;
@@ -298,6 +299,7 @@ fn all_norms_of_a_model_are_trained_and_have_the_names_of_its_tensors() {
             lrc: false,
             factors: false,
             norms: true,
+            atoms: false,
         };
         let mut named: Vec<String> = tensors(&model, only_norms).map(|(name, _)| name).collect();
         let all = checkpoint.tensors().keys();

@@ -28,8 +28,9 @@ pub struct Tune {
     #[arg(long, default_value = "language")]
     pub objective: Objective,
 
-    /// What is trained, a list: `lrc`, the low-rank components; `factors`, those and the weights that
-    /// stayed whole; `norms`, the scales of the norms.
+    /// What is trained, a list: `lrc`, the low-rank components; `atoms`, those that layers share (masa) and
+    /// their coefficients, by the objective `language` only; `factors`, low-rank components and the
+    /// weights that stayed whole; `norms`, the scales of the norms.
     #[arg(long, value_name = "LIST", default_value = "lrc")]
     pub train: Trained,
 

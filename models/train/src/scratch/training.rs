@@ -94,6 +94,7 @@ impl Lesson<'_> {
                 lrc: true,
                 factors: true,
                 norms: true,
+                atoms: false,
             },
             steps: self.run.steps,
             batch: BATCH,

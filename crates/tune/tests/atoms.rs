@@ -1,0 +1,217 @@
+//! Atoms that layers share are one parameter: its gradient is the sum over the layers, and training it helps.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+
+use burn::{
+    module::Param,
+    tensor::{Device, Int, Tensor, TensorData, activation::log_softmax},
+};
+use compress_calibrate::Progress;
+use compress_checkpoint::Checkpoint;
+use compress_core::{
+    Bits, DictionaryForm, Factor, Group, Precision, Role, Scheme, Site, Weights as _,
+};
+use compress_models::{Decoder, Mixture, Store, Weight, to_device};
+use compress_svd::truncate;
+use compress_tune::{
+    Error, Journal, Lesson, Trained, TrainingOptions, distil, loss_and_gradients, set, tensors,
+    train,
+};
+
+/// Atoms and residuals.
+const BOTH: Trained = Trained {
+    atoms: true,
+    ..Trained::LRC
+};
+
+struct Silent;
+
+impl Progress for Silent {
+    fn start(&self, _: &'static str, _: usize) {}
+    fn advance(&self, _: usize) {}
+}
+
+fn checkpoint() -> Checkpoint {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    Checkpoint::open(&folder.join("../../tests/fixtures/networks/llama")).unwrap()
+}
+
+/// A network whose layers share one atom of queries and one of outputs, the mean of their weights, with a length of 1
+/// as Matrix PCA gives it; each layer has a residual of rank 2.
+fn shared(device: &Device) -> Decoder {
+    let checkpoint = checkpoint();
+    let mut model = Decoder::load(&checkpoint, device).unwrap();
+    let layers = model.blocks.len();
+    for role in [Role::Query, Role::Output] {
+        let weights: Vec<_> = (0..layers)
+            .map(|layer| checkpoint.load(Site::new(layer, role)).unwrap())
+            .collect();
+        let shape = weights[0].shape();
+        let mut atom: Vec<f32> = vec![0.0; shape.size()];
+        for weight in &weights {
+            let pairs = atom.iter_mut().zip(weight.data());
+            pairs.for_each(|(sum, x)| *sum += x);
+        }
+        let length = atom.iter().map(|x| x * x).sum::<f32>().sqrt();
+        atom.iter_mut().for_each(|x| *x /= length);
+        let atoms = to_device(atom, [shape.rows, shape.cols], device);
+        let atoms = Store::Float(Param::from_tensor(atoms));
+        for (layer, weight) in weights.iter().enumerate() {
+            let pair = Factor::LowRank(truncate(weight, 2).unwrap().pair());
+            let Weight::LowRank(residual) = Weight::new(pair, device).unwrap() else {
+                panic!("a pair is a pair");
+            };
+            let coefficient = vec![0.5 * length * (1.0 + layer as f32) / layers as f32];
+            let coefficients = to_device(coefficient, [1, 1], device);
+            model.blocks[layer].linear_mut(role).weight = Weight::Shared(Mixture {
+                atoms: atoms.clone(),
+                coefficients: Store::Float(Param::from_tensor(coefficients)),
+                residual: Some(residual),
+                dictionary: DictionaryForm {
+                    group: Group { role, first: 0 },
+                    atoms: 1,
+                    precision: Precision::Float,
+                },
+            });
+        }
+    }
+    model
+}
+
+fn windows(model: &Decoder, count: usize) -> Vec<Vec<u32>> {
+    let token = |window: usize, place: usize| {
+        ((window * 31 + place * place * 7 + place) % model.vocabulary()) as u32
+    };
+    let window = |window| (0..24).map(move |place| token(window, place)).collect();
+    (0..count).map(window).collect()
+}
+
+fn options(trained: Trained) -> TrainingOptions {
+    TrainingOptions {
+        trained,
+        steps: 20,
+        batch: 3,
+        rate: 3e-3,
+        warm_up: 2,
+        clip: 1.0,
+        decay: 0.0,
+        interval: 5,
+        patience: 100,
+        seed: 1,
+    }
+}
+
+/// The mean loss of the windows, by burn alone.
+fn loss(model: &Decoder, windows: &[Vec<u32>]) -> f64 {
+    let inputs: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
+    let hidden = model.hidden(&inputs).unwrap();
+    let [count, time, width] = hidden.dims();
+    let hidden = hidden.slice([0..count, 0..time - 1, 0..width]);
+    let logits = model.logits(hidden.reshape([count * (time - 1), width]));
+    let next = windows.iter().flat_map(|window| &window[1..]);
+    let targets: Vec<i32> = next.map(|&token| token as i32).collect();
+    let targets = TensorData::new(targets, [count * (time - 1), 1]);
+    let targets: Tensor<2, Int> = Tensor::from_data(targets, &logits.device());
+    let mean = log_softmax(logits, 1).gather(1, targets).mean();
+    -mean.into_scalar::<f64>()
+}
+
+#[test]
+fn the_loss_changes_as_the_gradients_by_atoms_and_coefficients_say() {
+    let only = Trained { lrc: false, ..BOTH };
+    let mut model = shared(&Device::flex());
+    let windows = windows(&model, 2);
+    let slices: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
+    let found = loss_and_gradients(&model, only, &slices).unwrap();
+    let (names, start): (Vec<_>, Vec<_>) = tensors(&model, only).unzip();
+    // A coefficient for each layer and role; atoms once for each role.
+    assert_eq!(start.len(), 2 * model.blocks.len() + 2, "{names:?}");
+    assert_eq!(found.gradients.len(), start.len());
+    // One after the other: the long ones would hide the short.
+    for (place, gradient) in found.gradients.iter().enumerate() {
+        let square = (gradient.clone() * gradient.clone()).sum();
+        let length = square.into_scalar::<f64>().sqrt();
+        let mut at = |far: f64| {
+            let mut values = start.clone();
+            values[place] = values[place].clone() + gradient.clone() * (far / length);
+            set(&mut model, only, values);
+            loss(&model, &windows)
+        };
+        // As far as changes the loss by this, which is little beside its curvature and much beside its digits.
+        let far = 5e-3 / length;
+        let slope = (at(far) - at(-far)) / (2.0 * far);
+        let name = &names[place];
+        assert!(
+            (slope / length - 1.0).abs() < 0.01,
+            "{name}: {slope} {length}"
+        );
+    }
+}
+
+/// Trains, and gives the loss before and after.
+fn trained(what: Trained) -> (Decoder, [f64; 2]) {
+    let mut model = shared(&Device::flex());
+    let windows = windows(&model, 6);
+    let before = loss(&model, &windows);
+    let options = options(what);
+    let lesson = Lesson {
+        windows: &windows,
+        held_out: &windows,
+        options: &options,
+        progress: &Silent,
+    };
+    let place = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&place.path().join("journal")).unwrap();
+    train(&mut model, &lesson, &mut journal).unwrap();
+    let after = loss(&model, &windows);
+    (model, [before, after])
+}
+
+#[test]
+fn with_atoms_the_loss_falls_further_and_layers_still_share_them() {
+    let (_, [before, residuals]) = trained(Trained::LRC);
+    let (model, [_, both]) = trained(BOTH);
+    assert!(residuals < before - 0.02, "{before} {residuals}");
+    assert!(both < residuals - 0.02, "{residuals} {both}");
+    let atoms = model.blocks.iter().map(|block| {
+        let Weight::Shared(mixture) = &block.linear(Role::Query).weight else {
+            panic!("queries are mixtures");
+        };
+        mixture.atoms.float().unwrap().val().into_data()
+    });
+    let atoms: Vec<_> = atoms.collect();
+    assert!(atoms.windows(2).all(|two| two[0] == two[1]));
+}
+
+#[test]
+fn atoms_that_are_rounded_and_distillations_are_refused() {
+    let (device, original) = (Device::flex(), checkpoint());
+    let mut model = shared(&device);
+    let windows = windows(&model, 6);
+    let options = options(BOTH);
+    let lesson = Lesson {
+        windows: &windows,
+        held_out: &windows,
+        options: &options,
+        progress: &Silent,
+    };
+    let place = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&place.path().join("journal")).unwrap();
+    let refused = distil(&original, &mut model, &lesson, &mut journal);
+    assert!(matches!(refused, Err(Error::ByBlock)));
+    let weight = original.load(Site::new(0, Role::Output)).unwrap();
+    let scheme = Scheme::symmetric(Bits::Eight, None);
+    let rounded = Factor::whole(weight).stores()[0].quantised(scheme).unwrap();
+    let Weight::Whole(rounded) = Weight::new(Factor::Whole(rounded), &device).unwrap() else {
+        panic!("a whole weight is whole");
+    };
+    for block in &mut model.blocks {
+        if let Weight::Shared(mixture) = &mut block.linear_mut(Role::Output).weight {
+            mixture.atoms = rounded.clone();
+        }
+    }
+    let refused = train(&mut model, &lesson, &mut journal).unwrap_err();
+    assert!(refused.to_string().contains("model.dictionaries.o_proj_0"));
+}
