@@ -25,7 +25,7 @@ fn logits(model: &Path) -> Vec<f32> {
     let hidden = decoder.hidden(&[&tokens]).unwrap();
     let [_, time, width] = hidden.dims();
     let logits = decoder.logits(hidden.reshape([time, width]));
-    logits.into_data().to_vec().unwrap()
+    logits.into_data().try_to_vec().unwrap()
 }
 
 #[test]

@@ -83,10 +83,10 @@ mod tests {
             return 0.0;
         };
         let mut best = f64::NEG_INFINITY;
-        for column in 0..gains.len() {
+        for (column, gain) in row.iter().enumerate() {
             if !used.contains(&column) {
                 used.push(column);
-                best = best.max(row[column] + brute(gains, used));
+                best = best.max(gain + brute(gains, used));
                 used.pop();
             }
         }

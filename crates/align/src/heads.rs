@@ -29,9 +29,9 @@ pub struct Heads {
 #[derive(Clone, Debug)]
 pub struct Turn {
     heads: Heads,
-    /// p_g: which head goes to place g.
+    /// `p_g`: which head goes to place g.
     from: Vec<usize>,
-    /// R_g, of place g.
+    /// `R_g`, of place g.
     turns: Vec<Double>,
 }
 

@@ -64,6 +64,10 @@ impl FromStr for TokenWeights {
 
 /// The measurements that a method needs. They are data, so that the pipeline can take the union over all steps and
 /// gather everything in one pass over the text.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each kind of evidence is needed or not, whatever the others"
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// H = Σ x xᵀ of every layer input: one forward pass.

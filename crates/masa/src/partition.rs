@@ -24,8 +24,8 @@ pub fn partition(distances: &[f64], parts: usize) -> Vec<usize> {
     for _ in 0..parts {
         let (mut next, mut from) = (vec![f64::INFINITY; layers + 1], vec![0; layers + 1]);
         for i in least..=layers {
-            for j in 0..=i - least {
-                let total = cost[j] + inside(j, i);
+            for (j, before) in cost.iter().enumerate().take(i + 1 - least) {
+                let total = before + inside(j, i);
                 if total < next[i] {
                     (next[i], from[i]) = (total, j);
                 }

@@ -12,6 +12,10 @@ use serde::Serialize;
 use crate::{Error, Result, atoms};
 
 /// The matrices that are trained.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each kind of weight is trained or not, whatever the others"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Trained {
     /// Both factors of low-rank components, and of what atoms that weights share leave of each.
