@@ -302,7 +302,7 @@ pub struct MasaOptions {
     pub residual: Option<f64>,
 
     /// Fit atoms beside the residuals, each to the other in turns, in place of principal components of whole weights: what low
-    /// rank takes care of need not be shared. For models that `align` wrote; others have little that it would find.
+    /// rank takes care of need not be shared. Meant for models that `align` wrote.
     #[arg(long, conflicts_with = "plan")]
     pub joint: bool,
 
