@@ -1,6 +1,5 @@
 //! The command line. Help texts, completions and documentation come from here.
 
-mod align;
 mod cache;
 mod methods;
 mod options;
@@ -17,7 +16,6 @@ use compress_models::DeviceChoice;
 
 use crate::{job, memory::Memory};
 
-pub use align::Align;
 pub use cache::{Generate, Think};
 pub use methods::{ABOUT, About, By, Work};
 pub use planning::{Calibrating, Planning, Running, Sites};
@@ -52,9 +50,6 @@ pub enum Verb {
     Compare(Compare),
     /// Fill tables and pictures of Markdown files from records of comparisons.
     Report(Report),
-    /// Turn the attention heads of all layers towards each other, which changes nothing that the model computes: layers then
-    /// have more in common that `run masa` can share.
-    Align(Box<Align>),
     /// Train what compression has left of a model, most of it frozen: the strongest recovery after
     /// heavy cuts, for minutes to hours.
     Tune(Box<Tune>),

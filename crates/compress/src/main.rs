@@ -71,7 +71,6 @@ fn main() -> ExitCode {
             RunMethod::Weights(method) => verbs::run::run(&method),
             RunMethod::Think(job) => verbs::think::run(&job),
         },
-        Verb::Align(job) => verbs::align::run(&job),
         Verb::Generate(job) => verbs::generate::run(&job),
         Verb::Tune(job) => verbs::tune::run(&job),
         Verb::Compare(job) => verbs::compare::run(&job),

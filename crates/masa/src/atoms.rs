@@ -14,12 +14,12 @@ use compress_core::{Dictionary, Error, Matrix, Result, Site, Step as _, Store, S
 use compress_numerics::linalg::Double;
 use rayon::prelude::*;
 
-use crate::{Mix, joint, step::Atoms};
+use crate::{Mix, step::Atoms};
 
 /// Numbers of two weights whose products are summed in one go; sums of these have one order.
 const BAND: usize = 1 << 14;
 
-/// The atoms of a group of a model's own weights, in `f32`: principal components, or what these become beside residuals. Fails where a weight cannot be read or is not finite.
+/// The atoms of a group of a model's own weights, in `f32`. Fails where a weight cannot be read or is not finite.
 pub fn dictionary(atoms: &Atoms, survey: &Survey<'_>) -> Result<Dictionary> {
     let start = atoms.start;
     let form = Mix::Atoms(atoms.clone()).dictionary();
@@ -40,15 +40,11 @@ pub fn dictionary(atoms: &Atoms, survey: &Survey<'_>) -> Result<Dictionary> {
         });
     }
     let stacked = Matrix::new(form.atoms * shape.rows, shape.cols, stacked)?;
-    let components = Dictionary {
+    Ok(Dictionary {
         group: form.group,
         atoms: form.atoms,
         stacked: Store::Float(stacked),
-    };
-    match atoms.beside {
-        0 => Ok(components),
-        rank => joint::beside_residuals(components, &sites, rank, survey),
-    }
+    })
 }
 
 /// The inner products of weights, L × L.

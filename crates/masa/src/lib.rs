@@ -31,7 +31,6 @@
 //! factor of H, as in `compress_svd`; coefficients are fitted in the norm of the residual, where the paper projects.
 
 mod atoms;
-mod joint;
 mod memory;
 mod mixture;
 mod partition;
@@ -63,9 +62,6 @@ pub struct Masa {
     pub atoms: Count,
     /// ρ: the rank of every residual is ⌊ρ m n / (m + n)⌋. None where a budget decides the ranks.
     pub residual: Option<f64>,
-    /// Whether atoms are fitted beside residuals, in place of principal components of whole weights.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub joint: bool,
     /// The groups of consecutive layers that share.
     pub groups: usize,
     /// Where one of them ends and the next begins.
@@ -123,7 +119,6 @@ impl Default for Masa {
             roles: vec![Role::Query, Role::Key, Role::Value, Role::Output],
             atoms: Count::Auto,
             residual: None,
-            joint: false,
             groups: 1,
             groups_by: GroupsBy::Even,
             norm: Norm::Kronecker,
@@ -154,7 +149,7 @@ impl Method for Masa {
     type Step = Mix;
 
     const PLANNING: &'static [&'static str] =
-        &["roles", "atoms", "residual", "joint", "groups", "groups_by"];
+        &["roles", "atoms", "residual", "groups", "groups_by"];
 
     fn name(&self) -> &'static str {
         "masa"
@@ -189,7 +184,7 @@ impl Method for Masa {
         }
         match (self.residual, self.atoms) {
             (Some(residual), Count::Of(count)) => {
-                return Ok(uniform(&groups, count, (residual, self.joint)));
+                return Ok(uniform(&groups, count, residual));
             }
             (Some(_), Count::Auto) => {
                 return fail(

@@ -8,7 +8,7 @@
 use compress_core::{Result, Shape, Site};
 use compress_svd::{Norm, memory_of_cut, memory_of_metric, memory_together};
 
-use crate::step::{Atoms, Mix};
+use crate::step::Mix;
 
 /// Bytes of an `f32`.
 const SINGLE: usize = size_of::<f32>();
@@ -27,7 +27,8 @@ pub fn memory(
     for step in steps {
         match step {
             Mix::Atoms(step) => {
-                atoms = atoms.max(of_atoms(shape(step.start)?, step, threads));
+                let size = shape(step.start)?.size();
+                atoms = atoms.max(SINGLE * size * (step.count + 2));
             }
             Mix::Mixture(step) => {
                 let shape = shape(step.site)?;
@@ -45,18 +46,6 @@ pub fn memory(
         }
     }
     Ok(atoms.max(shared + memory_together(mixtures.into_iter(), threads)))
-}
-
-/// The atoms of a group.
-fn of_atoms(shape: Shape, step: &Atoms, threads: usize) -> usize {
-    let single = SINGLE * shape.size();
-    let components = single * (step.count + 2);
-    if step.beside == 0 {
-        return components;
-    }
-    // Atoms and sums; the weight, what the atoms leave of it, its residual, and the cut of that.
-    let cut = memory_of_cut(shape, step.beside, Norm::Plain, threads);
-    components.max(single * (2 * step.count + 2) + cut)
 }
 
 /// One mixture, without the metric of its inputs.

@@ -16,7 +16,7 @@ use compress_svd::{Metric, Truncated, truncate_in};
 use crate::{Masa, step::Mixture};
 
 /// Added to the diagonal of A, relative to its mean: atoms that are zero, or alike in this norm, get finite coefficients.
-pub const DAMPING: f64 = 1e-10;
+const DAMPING: f64 = 1e-10;
 
 /// Carries out one step in the metric of its weight.
 pub fn mix(step: Mixture, survey: &Survey<'_>, method: &Masa, metric: &Metric) -> Result<Edit> {

@@ -42,9 +42,8 @@ impl Group {
         }
     }
 
-    /// So many atoms of its weights, as far as there are as many weights; none of no weights. With residuals of so much of
-    /// the break-even rank they are fitted beside these.
-    fn atoms(&self, count: usize, residual: Option<f64>) -> Option<Atoms> {
+    /// So many atoms of its weights, as far as there are as many weights; none of no weights.
+    fn atoms(&self, count: usize) -> Option<Atoms> {
         let layers: Vec<usize> = self.sites.iter().filter_map(|site| site.layer()).collect();
         let count = count.min(layers.len());
         let start = *self.sites.first()?;
@@ -52,14 +51,8 @@ impl Group {
             start,
             layers,
             count,
-            beside: residual.map_or(0, |residual| rank(self.shape, residual)),
         })
     }
-}
-
-/// ⌊ρ m n / (m + n)⌋.
-fn rank(shape: Shape, residual: f64) -> usize {
-    (residual.max(0.0) * shape.break_even_rank()) as usize
 }
 
 /// The groups of all chosen weights of some roles, each role's layers in so many parts. Fails where they are cut by the logit
@@ -113,13 +106,13 @@ fn starts(
 /// Steps with the same number of atoms in every group, and residuals of rank ⌊ρ m n / (m + n)⌋; none for groups of fewer
 /// weights than atoms, which would only grow.
 #[must_use]
-pub fn uniform(groups: &[Group], count: usize, (residual, joint): (f64, bool)) -> Vec<Mix> {
+pub fn uniform(groups: &[Group], count: usize, residual: f64) -> Vec<Mix> {
     let large = groups.iter().filter(|group| group.sites.len() >= count);
     let steps = large.flat_map(|group| {
         // As many atoms as weights leave nothing.
         let exact = count == group.sites.len();
-        let rank = rank(group.shape, residual) * usize::from(!exact);
-        let atoms = group.atoms(count, (joint && !exact).then_some(residual));
+        let rank = (residual * group.shape.break_even_rank()) as usize * usize::from(!exact);
+        let atoms = group.atoms(count);
         let of = atoms.as_ref().map(Atoms::reference);
         let mixtures = group.sites.iter().map(move |&site| {
             Mix::Mixture(Mixture {
@@ -215,19 +208,6 @@ impl Planning<'_> {
         })
     }
 
-    /// How much of the break-even rank residuals have that atoms are fitted beside: what the budget leaves a group of the
-    /// same share as all others. Known before ranks are, which depend on the atoms.
-    fn beside(&self, group: &Group, count: usize) -> Option<f64> {
-        let all: usize = self
-            .groups
-            .iter()
-            .map(|it| it.sites.len() * it.shape.size())
-            .sum();
-        let keep = self.parameters as f64 / all.max(1) as f64;
-        let atoms = count as f64 / group.sites.len().max(1) as f64;
-        self.method.joint.then_some(keep - atoms)
-    }
-
     /// The same where some weights are to stay whole, whatever else does.
     fn given(&self, counts: &[usize], whole: &[Site]) -> Result<Found> {
         let mut candidates = Vec::new();
@@ -235,7 +215,7 @@ impl Planning<'_> {
         let mut dictionaries = Vec::new();
         for (group, &count) in self.groups.iter().zip(counts) {
             let mixed = group.without(whole);
-            let atoms = mixed.atoms(count, self.beside(&mixed, count));
+            let atoms = mixed.atoms(count);
             paid += (group.sites.len() - mixed.sites.len()) * group.shape.size();
             if let Some(Atoms { count, .. }) = &atoms {
                 paid += count * (group.shape.size() + mixed.sites.len());
@@ -348,7 +328,6 @@ fn name(method: &Masa, atoms: &Atoms) -> String {
         start,
         layers,
         count,
-        beside,
     } = atoms;
     // FNV-1a, which is the same on every machine.
     let hash = layers
@@ -357,11 +336,7 @@ fn name(method: &Masa, atoms: &Atoms) -> String {
             (hash ^ *layer as u64).wrapping_mul(0x100_0000_01b3)
         });
     let (norm, fit) = (method.norm.name(), method.fit.name());
-    let joint = match beside {
-        0 => String::new(),
-        rank => format!("-beside-{rank}"),
-    };
-    format!("{norm}-{fit}-{count}{joint}-{start}-{hash:016x}")
+    format!("{norm}-{fit}-{count}-{start}-{hash:016x}")
 }
 
 /// A weight for the hand-out of ranks.

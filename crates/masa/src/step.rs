@@ -25,15 +25,6 @@ pub struct Atoms {
     pub layers: Vec<usize>,
     /// S: how many there are.
     pub count: usize,
-    /// The rank of residuals that they are fitted beside; 0 for principal components of the whole weights.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub beside: usize,
-}
-
-/// For fields that are left out where they are nothing.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-const fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 /// The atoms that a mixture is made of.
@@ -102,9 +93,6 @@ impl Atoms {
             return fail("it has at least one atom, and at most as many as layers");
         }
         let first = shape(self.start)?;
-        if self.beside > first.full_rank() {
-            return fail("the residuals that they are fitted beside have no such rank");
-        }
         for site in self.sites() {
             if shape(site)? != first {
                 return fail("its weights have different shapes");

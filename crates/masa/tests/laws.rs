@@ -32,16 +32,12 @@ fn each() -> Vec<Masa> {
         norm: Norm::Activation,
         ..one.clone()
     };
-    let joint = Masa {
-        joint: true,
-        ..one.clone()
-    };
     let by_lens = Masa {
         groups: 2,
         groups_by: GroupsBy::LogitLens,
         ..all.clone()
     };
-    vec![all, one, plain, activation, joint, by_lens]
+    vec![all, one, plain, activation, by_lens]
 }
 
 compress_core::laws!(each() => keep_one_changes_nothing, nothing_grows_and_the_budget_is_met, edits_are_what_the_step_predicted, steps_may_come_one_by_one, nothing_in_a_plan_is_ignored, the_bytes_are_the_same_on_any_number_of_threads, a_damaged_weight_is_named);
@@ -119,16 +115,4 @@ fn atoms_of_another_group_are_refused() {
     assert!(check(steps.clone()).is_err());
     steps.extend([atoms.clone(), atoms]);
     assert!(check(steps).is_err());
-}
-
-#[test]
-fn atoms_beside_residuals_leave_less_than_components_of_whole_weights() {
-    let toy = Toy::new(3);
-    let with = |joint| Masa {
-        residual: Some(0.5),
-        joint,
-        ..without_residual(1)
-    };
-    let (components, joint) = (lost(&with(false), &toy), lost(&with(true), &toy));
-    assert!(joint < 0.99 * components, "{joint} {components}");
 }

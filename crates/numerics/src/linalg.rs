@@ -6,7 +6,6 @@
 //! | [`Cholesky`], [`InverseRoot`] | n³ / 3, n³ · 2 / 3 | bands of rows |
 //! | eigenvalues | 4/3·n³ for the reduction to tridiagonal form | parts of a product with one vector, tiles; one if small |
 //! | k eigenvectors | the tridiagonal solution, and 2·n²·k to take them back | one for the solution, bands of vectors |
-//! | [`polar`] | some 20·n³ | none |
 //! | sums of outer products | t·n² for t tokens, lower triangle | bands of rows, by the caller |
 //!
 //! Work that is shared between threads is cut into pieces that the shape alone decides, and each piece is one thread's:
@@ -20,7 +19,6 @@ use crate::{Error, Result, Shape};
 mod cholesky;
 mod dense;
 mod eigen;
-mod polar;
 mod product;
 mod real;
 mod rows;
@@ -31,7 +29,6 @@ mod sums;
 pub use cholesky::{Cholesky, Indefinite, InverseRoot};
 pub use dense::{Dense, Double, Single, UNFOLDED};
 pub use eigen::{Eigen, Gram, eigen_memory, short_gram, singular_values};
-pub use polar::polar;
 pub use product::{PACKED, product, product_of_transposed};
 pub use real::Real;
 pub use rows::{Block, Columns, Rows};

@@ -301,11 +301,6 @@ pub struct MasaOptions {
     #[arg(long, value_name = "RHO", value_parser = share, requires = "atoms", conflicts_with_all = ["keep", "size", "plan"])]
     pub residual: Option<f64>,
 
-    /// Fit atoms beside the residuals, each to the other in turns, in place of principal components of whole weights: what low
-    /// rank takes care of need not be shared. Meant for models that `align` wrote.
-    #[arg(long, conflicts_with = "plan")]
-    pub joint: bool,
-
     /// Groups of consecutive layers that share.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "plan")]
     pub groups: usize,
@@ -384,7 +379,6 @@ impl MethodOptions for MasaOptions {
             roles: self.roles.clone(),
             atoms: self.atoms,
             residual: self.residual,
-            joint: self.joint,
             groups: self.groups,
             groups_by: self.groups_by,
             norm: self.metric,

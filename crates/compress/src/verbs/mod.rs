@@ -1,6 +1,5 @@
 //! One file per verb: each has a `run`, which gets its arguments, prints its results, and says how it came out.
 
-pub mod align;
 pub mod cache;
 pub mod compare;
 pub mod completions;
