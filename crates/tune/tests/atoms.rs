@@ -2,14 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
-
-use burn::{
-    module::Param,
-    tensor::{Device, Int, Tensor, TensorData, activation::log_softmax},
-};
-use compress_calibrate::Progress;
-use compress_checkpoint::Checkpoint;
+use burn::{module::Param, tensor::Device};
 use compress_core::{
     Bits, DictionaryForm, Factor, Group, Precision, Role, Scheme, Site, Weights as _,
 };
@@ -20,28 +13,20 @@ use compress_tune::{
     train,
 };
 
+mod common;
+
+use common::{Silent, checkpoint, windows};
+
 /// Atoms and residuals.
 const BOTH: Trained = Trained {
     atoms: true,
     ..Trained::LRC
 };
 
-struct Silent;
-
-impl Progress for Silent {
-    fn start(&self, _: &'static str, _: usize) {}
-    fn advance(&self, _: usize) {}
-}
-
-fn checkpoint() -> Checkpoint {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    Checkpoint::open(&folder.join("../../tests/fixtures/networks/llama")).unwrap()
-}
-
 /// A network whose layers share one atom of queries and one of outputs, the mean of their weights, with a length of 1
 /// as Matrix PCA gives it; each layer has a residual of rank 2.
 fn shared(device: &Device) -> Decoder {
-    let checkpoint = checkpoint();
+    let checkpoint = checkpoint("llama");
     let mut model = Decoder::load(&checkpoint, device).unwrap();
     let layers = model.blocks.len();
     for role in [Role::Query, Role::Output] {
@@ -80,42 +65,17 @@ fn shared(device: &Device) -> Decoder {
     model
 }
 
-fn windows(model: &Decoder, count: usize) -> Vec<Vec<u32>> {
-    let token = |window: usize, place: usize| {
-        ((window * 31 + place * place * 7 + place) % model.vocabulary()) as u32
-    };
-    let window = |window| (0..24).map(move |place| token(window, place)).collect();
-    (0..count).map(window).collect()
-}
-
+/// Without decay, which would count as learning here.
 fn options(trained: Trained) -> TrainingOptions {
     TrainingOptions {
-        trained,
-        steps: 20,
-        batch: 3,
-        rate: 3e-3,
-        warm_up: 2,
-        clip: 1.0,
         decay: 0.0,
-        interval: 5,
-        patience: 100,
-        seed: 1,
+        ..common::options(trained)
     }
 }
 
 /// The mean loss of the windows, by burn alone.
 fn loss(model: &Decoder, windows: &[Vec<u32>]) -> f64 {
-    let inputs: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
-    let hidden = model.hidden(&inputs).unwrap();
-    let [count, time, width] = hidden.dims();
-    let hidden = hidden.slice([0..count, 0..time - 1, 0..width]);
-    let logits = model.logits(hidden.reshape([count * (time - 1), width]));
-    let next = windows.iter().flat_map(|window| &window[1..]);
-    let targets: Vec<i32> = next.map(|&token| token as i32).collect();
-    let targets = TensorData::new(targets, [count * (time - 1), 1]);
-    let targets: Tensor<2, Int> = Tensor::from_data(targets, &logits.device());
-    let mean = log_softmax(logits, 1).gather(1, targets).mean();
-    -mean.into_scalar::<f64>()
+    common::loss(model, windows).into_scalar()
 }
 
 #[test]
@@ -187,7 +147,7 @@ fn with_atoms_the_loss_falls_further_and_layers_still_share_them() {
 
 #[test]
 fn atoms_that_are_rounded_and_distillations_are_refused() {
-    let (device, original) = (Device::flex(), checkpoint());
+    let (device, original) = (Device::flex(), checkpoint("llama"));
     let mut model = shared(&device);
     let windows = windows(&model, 6);
     let options = options(BOTH);

@@ -11,10 +11,9 @@ use std::path::PathBuf;
 use burn::{
     module::Param,
     nn::RmsNorm,
-    tensor::{Device, Gradients, Int, Tensor, TensorData, activation::log_softmax},
+    tensor::{Device, Gradients, Tensor},
 };
 use compress_calibrate::Progress;
-use compress_checkpoint::Checkpoint;
 use compress_core::{Factor, Role, Site, Weights as _};
 use compress_models::{Decoder, Store, Weight};
 use compress_svd::truncate;
@@ -22,6 +21,10 @@ use compress_tune::{
     Diverged, Error, Journal, Lesson, Trained, TrainingOptions, distil, loss_and_gradients, set,
     tensors, train,
 };
+
+mod common;
+
+use common::{Silent, checkpoint, loss, options, windows};
 
 const NETWORKS: [&str; 4] = ["llama", "mistral_window", "qwen2", "qwen3"];
 
@@ -31,18 +34,6 @@ const EVERYTHING: Trained = Trained {
     norms: true,
     atoms: true,
 };
-
-struct Silent;
-
-impl Progress for Silent {
-    fn start(&self, _: &'static str, _: usize) {}
-    fn advance(&self, _: usize) {}
-}
-
-fn checkpoint(name: &str) -> Checkpoint {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/networks");
-    Checkpoint::open(&folder.join(name)).unwrap()
-}
 
 /// A network of which some weights are cut to rank 3.
 fn cut(name: &str, device: &Device) -> Decoder {
@@ -56,45 +47,6 @@ fn cut(name: &str, device: &Device) -> Decoder {
         }
     }
     model
-}
-
-fn windows(model: &Decoder, count: usize) -> Vec<Vec<u32>> {
-    let token = |window: usize, place: usize| {
-        ((window * 31 + place * place * 7 + place) % model.vocabulary()) as u32
-    };
-    let window = |window| (0..24).map(move |place| token(window, place)).collect();
-    (0..count).map(window).collect()
-}
-
-fn options(trained: Trained) -> TrainingOptions {
-    TrainingOptions {
-        trained,
-        steps: 20,
-        batch: 3,
-        rate: 3e-3,
-        warm_up: 2,
-        clip: 1.0,
-        decay: 0.01,
-        interval: 5,
-        patience: 100,
-        seed: 1,
-    }
-}
-
-/// The mean loss of the windows, by burn alone.
-fn loss(model: &Decoder, windows: &[Vec<u32>]) -> Tensor<1> {
-    let inputs: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
-    let hidden = model.hidden(&inputs).unwrap();
-    let [count, time, width] = hidden.dims();
-    let hidden = hidden.slice([0..count, 0..time - 1, 0..width]);
-    let logits = model.logits(hidden.reshape([count * (time - 1), width]));
-    let targets: Vec<i32> = windows
-        .iter()
-        .flat_map(|window| window[1..].iter().map(|&token| token as i32))
-        .collect();
-    let targets = TensorData::new(targets, [count * (time - 1), 1]);
-    let targets: Tensor<2, Int> = Tensor::from_data(targets, &logits.device());
-    log_softmax(logits, 1).gather(1, targets).mean().neg()
 }
 
 fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
