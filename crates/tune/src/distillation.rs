@@ -62,10 +62,7 @@ pub fn distil(
     journal: &mut Journal,
 ) -> Result<Ending> {
     let (options, what) = (lesson.options, lesson.options.trained);
-    if what.atoms {
-        return Err(Error::ByBlock);
-    }
-    trained::tensor_names(model, what)?;
+    check(model, what)?;
     let angles = model.rotary.angles(0..lesson.length()?, &model.device());
     let folder = journal.folder().to_owned();
     let embedding = Streamed::open(original, &model.device())?;
@@ -117,6 +114,14 @@ pub fn distil(
     learn.remove()?;
     test.remove()?;
     ending.unless_in_vain(improved)
+}
+
+/// Refuses what cannot be trained block by block: atoms, which many read, and nothing at all.
+fn check(model: &Decoder, what: trained::Trained) -> Result<()> {
+    if what.atoms {
+        return Err(Error::ByBlock);
+    }
+    trained::tensor_names(model, what).map(drop)
 }
 
 /// The training of one block by its pairs of input and output.

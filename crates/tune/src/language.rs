@@ -110,16 +110,8 @@ pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) ->
     }
     let names = tensor_names(model, trained)?;
     let mut optimiser = Optimiser::new(options, names.len());
-    let found = journal.restore(&names, &mut optimiser, &model.device())?;
-    let mut best = matrices(model, trained);
+    let mut best = begin(model, lesson, journal, (&names, &mut optimiser))?;
     let parameters = count(&best);
-    if let Some(found) = found {
-        set(model, trained, found.values);
-        best = found.best;
-    } else {
-        let held_out = perplexity(model, lesson.held_out, &|_| ())?.loss;
-        journal.curve.push(Point::start(None, held_out));
-    }
     let schedule = Schedule::new(options);
     let done = curve::steps(&journal.curve);
     lesson.progress.start("training", options.steps);
@@ -163,6 +155,23 @@ pub fn train(model: &mut Decoder, lesson: &Lesson<'_>, journal: &mut Journal) ->
         diverged: diverged.into_iter().collect(),
     };
     ending.unless_in_vain(curve::improved(&journal.curve))
+}
+
+/// Takes up what a killed training saved, or looks at the model as it is. The best matrices so far.
+fn begin(
+    model: &mut Decoder,
+    lesson: &Lesson<'_>,
+    journal: &mut Journal,
+    (names, optimiser): (&[String], &mut Optimiser),
+) -> Result<Vec<Tensor<2>>> {
+    let trained = lesson.options.trained;
+    if let Some(found) = journal.restore(names, optimiser, &model.device())? {
+        set(model, trained, found.values);
+        return Ok(found.best);
+    }
+    let held_out = perplexity(model, lesson.held_out, &|_| ())?.loss;
+    journal.curve.push(Point::start(None, held_out));
+    Ok(matrices(model, trained))
 }
 
 /// The mean loss of the held-out windows; NaN, not an error, where logits are not finite, since that is divergence.

@@ -63,7 +63,7 @@ impl Work<Running> for Compress<'_> {
     type Output = Result<RunReport>;
 
     fn by<M: Method>(self, method: &M, job: Running) -> Result<RunReport> {
-        let planning = &job.planning;
+        let (planning, context) = (&job.planning, job.text.context);
         let quiet = planning.printing.quiet;
         let model = Opened::open(planning.model.as_deref(), quiet)?;
         let inputs = inputs(&job, &model);
@@ -73,7 +73,6 @@ impl Work<Running> for Compress<'_> {
         // What can be wrong with the text shows before the work.
         let text = self.text(&job, &model)?;
         let survey = Survey::new(&model.checkpoint, |site| planning.selection.contains(site));
-        let context = job.text.context;
         let foresight = Measurements::to_plan(method, planning, context, &model)?;
         let survey = foresight.inform(survey);
         let plan = pipeline::plan(method, &survey, &model, planning)?;
@@ -99,10 +98,9 @@ impl Work<Running> for Compress<'_> {
             parallel: takes.parallel,
             calibrate_seconds: foresight.seconds() + evidence.seconds(),
         };
-        let description = task.describe()?;
         // Before the first file of it: an interrupt may come at any moment.
         interrupt::say(self.stays.then(|| goes_on(&output.work())));
-        let writer = Writer::begin(&model.checkpoint, &layout, output, &description)?;
+        let writer = Writer::begin(&model.checkpoint, &layout, output, &task.describe()?)?;
         let compressed = match task.compress(&writer) {
             Ok(compressed) => compressed,
             Err(error) if self.stays => return Err(leave(error, writer)),
