@@ -253,6 +253,18 @@ fn what_is_shared_already_is_left_alone_by_other_methods() {
     assert!(after.contains_key("model.layers.0.mlp.up_proj.down.weight"));
 }
 
+/// A training of 12 steps.
+const SHORT: &[&str] = &[
+    "--steps",
+    "12",
+    "--every",
+    "4",
+    "--batch",
+    "4",
+    "--train-ctx",
+    "64",
+];
+
 #[test]
 fn tuning_trains_what_atoms_leave_and_nothing_that_is_shared() {
     let place = folder();
@@ -280,17 +292,7 @@ fn tuning_trains_what_atoms_leave_and_nothing_that_is_shared() {
             "--json",
             "-q",
         ];
-        let size = [
-            "--steps",
-            "12",
-            "--every",
-            "4",
-            "--batch",
-            "4",
-            "--train-ctx",
-            "64",
-        ];
-        let told = success(&compress(&[&words[..], &how, &size].concat()));
+        let told = success(&compress(&[&words[..], &how, SHORT].concat()));
         let report: Value = serde_json::from_str(&told).unwrap();
         let before = report["before"]["perplexity"].as_f64().unwrap();
         assert!(perplexity(&report) < before, "{objective}: {report}");
@@ -315,18 +317,8 @@ fn tuning_trains_atoms_too_and_the_file_has_them_once() {
     let corpus = "../../models/tiny/calibration.txt";
     let tune = |train: &str| {
         let words = ["tune", text(&shared), "--corpus", corpus, "--train", train];
-        let size = [
-            "--steps",
-            "12",
-            "--every",
-            "4",
-            "--batch",
-            "4",
-            "--train-ctx",
-            "64",
-        ];
         let ends = ["-o", text(&tuned), "--force"];
-        json(&[&words[..], &size, &ends].concat())["held_out_loss"].clone()
+        json(&[&words[..], SHORT, &ends].concat())["held_out_loss"].clone()
     };
     let residuals = tune("lrc").as_f64().unwrap();
     let both = tune("lrc,atoms").as_f64().unwrap();

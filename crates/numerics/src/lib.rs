@@ -33,7 +33,7 @@ mod symmetric;
 mod threads;
 
 pub use error::{Error, Result};
-pub use half::{f16, slice::HalfFloatSliceExt as HalfSlice};
+pub use half::f16;
 pub use matrix::{Matrix, Shape};
 pub use random::Random;
 pub use symmetric::Symmetric;

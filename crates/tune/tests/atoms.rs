@@ -9,13 +9,12 @@ use compress_core::{
 use compress_models::{Decoder, Mixture, Store, Weight, to_device};
 use compress_svd::truncate;
 use compress_tune::{
-    Error, Journal, Lesson, Trained, TrainingOptions, distil, loss_and_gradients, set, tensors,
-    train,
+    Error, Journal, Trained, TrainingOptions, distil, loss_and_gradients, set, tensors, train,
 };
 
 mod common;
 
-use common::{Silent, checkpoint, windows};
+use common::{checkpoint, lesson, windows};
 
 /// Atoms and residuals.
 const BOTH: Trained = Trained {
@@ -116,12 +115,7 @@ fn trained(what: Trained) -> (Decoder, [f64; 2]) {
     let windows = windows(&model, 6);
     let before = loss(&model, &windows);
     let options = options(what);
-    let lesson = Lesson {
-        windows: &windows,
-        held_out: &windows,
-        options: &options,
-        progress: &Silent,
-    };
+    let lesson = lesson(&windows, &options);
     let place = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&place.path().join("journal")).unwrap();
     train(&mut model, &lesson, &mut journal).unwrap();
@@ -151,12 +145,7 @@ fn atoms_that_are_rounded_and_distillations_are_refused() {
     let mut model = shared(&device);
     let windows = windows(&model, 6);
     let options = options(BOTH);
-    let lesson = Lesson {
-        windows: &windows,
-        held_out: &windows,
-        options: &options,
-        progress: &Silent,
-    };
+    let lesson = lesson(&windows, &options);
     let place = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&place.path().join("journal")).unwrap();
     let refused = distil(&original, &mut model, &lesson, &mut journal);

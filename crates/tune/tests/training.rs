@@ -24,7 +24,7 @@ use compress_tune::{
 
 mod common;
 
-use common::{Silent, checkpoint, loss, options, windows};
+use common::{Silent, checkpoint, lesson, loss, options, windows};
 
 const NETWORKS: [&str; 4] = ["llama", "mistral_window", "qwen2", "qwen3"];
 
@@ -142,12 +142,7 @@ fn training_learns_and_freezes_what_it_should() {
         let before = loss(&model, &windows).into_scalar::<f64>();
         let key = numbers(model.blocks[0].linear(Role::Key).matrices().remove(0).1);
         let options = options(Trained::LRC);
-        let lesson = Lesson {
-            windows: &windows,
-            held_out: &windows,
-            options: &options,
-            progress: &Silent,
-        };
+        let lesson = lesson(&windows, &options);
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("journal");
         let mut journal = Journal::open(&path).unwrap();
@@ -169,12 +164,7 @@ fn distillation_comes_nearer_to_the_original() {
     let mut model = cut("llama", &device);
     let windows = windows(&model, 6);
     let options = options(Trained::LRC);
-    let lesson = Lesson {
-        windows: &windows,
-        held_out: &windows,
-        options: &options,
-        progress: &Silent,
-    };
+    let lesson = lesson(&windows, &options);
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("journal");
     let mut journal = Journal::open(&path).unwrap();
@@ -284,12 +274,7 @@ fn a_training_that_diverges_ends_with_its_best_state_and_tells_where() {
             interval: 4,
             ..options(Trained::LRC)
         };
-        let lesson = Lesson {
-            windows: &windows,
-            held_out: &windows,
-            options: &options,
-            progress: &Silent,
-        };
+        let lesson = lesson(&windows, &options);
         let mut model = cut("llama", &Device::flex());
         let mut journal = Journal::open(&place.path().join("journal")).unwrap();
         let ending = train(&mut model, &lesson, &mut journal);

@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
 use compress_calibrate::Progress;
 use compress_checkpoint::Checkpoint;
 use compress_models::Decoder;
-use compress_tune::{Trained, TrainingOptions};
+use compress_tune::{Lesson, Trained, TrainingOptions};
 
 /// Tells nobody.
 pub struct Silent;
@@ -63,4 +63,14 @@ pub fn loss(model: &Decoder, windows: &[Vec<u32>]) -> Tensor<1> {
     let targets = TensorData::new(targets, [count * (time - 1), 1]);
     let targets: Tensor<2, Int> = Tensor::from_data(targets, &logits.device());
     log_softmax(logits, 1).gather(1, targets).mean().neg()
+}
+
+/// A lesson on windows that are held out as well.
+pub fn lesson<'a>(windows: &'a [Vec<u32>], options: &'a TrainingOptions) -> Lesson<'a> {
+    Lesson {
+        windows,
+        held_out: windows,
+        options,
+        progress: &Silent,
+    }
 }
