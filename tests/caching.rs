@@ -62,6 +62,10 @@ fn policies() -> Vec<LayerPolicy> {
             side(0.0, Format::Rotated { bits: 3 }),
         ),
         (
+            side(0.0, Format::Mixed { bits: 3.0 }),
+            side(0.0, Format::Rotated { bits: 2 }),
+        ),
+        (
             side(0.5, Format::ByChannel { bits: 8 }),
             side(0.25, Format::ByToken { bits: 2 }),
         ),
@@ -75,6 +79,7 @@ fn policies() -> Vec<LayerPolicy> {
                 tokens,
                 window: 16,
                 recent: 8,
+                sinks: if fold { 2 } else { 0 },
                 fold,
             });
         }
@@ -276,7 +281,8 @@ fn a_comparison_takes_policies_as_variants() {
     let variants = place.path().join("variants.toml");
     fs::write(
         &variants,
-        "[half]\nmethod = \"think\"\nlambda = 0.5\n[four]\nmethod = \"think\"\nlambda = 0.0\ncache-bits = 4\n",
+        "[half]\nmethod = \"think\"\nlambda = 0.5\n[four]\nmethod = \"think\"\nlambda = 0.0\ncache-bits = 4\n\
+         [three]\nmethod = \"think\"\nkey-bits = 3.0\nvalue-bits = 2\n",
     )
     .unwrap();
     let shipped = place.path().join("shipped");
@@ -298,9 +304,9 @@ fn a_comparison_takes_policies_as_variants() {
         "--windows",
         "4",
     ]);
-    let [half, four] = [0, 1].map(|i| &told["variants"][i]["report"]["after"]["cache"]);
-    let whole = told["original"]["cache"]["bytes"].as_u64();
-    assert!(half["bytes"].as_u64() < whole && four["bytes"].as_u64() < half["bytes"].as_u64());
+    let of = |i: usize| &told["variants"][i]["report"]["after"]["cache"]["bytes"];
+    let bytes = [&told["original"]["cache"]["bytes"], of(0), of(1), of(2)].map(Value::as_u64);
+    assert!(bytes.is_sorted_by(|more, less| more > less), "{bytes:?}");
 }
 
 #[test]
@@ -316,6 +322,12 @@ fn policies_without_sense_are_refused_before_any_work() {
     let both = ["--cache-bits", "4", "--rotate", "--lambda", "0.4"];
     assert!(think(&both).contains("--rotate"));
     assert!(think(&["--cache-bits", "5"]).contains("possible values"));
+    assert!(think(&["--key-bits", "3"]).contains("--value-bits"));
+    assert!(think(&["--key-bits", "9", "--value-bits", "2"]).contains("from 1 to 8.5"));
+    let three = ["--key-bits", "3", "--value-bits", "2", "--cache-bits", "4"];
+    assert!(think(&three).contains("--cache-bits"));
+    let dropped = ["--key-bits", "3", "--value-bits", "2", "--values", "0.2"];
+    assert!(think(&dropped).contains("--values"));
     assert!(!out.exists());
     let policy = place.path().join("policy.json");
     let evaluate = |text: &str| {

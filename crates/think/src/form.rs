@@ -1,89 +1,101 @@
-//! The form of a head's old keys, or values: which channels are stored, rotated or not.
+//! The form of a head's old keys, or values: which channels are stored, in how many bits, rotated or not.
 
 use std::borrow::Cow;
 
-use compress_numerics::kernels::HEADER;
-
-use crate::{Format, Side, hadamard::rotate, kept_channels, score::means};
+use crate::{
+    Format, Side,
+    hadamard::rotate,
+    kept_channels,
+    score::means,
+    tile::Coding,
+    tiles::{Along, Layout, Section},
+    widths::widths,
+};
 
 /// How rows of d channels are stored.
 #[derive(Clone, Debug)]
 pub struct Form {
-    pub format: Format,
     /// d.
     size: usize,
-    /// The channels that are stored, in order; none where all are.
-    kept: Option<Vec<u16>>,
-    /// The others.
+    /// The channels that are stored, in the order of the layout's sections; none where all are, in their own order.
+    stored: Option<Vec<u16>>,
+    /// Whether all channels are rotated before.
+    rotated: bool,
+    pub layout: Layout,
+    /// The channels that are not stored.
     dropped: Vec<u16>,
     /// The mean of each dropped channel over the prompt, where it counts; else nothing.
     means: Vec<f32>,
 }
 
 impl Form {
-    /// The form of `side` for channels with these scores; `rows` are those of the prompt, of `scores.len()` channels.
-    pub fn new(side: Side, scores: &[f64], rows: &[f32]) -> Self {
+    /// The form of `side` for channels with these scores; `prompt` has its rows, of `scores.len()` channels.
+    pub fn new(side: Side, rows: Along, scores: &[f64], prompt: &[f32]) -> Self {
         let size = scores.len();
+        let coding = |bits, by_channel, symmetric| Coding {
+            bits,
+            of_rows: by_channel == (rows == Along::Channels),
+            symmetric,
+        };
         let kept = kept_channels(scores, side.lambda);
+        let one = |coding| {
+            let width = kept.len();
+            (kept.clone(), vec![Section { coding, width }])
+        };
+        let (stored, sections) = match side.format {
+            Format::F32 => one(coding(32, false, false)),
+            Format::F16 => one(coding(16, false, false)),
+            Format::ByChannel { bits } => one(coding(bits, true, false)),
+            Format::ByToken { bits } => one(coding(bits, false, false)),
+            Format::Rotated { bits } => one(coding(bits, false, true)),
+            Format::Mixed { bits } => {
+                let widths = widths(scores, prompt, f64::from(bits));
+                mixed(&widths, |bits| coding(bits, true, false))
+            }
+        };
+        let mut sorted = stored.clone();
+        sorted.sort_unstable();
         let dropped: Vec<u16> = (0..size as u16)
-            .filter(|channel| kept.binary_search(channel).is_err())
+            .filter(|channel| sorted.binary_search(channel).is_err())
             .collect();
-        let all = means(rows, size, f64::from);
+        let all = means(prompt, size, f64::from);
         let counted = dropped.iter().filter(|_| side.compensate);
         Self {
-            format: side.format,
             size,
             means: counted.map(|&i| all[usize::from(i)] as f32).collect(),
-            kept: (!dropped.is_empty()).then_some(kept),
+            stored: (sections.len() > 1 || !dropped.is_empty()).then_some(stored),
+            rotated: matches!(side.format, Format::Rotated { .. }),
+            layout: Layout { rows, sections },
             dropped,
         }
     }
 
-    /// The same for tokens behind the prompt: its means are not theirs.
-    pub fn without_means(&self) -> Self {
-        Self {
-            means: Vec::new(),
-            ..self.clone()
-        }
-    }
-
-    /// Channels that are stored.
-    pub fn width(&self) -> usize {
-        self.size - self.dropped.len()
-    }
-
     /// Whole rows as they are stored.
     pub fn stored<'a>(&self, rows: &'a [f32]) -> Cow<'a, [f32]> {
-        let mut stored = match &self.kept {
-            Some(kept) => {
+        let mut stored = match &self.stored {
+            Some(channels) => {
                 let rows = rows.chunks_exact(self.size);
-                let kept = |row: &'a [f32]| kept.iter().map(|&i| row[usize::from(i)]);
-                Cow::Owned(rows.flat_map(kept).collect())
+                let picked = |row: &'a [f32]| channels.iter().map(|&i| row[usize::from(i)]);
+                Cow::Owned(rows.flat_map(picked).collect())
             }
             None => Cow::Borrowed(rows),
         };
-        if self.rotated() {
+        if self.rotated {
             let rows = stored.to_mut().chunks_exact_mut(self.size);
             rows.for_each(rotate);
         }
         stored
     }
 
-    /// Rows with all channels again, from rows as they are stored: dropped ones by their means, or 0.
-    pub fn whole(&self, mut stored: Vec<f32>) -> Vec<f32> {
-        if self.rotated() {
-            stored.chunks_exact_mut(self.size).for_each(rotate);
+    /// Rows with all channels again, from as many rows as they are stored: dropped ones are their means `weight` times, or
+    /// 0.
+    pub fn whole(&self, stored: &[f32], tokens: usize, weight: f32) -> Vec<f32> {
+        let mut whole = vec![0.0; tokens * self.size];
+        let width = self.layout.width();
+        for (index, whole) in whole.chunks_exact_mut(self.size).enumerate() {
+            self.put(&stored[index * width..][..width], weight, whole);
         }
-        if self.kept.is_none() {
-            return stored;
-        }
-        let rows = stored.chunks_exact(self.width());
-        let whole = rows.map(|row| {
-            let mut whole = vec![0.0; self.size];
-            self.put(row, 1.0, &mut whole);
-            whole
-        });
-        whole.collect::<Vec<_>>().concat()
+        whole
     }
 
     /// What dropped channels add to every score of a query, one number: its product with their means.
@@ -92,32 +104,37 @@ impl Form {
         means.map(|(&i, mean)| query[usize::from(i)] * mean).sum()
     }
 
-    /// A part of attention over all channels, 2 + d numbers, from the sums over values in this form.
-    pub fn put_back(&self, header: [f32; HEADER], sums: &[f32], out: &mut [f32]) {
-        out[..HEADER].copy_from_slice(&header);
-        let out = &mut out[HEADER..];
-        // The means are weighted by all exponentials of the part.
-        self.put(sums, header[1], out);
-        if self.rotated() {
-            rotate(out);
-        }
-    }
-
     /// Puts stored channels in their places, and `weight` times the means into those of dropped ones, which are 0 so far.
-    fn put(&self, stored: &[f32], weight: f32, out: &mut [f32]) {
-        let Some(kept) = &self.kept else {
-            out.copy_from_slice(stored);
-            return;
-        };
-        for (&i, x) in kept.iter().zip(stored) {
-            out[usize::from(i)] = *x;
+    pub fn put(&self, stored: &[f32], weight: f32, out: &mut [f32]) {
+        match &self.stored {
+            Some(channels) => {
+                for (&i, x) in channels.iter().zip(stored) {
+                    out[usize::from(i)] = *x;
+                }
+            }
+            None => out.copy_from_slice(stored),
         }
         for (&i, mean) in self.dropped.iter().zip(&self.means) {
             out[usize::from(i)] = weight * mean;
         }
+        if self.rotated {
+            rotate(out);
+        }
     }
+}
 
-    const fn rotated(&self) -> bool {
-        matches!(self.format, Format::Rotated { .. })
+/// Channels in the order of their widths, the widest first and those of 0 bits left out, and a section for each width.
+fn mixed(widths: &[u8], coding: impl Fn(u8) -> Coding) -> (Vec<u16>, Vec<Section>) {
+    let (mut stored, mut sections) = (Vec::new(), Vec::new());
+    for bits in [8, 4, 3, 2] {
+        let before = stored.len();
+        let channels = (0..).zip(widths).filter(|(_, own)| **own == bits);
+        stored.extend(channels.map(|(channel, _)| channel));
+        let width = stored.len() - before;
+        if width > 0 {
+            let coding = coding(bits);
+            sections.push(Section { coding, width });
+        }
     }
+    (stored, sections)
 }

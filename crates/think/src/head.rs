@@ -12,6 +12,7 @@ use crate::{
     old::Old,
     rows::{PAGE, Rows},
     score::mean_squares,
+    tiles::Along,
 };
 
 /// Keys and values of one head, page by page.
@@ -24,13 +25,18 @@ pub struct HeadCache {
     size: usize,
     /// Old tokens; none before a policy was applied.
     old: Option<Box<Old>>,
-    /// The newest tokens, whole.
+    /// The first tokens and then the newest, whole.
     new: Vec<Page>,
+    /// How many pages of them are of first tokens, which stay.
+    first: usize,
     /// Whether the newest are floats of 16 bits.
     half: bool,
     /// How many tokens stay whole while others are added; none where all of them do.
     recent: Option<usize>,
 }
+
+/// Tokens of the smallest page of new ones; a group has several.
+const FEW: usize = 32;
 
 /// Keys and values of neighbouring tokens.
 type Page = [Rows; 2];
@@ -49,6 +55,7 @@ impl HeadCache {
             size,
             old: None,
             new: Vec::new(),
+            first: 0,
             half: false,
             recent: None,
         }
@@ -77,10 +84,10 @@ impl HeadCache {
     fn next_page(&self, given: usize) -> usize {
         // What is to be folded is folded by whole pages.
         if self.recent.is_some() {
-            return GROUP;
+            return FEW;
         }
         // Room that stays empty is no more than an eighth of the cache.
-        let wanted = given.max(self.tokens() / 8).next_multiple_of(GROUP);
+        let wanted = given.max(self.tokens() / 8).next_multiple_of(FEW);
         wanted.min(PAGE)
     }
 
@@ -95,12 +102,16 @@ impl HeadCache {
         let [keys, values] = self.whole();
         let tokens = keys.len() / self.size;
         let old = tokens.saturating_sub(policy.recent);
-        let scores = channel_scores(&queries.concat(), &keys, self.size);
-        // Of values the largest channels matter most, whatever the query. All of the prompt counts, the newest tokens too:
-        // where tokens fold there may be no old ones yet.
+        let sinks = policy.sinks.min(old);
+        // All of the prompt counts, the newest tokens too: where tokens fold there may be no old ones yet. Sinks do not,
+        // unless there is nothing else.
+        let counted = if sinks < tokens { sinks * self.size } else { 0 };
+        let scores = channel_scores(&queries.concat(), &keys[counted..], self.size);
+        // Of values the largest channels matter most, whatever the query.
+        let largest = mean_squares(&values[counted..], self.size);
         let forms = [
-            Form::new(policy.keys, &scores, &keys),
-            Form::new(policy.values, &mean_squares(&values, self.size), &values),
+            Form::new(policy.keys, Along::Channels, &scores, &keys[counted..]),
+            Form::new(policy.values, Along::Tokens, &largest, &values[counted..]),
         ];
         let count = (policy.tokens * old as f64).ceil() as usize;
         let stay = if count < old {
@@ -109,14 +120,24 @@ impl HeadCache {
             (0..old).collect()
         };
         let picked = |rows: &[f32]| -> Vec<f32> {
+            let stay = stay.iter().filter(|token| **token >= sinks);
             let row = |&token: &usize| &rows[token * self.size..][..self.size];
-            stay.iter().flat_map(row).copied().collect()
+            stay.flat_map(row).copied().collect()
         };
         let prompt = [picked(&keys), picked(&values)];
         self.old = Some(Box::new(Old::new(forms, prompt, self.size)));
         self.half = policy.newest_in_half();
         self.recent = policy.fold.then_some(policy.recent);
         self.new = Vec::new();
+        if sinks > 0 {
+            let rows = |all: &[f32]| {
+                let mut rows = Rows::new(self.half, self.size, sinks);
+                rows.extend(&all[..sinks * self.size]);
+                rows
+            };
+            self.new.push([rows(&keys), rows(&values)]);
+            self.first = 1;
+        }
         self.extend(&keys[old * self.size..], &values[old * self.size..]);
     }
 
@@ -208,9 +229,14 @@ impl HeadCache {
             return;
         };
         let whole = |new: &[Page]| new.iter().map(|[keys, _]| keys.tokens()).sum::<usize>();
-        while whole(&self.new) >= recent.saturating_add(GROUP) {
-            let page = self.new.remove(0);
-            let [keys, values] = page.map(|rows| rows.decoded(&mut Vec::new()).to_vec());
+        while whole(&self.new[self.first..]) >= recent.saturating_add(GROUP) {
+            let pages = self.new.drain(self.first..self.first + GROUP / FEW);
+            let [mut keys, mut values] = [Vec::new(), Vec::new()];
+            for page in pages {
+                let tokens = page.map(|rows| rows.decoded(&mut Vec::new()).to_vec());
+                keys.extend_from_slice(&tokens[0]);
+                values.extend_from_slice(&tokens[1]);
+            }
             old.extend([&keys, &values]);
         }
     }

@@ -1,10 +1,17 @@
-//! Numbers as small integers: asymmetric rounding of groups of 32.
+//! Numbers as small integers, which share a scale with others of their group.
 //!
 //! ```text
-//! x ≈ m + s c,   m = min x,   s = (max x − min x) / (2ᵇ − 1),   c = round((x − m) / s)
+//! x ≈ m + s c
+//! asymmetric:  m = min x,   s = (max x − min x) / (2ᵇ − 1),   c = round((x − m) / s)
+//! symmetric:   m = −s (2ᵇ − 1) / 2, not stored
 //! ```
 //!
-//! m and s are 16-bit floats: b + 1 bits per number in all.
+//! m and s are 16-bit floats. An asymmetric grid holds the least and the largest number, as keys need it: one channel far
+//! from 0, or one outlier, is what attention goes by. A symmetric one is for rotated channels, which are close to normal: its
+//! step is the best for a normal distribution (Max, "Quantizing for minimum distortion", 1960), and cuts off what lies far
+//! out. That alone would make vectors shorter, all in the same way, and an average over many tokens too; so s is stored
+//! such that the inner product of what is stored with what was given is that of the vector with itself (as in
+//! TurboQuant, arXiv 2504.19874).
 
 #![expect(
     clippy::inline_always,
@@ -14,10 +21,10 @@
 use compress_numerics::f16;
 
 /// Numbers that share m and s.
-pub const GROUP: usize = 32;
+pub const GROUP: usize = 64;
 
 /// As many of them are in registers at a time.
-pub const HALF: usize = GROUP / 2;
+pub const PART: usize = 16;
 
 /// s and m of a group, finite for numbers that 16 bits hold.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +34,8 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The grid from the least number to the largest.
-    pub fn of<'a>(numbers: impl Iterator<Item = &'a f32>, bits: u8) -> Self {
+    /// The asymmetric grid, from the least number to the largest.
+    pub fn asymmetric<'a>(numbers: impl Iterator<Item = &'a f32>, bits: u8) -> Self {
         let (least, most) = numbers.fold(
             (f32::INFINITY, f32::NEG_INFINITY),
             |(least, most): (f32, f32), &x| (least.min(x), most.max(x)),
@@ -39,6 +46,45 @@ impl Grid {
         Self {
             scale: f16::from_f32(scale.max(0.0)),
             least,
+        }
+    }
+
+    /// The symmetric grid for numbers that are close to normal, around 0.
+    pub fn symmetric<'a>(numbers: impl Iterator<Item = &'a f32> + Clone, bits: u8) -> Self {
+        let count = numbers.clone().count().max(1) as f32;
+        let squares: f32 = numbers.clone().map(|x| x * x).sum();
+        let deviation = (squares / count).sqrt();
+        // Max's table. Of 8 bits there are enough to cut nothing off.
+        let step = match bits {
+            2 => 0.9957 * deviation,
+            3 => 0.5860 * deviation,
+            4 => 0.3352 * deviation,
+            _ => numbers.fold(0.0, |most: f32, x| most.max(x.abs())) / f32::from(mask(bits)) * 2.0,
+        };
+        Self::around_zero(f16::from_f32(step), bits)
+    }
+
+    fn around_zero(scale: f16, bits: u8) -> Self {
+        let half = f32::from(mask(bits)) / 2.0;
+        Self {
+            scale,
+            least: f16::from_f32(-half * scale.to_f32()),
+        }
+    }
+
+    /// The scale that makes up for what a symmetric grid cuts off numbers with these integers.
+    pub fn unbiased<'a>(self, numbers: impl Iterator<Item = &'a f32>, bits: u8) -> f16 {
+        let half = f32::from(mask(bits)) / 2.0;
+        let (mut squares, mut products) = (0.0, 0.0);
+        for &x in numbers {
+            squares += x * x;
+            products += x * (f32::from(self.code(x, bits)) - half);
+        }
+        // All zeros have no direction to keep.
+        if products > 0.0 {
+            f16::from_f32(squares / products)
+        } else {
+            self.scale
         }
     }
 
@@ -61,18 +107,18 @@ const fn planes(bits: u8) -> &'static [(u8, u8)] {
     }
 }
 
-/// Bytes of a plane of at most 32 integers.
+/// Bytes of a plane of at most 64 integers.
 const fn plane_bytes(bits: u8, count: usize) -> usize {
     (count * bits as usize).div_ceil(8)
 }
 
-/// Bytes of a group of at most 32 integers.
+/// Bytes of a group of at most 64 integers.
 pub fn group_bytes(bits: u8, count: usize) -> usize {
     let planes = planes(bits).iter();
     planes.map(|(_, bits)| plane_bytes(*bits, count)).sum()
 }
 
-/// Appends a group of integers, at most 32, plane after plane. The first of them are the low bits of the plane's bytes, one
+/// Appends a group of integers, at most 64, plane after plane. The first of them are the low bits of the plane's bytes, one
 /// in each, the next ones the bits above, and so on: neighbours are shifted by the same count.
 pub fn pack(codes: &[u8], bits: u8, out: &mut Vec<u8>) {
     for &(place, bits) in planes(bits) {
@@ -87,24 +133,24 @@ pub fn pack(codes: &[u8], bits: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// A half of the integers of a group. Those that are not there, of a group of fewer than 32, are 0.
+/// 16 of the integers of a group. Those that are not there, of a group of fewer than 64, are 0.
 #[inline(always)]
-pub fn unpack<const BITS: u8>(bytes: &[u8], (count, half): (usize, usize)) -> [f32; HALF] {
+pub fn unpack<const BITS: u8>(bytes: &[u8], (count, part): (usize, usize)) -> [f32; PART] {
     if count < GROUP {
-        return unpack_some(bytes, BITS, (count, half));
+        return unpack_some(bytes, BITS, (count, part));
     }
-    let mut codes = [0; HALF];
+    let mut codes = [0; PART];
     match BITS {
-        2 => add_plane::<2, 8>(bytes, half, &mut codes),
+        2 => add_plane::<2, 16>(bytes, part, 0, &mut codes),
         3 => {
             let (low, high) = bytes.split_at(GROUP / 4);
-            add_plane::<2, 8>(low, half, &mut codes);
-            add_high_bits(high, half, &mut codes);
+            add_plane::<2, 16>(low, part, 0, &mut codes);
+            add_plane::<1, 8>(high, part, 2, &mut codes);
         }
-        4 => add_plane::<4, 16>(bytes, half, &mut codes),
-        _ => add_plane::<8, 16>(bytes, half, &mut codes),
+        4 => add_plane::<4, 16>(bytes, part, 0, &mut codes),
+        _ => add_plane::<8, 16>(bytes, part, 0, &mut codes),
     }
-    let mut out = [0.0; HALF];
+    let mut out = [0.0; PART];
     for (out, code) in out.iter_mut().zip(codes) {
         // Signed, which is what the vector instructions convert.
         *out = code.cast_signed() as f32;
@@ -112,43 +158,29 @@ pub fn unpack<const BITS: u8>(bytes: &[u8], (count, half): (usize, usize)) -> [f
     out
 }
 
-/// Adds a plane's bits to a half of the integers of a whole group, `COUNT` neighbours in as many bytes at a time.
+/// Adds a plane's bits to 16 of the integers of a whole group, in their place, `COUNT` neighbours in as many bytes at a
+/// time.
 #[inline(always)]
 fn add_plane<const BITS: usize, const COUNT: usize>(
     bytes: &[u8],
-    half: usize,
-    codes: &mut [u32; HALF],
+    part: usize,
+    place: usize,
+    codes: &mut [u32; PART],
 ) {
     let each = GROUP * BITS / 8;
     for (index, codes) in codes.as_chunks_mut::<COUNT>().0.iter_mut().enumerate() {
-        let lane = half * HALF + index * COUNT;
+        let lane = part * PART + index * COUNT;
         let shift = lane / each * BITS;
         for (code, byte) in codes.iter_mut().zip(&bytes[lane % each..][..COUNT]) {
-            *code |= (u32::from(*byte) >> shift) & ((1 << BITS) - 1);
+            *code |= ((u32::from(*byte) >> shift) & ((1 << BITS) - 1)) << place;
         }
     }
 }
 
-/// Adds the plane of the third bits, all of which are in one word: a mask for each lane is faster than vectors of four
-/// bytes.
-#[inline(always)]
-fn add_high_bits(bytes: &[u8], half: usize, codes: &mut [u32; HALF]) {
-    let word = bytes
-        .iter()
-        .rev()
-        .fold(0, |word, byte| word << 8 | u32::from(*byte));
-    // A byte has the bits of every fourth integer; half of them are the first half's.
-    let word = word >> (half * 4);
-    for (lane, code) in codes.iter_mut().enumerate() {
-        let bit = 1 << (lane % 4 * 8 + lane / 4);
-        *code |= if word & bit == 0 { 0 } else { 4 };
-    }
-}
-
-/// The same of a group of fewer than 32, one by one.
-fn unpack_some(bytes: &[u8], bits: u8, (count, half): (usize, usize)) -> [f32; HALF] {
-    let mut out = [0.0; HALF];
-    for (out, lane) in out.iter_mut().zip(half * HALF..count) {
+/// The same of a group of fewer than 64, one by one.
+fn unpack_some(bytes: &[u8], bits: u8, (count, part): (usize, usize)) -> [f32; PART] {
+    let mut out = [0.0; PART];
+    for (out, lane) in out.iter_mut().zip(part * PART..count) {
         let (mut rest, mut code) = (bytes, 0);
         for &(place, bits) in planes(bits) {
             let (plane, others) = rest.split_at(plane_bytes(bits, count));
@@ -161,7 +193,8 @@ fn unpack_some(bytes: &[u8], bits: u8, (count, half): (usize, usize)) -> [f32; H
     out
 }
 
-const fn mask(bits: u8) -> u8 {
+/// The largest integer of so many bits.
+pub const fn mask(bits: u8) -> u8 {
     u8::MAX >> (8 - bits)
 }
 
@@ -176,7 +209,7 @@ mod tests {
         let mut bytes = Vec::new();
         pack(&codes, BITS, &mut bytes);
         assert_eq!(bytes.len(), group_bytes(BITS, codes.len()));
-        let back = [0, 1].map(|half| unpack::<BITS>(&bytes, (codes.len(), half)));
+        let back = [0, 1, 2, 3].map(|part| unpack::<BITS>(&bytes, (codes.len(), part)));
         let back = back.as_flattened();
         let rest = vec![0; GROUP - codes.len()];
         let codes = codes.iter().chain(&rest);
@@ -185,7 +218,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn integers_come_back(codes in prop::collection::vec(any::<u8>(), 1..=32)) {
+        fn integers_come_back(codes in prop::collection::vec(any::<u8>(), 1..=64)) {
             check::<2>(&codes);
             check::<3>(&codes);
             check::<4>(&codes);
@@ -194,8 +227,32 @@ mod tests {
     }
 
     #[test]
+    fn symmetric_grids_keep_the_length_along_a_vector() {
+        let mut random = compress_numerics::Random(5);
+        let x: Vec<f32> = (0..64).map(|_| random.normal()).collect();
+        for bits in [2, 3, 4, 8] {
+            let grid = Grid::symmetric(x.iter(), bits);
+            let scale = grid.unbiased(x.iter(), bits).to_f32();
+            let half = f32::from(mask(bits)) / 2.0;
+            let back = |x: f32| scale * (f32::from(grid.code(x, bits)) - half);
+            let (own, both): (f32, f32) = x.iter().fold((0.0, 0.0), |(own, both), &x| {
+                (own + x * x, both + x * back(x))
+            });
+            assert!(
+                (both / own - 1.0).abs() < 2e-3,
+                "{bits} bits: {}",
+                both / own
+            );
+        }
+        assert_eq!(
+            Grid::symmetric([0.0, 0.0].iter(), 2).unbiased([0.0, 0.0].iter(), 2),
+            f16::ZERO
+        );
+    }
+
+    #[test]
     fn equal_numbers_are_exact() {
-        let grid = Grid::of([1.5, 1.5].iter(), 4);
+        let grid = Grid::asymmetric([1.5, 1.5].iter(), 4);
         assert_eq!(
             (grid.code(1.5, 4), grid.scale, grid.least.to_f32()),
             (0, f16::ZERO, 1.5)

@@ -11,8 +11,9 @@
 //! keys are averaged. Keys older than the `recent` newest tokens are stored with the channels of S only, and queries are
 //! sliced to them: no key is ever expanded. The newest tokens, and those that follow, stay whole.
 //!
-//! The same caches may drop channels of values, round keys and values to few bits, rotate them before, and leave
-//! tokens out; a [`Policy`] says which of it. It costs nothing before the prompt is read, and changes no weight.
+//! The same caches may round keys and values to few bits, rotate them before, give each channel of keys the bits that
+//! its score is worth, drop channels of values, and leave tokens out; a [`Policy`] says which of it. It costs nothing
+//! before the prompt is read, and changes no weight.
 //!
 //! ```
 //! use compress_think::{HeadCache, LayerPolicy, channel_scores, kept_channels};
@@ -45,6 +46,7 @@ mod rows;
 mod score;
 mod tile;
 mod tiles;
+mod widths;
 
 pub use allocate::allocate;
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, integers::GROUP, widths::SCALES};
 
 /// A policy for all layers of a model, as it is written beside the model's weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct LayerPolicy {
     pub window: usize,
     /// How many of the newest tokens are not old.
     pub recent: usize,
+    /// How many of the first tokens are not old either. Models attend to the first token wherever they have nothing to
+    /// look for (an attention sink, arXiv 2309.17453), and its key is unlike any other.
+    pub sinks: usize,
     /// Whether tokens after the prompt become old as they age; if not, they stay whole.
     pub fold: bool,
 }
@@ -65,7 +68,7 @@ pub struct Side {
 }
 
 /// A format of numbers in a cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Format {
     /// 32-bit floats.
@@ -73,19 +76,24 @@ pub enum Format {
     F32,
     /// 16-bit floats.
     F16,
-    /// Integers, for groups of 32 numbers of one channel: small for keys, some of whose channels are large for every
+    /// Integers, for groups of 64 numbers of one channel: small for keys, some of whose channels are large for every
     /// token (KIVI, arXiv 2402.02750).
     ByChannel {
         /// Bits of an integer: 2, 3, 4 or 8.
         bits: u8,
     },
-    /// Integers, for groups of 32 channels of one token: the way for values.
+    /// The same with 0, 2, 3, 4 or 8 bits for each channel of keys, as its score is worth.
+    Mixed {
+        /// Bits of a number on average, those of scales with them.
+        bits: f32,
+    },
+    /// Integers, for groups of 64 channels of one token: the way for values.
     ByToken {
         /// Bits of an integer: 2, 3, 4 or 8.
         bits: u8,
     },
     /// The same after a Hadamard rotation of the head's channels, which spreads large channels over all of them
-    /// (QuaRot, arXiv 2404.00456).
+    /// (QuaRot, arXiv 2404.00456), so that a group needs no other scale than its length.
     Rotated {
         /// Bits of an integer: 2, 3, 4 or 8.
         bits: u8,
@@ -101,6 +109,7 @@ impl Default for LayerPolicy {
             tokens: 1.0,
             window: 32,
             recent: 32,
+            sinks: 0,
             fold: false,
         }
     }
@@ -131,16 +140,7 @@ impl LayerPolicy {
     pub fn bytes_of_old(&self, size: usize) -> f64 {
         let side = |side: Side| {
             let kept = size as f64 - (side.lambda * size as f64).floor();
-            // A scale and a minimum of 16 bits for 32 numbers are a bit for each.
-            let bits = side.format.bits().map_or(
-                if side.format == Format::F16 {
-                    16.0
-                } else {
-                    32.0
-                },
-                |bits| f64::from(bits) + 1.0,
-            );
-            kept * bits / 8.0
+            kept * side.format.bits_stored(size) / 8.0
         };
         self.tokens * (side(self.keys) + side(self.values))
     }
@@ -155,6 +155,10 @@ impl LayerPolicy {
     fn check(&self, size: usize) -> Result<()> {
         self.keys.check(size)?;
         self.values.check(size)?;
+        if let Format::Mixed { .. } = self.values.format {
+            let problem = "values have no scores of channels, so that mixed bits are for keys only; use the format rotated";
+            return Err(Error::Together { problem });
+        }
         setting("tokens", self.tokens, "above 0, and at most 1", |x| {
             x > 0.0 && x <= 1.0
         })?;
@@ -172,28 +176,54 @@ impl Side {
                 matches!(bits, 2 | 3 | 4 | 8)
             })?;
         }
-        if let Format::Rotated { .. } = self.format {
-            if self.lambda > 0.0 {
-                let problem = "a rotation mixes the channels of a head, so that dropping channels and rotating exclude each other; use the format by_channel, or lambda 0";
-                return Err(Error::Together { problem });
+        let dropped = self.lambda > 0.0;
+        match self.format {
+            Format::Mixed { .. } if dropped => {
+                let problem = "mixed bits drop channels by themselves; use lambda 0, or the format by_channel";
+                Err(Error::Together { problem })
             }
-            setting("head_size", size as f64, "even, to be rotated", |_| {
-                size.is_multiple_of(2)
-            })?;
+            Format::Mixed { bits } => setting(
+                "bits",
+                f64::from(bits),
+                "from 1 to 8.5, where they are mixed",
+                |x| (1.0..=8.5).contains(&x),
+            ),
+            Format::Rotated { .. } if dropped => {
+                let problem = "a rotation mixes the channels of a head, so that dropping channels and rotating exclude each other; use the format by_channel, or lambda 0";
+                Err(Error::Together { problem })
+            }
+            Format::Rotated { .. } => {
+                setting("head_size", size as f64, "even, to be rotated", |_| {
+                    size.is_multiple_of(2)
+                })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl Format {
-    /// The bits of integers; none for floats.
+    /// The bits of integers that all have the same; none for floats.
     #[must_use]
     pub const fn bits(self) -> Option<u8> {
         match self {
-            Self::F32 | Self::F16 => None,
+            Self::F32 | Self::F16 | Self::Mixed { .. } => None,
             Self::ByChannel { bits } | Self::ByToken { bits } | Self::Rotated { bits } => {
                 Some(bits)
             }
+        }
+    }
+
+    /// Bits that a number of a head of `size` channels takes, with those of scales.
+    fn bits_stored(self, size: usize) -> f64 {
+        let group = size.min(GROUP) as f64;
+        match self {
+            Self::F32 => 32.0,
+            Self::F16 => 16.0,
+            Self::Mixed { bits } => f64::from(bits),
+            Self::ByChannel { bits } => f64::from(bits) + SCALES,
+            Self::ByToken { bits } => f64::from(bits) + 32.0 / group,
+            Self::Rotated { bits } => f64::from(bits) + 16.0 / group,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One tile: 32 numbers side by side, row after row, and their products with some vectors.
+//! One tile: 64 numbers side by side, row after row, and their products with some vectors.
 //!
 //! ```text
 //! y[lane] = Σ_i x[i] a[i, lane]
@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! y[lane] = Σ_i (x[i] s[i]) c[i, lane] + Σ_i x[i] m[i]
-//! y[lane] = s[lane] Σ_i x[i] c[i, lane] + m[lane] Σ_i x[i]        for each 32 rows
+//! y[lane] = s[lane] Σ_i x[i] c[i, lane] + m[lane] Σ_i x[i]        for each 64 rows
 //! ```
 
 #![expect(
@@ -20,7 +20,7 @@
 use compress_numerics::f16;
 
 use crate::{
-    integers::{GROUP, Grid, HALF, group_bytes, pack, unpack},
+    integers::{GROUP, Grid, PART, group_bytes, mask, pack, unpack},
     rows::single,
 };
 
@@ -33,17 +33,20 @@ pub struct Place {
     pub row: usize,
     pub rows: usize,
     pub lane: usize,
-    /// At most 32.
+    /// At most 64.
     pub lanes: usize,
 }
 
-/// How integers are stored: as groups, the rows of tiles, and s and m apart from them.
-#[derive(Clone, Copy, Debug)]
+/// How numbers are stored. Integers lie in groups, the rows of tiles, and s and m apart from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coding {
+    /// Of an integer; 16 and 32 are floats.
     pub bits: u8,
     /// Whether s and m belong to rows: of each tile the s of its rows, then their m. If not, they belong to lanes: for each
-    /// 32 rows the s of all lanes, then their m.
+    /// 64 rows the s of all lanes, then their m.
     pub of_rows: bool,
+    /// Whether there is no m, since it follows from s.
+    pub symmetric: bool,
 }
 
 impl Coding {
@@ -54,39 +57,80 @@ impl Coding {
 
     /// Numbers s and m of a tile.
     pub const fn grids(self, place: Place) -> usize {
+        let each = if self.symmetric { 1 } else { 2 };
         if self.of_rows {
-            2 * place.rows
+            each * place.rows
         } else {
-            2 * place.rows.div_ceil(GROUP) * place.lanes
+            each * place.rows.div_ceil(GROUP) * place.lanes
         }
     }
 
     /// Appends a tile.
     pub fn extend(self, tile: &[f32], lanes: usize, (codes, grids): (&mut Vec<u8>, &mut Vec<f16>)) {
-        let mut store = |own: &[Grid]| {
-            grids.extend(own.iter().map(|grid| grid.scale));
-            grids.extend(own.iter().map(|grid| grid.least));
-        };
-        let bits = self.bits;
         if self.of_rows {
             let rows = tile.chunks_exact(lanes);
-            let own: Vec<Grid> = rows.clone().map(|row| Grid::of(row.iter(), bits)).collect();
-            store(&own);
+            let own: Vec<Grid> = rows
+                .clone()
+                .map(|row| self.grid(row.iter(), grids))
+                .collect();
+            self.store_least(&own, grids);
             for (row, grid) in rows.zip(own) {
-                let row: Vec<u8> = row.iter().map(|&x| grid.code(x, bits)).collect();
-                pack(&row, bits, codes);
+                let row: Vec<u8> = row.iter().map(|&x| grid.code(x, self.bits)).collect();
+                pack(&row, self.bits, codes);
             }
             return;
         }
         for rows in tile.chunks(GROUP * lanes) {
-            let lane = |lane: usize| Grid::of(rows.iter().skip(lane).step_by(lanes), bits);
+            let lane = |lane| self.grid(rows.iter().skip(lane).step_by(lanes), grids);
             let own: Vec<Grid> = (0..lanes).map(lane).collect();
-            store(&own);
+            self.store_least(&own, grids);
             for row in rows.chunks_exact(lanes) {
                 let row = row.iter().zip(&own);
-                let row: Vec<u8> = row.map(|(&x, grid)| grid.code(x, bits)).collect();
-                pack(&row, bits, codes);
+                let row: Vec<u8> = row.map(|(&x, grid)| grid.code(x, self.bits)).collect();
+                pack(&row, self.bits, codes);
             }
+        }
+    }
+
+    /// The grid that a group's integers are made by; its s, as it is stored, is appended.
+    fn grid<'a>(self, group: impl Iterator<Item = &'a f32> + Clone, grids: &mut Vec<f16>) -> Grid {
+        if self.symmetric {
+            let grid = Grid::symmetric(group.clone(), self.bits);
+            grids.push(grid.unbiased(group, self.bits));
+            grid
+        } else {
+            let grid = Grid::asymmetric(group, self.bits);
+            grids.push(grid.scale);
+            grid
+        }
+    }
+
+    /// s and m of some rows of a tile, at most 64 of them, or of its lanes for these rows.
+    #[inline(always)]
+    fn of_some(self, place: Place, rows: std::ops::Range<usize>, grids: &[f16]) -> (Row, Row) {
+        // Where s begin, how far behind them the m lie, and how many there are.
+        let (first, apart, count) = if self.of_rows {
+            (rows.start, place.rows, rows.len())
+        } else {
+            let each = if self.symmetric { 1 } else { 2 };
+            (
+                each * rows.start / GROUP * place.lanes,
+                place.lanes,
+                place.lanes,
+            )
+        };
+        let s: Row = singles(filled(&grids[first..][..count]));
+        let m = if self.symmetric {
+            times(&s, &[-0.5 * f32::from(mask(self.bits)); GROUP])
+        } else {
+            singles(filled(&grids[first + apart..][..count]))
+        };
+        (s, m)
+    }
+
+    fn store_least(self, own: &[Grid], grids: &mut Vec<f16>) {
+        if !self.symmetric {
+            grids.extend(own.iter().map(|grid| grid.least));
         }
     }
 }
@@ -96,13 +140,14 @@ impl Coding {
 pub enum Tile<'a> {
     Single(&'a [f32]),
     Half(&'a [f16]),
-    Integers(Coding, &'a [u8], &'a [f16]),
+    /// Integers, and their s and m.
+    Integers(&'a [u8], &'a [f16]),
 }
 
 impl Tile<'_> {
     /// Takes the first tile off.
     #[inline(always)]
-    pub fn split_off(&mut self, place: Place) -> Self {
+    pub fn split_off(&mut self, coding: Coding, place: Place) -> Self {
         let count = place.rows * place.lanes;
         let first;
         (first, *self) = match *self {
@@ -114,12 +159,12 @@ impl Tile<'_> {
                 let (first, rest) = numbers.split_at(count);
                 (Self::Half(first), Self::Half(rest))
             }
-            Self::Integers(coding, codes, grids) => {
+            Self::Integers(codes, grids) => {
                 let (codes, other_codes) = codes.split_at(coding.codes(place));
                 let (grids, other_grids) = grids.split_at(coding.grids(place));
                 (
-                    Self::Integers(coding, codes, grids),
-                    Self::Integers(coding, other_codes, other_grids),
+                    Self::Integers(codes, grids),
+                    Self::Integers(other_codes, other_grids),
                 )
             }
         };
@@ -128,24 +173,31 @@ impl Tile<'_> {
 
     /// Σ x[i] a[i, lane], for several x.
     #[inline(always)]
-    pub fn multiply<const R: usize>(self, place: Place, x: [&[f32]; R]) -> [Row; R] {
+    pub fn multiply<const R: usize>(
+        self,
+        coding: Coding,
+        place: Place,
+        x: [&[f32]; R],
+    ) -> [Row; R] {
         let lanes = place.lanes;
         match self {
             Self::Single(numbers) => floats(
+                lanes,
                 x,
                 #[inline(always)]
-                |i, half| part(&numbers[i * lanes..][..lanes], half),
+                |i, index| part(&numbers[i * lanes..][..lanes], index),
             ),
             Self::Half(numbers) => floats(
+                lanes,
                 x,
                 #[inline(always)]
-                |i, half| singles(part(&numbers[i * lanes..][..lanes], half)),
+                |i, index| singles(part(&numbers[i * lanes..][..lanes], index)),
             ),
-            Self::Integers(coding, codes, grids) => match coding.bits {
-                2 => integers::<R, 2>(coding.of_rows, place, (codes, grids), x),
-                3 => integers::<R, 3>(coding.of_rows, place, (codes, grids), x),
-                4 => integers::<R, 4>(coding.of_rows, place, (codes, grids), x),
-                _ => integers::<R, 8>(coding.of_rows, place, (codes, grids), x),
+            Self::Integers(codes, grids) => match coding.bits {
+                2 => integers::<R, 2>(coding, place, (codes, grids), x),
+                3 => integers::<R, 3>(coding, place, (codes, grids), x),
+                4 => integers::<R, 4>(coding, place, (codes, grids), x),
+                _ => integers::<R, 8>(coding, place, (codes, grids), x),
             },
         }
     }
@@ -162,27 +214,28 @@ fn filled<T: Copy + Default, const N: usize>(numbers: &[T]) -> [T; N] {
     all
 }
 
-/// A half of a row, filled up with zeros.
+/// 16 numbers of a row, filled up with zeros.
 #[inline(always)]
-fn part<T: Copy + Default>(row: &[T], half: usize) -> [T; HALF] {
-    let begin = (half * HALF).min(row.len());
-    let end = (begin + HALF).min(row.len());
+fn part<T: Copy + Default>(row: &[T], index: usize) -> [T; PART] {
+    let begin = (index * PART).min(row.len());
+    let end = (begin + PART).min(row.len());
     filled(&row[begin..end])
 }
 
-/// Σ x[i] a[i, lane] over at most 32 rows. One half of the lanes after the other: more sums than that do not fit into the
-/// registers of AVX2.
+/// Σ x[i] a[i, lane] over at most 64 rows. 16 lanes after the other: more sums than that do not fit into the registers of
+/// AVX2.
 #[inline(always)]
 fn sums<const R: usize>(
     rows: std::ops::Range<usize>,
+    lanes: usize,
     x: [Row; R],
-    a: impl Fn(usize, usize) -> [f32; HALF],
+    a: impl Fn(usize, usize) -> [f32; PART],
 ) -> [Row; R] {
     let mut all = [[0.0; GROUP]; R];
-    for half in 0..GROUP / HALF {
-        let mut sums = [[0.0; HALF]; R];
+    for part in 0..lanes.div_ceil(PART) {
+        let mut sums = [[0.0; PART]; R];
         for (i, at) in rows.clone().enumerate() {
-            let a = a(at, half);
+            let a = a(at, part);
             for (sums, x) in sums.iter_mut().zip(&x) {
                 for (sum, a) in sums.iter_mut().zip(a) {
                     *sum += x[i] * a;
@@ -190,7 +243,7 @@ fn sums<const R: usize>(
             }
         }
         for (all, sums) in all.iter_mut().zip(sums) {
-            all[half * HALF..][..HALF].copy_from_slice(&sums);
+            all[part * PART..][..PART].copy_from_slice(&sums);
         }
     }
     all
@@ -198,9 +251,10 @@ fn sums<const R: usize>(
 
 #[inline(always)]
 fn floats<const R: usize>(
+    lanes: usize,
     x: [&[f32]; R],
     // By value each time: a call through a reference to a closure is not inlined.
-    a: impl Fn(usize, usize) -> [f32; HALF] + Copy,
+    a: impl Fn(usize, usize) -> [f32; PART] + Copy,
 ) -> [Row; R] {
     let (rows, mut all) = (x[0].len(), [[0.0; GROUP]; R]);
     for first in (0..rows).step_by(GROUP) {
@@ -209,7 +263,7 @@ fn floats<const R: usize>(
         for (some, x) in some.iter_mut().zip(x) {
             *some = filled(&x[rows.clone()]);
         }
-        for (all, sums) in all.iter_mut().zip(sums(rows, some, a)) {
+        for (all, sums) in all.iter_mut().zip(sums(rows, lanes, some, a)) {
             all.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);
         }
     }
@@ -218,7 +272,7 @@ fn floats<const R: usize>(
 
 #[inline(always)]
 fn integers<const R: usize, const BITS: u8>(
-    of_rows: bool,
+    coding: Coding,
     place: Place,
     (codes, grids): (&[u8], &[f16]),
     x: [&[f32]; R],
@@ -228,19 +282,11 @@ fn integers<const R: usize, const BITS: u8>(
     let mut all = [[0.0; GROUP]; R];
     for first in (0..place.rows).step_by(GROUP) {
         let rows = first..place.rows.min(first + GROUP);
-        // Where the s of these rows, or of the lanes, begin; where their m; and how many they are.
-        let (s, m, count) = if of_rows {
-            (first, first + place.rows, rows.len())
-        } else {
-            let s = 2 * first / GROUP * lanes;
-            (s, s + lanes, lanes)
-        };
-        let s: Row = singles(filled(&grids[s..][..count]));
-        let m: Row = singles(filled(&grids[m..][..count]));
+        let (s, m) = coding.of_some(place, rows.clone(), grids);
         let (mut some, mut constants) = ([[0.0; GROUP]; R], [0.0; R]);
         for ((some, constant), x) in some.iter_mut().zip(&mut constants).zip(x) {
             *some = filled(&x[rows.clone()]);
-            if of_rows {
+            if coding.of_rows {
                 *constant = sum(&times(some, &m));
                 *some = times(some, &s);
             } else {
@@ -249,13 +295,14 @@ fn integers<const R: usize, const BITS: u8>(
         }
         let sums = sums(
             rows,
+            lanes,
             some,
             #[inline(always)]
-            |i, half| unpack::<BITS>(&codes[i * each..][..each], (lanes, half)),
+            |i, part| unpack::<BITS>(&codes[i * each..][..each], (lanes, part)),
         );
         for ((all, sums), constant) in all.iter_mut().zip(sums).zip(constants) {
             for lane in 0..GROUP {
-                all[lane] += if of_rows {
+                all[lane] += if coding.of_rows {
                     sums[lane] + constant
                 } else {
                     s[lane] * sums[lane] + m[lane] * constant

@@ -1,8 +1,8 @@
-//! Old keys and values of a head in the order in which attention reads them: tiles of 32 numbers side by side.
+//! Old keys and values of a head in the order in which attention reads them: tiles of 64 numbers side by side.
 //!
 //! ```text
-//! scores q kᵀ    for each token a sum over channels:   tiles of channels × 32 tokens
-//! Σ p v          for each channel a sum over tokens:   tiles of 32 tokens × 32 channels
+//! scores q kᵀ    for each token a sum over channels:   tiles of channels × 64 tokens
+//! Σ p v          for each channel a sum over tokens:   tiles of 64 tokens × 64 channels
 //! ```
 //!
 //! Both are products of the tiles as they lie in memory; see `tile.rs`.
@@ -15,12 +15,11 @@
 use compress_numerics::{f16, kernels::vectorized};
 
 use crate::{
-    Format,
     integers::GROUP,
     tile::{Coding, Place, Tile},
 };
 
-/// Most queries that share what is read: a row of 32 numbers and the sums of each are in registers.
+/// Most queries that share what is read: 16 numbers and the sums of each are in registers.
 const SHARED: usize = 4;
 
 /// What rows of a tile are; its lanes are the other.
@@ -32,92 +31,126 @@ pub enum Along {
     Tokens,
 }
 
-/// Keys, or values, of some tokens; each 32 tokens in tiles of their own.
+/// How rows of channels are stored in tiles.
 #[derive(Clone, Debug)]
-pub struct Tiles {
-    rows: Along,
-    /// Channels.
-    width: usize,
-    tokens: usize,
-    /// Tokens that there is memory for.
-    most: usize,
-    numbers: Numbers,
+pub struct Layout {
+    pub rows: Along,
+    /// One after the other; all integers, or one section of floats.
+    pub sections: Vec<Section>,
 }
 
-/// The numbers of all tiles, row after row.
+/// Channels side by side that are stored in one way.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    pub coding: Coding,
+    pub width: usize,
+}
+
+impl Layout {
+    /// Channels.
+    pub fn width(&self) -> usize {
+        self.sections.iter().map(|section| section.width).sum()
+    }
+
+    /// The tiles of some tokens, in the order in which they are stored.
+    #[inline(always)]
+    fn each_tile(&self, tokens: usize, mut each: impl FnMut(Coding, Place)) {
+        for token in (0..tokens).step_by(GROUP) {
+            let count = GROUP.min(tokens - token);
+            let mut channel = 0;
+            for &Section { coding, width } in &self.sections {
+                match self.rows {
+                    Along::Channels => each(
+                        coding,
+                        Place {
+                            row: channel,
+                            rows: width,
+                            lane: token,
+                            lanes: count,
+                        },
+                    ),
+                    Along::Tokens => {
+                        for lane in (0..width).step_by(GROUP) {
+                            each(
+                                coding,
+                                Place {
+                                    row: token,
+                                    rows: count,
+                                    lane: channel + lane,
+                                    lanes: GROUP.min(width - lane),
+                                },
+                            );
+                        }
+                    }
+                }
+                channel += width;
+            }
+        }
+    }
+
+    /// What a vector has that is multiplied with the tiles of some tokens, and what the product has.
+    fn depth_and_length(&self, tokens: usize) -> (usize, usize) {
+        match self.rows {
+            Along::Channels => (self.width(), tokens),
+            Along::Tokens => (tokens, self.width()),
+        }
+    }
+}
+
+/// The numbers of some tokens' tiles, tile after tile and row after row. Their layout and how many they are is known
+/// elsewhere, since there are many of these.
 #[derive(Clone, Debug)]
-enum Numbers {
+pub enum Tiles {
     Single(Vec<f32>),
     Half(Vec<f16>),
-    Integers(Coding, Vec<u8>, Vec<f16>),
+    /// Integers, and their s and m.
+    Integers(Vec<u8>, Vec<f16>),
 }
 
 impl Tiles {
     /// No tokens yet, with memory for as many: nothing is copied to grow.
-    pub fn new(format: Format, rows: Along, width: usize, tokens: usize) -> Self {
-        let places = || places(rows, width, tokens);
-        let numbers = match format {
-            Format::F32 => Numbers::Single(Vec::with_capacity(tokens * width)),
-            Format::F16 => Numbers::Half(Vec::with_capacity(tokens * width)),
-            Format::ByChannel { bits } | Format::ByToken { bits } | Format::Rotated { bits } => {
-                let by_channel = matches!(format, Format::ByChannel { .. });
-                let coding = Coding {
-                    bits,
-                    of_rows: by_channel == (rows == Along::Channels),
-                };
-                let codes = places().map(|place| coding.codes(place)).sum();
-                let grids = places().map(|place| coding.grids(place)).sum();
-                Numbers::Integers(coding, Vec::with_capacity(codes), Vec::with_capacity(grids))
+    pub fn new(layout: &Layout, tokens: usize) -> Self {
+        let numbers = tokens * layout.width();
+        match layout.sections.first().map(|section| section.coding.bits) {
+            Some(32) => Self::Single(Vec::with_capacity(numbers)),
+            Some(16) => Self::Half(Vec::with_capacity(numbers)),
+            _ => {
+                let (mut codes, mut grids) = (0, 0);
+                layout.each_tile(tokens, |coding, place| {
+                    codes += coding.codes(place);
+                    grids += coding.grids(place);
+                });
+                Self::Integers(Vec::with_capacity(codes), Vec::with_capacity(grids))
             }
-        };
-        Self {
-            rows,
-            width,
-            tokens: 0,
-            most: tokens,
-            numbers,
         }
     }
 
-    /// Tokens in it.
-    pub const fn tokens(&self) -> usize {
-        self.tokens
-    }
-
-    /// How many more tokens it takes: none where the last tiles are not whole.
-    pub const fn room(&self) -> usize {
-        if self.tokens.is_multiple_of(GROUP) {
-            self.most - self.tokens
-        } else {
-            0
-        }
-    }
-
-    /// Appends tokens where there is room, a row of `width` numbers each.
-    pub fn extend(&mut self, tokens: &[f32]) {
-        let count = tokens.len() / self.width.max(1);
-        debug_assert!(count <= self.room(), "tiles that are begun are not whole");
-        for place in places(self.rows, self.width, count) {
+    /// Appends tokens, a row of numbers each. Those so far are whole groups.
+    pub fn extend(&mut self, layout: &Layout, tokens: &[f32]) {
+        let width = layout.width();
+        layout.each_tile(tokens.len() / width.max(1), |coding, place| {
             let rows = place.row..place.row + place.rows;
             let lanes = place.lane..place.lane + place.lanes;
             let pairs = rows.flat_map(|row| lanes.clone().map(move |lane| (row, lane)));
-            let tile = pairs.map(|(row, lane)| match self.rows {
-                Along::Channels => tokens[lane * self.width + row],
-                Along::Tokens => tokens[row * self.width + lane],
+            let tile = pairs.map(|(row, lane)| match layout.rows {
+                Along::Channels => tokens[lane * width + row],
+                Along::Tokens => tokens[row * width + lane],
             });
-            let tile: Vec<f32> = tile.collect();
-            self.numbers.extend(&tile, place.lanes);
-        }
-        self.tokens += count;
+            match self {
+                Self::Single(numbers) => numbers.extend(tile),
+                Self::Half(numbers) => numbers.extend(tile.map(f16::from_f32)),
+                Self::Integers(codes, grids) => {
+                    coding.extend(&tile.collect::<Vec<f32>>(), place.lanes, (codes, grids));
+                }
+            }
+        });
     }
 
-    /// Adds the products with some vectors, one after the other, to as many others. Where rows are channels a vector has
-    /// `width` numbers and its product one for each token; where they are tokens, the other way round.
-    pub fn multiply(&self, x: &[f32], out: &mut [f32]) {
-        let (depth, length) = match self.rows {
-            Along::Channels => (self.width, self.tokens),
-            Along::Tokens => (self.tokens, self.width),
-        };
+    /// Adds the products of `tokens` tokens with some vectors, one after the other, to as many others. Where rows are
+    /// channels a vector has a number for each of them and its product one for each token; where they are tokens, the other
+    /// way round.
+    pub fn multiply(&self, layout: &Layout, tokens: usize, x: &[f32], out: &mut [f32]) {
+        let (depth, length) = layout.depth_and_length(tokens);
         if depth == 0 || length == 0 {
             return;
         }
@@ -125,48 +158,54 @@ impl Tiles {
             .chunks(SHARED * depth)
             .zip(out.chunks_mut(SHARED * length));
         for (x, out) in pairs {
+            let sizes = (tokens, depth, length);
             match x.len() / depth {
-                1 => self.multiply_shared::<1>(x, out),
-                2 => self.multiply_shared::<2>(x, out),
-                3 => self.multiply_shared::<3>(x, out),
-                _ => self.multiply_shared::<SHARED>(x, out),
+                1 => self.multiply_shared::<1>(layout, sizes, x, out),
+                2 => self.multiply_shared::<2>(layout, sizes, x, out),
+                3 => self.multiply_shared::<3>(layout, sizes, x, out),
+                _ => self.multiply_shared::<SHARED>(layout, sizes, x, out),
             }
         }
     }
 
-    fn multiply_shared<const R: usize>(&self, x: &[f32], out: &mut [f32]) {
-        let (depth, length) = (x.len() / R, out.len() / R);
+    fn multiply_shared<const R: usize>(
+        &self,
+        layout: &Layout,
+        (tokens, depth, length): (usize, usize, usize),
+        x: &[f32],
+        out: &mut [f32],
+    ) {
         vectorized(
             #[inline(always)]
             move || {
-                let mut rest = self.numbers.all();
-                for place in places(self.rows, self.width, self.tokens) {
-                    let x = std::array::from_fn::<_, R, _>(|r| {
-                        &x[r * depth + place.row..][..place.rows]
-                    });
-                    let sums = rest.split_off(place).multiply(place, x);
-                    for (r, sums) in sums.iter().enumerate() {
-                        let out = &mut out[r * length + place.lane..][..place.lanes];
-                        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-                    }
-                }
+                let mut rest = self.all();
+                layout.each_tile(
+                    tokens,
+                    #[inline(always)]
+                    |coding, place| {
+                        let x = std::array::from_fn::<_, R, _>(|r| {
+                            &x[r * depth + place.row..][..place.rows]
+                        });
+                        let tile = rest.split_off(coding, place);
+                        let sums = tile.multiply(coding, place, x);
+                        for (r, sums) in sums.iter().enumerate() {
+                            let out = &mut out[r * length + place.lane..][..place.lanes];
+                            out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+                        }
+                    },
+                );
             },
         );
     }
 
-    /// The tokens, a row of `width` numbers each: the products with the unit matrix, which are exact
-    /// for finite numbers.
-    pub fn decoded(&self) -> Vec<f32> {
-        let (tokens, width) = (self.tokens, self.width);
-        let depth = match self.rows {
-            Along::Channels => width,
-            Along::Tokens => tokens,
-        };
+    /// The tokens, a row of numbers each: the products with the unit matrix, which are exact for finite numbers.
+    pub fn decoded(&self, layout: &Layout, tokens: usize) -> Vec<f32> {
+        let (depth, length) = layout.depth_and_length(tokens);
         let mut unit = vec![0.0; depth * depth];
         unit.iter_mut().step_by(depth + 1).for_each(|x| *x = 1.0);
-        let mut out = vec![0.0; tokens * width];
-        self.multiply(&unit, &mut out);
-        match self.rows {
+        let mut out = vec![0.0; depth * length];
+        self.multiply(layout, tokens, &unit, &mut out);
+        match layout.rows {
             Along::Tokens => out,
             Along::Channels => {
                 let token = |token| out.iter().skip(token).step_by(tokens);
@@ -174,53 +213,12 @@ impl Tiles {
             }
         }
     }
-}
 
-/// The tiles of some tokens, in the order in which they are stored.
-#[inline(always)]
-fn places(rows: Along, width: usize, tokens: usize) -> impl Iterator<Item = Place> {
-    let across = match rows {
-        Along::Channels => 1,
-        Along::Tokens => width.div_ceil(GROUP),
-    };
-    (0..tokens.div_ceil(GROUP) * across).map(move |index| {
-        let token = index / across * GROUP;
-        let count = GROUP.min(tokens - token);
-        match rows {
-            Along::Channels => Place {
-                row: 0,
-                rows: width,
-                lane: token,
-                lanes: count,
-            },
-            Along::Tokens => {
-                let lane = index % across * GROUP;
-                Place {
-                    row: token,
-                    rows: count,
-                    lane,
-                    lanes: GROUP.min(width - lane),
-                }
-            }
-        }
-    })
-}
-
-impl Numbers {
-    /// Appends a tile.
-    fn extend(&mut self, tile: &[f32], lanes: usize) {
+    const fn all(&self) -> Tile<'_> {
         match self {
-            Self::Single(numbers) => numbers.extend_from_slice(tile),
-            Self::Half(numbers) => numbers.extend(tile.iter().map(|&x| f16::from_f32(x))),
-            Self::Integers(coding, codes, grids) => coding.extend(tile, lanes, (codes, grids)),
-        }
-    }
-
-    fn all(&self) -> Tile<'_> {
-        match self {
-            Self::Single(numbers) => Tile::Single(numbers),
-            Self::Half(numbers) => Tile::Half(numbers),
-            Self::Integers(coding, codes, grids) => Tile::Integers(*coding, codes, grids),
+            Self::Single(numbers) => Tile::Single(numbers.as_slice()),
+            Self::Half(numbers) => Tile::Half(numbers.as_slice()),
+            Self::Integers(codes, grids) => Tile::Integers(codes.as_slice(), grids.as_slice()),
         }
     }
 }
@@ -232,65 +230,85 @@ mod tests {
 
     use super::*;
 
-    fn formats() -> impl Strategy<Value = Format> {
+    /// Layouts of so many channels.
+    fn layouts(width: usize) -> impl Strategy<Value = Layout> {
+        let rows = any::<bool>().prop_map(|channels| match channels {
+            true => Along::Channels,
+            false => Along::Tokens,
+        });
+        let coding = |bits, of_rows, symmetric| Coding {
+            bits,
+            of_rows,
+            symmetric,
+        };
+        let float = prop::sample::select(vec![16_u8, 32]);
+        let floats = float.prop_map(move |bits| {
+            let coding = coding(bits, false, false);
+            vec![Section { coding, width }]
+        });
         let bits = prop::sample::select(vec![2_u8, 3, 4, 8]);
-        prop_oneof![
-            Just(Format::F32),
-            Just(Format::F16),
-            bits.clone().prop_map(|bits| Format::ByChannel { bits }),
-            bits.prop_map(|bits| Format::ByToken { bits }),
-        ]
+        let integers = (bits, any::<bool>(), any::<bool>(), 0..=width);
+        let integers = integers.prop_map(move |(bits, of_rows, symmetric, first)| {
+            // Two sections of different widths.
+            let section = |bits, width| Section {
+                coding: coding(bits, of_rows, symmetric),
+                width,
+            };
+            vec![section(bits, first), section(4, width - first)]
+        });
+        (rows, prop_oneof![floats, integers]).prop_map(|(rows, sections)| Layout { rows, sections })
     }
 
     proptest! {
         #[test]
         fn no_number_is_off_by_more_than_half_a_step(
-            format in formats(),
-            channels: bool,
-            (tokens, width) in (1_usize..100, 1_usize..70),
+            (width, layout) in (1_usize..140).prop_flat_map(|width| (Just(width), layouts(width))),
+            tokens in 1_usize..150,
         ) {
-            let rows = if channels { Along::Channels } else { Along::Tokens };
             let mut random = Random(3);
             let numbers: Vec<f32> = (0..tokens * width).map(|_| random.normal()).collect();
-            let mut tiles = Tiles::new(format, rows, width, tokens);
+            let mut tiles = Tiles::new(&layout, tokens);
             // Whole groups, and the rest.
             let (first, rest) = numbers.split_at(tokens / GROUP * GROUP * width);
-            tiles.extend(first);
-            tiles.extend(rest);
-            prop_assert_eq!(tiles.tokens(), tokens);
-            // Normal numbers are within 5 of 0: a step is at most 10 / (2ᵇ − 1). Floats of 16 bits have 11 that count.
-            let step = match format {
-                Format::F32 => 0.0,
-                Format::F16 => 4.0 / 1024.0,
-                Format::ByChannel { bits } | Format::ByToken { bits } | Format::Rotated { bits } => {
-                    10.0 / ((1 << bits) - 1) as f32 + 0.02
-                }
-            };
-            for (x, back) in numbers.iter().zip(tiles.decoded()) {
+            tiles.extend(&layout, first);
+            tiles.extend(&layout, rest);
+            let stored = tiles.decoded(&layout, tokens);
+            prop_assert_eq!(stored.len(), numbers.len());
+            let mut channels = layout.sections.iter().flat_map(|s| std::iter::repeat_n(s.coding, s.width)).cycle();
+            for (x, back) in numbers.iter().zip(stored) {
+                // Normal numbers are within 5 of 0: a step is at most 10 / (2ᵇ − 1). Floats of 16 bits have 11 that count.
+                let step = match channels.next().unwrap() {
+                    Coding { bits: 32, .. } => 0.0,
+                    Coding { bits: 16, .. } => 4.0 / 1024.0,
+                    // What is cut off is another matter, and has its own test.
+                    Coding { symmetric: true, .. } => f32::INFINITY,
+                    Coding { bits, .. } => 10.0 / ((1 << bits) - 1) as f32 + 0.02,
+                };
                 prop_assert!((x - back).abs() <= step / 2.0);
             }
         }
 
         #[test]
         fn products_are_those_of_what_is_stored(
-            format in formats(),
-            channels: bool,
-            (tokens, width, count) in (1_usize..100, 1_usize..140, 1_usize..10),
+            (width, layout) in (1_usize..140).prop_flat_map(|width| (Just(width), layouts(width))),
+            (tokens, count) in (1_usize..150, 1_usize..10),
         ) {
-            let rows = if channels { Along::Channels } else { Along::Tokens };
             let mut random = Random(4);
             let mut numbers = |count: usize| (0..count).map(|_| random.normal()).collect::<Vec<f32>>();
-            let mut tiles = Tiles::new(format, rows, width, tokens);
-            tiles.extend(&numbers(tokens * width));
-            let stored = tiles.decoded();
-            let (depth, length) = if channels { (width, tokens) } else { (tokens, width) };
+            let mut tiles = Tiles::new(&layout, tokens);
+            tiles.extend(&layout, &numbers(tokens * width));
+            let stored = tiles.decoded(&layout, tokens);
+            let (depth, length) = layout.depth_and_length(tokens);
             let x = numbers(count * depth);
             // The products are added to what is there.
             let mut out = vec![1.0; count * length];
-            tiles.multiply(&x, &mut out);
+            tiles.multiply(&layout, tokens, &x, &mut out);
             for (x, out) in x.chunks(depth).zip(out.chunks(length)) {
                 for (lane, found) in out.iter().enumerate() {
-                    let a = |i: usize| if channels { stored[lane * width + i] } else { stored[i * width + lane] };
+                    let a = |i: usize| match layout.rows {
+                        Along::Channels => stored[lane * width + i],
+                        Along::Tokens => stored[i * width + lane],
+                    };
                     let exact: f32 = x.iter().enumerate().map(|(i, x)| x * a(i)).sum();
                     prop_assert!((found - 1.0 - exact).abs() < 1e-4 * (1.0 + (depth as f32).sqrt()));
                 }

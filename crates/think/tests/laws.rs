@@ -1,6 +1,6 @@
 //! What holds for every policy: what is dropped is what scores least, and attention is that over what is stored.
 
-use compress_numerics::Random;
+use compress_numerics::{Random, f16};
 use compress_think::{
     Error, Format, HeadCache, HeadShape, LayerPolicy, Policy, Side, channel_scores, kept_channels,
 };
@@ -40,15 +40,22 @@ fn policies() -> Vec<LayerPolicy> {
         .flat_map(|format| [0.0, 0.3, 0.7].map(|lambda| side(lambda, format)))
         .collect();
     sides.push(side(0.0, Format::Rotated { bits: 4 }));
+    let values = sides.clone();
+    sides.push(side(0.0, Format::Mixed { bits: 3.0 }));
+    sides.push(Side {
+        compensate: true,
+        ..side(0.0, Format::Mixed { bits: 1.5 })
+    });
     let mut all = Vec::new();
     for (i, &keys) in sides.iter().enumerate() {
         for fold in [false, true] {
             all.push(LayerPolicy {
                 keys,
-                values: sides[(i + 5) % sides.len()],
+                values: values[(i + 5) % values.len()],
                 tokens: if i % 2 == 0 { 1.0 } else { 0.5 },
                 window: 8,
                 recent: 10,
+                sinks: i % 3,
                 fold,
             });
         }
@@ -106,7 +113,8 @@ fn attention_is_that_over_what_is_stored() {
             head.thin(&[&queries[..SIZE * tokens.min(8)]], &policy);
             head.extend(&rows(70, 4), &rows(70, 5));
             let [keys, values] = head.whole();
-            let query = rows(1, 6);
+            // Scores of some 10: that of a larger one would have the rounding errors of f32 in its exponential.
+            let query: Vec<f32> = rows(1, 6).iter().map(|x| x / 4.0).collect();
             near(&head.attention(&query), &attention(&query, &keys, &values));
         }
     }
@@ -160,6 +168,82 @@ fn the_newest_tokens_stay_whole() {
         .chain(thin_values[..old].chunks(SIZE))
     {
         assert_eq!(row.iter().filter(|x| **x == 0.0).count(), SIZE / 2);
+    }
+}
+
+#[test]
+fn the_first_tokens_stay_whole() {
+    let policy = LayerPolicy {
+        keys: Side {
+            format: Format::Mixed { bits: 2.0 },
+            ..Side::default()
+        },
+        sinks: 4,
+        recent: 0,
+        fold: true,
+        ..LayerPolicy::default()
+    };
+    let (tokens, queries) = (300, rows(8, 3));
+    let mut head = filled(tokens);
+    let [keys, values] = head.whole();
+    head.thin(&[&queries], &policy);
+    head.extend(&rows(200, 4), &rows(200, 5));
+    let [thin_keys, thin_values] = head.whole();
+    let first = |rows: &[f32]| {
+        rows[..4 * SIZE]
+            .iter()
+            .map(|x| f16::from_f32(*x).to_f32())
+            .collect::<Vec<_>>()
+    };
+    let place = thin_keys
+        .windows(4 * SIZE)
+        .position(|some| some == first(&keys));
+    let place = place.expect("the first keys are there");
+    assert_eq!(thin_values[place..][..4 * SIZE], first(&values));
+    assert_eq!(head.tokens(), tokens + 200);
+    // Shorter prompts than that have no more than they have.
+    for tokens in [1, 3, 4, 5] {
+        let mut head = filled(tokens);
+        head.thin(&[&queries[..tokens * SIZE]], &policy);
+        head.extend(&rows(200, 4), &rows(200, 5));
+        assert_eq!(head.tokens(), tokens + 200);
+    }
+}
+
+#[test]
+fn more_bits_never_hurt_and_mixed_ones_are_worth_more() {
+    let queries = rows(8, 3);
+    // Queries and keys are larger in later channels: a score of 5⁴ times the least.
+    let error = |format| {
+        let policy = LayerPolicy {
+            keys: Side {
+                format,
+                ..Side::default()
+            },
+            recent: 0,
+            ..LayerPolicy::default()
+        };
+        let mut head = filled(1000);
+        let [keys, _] = head.whole();
+        head.thin(&[&queries], &policy);
+        let [stored, _] = head.whole();
+        let mut squares = 0.0;
+        for query in queries.chunks(SIZE) {
+            for (key, stored) in keys.chunks(SIZE).zip(stored.chunks(SIZE)) {
+                let error: f32 = (0..SIZE).map(|i| query[i] * (key[i] - stored[i])).sum();
+                squares += f64::from(error).powi(2);
+            }
+        }
+        squares
+    };
+    let mixed: Vec<f64> = [1.0, 1.5, 2.0, 2.5, 3.5, 4.5, 8.5]
+        .map(|bits| error(Format::Mixed { bits }))
+        .to_vec();
+    assert!(mixed.is_sorted_by(|more, less| more > less), "{mixed:?}");
+    // With scales 2 and 3 bits are 2.5 and 3.5.
+    for (bits, mixed) in [(2, mixed[3]), (3, mixed[4])] {
+        let same = error(Format::ByChannel { bits });
+        assert!(mixed < 0.8 * same, "{bits}: {mixed} for {same}");
     }
 }
 
@@ -227,6 +311,15 @@ fn policies_without_sense_are_refused_by_name() {
         ..LayerPolicy::default()
     };
     assert!(refused(with(Format::ByChannel { bits: 5 })).contains("2, 3, 4 or 8"));
+    for bits in [0.5, 9.0, f32::NAN] {
+        assert!(refused(with(Format::Mixed { bits })).contains("from 1 to 8.5"));
+    }
+    let mut values = with(Format::F32);
+    values.values.format = Format::Mixed { bits: 3.0 };
+    assert!(refused(values).contains("keys only"));
+    let mut both = with(Format::Mixed { bits: 3.0 });
+    both.keys.lambda = 0.5;
+    assert!(refused(both).contains("by themselves"));
     let rotated = |lambda| LayerPolicy {
         keys: Side {
             lambda,
@@ -288,7 +381,7 @@ fn a_prompt_without_old_tokens_still_says_which_channels_fold() {
     head.extend(&keys, &values);
     let [_, stored] = head.whole();
     // Channels grow with their index: the first go, and what is behind the prompt has no mean of them.
-    for row in stored[..32 * SIZE].chunks(SIZE) {
+    for row in stored[..64 * SIZE].chunks(SIZE) {
         assert_eq!(row.iter().filter(|x| **x == 0.0).count(), SIZE / 2);
         assert!(row[..SIZE / 4].iter().all(|x| *x == 0.0), "{row:?}");
     }

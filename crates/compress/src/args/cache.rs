@@ -21,11 +21,10 @@ pub struct Think {
     #[command(flatten)]
     pub policy: PolicyOptions,
 
-    /// Choose λ and bits for each layer by itself, so that old tokens take this share of the bytes that 16-bit floats
-    /// would, and attention to the prompts of --calibrate has the least error: in place of --lambda, --values and
-    /// --cache-bits.
+    /// Choose --key-bits and --value-bits for each layer by itself, so that old tokens take this share of the bytes that
+    /// 16-bit floats would, and attention to the prompts of --calibrate has the least error.
     #[arg(long, value_name = "FRACTION", value_parser = share,
-          conflicts_with_all = ["lambda", "values", "cache_bits", "rotate"])]
+          conflicts_with_all = ["lambda", "values", "cache_bits", "key_bits", "rotate"])]
     pub per_layer: Option<f64>,
 
     /// The text that --per-layer measures on: not the one that the result is judged by.
@@ -60,7 +59,7 @@ pub struct Think {
 #[derive(Clone, Debug, Args)]
 pub struct PolicyOptions {
     /// λ, the share of the channels of keys that is dropped: those of least ‖q kᵀ‖. A quarter or so is free, half is
-    /// felt [default: 0.4; 0 beside --cache-bits, --values or --tokens].
+    /// felt [default: 0.4; 0 beside --cache-bits, --key-bits, --values or --tokens].
     #[arg(long, value_name = "FRACTION")]
     lambda: Option<f64>,
 
@@ -72,11 +71,22 @@ pub struct PolicyOptions {
     #[arg(long)]
     compensate: bool,
 
-    /// Bits of what is kept of old tokens: 16 (floats), 8, 4, 3 or 2; keys in groups of 32 tokens of a channel, values of
-    /// 32 channels of a token, and 1 bit more for their scales. 4 is as good as free, and the first thing to try. Without
-    /// this all numbers stay 32-bit floats, which is twice what other programs' caches have.
+    /// Bits of what is kept of old tokens: 16 (floats), 8, 4, 3 or 2; keys in groups of 64 tokens of a channel, values of
+    /// 64 channels of a token, and half a bit more for their scales. 4 is as good as free, and the first thing to try.
+    /// Without this all numbers stay 32-bit floats, which is twice what other programs' caches have.
     #[arg(long, value_name = "BITS", value_parser = ["16", "8", "4", "3", "2"])]
     cache_bits: Option<String>,
+
+    /// Bits of a number of old keys on average, those of scales with them, from 1 to 8.5: each channel gets 0, 2, 3, 4 or
+    /// 8, as many as its score is worth, the one that λ drops channels by. Less than 4 everywhere, in place of
+    /// --cache-bits: 3 here and --value-bits 2 are a sixth of 16-bit floats.
+    #[arg(long, value_name = "BITS", value_parser = mixed_bits, requires = "value_bits",
+          conflicts_with_all = ["lambda", "cache_bits", "rotate"])]
+    key_bits: Option<f32>,
+
+    /// Bits of old values beside --key-bits: 8, 4, 3 or 2, rotated, and a quarter of a bit or less for scales.
+    #[arg(long, value_name = "BITS", value_parser = ["8", "4", "3", "2"], requires = "key_bits")]
+    value_bits: Option<String>,
 
     /// Rotate heads by a Hadamard matrix before they are rounded to 8 bits or less, in groups of channels for keys too.
     #[arg(long, requires = "cache_bits")]
@@ -95,7 +105,12 @@ pub struct PolicyOptions {
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = recent)]
     recent: usize,
 
-    /// Treat tokens after the prompt like it as they age, in groups of 32; else they stay whole. Always so where bits
+    /// How many of the first tokens stay whole: models attend to the first one whenever they have nothing to look for
+    /// [default: 4 where bits are fewer than 16, else 0].
+    #[arg(long, value_name = "N", value_parser = recent)]
+    sinks: Option<usize>,
+
+    /// Treat tokens after the prompt like it as they age, in groups of 64; else they stay whole. Always so where bits
     /// are fewer than 16.
     #[arg(long)]
     fold: bool,
@@ -103,6 +118,12 @@ pub struct PolicyOptions {
 
 fn recent(text: &str) -> std::result::Result<usize, String> {
     whole_number(text, 0..=job::LONGEST)
+}
+
+fn mixed_bits(text: &str) -> std::result::Result<f32, String> {
+    let bits = fraction(text, |x| (1.0..=8.5).contains(&x));
+    bits.map(|bits| bits as f32)
+        .ok_or_else(|| "a number from 1 to 8.5".into())
 }
 
 fn window(text: &str) -> std::result::Result<usize, String> {
@@ -125,6 +146,10 @@ impl PolicyOptions {
     pub fn check(&self) -> Result<()> {
         let dropped = self.lambda.unwrap_or(0.0) > 0.0 || self.values > 0.0;
         ensure!(
+            self.key_bits.is_none() || self.values == 0.0,
+            "--value-bits rotates values, which mixes the channels of a head, so that none can be dropped: leave out --values"
+        );
+        ensure!(
             !(self.rotate && dropped),
             "--rotate mixes the channels of a head, so that none can be dropped: leave out --lambda and --values, or --rotate"
         );
@@ -137,35 +162,50 @@ impl PolicyOptions {
 
     /// The policy of every layer.
     pub fn policy(&self) -> LayerPolicy {
-        // One of those that the parser lets through.
-        let bits = self
-            .cache_bits
-            .as_deref()
-            .and_then(|bits| bits.parse().ok());
-        let [keys, values] = match bits {
-            None => [Format::F32; 2],
-            Some(16) => [Format::F16; 2],
-            Some(bits) if self.rotate => [Format::Rotated { bits }; 2],
-            Some(bits) => [Format::ByChannel { bits }, Format::ByToken { bits }],
-        };
+        let formats = self.formats();
         // The paper's, where nothing else is asked for.
-        let alone = bits.is_none() && self.values == 0.0 && self.tokens >= 1.0;
+        let alone = formats.is_none() && self.values == 0.0 && self.tokens >= 1.0;
         let usual = if alone { 0.4 } else { 0.0 };
         let side = |lambda, format| Side {
             lambda,
             compensate: self.compensate,
             format,
         };
+        let [keys, values] = formats.unwrap_or_default();
+        let rounded = !matches!(keys, Format::F32 | Format::F16);
         LayerPolicy {
             keys: side(self.lambda.unwrap_or(usual), keys),
             values: side(self.values, values),
             tokens: self.tokens,
             window: self.window,
             recent: self.recent,
-            fold: self.fold || bits.is_some_and(|bits| bits < 16),
+            sinks: self.sinks.unwrap_or(if rounded { SINKS } else { 0 }),
+            fold: self.fold || rounded,
         }
     }
+
+    /// The formats of keys and values, where options say some.
+    fn formats(&self) -> Option<[Format; 2]> {
+        // Numbers are some of those that the parser lets through.
+        let parsed = |bits: &Option<String>| bits.as_deref().and_then(|bits| bits.parse().ok());
+        if let (Some(keys), Some(bits)) = (self.key_bits, parsed(&self.value_bits)) {
+            return Some([Format::Mixed { bits: keys }, Format::Rotated { bits }]);
+        }
+        Some(match parsed(&self.cache_bits)? {
+            16 => [Format::F16; 2],
+            bits if self.rotate => [Format::Rotated { bits }; 2],
+            bits => [Format::ByChannel { bits }, Format::ByToken { bits }],
+        })
+    }
+
+    /// First tokens that stay whole where layers are rounded, each in its own way.
+    pub fn sinks_of_rounded(&self) -> usize {
+        self.sinks.unwrap_or(SINKS)
+    }
 }
+
+/// As many first tokens as usual are whole where others are rounded: models attend to one, or to the few of a template.
+const SINKS: usize = 4;
 
 fn variable(text: &str) -> std::result::Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE")?;

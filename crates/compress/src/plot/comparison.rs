@@ -169,11 +169,13 @@ fn lines(series: Vec<Series>) -> Vec<Line> {
 /// A command without the options that say how far, each with its value; of think's, which may be several, the names stay.
 fn without_budget(command: &str) -> String {
     const BUDGETS: [&str; 3] = ["--keep", "--target-size", "--bits"];
-    const OF_CACHES: [&str; 5] = [
+    const OF_CACHES: [&str; 7] = [
         "--lambda",
         "--values",
         "--tokens",
         "--cache-bits",
+        "--key-bits",
+        "--value-bits",
         "--per-layer",
     ];
     let caches = command.starts_with("think");

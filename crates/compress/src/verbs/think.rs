@@ -115,6 +115,7 @@ fn policy(job: &Think, model: &Checkpoint) -> Result<Policy> {
         // What layers choose among; the usual λ is for those who choose it.
         common.keys.lambda = 0.0;
         common.fold = true;
+        common.sinks = job.policy.sinks_of_rounded();
     }
     let mut policy = Policy::new(common, model.config().head_shape())?;
     ensure!(
@@ -259,21 +260,19 @@ fn per_layer(
     Ok(layers.collect())
 }
 
-/// The policies that layers choose among: bits of keys and of values, and channels of keys.
+/// The policies that layers choose among: bits of keys and of values.
 fn candidates(common: LayerPolicy) -> Vec<LayerPolicy> {
-    const BITS: [u8; 4] = [8, 4, 3, 2];
+    const KEYS: [f32; 9] = [8.5, 4.5, 4.0, 3.5, 3.25, 3.0, 2.75, 2.5, 2.0];
+    const VALUES: [u8; 4] = [8, 4, 3, 2];
     let mut all = Vec::new();
-    for keys in BITS {
-        for values in BITS {
-            for lambda in [0.0, 0.15, 0.3, 0.5] {
-                let mut policy = common;
-                policy.keys.lambda = lambda;
-                policy.keys.format = Format::ByChannel { bits: keys };
-                policy.values.format = Format::ByToken { bits: values };
-                // Widths of keys and values that differ by more are never chosen.
-                if keys.abs_diff(values) <= 4 {
-                    all.push(policy);
-                }
+    for keys in KEYS {
+        for values in VALUES {
+            let mut policy = common;
+            policy.keys.format = Format::Mixed { bits: keys };
+            policy.values.format = Format::Rotated { bits: values };
+            // Widths of keys and values that differ by more are never chosen.
+            if (keys - f32::from(values)).abs() <= 4.5 {
+                all.push(policy);
             }
         }
     }

@@ -1,11 +1,11 @@
 //! A cache policy in words, for reports and cards.
 
-use compress_think::{LayerPolicy, Policy};
+use compress_think::{Format, LayerPolicy, Policy};
 
 /// What a cache keeps, in a sentence's end.
 pub fn in_words(policy: &Policy) -> String {
     if !policy.layers.is_empty() {
-        return "keeps as many bits and channels as each layer needs".into();
+        return "keeps as many bits of each layer as it needs".into();
     }
     let LayerPolicy {
         keys,
@@ -13,6 +13,7 @@ pub fn in_words(policy: &Policy) -> String {
         tokens,
         window,
         recent,
+        sinks,
         ..
     } = &policy.common;
     let share = |x: f64| format!("{:.0} %", 100.0 * x);
@@ -29,8 +30,15 @@ pub fn in_words(policy: &Policy) -> String {
             share(values.lambda)
         ));
     }
-    if let Some(bits) = keys.format.bits() {
-        parts.push(format!("keeps old tokens in {bits} bits"));
+    match (keys.format, values.format.bits()) {
+        (Format::Mixed { bits: keys }, Some(values)) => parts.push(format!(
+            "keeps old keys in {keys} bits on average and values in {values}"
+        )),
+        (_, Some(bits)) => parts.push(format!("keeps old tokens in {bits} bits")),
+        _ => {}
+    }
+    if *sinks > 0 {
+        parts.push(format!("keeps the first {sinks} tokens whole"));
     }
     if *tokens < 1.0 {
         parts.push(format!("keeps {} of a prompt's old tokens", share(*tokens)));
@@ -66,7 +74,7 @@ pub fn elsewhere(policy: &Policy) -> String {
             policy.window
         ));
     }
-    if policy.keys.format.bits().is_some() {
+    if policy.values.format.bits().is_some() {
         lines.push(
             "- transformers: `cache_implementation=\"quantized\"` with the backend quanto or HQQ (4 or 2 bits); vLLM: \
              `--kv-cache-dtype fp8`, 8 bits, floats, no groups."
