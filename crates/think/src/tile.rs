@@ -37,6 +37,23 @@ pub struct Place {
     pub lanes: usize,
 }
 
+impl Place {
+    /// The rows and lanes of the tile, row after row.
+    pub fn row_by_row(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.rows).flat_map(move |row| (0..self.lanes).map(move |lane| (row, lane)))
+    }
+
+    /// The same in strips of 16 lanes, as they are multiplied: floats, of which a tile fills a core's first cache, are then
+    /// read in the order in which they lie in memory.
+    pub fn strips(self) -> impl Iterator<Item = (usize, usize)> {
+        let strips = (0..self.lanes).step_by(PART);
+        strips.flat_map(move |first| {
+            let lanes = first..self.lanes.min(first + PART);
+            (0..self.rows).flat_map(move |row| lanes.clone().map(move |lane| (row, lane)))
+        })
+    }
+}
+
 /// How numbers are stored. Integers lie in groups, the rows of tiles, and s and m apart from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coding {
@@ -185,13 +202,13 @@ impl Tile<'_> {
                 lanes,
                 x,
                 #[inline(always)]
-                |i, index| part(&numbers[i * lanes..][..lanes], index),
+                |i, index| filled(of_strip(numbers, place, i, index)),
             ),
             Self::Half(numbers) => floats(
                 lanes,
                 x,
                 #[inline(always)]
-                |i, index| singles(part(&numbers[i * lanes..][..lanes], index)),
+                |i, index| singles(filled(of_strip(numbers, place, i, index))),
             ),
             Self::Integers(codes, grids) => match coding.bits {
                 2 => integers::<R, 2>(coding, place, (codes, grids), x),
@@ -214,12 +231,12 @@ fn filled<T: Copy + Default, const N: usize>(numbers: &[T]) -> [T; N] {
     all
 }
 
-/// 16 numbers of a row, filled up with zeros.
+/// The numbers of a row in a strip of 16 lanes, or of what the last strip has.
 #[inline(always)]
-fn part<T: Copy + Default>(row: &[T], index: usize) -> [T; PART] {
-    let begin = (index * PART).min(row.len());
-    let end = (begin + PART).min(row.len());
-    filled(&row[begin..end])
+fn of_strip<T>(numbers: &[T], place: Place, row: usize, strip: usize) -> &[T] {
+    let first = strip * PART;
+    let width = PART.min(place.lanes - first);
+    &numbers[first * place.rows + row * width..][..width]
 }
 
 /// Σ x[i] a[i, lane] over at most 64 rows. 16 lanes after the other: more sums than that do not fit into the registers of

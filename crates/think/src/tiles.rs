@@ -97,7 +97,7 @@ impl Layout {
     }
 }
 
-/// The numbers of some tokens' tiles, tile after tile and row after row. Their layout and how many they are is known
+/// The numbers of some tokens' tiles, one after the other. Their layout and how many they are is known
 /// elsewhere, since there are many of these.
 #[derive(Clone, Debug)]
 pub enum Tiles {
@@ -129,18 +129,18 @@ impl Tiles {
     pub fn extend(&mut self, layout: &Layout, tokens: &[f32]) {
         let width = layout.width();
         layout.each_tile(tokens.len() / width.max(1), |coding, place| {
-            let rows = place.row..place.row + place.rows;
-            let lanes = place.lane..place.lane + place.lanes;
-            let pairs = rows.flat_map(|row| lanes.clone().map(move |lane| (row, lane)));
-            let tile = pairs.map(|(row, lane)| match layout.rows {
-                Along::Channels => tokens[lane * width + row],
-                Along::Tokens => tokens[row * width + lane],
-            });
+            let number = |(row, lane): (usize, usize)| match layout.rows {
+                Along::Channels => tokens[(place.lane + lane) * width + place.row + row],
+                Along::Tokens => tokens[(place.row + row) * width + place.lane + lane],
+            };
             match self {
-                Self::Single(numbers) => numbers.extend(tile),
-                Self::Half(numbers) => numbers.extend(tile.map(f16::from_f32)),
+                Self::Single(numbers) => numbers.extend(place.strips().map(number)),
+                Self::Half(numbers) => {
+                    numbers.extend(place.strips().map(number).map(f16::from_f32));
+                }
                 Self::Integers(codes, grids) => {
-                    coding.extend(&tile.collect::<Vec<f32>>(), place.lanes, (codes, grids));
+                    let tile: Vec<f32> = place.row_by_row().map(number).collect();
+                    coding.extend(&tile, place.lanes, (codes, grids));
                 }
             }
         });
