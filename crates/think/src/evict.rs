@@ -1,11 +1,13 @@
 //! Which tokens of a prompt stay: those that its last queries attend to most (SnapKV, Li et al., arXiv 2404.14469).
 
+use std::ops::Range;
+
 use compress_numerics::kernels::{exponentiate, multiply_rows};
 
 /// Neighbours over which attention is averaged, so that tokens stay in runs and not one by one.
 const KERNEL: usize = 5;
 
-/// The indices of the `count` tokens, among the first `old`, that queries attend to most, in order.
+/// The indices of the `count` tokens, among those in `old`, that queries attend to most, in order.
 ///
 /// `queries` are those of each query head that reads these keys, rows of d channels for the last tokens; `keys` are of
 /// all tokens. Each query sees the keys up to its own.
@@ -13,7 +15,7 @@ pub fn attended(
     queries: &[&[f32]],
     keys: &[f32],
     size: usize,
-    old: usize,
+    old: Range<usize>,
     count: usize,
 ) -> Vec<usize> {
     let tokens = keys.len() / size;
@@ -33,13 +35,15 @@ pub fn attended(
         }
     }
     let pooled = |token: usize| {
-        let near = token.saturating_sub(KERNEL / 2)..old.min(token + KERNEL / 2 + 1);
+        let first = old.start.max(token.saturating_sub(KERNEL / 2));
+        let near = first..old.end.min(token + KERNEL / 2 + 1);
         mass[near].iter().sum::<f64>()
     };
-    let pooled: Vec<f64> = (0..old).map(pooled).collect();
-    let mut order: Vec<usize> = (0..old).collect();
+    let pooled: Vec<f64> = old.clone().map(pooled).collect();
+    let mut order: Vec<usize> = old.clone().collect();
     // Stable: of equal ones the first stay.
-    order.sort_by(|&a, &b| pooled[b].total_cmp(&pooled[a]));
+    let of = |token: usize| pooled[token - old.start];
+    order.sort_by(|&a, &b| of(b).total_cmp(&of(a)));
     order.truncate(count);
     order.sort_unstable();
     order

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use crate::{
     Format, Side,
+    channel_bits::{CHOICES, channel_bits},
     hadamard::rotate,
     kept_channels,
     score::means,
     tile::Coding,
     tiles::{Along, Layout, Section},
-    widths::widths,
 };
 
 /// How rows of d channels are stored.
@@ -37,10 +37,10 @@ impl Form {
             of_rows: by_channel == (rows == Along::Channels),
             symmetric,
         };
-        let kept = kept_channels(scores, side.lambda);
         let one = |coding| {
+            let kept = kept_channels(scores, side.lambda);
             let width = kept.len();
-            (kept.clone(), vec![Section { coding, width }])
+            (kept, vec![Section { coding, width }])
         };
         let (stored, sections) = match side.format {
             Format::F32 => one(coding(32, false, false)),
@@ -49,8 +49,8 @@ impl Form {
             Format::ByToken { bits } => one(coding(bits, false, false)),
             Format::Rotated { bits } => one(coding(bits, false, true)),
             Format::Mixed { bits } => {
-                let widths = widths(scores, prompt, f64::from(bits));
-                mixed(&widths, |bits| coding(bits, true, false))
+                let bits = channel_bits(scores, prompt, bits, side.compensate);
+                mixed(&bits, |bits| coding(bits, true, false))
             }
         };
         let mut sorted = stored.clone();
@@ -123,18 +123,81 @@ impl Form {
     }
 }
 
-/// Channels in the order of their widths, the widest first and those of 0 bits left out, and a section for each width.
-fn mixed(widths: &[u8], coding: impl Fn(u8) -> Coding) -> (Vec<u16>, Vec<Section>) {
+/// Channels in the order of their bits, the most first and those of none left out, and a section for each number of
+/// bits.
+fn mixed(bits: &[u8], coding: impl Fn(u8) -> Coding) -> (Vec<u16>, Vec<Section>) {
     let (mut stored, mut sections) = (Vec::new(), Vec::new());
-    for bits in [8, 4, 3, 2] {
+    for choice in CHOICES.into_iter().rev().filter(|bits| *bits > 0) {
         let before = stored.len();
-        let channels = (0..).zip(widths).filter(|(_, own)| **own == bits);
+        let channels = (0..).zip(bits).filter(|(_, own)| **own == choice);
         stored.extend(channels.map(|(channel, _)| channel));
         let width = stored.len() - before;
         if width > 0 {
-            let coding = coding(bits);
+            let coding = coding(choice);
             sections.push(Section { coding, width });
         }
     }
     (stored, sections)
+}
+
+#[cfg(test)]
+mod tests {
+    use compress_numerics::Random;
+
+    use super::*;
+    use crate::{LayerPolicy, tiles::Tiles};
+
+    /// Bytes of 64 tokens of a side whose channels score as their place.
+    fn stored(side: Side, rows: Along, size: usize) -> usize {
+        let scores: Vec<f64> = (0..size).map(|i| 1.0 + i as f64).collect();
+        let mut random = Random(2);
+        let prompt: Vec<f32> = (0..64 * size).map(|_| random.normal()).collect();
+        match Tiles::new(&Form::new(side, rows, &scores, &prompt).layout, 64) {
+            Tiles::Single(numbers) => 4 * numbers.capacity(),
+            Tiles::Half(numbers) => 2 * numbers.capacity(),
+            Tiles::Integers(codes, grids) => codes.capacity() + 2 * grids.capacity(),
+        }
+    }
+
+    #[test]
+    fn a_token_takes_the_bytes_that_its_policy_says() {
+        let keys = [
+            Format::F32,
+            Format::F16,
+            Format::ByChannel { bits: 4 },
+            Format::Mixed { bits: 2.75 },
+        ];
+        let values = [
+            Format::F16,
+            Format::ByToken { bits: 3 },
+            Format::Rotated { bits: 2 },
+            Format::ByToken { bits: 8 },
+        ];
+        for size in [32, 48, 64, 80, 96, 128] {
+            for (keys, values) in keys.into_iter().zip(values) {
+                for lambda in [0.0, 0.25] {
+                    let side = |format| Side {
+                        // These drop no channel, or choose them.
+                        lambda: match format {
+                            Format::Mixed { .. } | Format::Rotated { .. } => 0.0,
+                            _ => lambda,
+                        },
+                        format,
+                        ..Side::default()
+                    };
+                    let policy = LayerPolicy {
+                        keys: side(keys),
+                        values: side(values),
+                        ..LayerPolicy::default()
+                    };
+                    let told = 64.0 * policy.bytes_of_old(size);
+                    let found = stored(policy.keys, Along::Channels, size)
+                        + stored(policy.values, Along::Tokens, size);
+                    let share = found as f64 / told;
+                    // Of mixed bits less than a channel's next step is left, of 3 bits a byte may be begun.
+                    assert!((0.9..1.01).contains(&share), "{size}, {policy:?}: {share}");
+                }
+            }
+        }
+    }
 }

@@ -66,9 +66,8 @@ impl HeadCache {
         let mut rest = [keys, values];
         while rest[0].len() >= self.size {
             if room(&self.new) == 0 {
-                let page = self.next_page(rest[0].len() / self.size);
-                let empty = || Rows::new(self.half, self.size, page);
-                self.new.push([empty(), empty()]);
+                let tokens = self.next_page(rest[0].len() / self.size);
+                self.new.push(self.page(tokens));
             }
             let count = rest[0].len().min(room(&self.new) * self.size);
             if let Some(page) = self.new.last_mut() {
@@ -78,6 +77,11 @@ impl HeadCache {
             }
             self.fold();
         }
+    }
+
+    /// A page of no tokens, with room for some.
+    fn page(&self, tokens: usize) -> Page {
+        [0, 1].map(|_| Rows::new(self.half, self.size, tokens))
     }
 
     /// Tokens that the next page of new tokens has room for, of which `given` are there already.
@@ -101,8 +105,8 @@ impl HeadCache {
         }
         let [keys, values] = self.whole();
         let tokens = keys.len() / self.size;
-        let old = tokens.saturating_sub(policy.recent);
-        let sinks = policy.sinks.min(old);
+        let sinks = policy.sinks.min(tokens);
+        let old = sinks..tokens.saturating_sub(policy.recent).max(sinks);
         // All of the prompt counts, the newest tokens too: where tokens fold there may be no old ones yet. Sinks do not,
         // unless there is nothing else.
         let counted = if sinks < tokens { sinks * self.size } else { 0 };
@@ -113,16 +117,15 @@ impl HeadCache {
             Form::new(policy.keys, Along::Channels, &scores, &keys[counted..]),
             Form::new(policy.values, Along::Tokens, &largest, &values[counted..]),
         ];
-        let count = (policy.tokens * old as f64).ceil() as usize;
-        let stay = if count < old {
-            attended(queries, &keys, self.size, old, count)
+        let count = (policy.tokens * old.len() as f64).ceil() as usize;
+        let stay = if count < old.len() {
+            attended(queries, &keys, self.size, old.clone(), count)
         } else {
-            (0..old).collect()
+            old.clone().collect()
         };
         let picked = |rows: &[f32]| -> Vec<f32> {
-            let stay = stay.iter().filter(|token| **token >= sinks);
             let row = |&token: &usize| &rows[token * self.size..][..self.size];
-            stay.flat_map(row).copied().collect()
+            stay.iter().flat_map(row).copied().collect()
         };
         let prompt = [picked(&keys), picked(&values)];
         self.old = Some(Box::new(Old::new(forms, prompt, self.size)));
@@ -130,15 +133,13 @@ impl HeadCache {
         self.recent = policy.fold.then_some(policy.recent);
         self.new = Vec::new();
         if sinks > 0 {
-            let rows = |all: &[f32]| {
-                let mut rows = Rows::new(self.half, self.size, sinks);
-                rows.extend(&all[..sinks * self.size]);
-                rows
-            };
-            self.new.push([rows(&keys), rows(&values)]);
+            self.new.push(self.page(sinks));
             self.first = 1;
         }
-        self.extend(&keys[old * self.size..], &values[old * self.size..]);
+        for tokens in [0..sinks, old.end..tokens] {
+            let rows = tokens.start * self.size..tokens.end * self.size;
+            self.extend(&keys[rows.clone()], &values[rows]);
+        }
     }
 
     /// Pages in it. Attention reads them one by one.
@@ -210,7 +211,8 @@ impl HeadCache {
         Queries::new(queries.to_vec(), self.size).attend(self, None)
     }
 
-    /// Keys and values with all channels, tokens × d: what is stored, and for dropped channels their means, or 0.
+    /// Keys and values with all channels, tokens × d: what is stored, and for dropped channels their means, or 0. Old tokens
+    /// come first, then sinks, then the newest.
     #[must_use]
     pub fn whole(&self) -> [Vec<f32>; 2] {
         let new = |side: usize| {

@@ -12,7 +12,7 @@
 //! sliced to them: no key is ever expanded. The newest tokens, and those that follow, stay whole.
 //!
 //! The same caches may round keys and values to few bits, rotate them before, give each channel of keys the bits that
-//! its score is worth, drop channels of values, and leave tokens out; a [`Policy`] says which of it. It costs nothing
+//! its score is worth, drop channels of values, keep the first tokens whole, and leave others out; a [`Policy`] says which of it. It costs nothing
 //! before the prompt is read, and changes no weight.
 //!
 //! ```
@@ -33,6 +33,7 @@
 //! Reference: Xu et al., "ThinK: Thinner Key Cache by Query-Driven Pruning", arXiv 2407.21018, equations 4 to 6.
 
 mod allocate;
+mod channel_bits;
 mod error;
 mod evict;
 mod form;
@@ -46,7 +47,6 @@ mod rows;
 mod score;
 mod tile;
 mod tiles;
-mod widths;
 
 pub use allocate::allocate;
 pub use error::{Error, Result};

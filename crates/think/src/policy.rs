@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, integers::GROUP, widths::SCALES};
+use crate::{Error, Result, channel_bits::SCALES, integers::GROUP};
 
 /// A policy for all layers of a model, as it is written beside the model's weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ pub struct LayerPolicy {
 pub struct Side {
     /// λ, the share of the channels that is dropped, from 0 to below 1.
     pub lambda: f64,
-    /// Whether dropped channels count by their mean over old tokens.
+    /// Whether dropped channels count by their mean over the prompt without its sinks.
     pub compensate: bool,
     /// The format of what is kept.
     pub format: Format,
@@ -85,7 +85,7 @@ pub enum Format {
     /// The same with 0, 2, 3, 4 or 8 bits for each channel of keys, as its score is worth.
     Mixed {
         /// Bits of a number on average, those of scales with them.
-        bits: f32,
+        bits: f64,
     },
     /// Integers, for groups of 64 channels of one token: the way for values.
     ByToken {
@@ -140,7 +140,7 @@ impl LayerPolicy {
     pub fn bytes_of_old(&self, size: usize) -> f64 {
         let side = |side: Side| {
             let kept = size as f64 - (side.lambda * size as f64).floor();
-            kept * side.format.bits_stored(size) / 8.0
+            kept * side.format.bits_stored(kept as usize) / 8.0
         };
         self.tokens * (side(self.keys) + side(self.values))
     }
@@ -182,20 +182,25 @@ impl Side {
                 let problem = "mixed bits drop channels by themselves; use lambda 0, or the format by_channel";
                 Err(Error::Together { problem })
             }
-            Format::Mixed { bits } => setting(
-                "bits",
-                f64::from(bits),
-                "from 1 to 8.5, where they are mixed",
-                |x| (1.0..=8.5).contains(&x),
-            ),
+            Format::Mixed { bits } => {
+                let wanted = "from 1 to 8.5, where they are mixed";
+                setting("bits", bits, wanted, |x| (1.0..=8.5).contains(&x))?;
+                // A channel of 2 bits can be paid.
+                setting(
+                    "head_size",
+                    size as f64,
+                    "at least 3, for mixed bits",
+                    |size| size >= 3.0,
+                )
+            }
             Format::Rotated { .. } if dropped => {
                 let problem = "a rotation mixes the channels of a head, so that dropping channels and rotating exclude each other; use the format by_channel, or lambda 0";
                 Err(Error::Together { problem })
             }
             Format::Rotated { .. } => {
-                setting("head_size", size as f64, "even, to be rotated", |_| {
-                    size.is_multiple_of(2)
-                })
+                // Blocks of fewer channels than 8 would hardly spread a large one.
+                let wanted = "a multiple of 8, to be rotated";
+                setting("head_size", size as f64, wanted, |_| size.is_multiple_of(8))
             }
             _ => Ok(()),
         }
@@ -214,16 +219,17 @@ impl Format {
         }
     }
 
-    /// Bits that a number of a head of `size` channels takes, with those of scales.
-    fn bits_stored(self, size: usize) -> f64 {
-        let group = size.min(GROUP) as f64;
+    /// Bits that one of `channels` numbers of a token takes, with those of scales.
+    fn bits_stored(self, channels: usize) -> f64 {
+        // Of tokens, which have a scale for each of their groups of channels.
+        let scale = 16.0 * channels.div_ceil(GROUP) as f64 / channels.max(1) as f64;
         match self {
             Self::F32 => 32.0,
             Self::F16 => 16.0,
-            Self::Mixed { bits } => f64::from(bits),
+            Self::Mixed { bits } => bits,
             Self::ByChannel { bits } => f64::from(bits) + SCALES,
-            Self::ByToken { bits } => f64::from(bits) + 32.0 / group,
-            Self::Rotated { bits } => f64::from(bits) + 16.0 / group,
+            Self::ByToken { bits } => f64::from(bits) + 2.0 * scale,
+            Self::Rotated { bits } => f64::from(bits) + scale,
         }
     }
 }

@@ -20,7 +20,7 @@
 use compress_numerics::f16;
 
 use crate::{
-    integers::{GROUP, Grid, PART, group_bytes, mask, pack, unpack},
+    integers::{GROUP, Group, PART, group_bytes, mask, pack, unpack},
     rows::single,
 };
 
@@ -74,51 +74,55 @@ impl Coding {
 
     /// Numbers s and m of a tile.
     pub const fn grids(self, place: Place) -> usize {
-        let each = if self.symmetric { 1 } else { 2 };
         if self.of_rows {
-            each * place.rows
+            self.of_group() * place.rows
         } else {
-            each * place.rows.div_ceil(GROUP) * place.lanes
+            self.of_group() * place.rows.div_ceil(GROUP) * place.lanes
         }
+    }
+
+    /// Numbers s and m of a group.
+    const fn of_group(self) -> usize {
+        if self.symmetric { 1 } else { 2 }
     }
 
     /// Appends a tile.
     pub fn extend(self, tile: &[f32], lanes: usize, (codes, grids): (&mut Vec<u8>, &mut Vec<f16>)) {
         if self.of_rows {
             let rows = tile.chunks_exact(lanes);
-            let own: Vec<Grid> = rows
-                .clone()
-                .map(|row| self.grid(row.iter(), grids))
-                .collect();
-            self.store_least(&own, grids);
-            for (row, grid) in rows.zip(own) {
-                let row: Vec<u8> = row.iter().map(|&x| grid.code(x, self.bits)).collect();
-                pack(&row, self.bits, codes);
-            }
+            let groups: Vec<Group> = rows.map(|row| self.group(row)).collect();
+            self.store_grids(&groups, grids);
+            groups
+                .iter()
+                .for_each(|row| pack(&row.codes, self.bits, codes));
             return;
         }
         for rows in tile.chunks(GROUP * lanes) {
-            let lane = |lane| self.grid(rows.iter().skip(lane).step_by(lanes), grids);
-            let own: Vec<Grid> = (0..lanes).map(lane).collect();
-            self.store_least(&own, grids);
-            for row in rows.chunks_exact(lanes) {
-                let row = row.iter().zip(&own);
-                let row: Vec<u8> = row.map(|(&x, grid)| grid.code(x, self.bits)).collect();
+            let of_lane = |lane| {
+                let numbers = rows.iter().skip(lane).step_by(lanes).copied();
+                self.group(&numbers.collect::<Vec<f32>>())
+            };
+            let groups: Vec<Group> = (0..lanes).map(of_lane).collect();
+            self.store_grids(&groups, grids);
+            for row in 0..rows.len() / lanes {
+                let row: Vec<u8> = groups.iter().map(|lane| lane.codes[row]).collect();
                 pack(&row, self.bits, codes);
             }
         }
     }
 
-    /// The grid that a group's integers are made by; its s, as it is stored, is appended.
-    fn grid<'a>(self, group: impl Iterator<Item = &'a f32> + Clone, grids: &mut Vec<f16>) -> Grid {
+    fn group(self, numbers: &[f32]) -> Group {
         if self.symmetric {
-            let grid = Grid::symmetric(group.clone(), self.bits);
-            grids.push(grid.unbiased(group, self.bits));
-            grid
+            Group::symmetric(numbers, self.bits)
         } else {
-            let grid = Grid::asymmetric(group, self.bits);
-            grids.push(grid.scale);
-            grid
+            Group::asymmetric(numbers, self.bits)
+        }
+    }
+
+    fn store_grids(self, groups: &[Group], grids: &mut Vec<f16>) {
+        grids.extend(groups.iter().map(|group| group.scale));
+        if !self.symmetric {
+            grids.extend(groups.iter().map(|group| group.least));
         }
     }
 
@@ -129,9 +133,8 @@ impl Coding {
         let (first, apart, count) = if self.of_rows {
             (rows.start, place.rows, rows.len())
         } else {
-            let each = if self.symmetric { 1 } else { 2 };
             (
-                each * rows.start / GROUP * place.lanes,
+                self.of_group() * rows.start / GROUP * place.lanes,
                 place.lanes,
                 place.lanes,
             )
@@ -143,12 +146,6 @@ impl Coding {
             singles(filled(&grids[first + apart..][..count]))
         };
         (s, m)
-    }
-
-    fn store_least(self, own: &[Grid], grids: &mut Vec<f16>) {
-        if !self.symmetric {
-            grids.extend(own.iter().map(|grid| grid.least));
-        }
     }
 }
 

@@ -183,30 +183,33 @@ fn the_first_tokens_stay_whole() {
         fold: true,
         ..LayerPolicy::default()
     };
-    let (tokens, queries) = (300, rows(8, 3));
-    let mut head = filled(tokens);
-    let [keys, values] = head.whole();
-    head.thin(&[&queries], &policy);
-    head.extend(&rows(200, 4), &rows(200, 5));
-    let [thin_keys, thin_values] = head.whole();
-    let first = |rows: &[f32]| {
-        rows[..4 * SIZE]
-            .iter()
-            .map(|x| f16::from_f32(*x).to_f32())
-            .collect::<Vec<_>>()
-    };
-    let place = thin_keys
-        .windows(4 * SIZE)
-        .position(|some| some == first(&keys));
-    let place = place.expect("the first keys are there");
-    assert_eq!(thin_values[place..][..4 * SIZE], first(&values));
-    assert_eq!(head.tokens(), tokens + 200);
-    // Shorter prompts than that have no more than they have.
-    for tokens in [1, 3, 4, 5] {
+    let queries = rows(8, 3);
+    // Prompts with old tokens, with none, and with fewer than there could be first ones.
+    for (tokens, recent) in [
+        (300, 0),
+        (300, 32),
+        (10, 32),
+        (5, 0),
+        (4, 0),
+        (3, 32),
+        (1, 0),
+    ] {
         let mut head = filled(tokens);
-        head.thin(&[&queries[..tokens * SIZE]], &policy);
+        let [keys, values] = head.whole();
+        let last = tokens.min(8) * SIZE;
+        head.thin(&[&queries[..last]], &LayerPolicy { recent, ..policy });
         head.extend(&rows(200, 4), &rows(200, 5));
         assert_eq!(head.tokens(), tokens + 200);
+        let first = |rows: &[f32]| -> Vec<f32> {
+            let first = rows[..tokens.min(4) * SIZE].iter();
+            first.map(|x| f16::from_f32(*x).to_f32()).collect()
+        };
+        let [thin_keys, thin_values] = head.whole();
+        let (keys, values) = (first(&keys), first(&values));
+        let mut places = (0..thin_keys.len() / SIZE).map(|token| token * SIZE);
+        let place = places.find(|&place| thin_keys[place..].starts_with(&keys));
+        let place = place.unwrap_or_else(|| panic!("no first keys of {tokens}"));
+        assert_eq!(thin_values[place..][..values.len()], values);
     }
 }
 
@@ -240,6 +243,11 @@ fn more_bits_never_hurt_and_mixed_ones_are_worth_more() {
         .map(|bits| error(Format::Mixed { bits }))
         .to_vec();
     assert!(mixed.is_sorted_by(|more, less| more > less), "{mixed:?}");
+    let rotated = [2, 3, 4, 8].map(|bits| error(Format::Rotated { bits }));
+    assert!(
+        rotated.is_sorted_by(|more, less| *more > 4.0 * less),
+        "{rotated:?}"
+    );
     // With scales 2 and 3 bits are 2.5 and 3.5.
     for (bits, mixed) in [(2, mixed[3]), (3, mixed[4])] {
         let same = error(Format::ByChannel { bits });
@@ -293,6 +301,32 @@ fn the_share_of_tokens_that_was_asked_for_stays() {
 }
 
 #[test]
+fn heads_of_a_layer_keep_as_many_tokens_in_as_many_pages() {
+    // Whatever their queries look at, and whichever sinks they would have left out.
+    for tokens in 180..230 {
+        for (sinks, recent) in [(0, 32), (4, 32), (7, 0)] {
+            let policy = LayerPolicy {
+                tokens: 0.75,
+                sinks,
+                recent,
+                ..LayerPolicy::default()
+            };
+            let kept = [1, 2, 3].map(|seed| {
+                let mut head = filled(tokens);
+                head.thin(&[&rows(8, seed)], &policy);
+                (head.tokens(), head.pages())
+            });
+            let old = tokens - sinks - recent;
+            assert_eq!(
+                kept[0].0,
+                sinks + (0.75 * old as f64).ceil() as usize + recent
+            );
+            assert_eq!(kept, [kept[0]; 3]);
+        }
+    }
+}
+
+#[test]
 fn policies_without_sense_are_refused_by_name() {
     let shape = HeadShape {
         layers: 2,
@@ -311,7 +345,7 @@ fn policies_without_sense_are_refused_by_name() {
         ..LayerPolicy::default()
     };
     assert!(refused(with(Format::ByChannel { bits: 5 })).contains("2, 3, 4 or 8"));
-    for bits in [0.5, 9.0, f32::NAN] {
+    for bits in [0.5, 9.0, f64::NAN] {
         assert!(refused(with(Format::Mixed { bits })).contains("from 1 to 8.5"));
     }
     let mut values = with(Format::F32);

@@ -24,7 +24,7 @@ pub struct Think {
     /// Choose --key-bits and --value-bits for each layer by itself, so that old tokens take this share of the bytes that
     /// 16-bit floats would, and attention to the prompts of --calibrate has the least error.
     #[arg(long, value_name = "FRACTION", value_parser = share,
-          conflicts_with_all = ["lambda", "values", "cache_bits", "key_bits", "rotate"])]
+          conflicts_with_all = ["lambda", "values", "cache_bits", "key_bits", "value_bits", "rotate"])]
     pub per_layer: Option<f64>,
 
     /// The text that --per-layer measures on: not the one that the result is judged by.
@@ -72,7 +72,7 @@ pub struct PolicyOptions {
     compensate: bool,
 
     /// Bits of what is kept of old tokens: 16 (floats), 8, 4, 3 or 2; keys in groups of 64 tokens of a channel, values of
-    /// 64 channels of a token, and half a bit more for their scales. 4 is as good as free, and the first thing to try.
+    /// 64 channels of a token, and half a bit more for the scales of a group. 4 is as good as free, and the first thing to try.
     /// Without this all numbers stay 32-bit floats, which is twice what other programs' caches have.
     #[arg(long, value_name = "BITS", value_parser = ["16", "8", "4", "3", "2"])]
     cache_bits: Option<String>,
@@ -82,9 +82,10 @@ pub struct PolicyOptions {
     /// --cache-bits: 3 here and --value-bits 2 are a sixth of 16-bit floats.
     #[arg(long, value_name = "BITS", value_parser = mixed_bits, requires = "value_bits",
           conflicts_with_all = ["lambda", "cache_bits", "rotate"])]
-    key_bits: Option<f32>,
+    key_bits: Option<f64>,
 
-    /// Bits of old values beside --key-bits: 8, 4, 3 or 2, rotated, and a quarter of a bit or less for scales.
+    /// Bits of old values beside --key-bits: 8, 4, 3 or 2, rotated, and a quarter of a bit more for the scale of a
+    /// group of 64.
     #[arg(long, value_name = "BITS", value_parser = ["8", "4", "3", "2"], requires = "key_bits")]
     value_bits: Option<String>,
 
@@ -120,10 +121,9 @@ fn recent(text: &str) -> std::result::Result<usize, String> {
     whole_number(text, 0..=job::LONGEST)
 }
 
-fn mixed_bits(text: &str) -> std::result::Result<f32, String> {
+fn mixed_bits(text: &str) -> std::result::Result<f64, String> {
     let bits = fraction(text, |x| (1.0..=8.5).contains(&x));
-    bits.map(|bits| bits as f32)
-        .ok_or_else(|| "a number from 1 to 8.5".into())
+    bits.ok_or_else(|| "a number from 1 to 8.5".into())
 }
 
 fn window(text: &str) -> std::result::Result<usize, String> {

@@ -142,9 +142,11 @@ fn scoring_text(job: &Think, model: &Checkpoint) -> Result<Option<ScoringText>> 
     let split = prompt(job, model);
     arguments.split = Some(split);
     let policy = job.policy.policy();
-    if split <= policy.recent && !policy.fold {
+    if split <= policy.recent.saturating_add(policy.sinks) && !policy.fold {
         tell!(
-            "warning: the prompt of {split} tokens has none that is older than the {} most recent: nothing of it is thinned",
+            "warning: the prompt of {split} tokens has none between the first {} and the {} most recent: nothing of it is \
+             thinned",
+            policy.sinks,
             policy.recent
         );
     } else if split < policy.window {
@@ -235,9 +237,10 @@ fn per_layer(
     let windows = windows.with_context(|| format!("cannot calibrate on {}", path.display()))?;
     let split = prompt(job, model);
     ensure!(
-        split > common.recent && split < context,
-        "--per-layer measures on prompts of {split} tokens of {context}, none of which is older than the {} most recent: \
-         give a larger --ctx or --split",
+        split > common.recent.saturating_add(common.sinks) && split < context,
+        "--per-layer measures on prompts of {split} tokens of {context}, none of which lies between the first {} and the {} \
+         most recent: give a larger --ctx or --split",
+        common.sinks,
         common.recent
     );
     let candidates = candidates(common);
@@ -262,7 +265,7 @@ fn per_layer(
 
 /// The policies that layers choose among: bits of keys and of values.
 fn candidates(common: LayerPolicy) -> Vec<LayerPolicy> {
-    const KEYS: [f32; 9] = [8.5, 4.5, 4.0, 3.5, 3.25, 3.0, 2.75, 2.5, 2.0];
+    const KEYS: [f64; 9] = [8.5, 4.5, 4.0, 3.5, 3.25, 3.0, 2.75, 2.5, 2.0];
     const VALUES: [u8; 4] = [8, 4, 3, 2];
     let mut all = Vec::new();
     for keys in KEYS {
@@ -271,7 +274,7 @@ fn candidates(common: LayerPolicy) -> Vec<LayerPolicy> {
             policy.keys.format = Format::Mixed { bits: keys };
             policy.values.format = Format::Rotated { bits: values };
             // Widths of keys and values that differ by more are never chosen.
-            if (keys - f32::from(values)).abs() <= 4.5 {
+            if (keys - f64::from(values)).abs() <= 4.5 {
                 all.push(policy);
             }
         }
