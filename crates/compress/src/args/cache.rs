@@ -78,8 +78,8 @@ pub struct PolicyOptions {
     cache_bits: Option<String>,
 
     /// Bits of a number of old keys on average, those of scales with them, from 1 to 8.5: each channel gets 0, 2, 3, 4 or
-    /// 8, as many as its score is worth, the one that λ drops channels by. Less than 4 everywhere, in place of
-    /// --cache-bits: 3 here and --value-bits 2 are a sixth of 16-bit floats.
+    /// 8, as many as its score is worth, the one that λ drops channels by. In place of --cache-bits, and better at the
+    /// same bytes: 3 here and --value-bits 2 are a fifth of 16-bit floats.
     #[arg(long, value_name = "BITS", value_parser = mixed_bits, requires = "value_bits",
           conflicts_with_all = ["lambda", "cache_bits", "rotate"])]
     key_bits: Option<f64>,

@@ -244,6 +244,10 @@ fn per_layer(
         common.recent
     );
     let candidates = candidates(common);
+    // What the model's heads do not allow is refused before the work.
+    for candidate in &candidates {
+        Policy::new(*candidate, model.config().head_shape())?;
+    }
     let bar = Bar::new(job.printing.quiet);
     let errors = cache_errors(model, (&windows, split), &candidates, &bar)?;
     let size = model.config().head_size;
